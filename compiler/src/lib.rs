@@ -1,0 +1,7 @@
+//! The compiler: intermediate representations, operators and passes.
+//!
+//! Takes a graph of typed tensor operators and gives a program that a backend executes.
+//! It is pure: it opens no file, starts no thread, talks to no driver and reads no clock;
+//! it knows no ONNX name, no sampler and no model.
+
+pub mod program;

@@ -1,0 +1,1 @@
+//! A sampler as a table of numbers.
