@@ -4,4 +4,8 @@
 //! It is pure: it opens no file, starts no thread, talks to no driver and reads no clock;
 //! it knows no ONNX name, no sampler and no model.
 
+pub mod dtype;
 pub mod program;
+pub mod tensor;
+
+pub use dtype::DType;

@@ -1,0 +1,287 @@
+//! Concrete tensors: a type, a shape and little-endian bytes, often a view of a mapped file.
+//!
+//! Takes bytes from importers and users, gives typed values to evaluators; it never copies a
+//! tensor that it can share, and never computes on one.
+
+use bytes::Bytes;
+use half::{bf16, f16};
+use thiserror::Error;
+
+use crate::dtype::DType;
+
+/// A dense, row-major tensor of known shape. Cloning shares the bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Tensor {
+    dtype: DType,
+    shape: Vec<usize>,
+    bytes: Bytes,
+}
+
+/// Why bytes are not a tensor.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TensorError {
+    /// The shape needs another number of bytes than there are.
+    #[error("found {found} bytes, wanted {wanted} for {dtype} of shape {shape:?}")]
+    Length {
+        /// The element type claimed.
+        dtype: DType,
+        /// The shape claimed.
+        shape: Vec<usize>,
+        /// Bytes given.
+        found: usize,
+        /// Bytes that type and shape need.
+        wanted: usize,
+    },
+    /// The number of bytes of that shape exceeds the address space.
+    #[error("a tensor of {dtype} and shape {shape:?} exceeds the address space")]
+    TooLarge {
+        /// The element type claimed.
+        dtype: DType,
+        /// The shape claimed.
+        shape: Vec<usize>,
+    },
+}
+
+impl Tensor {
+    /// A tensor over `bytes`, row-major and little-endian.
+    ///
+    /// # Errors
+    /// When the bytes are not exactly as many as `dtype` and `shape` need.
+    pub fn new(dtype: DType, shape: Vec<usize>, bytes: Bytes) -> Result<Tensor, TensorError> {
+        let wanted = shape
+            .iter()
+            .try_fold(dtype.bytes(), |product, &dim| product.checked_mul(dim))
+            .ok_or_else(|| TensorError::TooLarge {
+                dtype,
+                shape: shape.clone(),
+            })?;
+        if wanted != bytes.len() {
+            return Err(TensorError::Length {
+                dtype,
+                shape,
+                found: bytes.len(),
+                wanted,
+            });
+        }
+        Ok(Tensor {
+            dtype,
+            shape,
+            bytes,
+        })
+    }
+
+    /// An f32 tensor holding `values`, row-major.
+    ///
+    /// # Panics
+    /// When `values` does not fill `shape`: the caller made both.
+    pub fn from_f32(shape: &[usize], values: &[f32]) -> Tensor {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        Tensor::new(DType::F32, shape.to_vec(), bytes.into()).expect("values fill the shape")
+    }
+
+    /// An i64 tensor holding `values`, row-major.
+    ///
+    /// # Panics
+    /// When `values` does not fill `shape`: the caller made both.
+    pub fn from_i64(shape: &[usize], values: &[i64]) -> Tensor {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        Tensor::new(DType::I64, shape.to_vec(), bytes.into()).expect("values fill the shape")
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The extents, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The number of elements.
+    pub fn elements(&self) -> usize {
+        self.bytes.len() / self.dtype.bytes()
+    }
+
+    /// The little-endian bytes, row-major.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The same bytes under another shape.
+    ///
+    /// # Errors
+    /// When the number of elements differs.
+    pub fn reshaped(&self, shape: Vec<usize>) -> Result<Tensor, TensorError> {
+        Tensor::new(self.dtype, shape, self.bytes.clone())
+    }
+
+    /// The values in 64-bit arithmetic: exact for every type.
+    pub fn values(&self) -> Values {
+        let bytes = &self.bytes[..];
+        match self.dtype {
+            DType::Bool => Values::Bool(bytes.iter().map(|&b| b != 0).collect()),
+            DType::U8 => Values::Int(bytes.iter().map(|&b| i64::from(b)).collect()),
+            DType::I8 => Values::Int(bytes.iter().map(|&b| i64::from(b.cast_signed())).collect()),
+            DType::I32 => Values::Int(each(bytes, |b| i64::from(i32::from_le_bytes(b)))),
+            DType::I64 => Values::Int(each(bytes, i64::from_le_bytes)),
+            DType::F16 => Values::Float(each(bytes, |b| f16::from_le_bytes(b).to_f64())),
+            DType::BF16 => Values::Float(each(bytes, |b| bf16::from_le_bytes(b).to_f64())),
+            DType::F32 => Values::Float(each(bytes, |b| f64::from(f32::from_le_bytes(b)))),
+            DType::F64 => Values::Float(each(bytes, f64::from_le_bytes)),
+        }
+    }
+
+    /// A tensor of `dtype` from 64-bit values, rounded to nearest even; integers wrap, floats
+    /// become integers by truncation (saturating), and everything but zero is true.
+    ///
+    /// # Panics
+    /// When `values` does not fill `shape`: the caller made both.
+    pub fn from_values(dtype: DType, shape: &[usize], values: &Values) -> Tensor {
+        let bytes: Vec<u8> = match dtype {
+            DType::Bool => values.map_truth(|v| [u8::from(v)]),
+            DType::U8 => values.map_int(|v| [v as u8]),
+            DType::I8 => values.map_int(|v| (v as i8).to_le_bytes()),
+            DType::I32 => values.map_int(|v| (v as i32).to_le_bytes()),
+            DType::I64 => values.map_int(i64::to_le_bytes),
+            DType::F16 => values.map_float(|v| f16::from_f64(v).to_le_bytes()),
+            DType::BF16 => values.map_float(|v| bf16::from_f64(v).to_le_bytes()),
+            DType::F32 => values.map_float(|v| (v as f32).to_le_bytes()),
+            DType::F64 => values.map_float(f64::to_le_bytes),
+        };
+        Tensor::new(dtype, shape.to_vec(), bytes.into()).expect("values fill the shape")
+    }
+
+    /// This tensor in another element type, by the rules of [`Tensor::from_values`]; shares the
+    /// bytes when the type is already that.
+    pub fn cast(&self, dtype: DType) -> Tensor {
+        if dtype == self.dtype {
+            return self.clone();
+        }
+        if let (DType::F16, DType::F32) = (self.dtype, dtype) {
+            return self.widened(|b| f16::from_le_bytes(b).to_f32());
+        }
+        if let (DType::BF16, DType::F32) = (self.dtype, dtype) {
+            return self.widened(|b| bf16::from_le_bytes(b).to_f32());
+        }
+        Tensor::from_values(dtype, &self.shape, &self.values())
+    }
+
+    /// Half precision to f32 without the detour through f64: weights take this path.
+    fn widened(&self, convert: impl Fn([u8; 2]) -> f32) -> Tensor {
+        let mut bytes = Vec::with_capacity(self.bytes.len() * 2);
+        for value in each(&self.bytes, convert) {
+            bytes.extend_from_slice(&value.to_le_bytes());
+        }
+        Tensor {
+            dtype: DType::F32,
+            shape: self.shape.clone(),
+            bytes: bytes.into(),
+        }
+    }
+}
+
+/// Reads fixed-size little-endian elements one after the other.
+fn each<const N: usize, T>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<T> {
+    bytes
+        .chunks_exact(N)
+        .map(|chunk| convert(chunk.try_into().expect("chunks_exact gives N bytes")))
+        .collect()
+}
+
+/// Elements in 64-bit arithmetic, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    /// Truth values.
+    Bool(Vec<bool>),
+    /// Integers of any width.
+    Int(Vec<i64>),
+    /// Floating-point numbers of any width.
+    Float(Vec<f64>),
+}
+
+impl Values {
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Values::Bool(values) => values.len(),
+            Values::Int(values) => values.len(),
+            Values::Float(values) => values.len(),
+        }
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn map_truth<const N: usize>(&self, encode: impl Fn(bool) -> [u8; N]) -> Vec<u8> {
+        match self {
+            Values::Bool(values) => values.iter().flat_map(|&v| encode(v)).collect(),
+            Values::Int(values) => values.iter().flat_map(|&v| encode(v != 0)).collect(),
+            Values::Float(values) => values.iter().flat_map(|&v| encode(v != 0.0)).collect(),
+        }
+    }
+
+    fn map_int<const N: usize>(&self, encode: impl Fn(i64) -> [u8; N]) -> Vec<u8> {
+        match self {
+            Values::Bool(values) => values.iter().flat_map(|&v| encode(i64::from(v))).collect(),
+            Values::Int(values) => values.iter().flat_map(|&v| encode(v)).collect(),
+            Values::Float(values) => values.iter().flat_map(|&v| encode(v as i64)).collect(),
+        }
+    }
+
+    fn map_float<const N: usize>(&self, encode: impl Fn(f64) -> [u8; N]) -> Vec<u8> {
+        match self {
+            Values::Bool(values) => values
+                .iter()
+                .flat_map(|&v| encode(f64::from(u8::from(v))))
+                .collect(),
+            Values::Int(values) => values.iter().flat_map(|&v| encode(v as f64)).collect(),
+            Values::Float(values) => values.iter().flat_map(|&v| encode(v)).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_survives_the_round_trip_through_values() {
+        for dtype in crate::dtype::DTYPES {
+            let values = Values::Int(vec![0, 1, 1, 0]);
+            let tensor = Tensor::from_values(dtype, &[2, 2], &values);
+            assert_eq!(
+                Tensor::from_values(dtype, &[2, 2], &tensor.values()),
+                tensor,
+                "{dtype}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_shape_larger_than_memory_is_refused() {
+        let shape = vec![usize::MAX, 2];
+        let found = Tensor::new(DType::F32, shape.clone(), Bytes::new());
+        assert_eq!(
+            found,
+            Err(TensorError::TooLarge {
+                dtype: DType::F32,
+                shape
+            })
+        );
+    }
+
+    #[test]
+    fn halves_widen_exactly() {
+        let half = Tensor::from_values(DType::F16, &[2], &Values::Float(vec![0.1, -65504.0]));
+        assert_eq!(half.cast(DType::F32).values(), half.values());
+    }
+}
