@@ -4,8 +4,13 @@
 //! It is pure: it opens no file, starts no thread, talks to no driver and reads no clock;
 //! it knows no ONNX name, no sampler and no model.
 
+pub mod dim;
 pub mod dtype;
+pub mod eval;
+pub mod graph;
+pub mod ops;
 pub mod program;
 pub mod tensor;
 
+pub use dim::{Bindings, Dim};
 pub use dtype::DType;

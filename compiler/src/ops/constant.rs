@@ -1,0 +1,51 @@
+//! The operator [`Constant`].
+
+use crate::dim::Dim;
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::{Tensor, Values};
+
+/// # Meaning
+/// `result = tensor`.
+///
+/// # Operands
+/// None.
+///
+/// # Result
+/// The type of `tensor`.
+///
+/// # Constraints
+/// None.
+///
+/// # Gradient
+/// None flows.
+///
+/// # Source
+/// ONNX `Constant`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Constant {
+    /// The value; large tensors are better weights, which stay in their file.
+    pub tensor: Tensor,
+}
+
+attributes!(Constant { tensor });
+
+impl Operator for Constant {
+    const NAME: &'static str = "constant";
+    const OPERANDS: (usize, usize) = (0, 0);
+    const TOLERANCE: f64 = 0.0;
+
+    fn infer(&self, _operands: &[TensorType]) -> Result<TensorType, Violation> {
+        Ok(TensorType::of(&self.tensor))
+    }
+
+    fn eval(&self, _operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
+        Ok(self.tensor.values())
+    }
+
+    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
+        Dim::from(0)
+    }
+}

@@ -1,0 +1,66 @@
+//! What pointwise operators share: types by broadcasting, plain loops.
+//!
+//! Takes a function of one or two elements, gives inference and evaluation; the operators keep
+//! their formulas in their own files.
+
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset, same_dtype};
+use crate::ops::{Extents, Violation};
+use crate::tensor::Values;
+
+/// Applies `function` to every float.
+pub(crate) fn map_floats(operand: &Array, function: impl Fn(f64) -> f64) -> Values {
+    Values::Float(operand.floats().iter().map(|&x| function(x)).collect())
+}
+
+/// The type of an operator on two operands of one element type that broadcast (C1, C2).
+pub(crate) fn infer_binary(operands: &[TensorType]) -> Result<TensorType, Violation> {
+    let dtype = same_dtype("C1", operands)?;
+    let shape = broadcast("C2", &operands[0].shape, &operands[1].shape)?;
+    Ok(TensorType { dtype, shape })
+}
+
+/// Applies a function of the elements' positions in both operands to every element of the
+/// broadcast result.
+pub(crate) fn zip<T>(
+    operands: &[&Array],
+    result: &Extents,
+    mut function: impl FnMut(usize, usize) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let left = broadcast_strides(&operands[0].shape, &result.shape);
+    let right = broadcast_strides(&operands[1].shape, &result.shape);
+    let mut values = Vec::with_capacity(result.elements());
+    let mut failed = None;
+    each_index(&result.shape, |index| {
+        match function(offset(index, &left), offset(index, &right)) {
+            Ok(value) => values.push(value),
+            Err(fault) => failed = Some(fault),
+        }
+    });
+    match failed {
+        Some(fault) => Err(fault),
+        None => Ok(values),
+    }
+}
+
+/// Applies arithmetic to floats, or to integers with wrapping or a fault, as the type says.
+///
+/// # Panics
+/// When the operands are truth values: the operators' constraints exclude them.
+pub(crate) fn arithmetic(
+    operands: &[&Array],
+    result: &Extents,
+    float: impl Fn(f64, f64) -> f64,
+    int: impl Fn(i64, i64) -> Result<i64, Fault>,
+) -> Result<Values, Fault> {
+    match (&operands[0].values, &operands[1].values) {
+        (Values::Float(a), Values::Float(b)) => {
+            zip(operands, result, |i, j| Ok(float(a[i], b[j]))).map(Values::Float)
+        }
+        (Values::Int(a), Values::Int(b)) => {
+            zip(operands, result, |i, j| int(a[i], b[j])).map(Values::Int)
+        }
+        (_, _) => panic!("inferred as two operands of one numeric type"),
+    }
+}

@@ -1,0 +1,62 @@
+//! The operator [`Reshape`].
+
+use crate::dim::Dim;
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result` has the elements of `x` in row-major order under another shape.
+///
+/// # Operands
+/// `x`: any shape.
+///
+/// # Result
+/// The element type of `x` and the shape `shape`.
+///
+/// # Constraints
+/// * C1: `shape` has as many elements as `x`.
+///
+/// # Gradient
+/// `dx = reshape(dr)` to the shape of `x`.
+///
+/// # Source
+/// ONNX `Reshape`, with `0` and `-1` resolved by the importer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reshape {
+    /// The extents of the result.
+    pub shape: Vec<Dim>,
+}
+
+attributes!(Reshape { shape });
+
+impl Operator for Reshape {
+    const NAME: &'static str = "reshape";
+    const OPERANDS: (usize, usize) = (1, 1);
+    const TOLERANCE: f64 = 0.0;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        let ty = TensorType {
+            dtype: operands[0].dtype,
+            shape: self.shape.clone(),
+        };
+        match ty.elements() == operands[0].elements() {
+            true => Ok(ty),
+            false => {
+                let found = format!("{} elements in {}", operands[0].elements(), operands[0]);
+                let wanted = format!("{} elements for {ty}", ty.elements());
+                Err(Violation::new("C1", found, wanted))
+            }
+        }
+    }
+
+    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
+        Ok(operands[0].values.clone())
+    }
+
+    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
+        Dim::from(0)
+    }
+}

@@ -1,0 +1,51 @@
+//! The operator [`Silu`].
+
+use crate::dim::Dim;
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::pointwise::map_floats;
+use crate::ops::shape::float;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result = x · σ(x)` with `σ(x) = 1 / (1 + e^{−x})`.
+///
+/// # Operands
+/// `x`: any shape.
+///
+/// # Result
+/// The type of `x`.
+///
+/// # Constraints
+/// * C1: `x` is floating-point.
+///
+/// # Gradient
+/// `dx = dr · σ(x) · (1 + x · (1 − σ(x)))`.
+///
+/// # Source
+/// Elfwing et al. 2017 (arXiv 1702.03118), eq. 9; PyTorch `nn.SiLU`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Silu;
+
+attributes!(Silu {});
+
+impl Operator for Silu {
+    const NAME: &'static str = "silu";
+    const OPERANDS: (usize, usize) = (1, 1);
+    const TOLERANCE: f64 = 1e-6;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        float("C1", &operands[0])?;
+        Ok(operands[0].clone())
+    }
+
+    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
+        Ok(map_floats(operands[0], |x| x / (1.0 + (-x).exp())))
+    }
+
+    fn flops(&self, _operands: &[TensorType], result: &TensorType) -> Dim {
+        result.elements().mul(&Dim::from(4))
+    }
+}
