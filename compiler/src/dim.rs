@@ -48,6 +48,15 @@ impl Dim {
         self.known().and_then(|value| usize::try_from(value).ok())
     }
 
+    /// The name, if this is a bare symbol.
+    pub fn as_symbol(&self) -> Option<&str> {
+        let (product, &coefficient) = self.terms.first_key_value()?;
+        match product.as_slice() {
+            [Atom::Symbol(name)] if self.terms.len() == 1 && coefficient == 1 => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether this is known to equal `value`.
     pub fn is(&self, value: i64) -> bool {
         self.known() == Some(value)
