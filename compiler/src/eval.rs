@@ -76,6 +76,12 @@ pub enum Fault {
         /// The extent of the axis.
         extent: usize,
     },
+    /// A size that no symbol's binding has made a number.
+    #[error("the size {dim} is not known")]
+    Unbound {
+        /// The size.
+        dim: String,
+    },
     /// An integer division by zero.
     #[error("an integer is divided by zero")]
     DivisionByZero,

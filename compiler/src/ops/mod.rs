@@ -13,21 +13,36 @@ use crate::tensor::Values;
 
 pub mod add;
 pub(crate) mod attribute;
+pub mod broadcast;
+pub mod concat;
 pub mod constant;
+pub mod gather;
+pub mod iota;
 pub mod matmul;
+pub(crate) mod movement;
+pub mod pad;
 pub(crate) mod pointwise;
 pub mod reshape;
 pub(crate) mod shape;
 pub mod silu;
+pub mod slice;
+pub mod transpose;
 
 pub use add::Add;
 pub use attribute::{Attribute, AttributeError, Attributes, Field};
+pub use broadcast::Broadcast;
+pub use concat::Concat;
 pub use constant::Constant;
+pub use gather::Gather;
+pub use iota::Iota;
 pub use matmul::Matmul;
+pub use pad::{Pad, PadMode};
 pub use reshape::Reshape;
 pub use silu::Silu;
+pub use slice::Slice;
+pub use transpose::Transpose;
 
-operators! { Add, Constant, Matmul, Reshape, Silu }
+operators! { Add, Broadcast, Concat, Constant, Gather, Iota, Matmul, Pad, Reshape, Silu, Slice, Transpose }
 
 /// What an operator answers about itself. Its gradient rule and its lowering become members
 /// here, so that a file that lacks one does not compile.

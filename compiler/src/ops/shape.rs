@@ -141,3 +141,11 @@ pub(crate) fn each_index(shape: &[usize], mut visit: impl FnMut(&[usize])) {
         index[axis + 1..].fill(0);
     }
 }
+
+/// Checks that an operand's elements can be indices.
+pub(crate) fn index_type(constraint: &'static str, operand: &TensorType) -> Result<(), Violation> {
+    match matches!(operand.dtype, DType::I32 | DType::I64) {
+        true => Ok(()),
+        false => Err(Violation::new(constraint, operand, "indices of i32 or i64")),
+    }
+}

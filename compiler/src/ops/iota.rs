@@ -1,0 +1,69 @@
+//! The operator [`Iota`].
+
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::shape::numeric;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result[i] = i`.
+///
+/// # Operands
+/// None.
+///
+/// # Result
+/// `[length]` of `dtype`; values beyond the type's range wrap or round as a cast does.
+///
+/// # Constraints
+/// * C1: `dtype` is numeric.
+/// * C2: `length` is not negative where known.
+///
+/// # Gradient
+/// None flows.
+///
+/// # Source
+/// ONNX `Range` is `iota · delta + start`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Iota {
+    /// The number of elements.
+    pub length: Dim,
+    /// Their type.
+    pub dtype: DType,
+}
+
+attributes!(Iota { length, dtype });
+
+impl Operator for Iota {
+    const NAME: &'static str = "iota";
+    const OPERANDS: (usize, usize) = (0, 0);
+    const TOLERANCE: f64 = 0.0;
+
+    fn infer(&self, _operands: &[TensorType]) -> Result<TensorType, Violation> {
+        let ty = TensorType::new(self.dtype, [self.length.clone()]);
+        numeric("C1", &ty)?;
+        match self.length.known() {
+            Some(length) if length < 0 => Err(Violation::new(
+                "C2",
+                format!("length {length}"),
+                "0 or more",
+            )),
+            Some(_) | None => Ok(ty),
+        }
+    }
+
+    fn eval(&self, _operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
+        let count = result.elements() as i64;
+        match self.dtype.is_float() {
+            true => Ok(Values::Float((0..count).map(|i| i as f64).collect())),
+            false => Ok(Values::Int((0..count).collect())),
+        }
+    }
+
+    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
+        Dim::from(0)
+    }
+}

@@ -1,0 +1,53 @@
+//! What operators that only move elements share: picking elements out of operands.
+//!
+//! Takes positions, gives the elements found there in any element type; the operators keep the
+//! arithmetic on indices in their own files. Computes nothing on elements.
+
+use crate::eval::{Array, Fault};
+use crate::tensor::Values;
+
+/// The elements at `sources`, each an operand's number and a position in it; `None` stands for
+/// zero, or false. All operands hold the same kind of values.
+///
+/// # Panics
+/// When a position lies outside of its operand, or operands differ in kind: inference and the
+/// callers' checks on indices exclude both.
+pub(crate) fn pick(operands: &[&Array], sources: &[Option<(usize, usize)>]) -> Values {
+    let pick = |source: &Option<(usize, usize)>| source.map(|(i, at)| (operands[i], at));
+    let found = sources.iter().map(pick);
+    match operands[0].values {
+        Values::Bool(_) => Values::Bool(
+            found
+                .map(|source| source.is_some_and(|(array, at)| array.truths()[at]))
+                .collect(),
+        ),
+        Values::Int(_) => Values::Int(
+            found
+                .map(|source| source.map_or(0, |(array, at)| array.ints()[at]))
+                .collect(),
+        ),
+        Values::Float(_) => Values::Float(
+            found
+                .map(|source| source.map_or(0.0, |(array, at)| array.floats()[at]))
+                .collect(),
+        ),
+    }
+}
+
+/// The products of the extents before and after `axis`.
+pub(crate) fn around(shape: &[usize], axis: usize) -> (usize, usize) {
+    let outer = shape[..axis].iter().product();
+    let inner = shape[axis + 1..].iter().product();
+    (outer, inner)
+}
+
+/// The position that `index` means on an axis: negative counts from the end.
+pub(crate) fn wrap_index(index: i64, extent: usize) -> Result<usize, Fault> {
+    let fault = Fault::Index { index, extent };
+    let length = i64::try_from(extent).map_err(|_| fault.clone())?;
+    let position = if index < 0 { index + length } else { index };
+    match usize::try_from(position) {
+        Ok(position) if position < extent => Ok(position),
+        Ok(_) | Err(_) => Err(fault),
+    }
+}
