@@ -1,0 +1,126 @@
+//! Where importers read files from, without knowing files.
+//!
+//! Takes relative, `/`-separated paths, gives bytes that share what lies behind them (a mapped
+//! file, a download). It never opens anything itself, and no path made from the contents of a
+//! file leaves the folder of the model: such paths go through [`join`].
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+/// A folder of model files.
+pub trait Source {
+    /// The contents of the file at `path`.
+    ///
+    /// # Errors
+    /// [`SourceError::NotFound`] when there is no such file, [`SourceError::Failed`] when it
+    /// cannot be read.
+    fn read(&self, path: &str) -> Result<Bytes, SourceError>;
+
+    /// The paths of all files below the folder, sorted.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    fn list(&self) -> Result<Vec<String>, SourceError>;
+}
+
+/// Why a file cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SourceError {
+    /// There is no such file.
+    #[error("found no file {path:?}")]
+    NotFound {
+        /// The path, relative to the model's folder.
+        path: String,
+    },
+    /// The path does not stay within the model's folder.
+    #[error("found the path {path:?}, wanted a relative path that stays within {folder:?}")]
+    Escape {
+        /// The folder that the path is relative to; empty for the model's own.
+        folder: String,
+        /// The path.
+        path: String,
+    },
+    /// The file is there but cannot be read.
+    #[error("cannot read {path:?}: {reason}")]
+    Failed {
+        /// The path, relative to the model's folder.
+        path: String,
+        /// What the system says.
+        reason: String,
+    },
+}
+
+/// The path of `path` seen from `folder`, for paths that come out of files: shard names,
+/// locations of external data. `folder` may be empty.
+///
+/// # Errors
+/// When the path is empty, absolute, has a `..` component, or a character with which some
+/// system leaves the folder (`\`, `:`, NUL).
+pub fn join(folder: &str, path: &str) -> Result<String, SourceError> {
+    let escape = || SourceError::Escape {
+        folder: folder.to_owned(),
+        path: path.to_owned(),
+    };
+    if path.starts_with('/') || path.contains(['\\', ':', '\0']) {
+        return Err(escape());
+    }
+    let mut joined = folder.to_owned();
+    let mut components = 0;
+    for component in path.split('/').filter(|c| !c.is_empty() && *c != ".") {
+        if component == ".." {
+            return Err(escape());
+        }
+        if !joined.is_empty() {
+            joined.push('/');
+        }
+        joined.push_str(component);
+        components += 1;
+    }
+    match components {
+        0 => Err(escape()),
+        _ => Ok(joined),
+    }
+}
+
+/// Files in memory.
+impl Source for BTreeMap<String, Bytes> {
+    fn read(&self, path: &str) -> Result<Bytes, SourceError> {
+        let found = self.get(path).cloned();
+        found.ok_or_else(|| SourceError::NotFound {
+            path: path.to_owned(),
+        })
+    }
+
+    fn list(&self) -> Result<Vec<String>, SourceError> {
+        Ok(self.keys().cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_out_of_files_stay_in_their_folder() {
+        let cases = [
+            ("unet", "model.onnx_data", Some("unet/model.onnx_data")),
+            ("", "a.safetensors", Some("a.safetensors")),
+            ("unet", "./parts//a", Some("unet/parts/a")),
+            ("unet", "..hidden", Some("unet/..hidden")),
+            ("unet", "../vae/a", None),
+            ("unet", "a/../../b", None),
+            ("unet", "/etc/passwd", None),
+            ("unet", "C:secret", None),
+            ("unet", "..\\secret", None),
+            ("unet", "a\0", None),
+            ("unet", ".", None),
+            ("unet", "", None),
+        ];
+        for (folder, path, wanted) in cases {
+            let found = join(folder, path).ok();
+            assert_eq!(found.as_deref(), wanted, "{folder:?} {path:?}");
+        }
+    }
+}
