@@ -12,37 +12,54 @@ use crate::graph::TensorType;
 use crate::tensor::Values;
 
 pub mod add;
+pub mod argmax;
 pub(crate) mod attribute;
 pub mod broadcast;
 pub mod concat;
 pub mod constant;
+pub mod cumsum;
 pub mod gather;
+pub mod gather_nd;
 pub mod iota;
 pub mod matmul;
 pub(crate) mod movement;
 pub mod pad;
 pub(crate) mod pointwise;
+pub mod reduce_max;
+pub mod reduce_mean;
+pub mod reduce_sum;
+pub(crate) mod reduction;
 pub mod reshape;
+pub mod scatter_nd;
 pub(crate) mod shape;
 pub mod silu;
 pub mod slice;
 pub mod transpose;
+pub mod trilu;
 
 pub use add::Add;
+pub use argmax::Argmax;
 pub use attribute::{Attribute, AttributeError, Attributes, Field};
 pub use broadcast::Broadcast;
 pub use concat::Concat;
 pub use constant::Constant;
+pub use cumsum::Cumsum;
 pub use gather::Gather;
+pub use gather_nd::GatherNd;
 pub use iota::Iota;
 pub use matmul::Matmul;
 pub use pad::{Pad, PadMode};
+pub use reduce_max::ReduceMax;
+pub use reduce_mean::ReduceMean;
+pub use reduce_sum::ReduceSum;
 pub use reshape::Reshape;
+pub use scatter_nd::{ScatterNd, ScatterReduction};
 pub use silu::Silu;
 pub use slice::Slice;
 pub use transpose::Transpose;
+pub use trilu::Trilu;
 
-operators! { Add, Broadcast, Concat, Constant, Gather, Iota, Matmul, Pad, Reshape, Silu, Slice, Transpose }
+operators! { Add, Argmax, Broadcast, Concat, Constant, Cumsum, Gather, GatherNd, Iota, Matmul, Pad, ReduceMax, ReduceMean, ReduceSum, Reshape, ScatterNd, Silu, Slice, Transpose, Trilu }
 
 /// What an operator answers about itself. Its gradient rule and its lowering become members
 /// here, so that a file that lacks one does not compile.

@@ -34,11 +34,15 @@ pub(crate) fn pick(operands: &[&Array], sources: &[Option<(usize, usize)>]) -> V
     }
 }
 
-/// The products of the extents before and after `axis`.
+/// The products of the extents before and after `axis`; both 0 if one is, so that no loop runs
+/// for elements that do not exist.
 pub(crate) fn around(shape: &[usize], axis: usize) -> (usize, usize) {
     let outer = shape[..axis].iter().product();
     let inner = shape[axis + 1..].iter().product();
-    (outer, inner)
+    match outer == 0 || inner == 0 {
+        true => (0, 0),
+        false => (outer, inner),
+    }
 }
 
 /// The position that `index` means on an axis: negative counts from the end.

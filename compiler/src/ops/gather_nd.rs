@@ -1,0 +1,180 @@
+//! The operator [`GatherNd`].
+
+use crate::dim::Dim;
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::movement::{pick, wrap_index};
+use crate::ops::shape::{index_type, strides};
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result[b…, i…, :] = data[b…, indices[b…, i…, 0], …, indices[b…, i…, k − 1], :]`: each row of
+/// `k` indices names a slice of `data` below the batch axes; negative indices count from the end.
+///
+/// # Operands
+/// `data`: one axis or more; `indices` `[b…, i…, k]`, i32 or i64.
+///
+/// # Result
+/// The element type of `data`; the shape of `indices` without its last axis, then the axes of
+/// `data` after the first `batch_axes + k`.
+///
+/// # Constraints
+/// * C1: `indices` are i32 or i64.
+/// * C2: both operands have more than `batch_axes` axes.
+/// * C3: the batch axes have equal extents.
+/// * C4: the last extent `k` of `indices` is known, at least 1, and at most the axes of `data`
+///   below the batch axes.
+///
+/// # Gradient
+/// `ddata` is zero, plus `dr` added to the slices that were read.
+///
+/// # Source
+/// ONNX `GatherND`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatherNd {
+    /// The leading axes that both operands share.
+    pub batch_axes: usize,
+}
+
+attributes!(GatherNd { batch_axes });
+
+impl Operator for GatherNd {
+    const NAME: &'static str = "gather_nd";
+    const OPERANDS: (usize, usize) = (2, 2);
+    const TOLERANCE: f64 = 0.0;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        let (data, indices) = (&operands[0], &operands[1]);
+        index_type("C1", indices)?;
+        if self.batch_axes >= data.rank().min(indices.rank()) {
+            let found = format!("{data} and {indices}");
+            let wanted = format!("more axes than the {} of the batch", self.batch_axes);
+            return Err(Violation::new("C2", found, wanted));
+        }
+        if data.shape[..self.batch_axes] != indices.shape[..self.batch_axes] {
+            let found = format!("{data} and {indices}");
+            return Err(Violation::new("C3", found, "equal batch extents"));
+        }
+        let below = data.rank() - self.batch_axes;
+        let depth = index_depth("C4", indices, 1, below)?;
+        let (_, rows) = indices.shape.split_last().expect("C2 wants an axis");
+        let shape = [rows, &data.shape[self.batch_axes + depth..]].concat();
+        Ok(TensorType {
+            dtype: data.dtype,
+            shape,
+        })
+    }
+
+    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
+        let (data, indices) = (&operands[0].shape, &operands[1].shape);
+        let depth = indices[indices.len() - 1];
+        let batches: usize = data[..self.batch_axes].iter().product();
+        let rows: usize = indices[self.batch_axes..indices.len() - 1].iter().product();
+        let batch: usize = data[self.batch_axes..].iter().product();
+        let inner: usize = data[self.batch_axes + depth..].iter().product();
+        let mut sources = Vec::with_capacity(result.elements());
+        for row in 0..batches * rows {
+            let index = &operands[1].ints()[row * depth..][..depth];
+            let within = row_offset(index, &data[self.batch_axes..])?;
+            let first = row / rows * batch + within;
+            sources.extend((first..first + inner).map(|position| Some((0, position))));
+        }
+        Ok(pick(operands, &sources))
+    }
+
+    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
+        Dim::from(0)
+    }
+}
+
+/// The number of indices in a row: the last extent of `indices`, from `least` to `most`.
+pub(crate) fn index_depth(
+    constraint: &'static str,
+    indices: &TensorType,
+    least: usize,
+    most: usize,
+) -> Result<usize, Violation> {
+    let depth = indices.shape.last().and_then(Dim::extent);
+    match depth.filter(|depth| (least..=most).contains(depth)) {
+        Some(depth) => Ok(depth),
+        None => {
+            let wanted = format!("a last extent known to be {least} to {most}");
+            Err(Violation::new(constraint, indices, wanted))
+        }
+    }
+}
+
+/// The offset in an array of `shape` of the slice that a row of indices names.
+pub(crate) fn row_offset(row: &[i64], shape: &[usize]) -> Result<usize, Fault> {
+    let strides = strides(shape);
+    let terms = row.iter().zip(shape).zip(strides);
+    terms
+        .map(|((&index, &extent), stride)| Ok(wrap_index(index, extent)? * stride))
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::DType;
+
+    #[test]
+    fn rows_of_indices_name_slices() {
+        let data = Array {
+            shape: vec![2, 2, 2],
+            values: Values::Int((0..8).collect()),
+        };
+        type Case = (usize, &'static [usize], &'static [i64], &'static [i64]);
+        let cases: &[Case] = &[
+            (0, &[2, 2], &[0, 1, 1, 0], &[2, 3, 4, 5]),
+            (0, &[1, 3], &[-1, 0, 1], &[5]),
+            (1, &[2, 1], &[1, 0], &[2, 3, 4, 5]),
+            (1, &[2, 1, 2], &[1, 0, 0, -1], &[2, 5]),
+        ];
+        for (batch_axes, shape, indices, wanted) in cases {
+            let op = GatherNd {
+                batch_axes: *batch_axes,
+            };
+            let types = [
+                TensorType::new(DType::I64, [2, 2, 2]),
+                TensorType::new(DType::I32, shape.iter().copied()),
+            ];
+            let extents = op.infer(&types).ok().and_then(|ty| ty.extents());
+            let result = Extents {
+                dtype: DType::I64,
+                shape: extents.unwrap_or_default(),
+            };
+            let indices = Array {
+                shape: shape.to_vec(),
+                values: Values::Int(indices.to_vec()),
+            };
+            let found = op.eval(&[&data, &indices], &result);
+            assert_eq!(found, Ok(Values::Int(wanted.to_vec())), "{shape:?}");
+            assert_eq!(result.elements(), wanted.len(), "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn constraints() {
+        let h = Dim::symbol("h");
+        let cases = [
+            (0, vec![Dim::from(3)], None),
+            (0, vec![Dim::from(4)], Some("C4")),
+            (0, vec![Dim::from(0)], Some("C4")),
+            (0, vec![h], Some("C4")),
+            (0, vec![], Some("C2")),
+            (usize::MAX, vec![Dim::from(1)], Some("C2")),
+            (1, vec![Dim::from(3), Dim::from(1)], Some("C3")),
+            (1, vec![Dim::from(2), Dim::from(3)], Some("C4")),
+        ];
+        for (batch_axes, indices, wanted) in cases {
+            let data = TensorType::new(DType::F32, [2, 3, 4]);
+            let indices = TensorType::new(DType::I64, indices);
+            let found = GatherNd { batch_axes }.infer(&[data, indices.clone()]);
+            let found = found.err().map(|violation| violation.constraint);
+            assert_eq!(found, wanted, "{indices}");
+        }
+    }
+}
