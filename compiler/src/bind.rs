@@ -82,6 +82,8 @@ pub fn solve(
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
     use crate::DType;
 
@@ -111,7 +113,7 @@ mod tests {
             bound,
             Ok(Bindings::from([("b".into(), 3), ("h".into(), 8)]))
         );
-        let error = check(&[&[b.clone()], &[b.clone()]], &[&[3], &[4]]);
+        let error = check(&[from_ref(&b), from_ref(&b)], &[&[3], &[4]]);
         let wanted = "input \"x1\" has extent 4 on axis 0 of [4], wanted 3";
         assert_eq!(error, Err(wanted.to_owned()));
         let error = check(&[&[b]], &[&[3, 1]]);
