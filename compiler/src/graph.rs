@@ -442,16 +442,12 @@ impl Builder {
         definition: Definition,
         ty: TensorType,
     ) -> Result<Value, GraphError> {
-        let negative = ty
-            .shape
-            .iter()
-            .any(|dim| dim.known().is_some_and(|d| d < 0));
-        if negative
-            || ty
-                .elements()
-                .known()
-                .is_some_and(|count| count > ELEMENTS_MAX)
-        {
+        // An extent of 0 counts as 1: strides of empty tensors must stay in range too.
+        let known = ty.shape.iter().filter_map(Dim::known);
+        let count = known
+            .clone()
+            .fold(1, |count: i64, dim| count.saturating_mul(dim.max(1)));
+        if count > ELEMENTS_MAX || known.clone().any(|dim| dim < 0) {
             let origin = self.origin.clone();
             let what = what.to_owned();
             return Err(GraphError::TooLarge { what, origin, ty });
