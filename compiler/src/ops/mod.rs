@@ -11,55 +11,192 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::tensor::Values;
 
+pub mod abs;
 pub mod add;
+pub mod and;
 pub mod argmax;
+pub mod attention;
 pub(crate) mod attribute;
+pub mod average_pool;
 pub mod broadcast;
+pub mod cast;
+pub mod ceil;
 pub mod concat;
 pub mod constant;
+pub mod conv;
+pub mod cos;
 pub mod cumsum;
+pub mod div;
+pub mod equal;
+pub mod erf;
+pub mod exp;
+pub mod floor;
 pub mod gather;
 pub mod gather_nd;
+pub mod geglu;
+pub mod gelu;
+pub mod group_norm;
 pub mod iota;
+pub mod is_nan;
+pub mod layer_norm;
+pub mod less;
+pub mod less_equal;
+pub mod linear;
 pub mod matmul;
+pub mod max;
+pub mod min;
 pub(crate) mod movement;
+pub mod mul;
+pub mod neg;
+pub(crate) mod normalize;
+pub mod not;
+pub mod or;
 pub mod pad;
 pub(crate) mod pointwise;
+pub mod pow;
+pub mod reciprocal;
 pub mod reduce_max;
 pub mod reduce_mean;
 pub mod reduce_sum;
 pub(crate) mod reduction;
+pub mod relu;
 pub mod reshape;
 pub mod scatter_nd;
+pub mod select;
 pub(crate) mod shape;
+pub mod sigmoid;
 pub mod silu;
+pub mod sin;
 pub mod slice;
+pub mod softmax;
+pub mod sqrt;
+pub mod sub;
+pub mod tanh;
 pub mod transpose;
 pub mod trilu;
+pub mod upsample_nearest;
+pub(crate) mod window;
 
+pub use abs::Abs;
 pub use add::Add;
+pub use and::And;
 pub use argmax::Argmax;
+pub use attention::Attention;
 pub use attribute::{Attribute, AttributeError, Attributes, Field};
+pub use average_pool::AveragePool;
 pub use broadcast::Broadcast;
+pub use cast::Cast;
+pub use ceil::Ceil;
 pub use concat::Concat;
 pub use constant::Constant;
+pub use conv::Conv;
+pub use cos::Cos;
 pub use cumsum::Cumsum;
+pub use div::Div;
+pub use equal::Equal;
+pub use erf::Erf;
+pub use exp::Exp;
+pub use floor::Floor;
 pub use gather::Gather;
 pub use gather_nd::GatherNd;
+pub use geglu::Geglu;
+pub use gelu::{Gelu, GeluForm};
+pub use group_norm::GroupNorm;
 pub use iota::Iota;
+pub use is_nan::IsNan;
+pub use layer_norm::LayerNorm;
+pub use less::Less;
+pub use less_equal::LessEqual;
+pub use linear::Linear;
 pub use matmul::Matmul;
+pub use max::Max;
+pub use min::Min;
+pub use mul::Mul;
+pub use neg::Neg;
+pub use not::Not;
+pub use or::Or;
 pub use pad::{Pad, PadMode};
+pub use pow::Pow;
+pub use reciprocal::Reciprocal;
 pub use reduce_max::ReduceMax;
 pub use reduce_mean::ReduceMean;
 pub use reduce_sum::ReduceSum;
+pub use relu::Relu;
 pub use reshape::Reshape;
 pub use scatter_nd::{ScatterNd, ScatterReduction};
+pub use select::Select;
+pub use sigmoid::Sigmoid;
 pub use silu::Silu;
+pub use sin::Sin;
 pub use slice::Slice;
+pub use softmax::Softmax;
+pub use sqrt::Sqrt;
+pub use sub::Sub;
+pub use tanh::Tanh;
 pub use transpose::Transpose;
 pub use trilu::Trilu;
+pub use upsample_nearest::UpsampleNearest;
 
-operators! { Add, Argmax, Broadcast, Concat, Constant, Cumsum, Gather, GatherNd, Iota, Matmul, Pad, ReduceMax, ReduceMean, ReduceSum, Reshape, ScatterNd, Silu, Slice, Transpose, Trilu }
+operators! {
+    Abs,
+    Add,
+    And,
+    Argmax,
+    Attention,
+    AveragePool,
+    Broadcast,
+    Cast,
+    Ceil,
+    Concat,
+    Constant,
+    Conv,
+    Cos,
+    Cumsum,
+    Div,
+    Equal,
+    Erf,
+    Exp,
+    Floor,
+    Gather,
+    GatherNd,
+    Geglu,
+    Gelu,
+    GroupNorm,
+    Iota,
+    IsNan,
+    LayerNorm,
+    Less,
+    LessEqual,
+    Linear,
+    Matmul,
+    Max,
+    Min,
+    Mul,
+    Neg,
+    Not,
+    Or,
+    Pad,
+    Pow,
+    Reciprocal,
+    ReduceMax,
+    ReduceMean,
+    ReduceSum,
+    Relu,
+    Reshape,
+    ScatterNd,
+    Select,
+    Sigmoid,
+    Silu,
+    Sin,
+    Slice,
+    Softmax,
+    Sqrt,
+    Sub,
+    Tanh,
+    Transpose,
+    Trilu,
+    UpsampleNearest,
+}
 
 /// What an operator answers about itself. Its gradient rule and its lowering become members
 /// here, so that a file that lacks one does not compile.

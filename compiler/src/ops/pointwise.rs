@@ -14,6 +14,22 @@ pub(crate) fn map_floats(operand: &Array, function: impl Fn(f64) -> f64) -> Valu
     Values::Float(operand.floats().iter().map(|&x| function(x)).collect())
 }
 
+/// Applies a function to every float or every integer, as the type says.
+///
+/// # Panics
+/// When the operand holds truth values: the operators' constraints exclude them.
+pub(crate) fn map_numbers(
+    operand: &Array,
+    float: impl Fn(f64) -> f64,
+    int: impl Fn(i64) -> i64,
+) -> Values {
+    match &operand.values {
+        Values::Float(values) => Values::Float(values.iter().map(|&x| float(x)).collect()),
+        Values::Int(values) => Values::Int(values.iter().map(|&x| int(x)).collect()),
+        Values::Bool(_) => panic!("inferred as a numeric operand"),
+    }
+}
+
 /// The type of an operator on two operands of one element type that broadcast (C1, C2).
 pub(crate) fn infer_binary(operands: &[TensorType]) -> Result<TensorType, Violation> {
     let dtype = same_dtype("C1", operands)?;
@@ -60,6 +76,27 @@ pub(crate) fn arithmetic(
         }
         (Values::Int(a), Values::Int(b)) => {
             zip(operands, result, |i, j| int(a[i], b[j])).map(Values::Int)
+        }
+        (_, _) => panic!("inferred as two operands of one numeric type"),
+    }
+}
+
+/// Compares floats or integers, as the type says.
+///
+/// # Panics
+/// When the operands are truth values: the operators' constraints exclude them.
+pub(crate) fn compare(
+    operands: &[&Array],
+    result: &Extents,
+    float: impl Fn(f64, f64) -> bool,
+    int: impl Fn(i64, i64) -> bool,
+) -> Result<Values, Fault> {
+    match (&operands[0].values, &operands[1].values) {
+        (Values::Float(a), Values::Float(b)) => {
+            zip(operands, result, |i, j| Ok(float(a[i], b[j]))).map(Values::Bool)
+        }
+        (Values::Int(a), Values::Int(b)) => {
+            zip(operands, result, |i, j| Ok(int(a[i], b[j]))).map(Values::Bool)
         }
         (_, _) => panic!("inferred as two operands of one numeric type"),
     }

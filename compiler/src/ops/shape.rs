@@ -65,6 +65,65 @@ pub(crate) fn numeric(constraint: &'static str, operand: &TensorType) -> Result<
     }
 }
 
+/// Checks that an operand's elements are truth values.
+pub(crate) fn truth(constraint: &'static str, operand: &TensorType) -> Result<(), Violation> {
+    match operand.dtype == DType::Bool {
+        true => Ok(()),
+        false => Err(Violation::new(constraint, operand, "truth values")),
+    }
+}
+
+/// Checks that all operands have one floating-point element type.
+pub(crate) fn one_float(
+    constraint: &'static str,
+    operands: &[TensorType],
+) -> Result<DType, Violation> {
+    float(constraint, &operands[0])?;
+    same_dtype(constraint, operands)
+}
+
+/// Checks that an operand has exactly the extents `wanted`.
+pub(crate) fn exact_shape(
+    constraint: &'static str,
+    operand: &TensorType,
+    wanted: &[Dim],
+) -> Result<(), Violation> {
+    match operand.shape == wanted {
+        true => Ok(()),
+        false => {
+            let wanted = TensorType::new(operand.dtype, wanted.iter().cloned());
+            Err(Violation::new(constraint, operand, wanted))
+        }
+    }
+}
+
+/// Checks that an operand stretches to exactly the extents `wanted` by NumPy's rule.
+pub(crate) fn stretches_to(
+    constraint: &'static str,
+    operand: &TensorType,
+    wanted: &[Dim],
+) -> Result<(), Violation> {
+    match broadcast(constraint, &operand.shape, wanted)? == wanted {
+        true => Ok(()),
+        false => {
+            let wanted = TensorType::new(operand.dtype, wanted.iter().cloned());
+            let wanted = format!("a shape that stretches to {wanted}");
+            Err(Violation::new(constraint, operand, wanted))
+        }
+    }
+}
+
+/// The extents of an operand from axis `first` on, which must be known.
+pub(crate) fn known_extents(
+    constraint: &'static str,
+    operand: &TensorType,
+    first: usize,
+) -> Result<Vec<usize>, Violation> {
+    let extents = operand.shape[first..].iter().map(Dim::extent).collect();
+    let wanted = || format!("known extents from axis {first} on");
+    Option::ok_or_else(extents, || Violation::new(constraint, operand, wanted()))
+}
+
 /// Checks that an operand has exactly `rank` axes.
 pub(crate) fn rank(
     constraint: &'static str,

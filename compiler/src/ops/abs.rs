@@ -1,0 +1,46 @@
+//! The operator [`Abs`].
+
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::pointwise::map_numbers;
+use crate::ops::shape::numeric;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result = |x|`; the least integer is its own magnitude, by wrapping.
+///
+/// # Operands
+/// `x`: any shape.
+///
+/// # Result
+/// The type of `x`.
+///
+/// # Constraints
+/// * C1: `x` is numeric.
+///
+/// # Gradient
+/// `dx = dr · sign(x)`, which is 0 at 0.
+///
+/// # Source
+/// ONNX `Abs`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Abs;
+
+attributes!(Abs {});
+
+impl Operator for Abs {
+    const NAME: &'static str = "abs";
+    const OPERANDS: (usize, usize) = (1, 1);
+    const TOLERANCE: f64 = 0.0;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        numeric("C1", &operands[0])?;
+        Ok(operands[0].clone())
+    }
+
+    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
+        Ok(map_numbers(operands[0], f64::abs, i64::wrapping_abs))
+    }
+}

@@ -1,0 +1,136 @@
+//! The operator [`Attention`].
+
+use crate::dim::Dim;
+use crate::dtype::DType;
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::shape::{
+    broadcast_strides, each_index, exact_shape, offset, one_float, rank, stretches_to,
+};
+use crate::ops::softmax::softmax_row;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result = softmax(scale · q · kᵀ + mask) · v` over the keys. Where a truth mask is false the
+/// score is −∞, and so it is for keys `j > i` of query `i` when `causal`. A query without any key
+/// left gives NaN; without any key at all (`keys = 0`), 0.
+///
+/// # Operands
+/// `q` `[batch, heads, queries, d]`, `k` `[batch, heads, keys, d]`, `v` `[batch, heads, keys, e]`,
+/// optional `mask` that stretches to `[batch, heads, queries, keys]`: truth values (true = may
+/// attend) or floats (added to the scores).
+///
+/// # Result
+/// `[batch, heads, queries, e]` in the element type of `q`.
+///
+/// # Constraints
+/// * C1: `q`, `k`, `v` have one floating-point element type; `mask` has that or is bool.
+/// * C2: `q`, `k` and `v` have four axes.
+/// * C3: `k` has the batch, the heads and the `d` of `q`.
+/// * C4: `v` has the batch, the heads and the keys of `k`.
+/// * C5: `mask` stretches to `[batch, heads, queries, keys]`.
+///
+/// # Gradient
+/// With `p` the softmax: `dv = pᵀ · dr`, `dp = dr · vᵀ`, `ds = p · (dp − Σ_keys dp · p)`,
+/// `dq = scale · ds · k`, `dk = scale · dsᵀ · q`; a float mask gets `ds` summed over what it
+/// stretched along.
+///
+/// # Source
+/// Vaswani et al. 2017 (arXiv 1706.03762), eq. 1; PyTorch `scaled_dot_product_attention`, whose
+/// causal mask is aligned at the first key too.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attention {
+    /// Multiplies the scores; commonly `1 / sqrt(d)`.
+    pub scale: f64,
+    /// Whether query `i` sees the keys `j ≤ i` only.
+    pub causal: bool,
+}
+
+attributes!(Attention { scale, causal });
+
+impl Operator for Attention {
+    const NAME: &'static str = "attention";
+    const OPERANDS: (usize, usize) = (3, 4);
+    const TOLERANCE: f64 = 1e-5;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        let dtype = one_float("C1", &operands[..3])?;
+        let (q, k, v) = (&operands[0], &operands[1], &operands[2]);
+        for operand in [q, k, v] {
+            rank("C2", operand, 4)?;
+        }
+        let [batch, heads, queries, d] = [0, 1, 2, 3].map(|axis| q.shape[axis].clone());
+        let (keys, e) = (k.shape[2].clone(), v.shape[3].clone());
+        let both = [batch, heads];
+        exact_shape("C3", k, &[&both[..], &[keys.clone(), d]].concat())?;
+        exact_shape("C4", v, &[&both[..], &[keys.clone(), e.clone()]].concat())?;
+        if let Some(mask) = operands.get(3) {
+            if mask.dtype != DType::Bool && mask.dtype != dtype {
+                let wanted = format!("a mask of bool or {dtype}");
+                return Err(Violation::new("C1", mask, wanted));
+            }
+            let scores = [&both[..], &[queries.clone(), keys]].concat();
+            stretches_to("C5", mask, &scores)?;
+        }
+        let shape = [&both[..], &[queries, e]].concat();
+        Ok(TensorType { dtype, shape })
+    }
+
+    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
+        let (q, k, v) = (
+            operands[0].floats(),
+            operands[1].floats(),
+            operands[2].floats(),
+        );
+        let (d, keys) = (operands[0].shape[3], operands[1].shape[2]);
+        let (queries, e) = (result.shape[2], result.shape[3]);
+        let mask = operands.get(3).map(|mask| {
+            let scores = [result.shape[0], result.shape[1], queries, keys];
+            (*mask, broadcast_strides(&mask.shape, &scores))
+        });
+        let mut values = Vec::with_capacity(result.elements());
+        each_index(&result.shape[..3], |row| {
+            let head = row[0] * result.shape[1] + row[1];
+            let q = &q[(head * queries + row[2]) * d..][..d];
+            let score = |key: usize| {
+                if self.causal && key > row[2] {
+                    return f64::NEG_INFINITY;
+                }
+                let k = &k[(head * keys + key) * d..][..d];
+                let dot: f64 = q.iter().zip(k).map(|(q, k)| q * k).sum();
+                let added = mask.as_ref().map_or(0.0, |(mask, strides)| {
+                    masked(mask, offset(&[row[0], row[1], row[2], key], strides))
+                });
+                dot * self.scale + added
+            };
+            let mut weights: Vec<f64> = (0..keys).map(score).collect();
+            softmax_row(&mut weights);
+            for column in 0..e {
+                let weighted = |(key, weight)| weight * v[(head * keys + key) * e + column];
+                values.push(weights.iter().enumerate().map(weighted).sum());
+            }
+        });
+        Ok(Values::Float(values))
+    }
+
+    /// Two products per score and output, and the five operations of a softmax. A causal mask
+    /// saves nothing here.
+    fn flops(&self, operands: &[TensorType], _result: &TensorType) -> Dim {
+        let (q, k, v) = (&operands[0].shape, &operands[1].shape, &operands[2].shape);
+        let scores = q[0].mul(&q[1]).mul(&q[2]).mul(&k[2]);
+        let each = q[3].add(&v[3]).mul(&Dim::from(2)).add(&Dim::from(5));
+        scores.mul(&each)
+    }
+}
+
+/// What the element of a mask adds to a score.
+fn masked(mask: &Array, position: usize) -> f64 {
+    match &mask.values {
+        Values::Bool(allowed) if allowed[position] => 0.0,
+        Values::Bool(_) => f64::NEG_INFINITY,
+        Values::Float(added) => added[position],
+        Values::Int(_) => panic!("inferred as a mask of truth values or floats"),
+    }
+}

@@ -1,0 +1,152 @@
+//! The operator [`AveragePool`].
+
+use crate::dim::Dim;
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::shape::float;
+use crate::ops::window::Windows;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result[b, c, p]` is the mean of `x[b, c, p·stride + t·dilation − before]` over the indices `t`
+/// of the kernel whose place lies inside of `x`; with `count_padding`, also over the places in the
+/// padding, where `x` is 0. Places behind the padding, in the overhang, never count. A window
+/// without a place that counts gives NaN.
+///
+/// # Operands
+/// `x` `[batch, channels, spatial…]`.
+///
+/// # Result
+/// `[batch, channels, positions…]` in the element type of `x`, with `positions =
+/// floor((spatial + before + after + overhang − (kernel − 1) · dilation − 1) / stride) + 1`.
+///
+/// # Constraints
+/// * C1: `x` is floating-point.
+/// * C2: `x` has a spatial axis or more.
+/// * C3: every list has one entry per spatial axis; kernel extents, strides and dilations are at
+///   least 1; none exceeds [`ELEMENTS_MAX`](crate::graph::ELEMENTS_MAX).
+/// * C4: the dilated kernel is not larger than the padded extent with its overhang.
+///
+/// # Gradient
+/// Each place of `x` gets `dr / count` from every window that holds it.
+///
+/// # Source
+/// ONNX `AveragePool` with its padding resolved; `ceil_mode` is an overhang.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AveragePool {
+    /// Extents of the window.
+    pub kernel: Vec<usize>,
+    /// Elements between neighbouring positions, per spatial axis.
+    pub strides: Vec<usize>,
+    /// Places before the first element, per spatial axis.
+    pub pads_before: Vec<usize>,
+    /// Places after the last element, per spatial axis.
+    pub pads_after: Vec<usize>,
+    /// Places behind the padding that windows may reach, per spatial axis.
+    pub overhang: Vec<usize>,
+    /// Elements between neighbouring places of one window, per spatial axis.
+    pub dilations: Vec<usize>,
+    /// Whether places in the padding count.
+    pub count_padding: bool,
+}
+
+attributes!(AveragePool {
+    kernel,
+    strides,
+    pads_before,
+    pads_after,
+    overhang,
+    dilations,
+    count_padding
+});
+
+impl AveragePool {
+    fn windows<'a>(&'a self, reach: &'a [usize]) -> Windows<'a> {
+        Windows {
+            kernel: &self.kernel,
+            strides: &self.strides,
+            pads_before: &self.pads_before,
+            pads_after: reach,
+            dilations: &self.dilations,
+        }
+    }
+
+    /// Padding and overhang after the last element.
+    fn reach(&self) -> Vec<usize> {
+        let both = self.pads_after.iter().zip(&self.overhang);
+        both.map(|(after, over)| after.saturating_add(*over))
+            .collect()
+    }
+
+    /// How many places of the window at `position` lie in the image or its padding.
+    fn places(&self, position: &[usize], image: &[usize]) -> usize {
+        let on_axis = |axis: usize| {
+            let end = self.pads_before[axis] + image[axis] + self.pads_after[axis];
+            let start = position[axis] * self.strides[axis];
+            let place = |tap: &usize| start + tap * self.dilations[axis] < end;
+            (0..self.kernel[axis]).filter(place).count()
+        };
+        (0..image.len()).map(on_axis).product()
+    }
+}
+
+impl Operator for AveragePool {
+    const NAME: &'static str = "average_pool";
+    const OPERANDS: (usize, usize) = (1, 1);
+    const TOLERANCE: f64 = 1e-5;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        let x = &operands[0];
+        float("C1", x)?;
+        if x.rank() < 3 {
+            return Err(Violation::new("C2", x, "three axes or more"));
+        }
+        if self.overhang.len() != self.pads_after.len() {
+            let found = format!("overhang {:?}", self.overhang);
+            return Err(Violation::new("C3", found, "an entry per spatial axis"));
+        }
+        let reach = self.reach();
+        let positions = self.windows(&reach).positions("C3", "C4", &x.shape[2..])?;
+        let mut shape = x.shape[..2].to_vec();
+        shape.extend(positions);
+        Ok(TensorType {
+            dtype: x.dtype,
+            shape,
+        })
+    }
+
+    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
+        let (x, image) = (operands[0].floats(), &operands[0].shape[2..]);
+        let positions = &result.shape[2..];
+        let planes = result.shape[0] * result.shape[1];
+        let (image_size, size): (usize, usize) =
+            (image.iter().product(), positions.iter().product());
+        let mut values = vec![0.0; result.elements()];
+        let mut at = 0;
+        let reach = self.reach();
+        self.windows(&reach)
+            .each(image, positions, |position, taps| {
+                let count = match self.count_padding {
+                    true => self.places(position, image),
+                    false => taps.len(),
+                };
+                for plane in 0..planes {
+                    let x = &x[plane * image_size..];
+                    let sum: f64 = taps.iter().map(|tap| x[tap.image]).sum();
+                    values[plane * size + at] = sum / count as f64;
+                }
+                at += 1;
+            });
+        Ok(Values::Float(values))
+    }
+
+    fn flops(&self, _operands: &[TensorType], result: &TensorType) -> Dim {
+        self.kernel
+            .iter()
+            .fold(result.elements(), |product, &extent| {
+                product.mul(&Dim::from(extent))
+            })
+    }
+}

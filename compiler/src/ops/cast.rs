@@ -1,0 +1,57 @@
+//! The operator [`Cast`].
+
+use crate::dtype::DType;
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::{Tensor, Values};
+
+/// # Meaning
+/// `result = x` in another element type. Floats become integers by truncation, saturating at the
+/// least and the largest, with NaN becoming 0; integers become narrower ones by wrapping;
+/// everything but zero is true; true is 1.
+///
+/// # Operands
+/// `x`: any type.
+///
+/// # Result
+/// The element type `dtype` and the shape of `x`.
+///
+/// # Constraints
+/// None.
+///
+/// # Gradient
+/// `dx = cast(dr)` between floating-point types; none flows otherwise.
+///
+/// # Source
+/// ONNX `Cast`, which leaves floats beyond the integers' range undefined.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cast {
+    /// The element type of the result.
+    pub dtype: DType,
+}
+
+attributes!(Cast { dtype });
+
+impl Operator for Cast {
+    const NAME: &'static str = "cast";
+    const OPERANDS: (usize, usize) = (1, 1);
+    const TOLERANCE: f64 = 0.0;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        Ok(TensorType {
+            dtype: self.dtype,
+            shape: operands[0].shape.clone(),
+        })
+    }
+
+    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
+        let values = &operands[0].values;
+        Ok(match (values, self.dtype.is_float()) {
+            // Rounding is left to the evaluator, which may be asked for exact floats.
+            (Values::Float(_), true) => values.clone(),
+            (_, _) => Tensor::from_values(self.dtype, &result.shape, values).values(),
+        })
+    }
+}

@@ -1,0 +1,46 @@
+//! The operator [`Ceil`].
+
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::pointwise::map_floats;
+use crate::ops::shape::float;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result` is the least integer that is not below `x`.
+///
+/// # Operands
+/// `x`: any shape.
+///
+/// # Result
+/// The type of `x`.
+///
+/// # Constraints
+/// * C1: `x` is floating-point.
+///
+/// # Gradient
+/// Zero.
+///
+/// # Source
+/// ONNX `Ceil`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ceil;
+
+attributes!(Ceil {});
+
+impl Operator for Ceil {
+    const NAME: &'static str = "ceil";
+    const OPERANDS: (usize, usize) = (1, 1);
+    const TOLERANCE: f64 = 0.0;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        float("C1", &operands[0])?;
+        Ok(operands[0].clone())
+    }
+
+    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
+        Ok(map_floats(operands[0], f64::ceil))
+    }
+}

@@ -1,0 +1,152 @@
+//! The operator [`Conv`].
+
+use crate::dim::Dim;
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::shape::{exact_shape, known_extents, one_float};
+use crate::ops::window::Windows;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result[b, o, p] = bias[o] + Σ_c Σ_t x[b, g·depth + c, p·stride + t·dilation − before] · w[o, c, t]`
+/// over `c < depth` and the kernel's indices `t`, in the group `g = floor(o / (features / groups))`;
+/// `p`, `t`, `stride`, `dilation` and `before` have one entry per spatial axis, and `x` is 0 outside
+/// of its extents.
+///
+/// # Operands
+/// `x` `[batch, channels, spatial…]`, `w` `[features, depth, kernel…]`, optional `bias`
+/// `[features]`.
+///
+/// # Result
+/// `[batch, features, positions…]` with
+/// `positions = floor((spatial + before + after − (kernel − 1) · dilation − 1) / stride) + 1`.
+///
+/// # Constraints
+/// * C1: all operands have one floating-point element type.
+/// * C2: `x` has a spatial axis or more, and `w` as many axes as `x`.
+/// * C3: the kernel's extents are known.
+/// * C4: `groups` is at least 1 and divides `features`, and `channels = groups · depth`.
+/// * C5: every list has one entry per spatial axis; kernel extents, strides and dilations are at
+///   least 1; none exceeds [`ELEMENTS_MAX`](crate::graph::ELEMENTS_MAX).
+/// * C6: the dilated kernel is not larger than the padded extent.
+/// * C7: `bias` has the shape `[features]`.
+///
+/// # Gradient
+/// `dx` is the transposed convolution of `dr` with `w`; `dw[o, c, t] = Σ_b Σ_p dr[b, o, p] · x[b, …]`
+/// with `x` at the place that the formula names; `dbias[o] = Σ_b Σ_p dr[b, o, p]`.
+///
+/// # Source
+/// ONNX `Conv`; PyTorch `conv2d`, whose "convolution" is a correlation too.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conv {
+    /// Elements of the image between neighbouring positions, per spatial axis.
+    pub strides: Vec<usize>,
+    /// Zeros before the first element, per spatial axis.
+    pub pads_before: Vec<usize>,
+    /// Zeros after the last element, per spatial axis.
+    pub pads_after: Vec<usize>,
+    /// Elements of the image between neighbouring elements of the kernel, per spatial axis.
+    pub dilations: Vec<usize>,
+    /// Independent convolutions, each of its share of the channels.
+    pub groups: usize,
+}
+
+attributes!(Conv {
+    strides,
+    pads_before,
+    pads_after,
+    dilations,
+    groups
+});
+
+impl Conv {
+    fn windows<'a>(&'a self, kernel: &'a [usize]) -> Windows<'a> {
+        Windows {
+            kernel,
+            strides: &self.strides,
+            pads_before: &self.pads_before,
+            pads_after: &self.pads_after,
+            dilations: &self.dilations,
+        }
+    }
+
+    fn check_groups(&self, channels: &Dim, features: &Dim, depth: &Dim) -> Result<(), Violation> {
+        let groups = Dim::from(self.groups);
+        if self.groups > 0
+            && features.exact_div(&groups).is_some()
+            && depth.mul(&groups) == *channels
+        {
+            return Ok(());
+        }
+        let found = format!("{channels} channels, {features} features of depth {depth}");
+        let wanted = format!("numbers that {groups} groups share evenly");
+        Err(Violation::new("C4", found, wanted))
+    }
+}
+
+impl Operator for Conv {
+    const NAME: &'static str = "conv";
+    const OPERANDS: (usize, usize) = (2, 3);
+    // Sums over depth and kernel round differently in every order, up to 2560 · 3 · 3 terms.
+    const TOLERANCE: f64 = 2e-5;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        let dtype = one_float("C1", operands)?;
+        let (x, w) = (&operands[0], &operands[1]);
+        if x.rank() < 3 || w.rank() != x.rank() {
+            let found = format!("{x} and a kernel {w}");
+            return Err(Violation::new("C2", found, "three axes or more in both"));
+        }
+        let kernel = known_extents("C3", w, 2)?;
+        self.check_groups(&x.shape[1], &w.shape[0], &w.shape[1])?;
+        let positions = self.windows(&kernel).positions("C5", "C6", &x.shape[2..])?;
+        if let Some(bias) = operands.get(2) {
+            exact_shape("C7", bias, &w.shape[..1])?;
+        }
+        let mut shape = vec![x.shape[0].clone(), w.shape[0].clone()];
+        shape.extend(positions);
+        Ok(TensorType { dtype, shape })
+    }
+
+    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
+        let (image, kernel) = (&operands[0].shape[2..], &operands[1].shape[2..]);
+        let (x, w) = (operands[0].floats(), operands[1].floats());
+        let bias = operands.get(2).map(|bias| bias.floats());
+        let (channels, depth) = (operands[0].shape[1], operands[1].shape[1]);
+        let (batch, features) = (result.shape[0], result.shape[1]);
+        let positions = &result.shape[2..];
+        let (image_size, kernel_size): (usize, usize) =
+            (image.iter().product(), kernel.iter().product());
+        let positions_size: usize = positions.iter().product();
+        let mut values = vec![0.0; result.elements()];
+        let mut position = 0;
+        self.windows(kernel).each(image, positions, |_, taps| {
+            for b in 0..batch {
+                for o in 0..features {
+                    let group = o / (features / self.groups);
+                    let mut sum = bias.map_or(0.0, |bias| bias[o]);
+                    for c in 0..depth {
+                        let x = &x[(b * channels + group * depth + c) * image_size..];
+                        let w = &w[(o * depth + c) * kernel_size..];
+                        sum += taps
+                            .iter()
+                            .map(|tap| x[tap.image] * w[tap.kernel])
+                            .sum::<f64>();
+                    }
+                    values[(b * features + o) * positions_size + position] = sum;
+                }
+            }
+            position += 1;
+        });
+        Ok(Values::Float(values))
+    }
+
+    fn flops(&self, operands: &[TensorType], result: &TensorType) -> Dim {
+        let products = operands[1].shape[1..]
+            .iter()
+            .fold(result.elements(), |product, extent| product.mul(extent));
+        products.mul(&Dim::from(2))
+    }
+}

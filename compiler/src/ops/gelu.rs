@@ -1,0 +1,106 @@
+//! The operator [`Gelu`].
+
+use crate::dim::Dim;
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::{attributes, named_field};
+use crate::ops::erf::erfc;
+use crate::ops::pointwise::map_floats;
+use crate::ops::shape::float;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// By `form`, with `σ(x) = 1 / (1 + e^{−x})`:
+/// * `erf`: `result = x / 2 · (1 + erf(x / √2))`;
+/// * `tanh`: `result = x / 2 · (1 + tanh(√(2/π) · (x + 0.044715 · x³)))`;
+/// * `quick`: `result = x · σ(1.702 · x)`.
+///
+/// # Operands
+/// `x`: any shape.
+///
+/// # Result
+/// The type of `x`.
+///
+/// # Constraints
+/// * C1: `x` is floating-point.
+///
+/// # Gradient
+/// * `erf`: `dx = dr · (Φ(x) + x · φ(x))` with the normal distribution `Φ` and its density `φ`;
+/// * `tanh`: `dx = dr / 2 · (1 + t + x · (1 − t²) · √(2/π) · (1 + 0.134145 · x²))`, `t` the `tanh`;
+/// * `quick`: `dx = dr · s · (1 + 1.702 · x · (1 − s))` with `s = σ(1.702 · x)`.
+///
+/// # Source
+/// Hendrycks and Gimpel 2016 (arXiv 1606.08415), section 2; `quick` is CLIP's `QuickGELU`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gelu {
+    /// Exact or one of the two approximations.
+    pub form: GeluForm,
+}
+
+/// How [`Gelu`] is computed; models are trained with one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GeluForm {
+    /// Exactly, through the error function.
+    Erf,
+    /// Approximately, through the hyperbolic tangent.
+    Tanh,
+    /// Approximately, through the logistic function.
+    Quick,
+}
+
+attributes!(Gelu { form });
+named_field!(GeluForm {
+    Erf = "erf",
+    Tanh = "tanh",
+    Quick = "quick"
+});
+
+/// The coefficient of the cube in the `tanh` form.
+const TANH_CUBE: f64 = 0.044715;
+
+/// The steepness of the `quick` form.
+const QUICK_STEEPNESS: f64 = 1.702;
+
+impl Operator for Gelu {
+    const NAME: &'static str = "gelu";
+    const OPERANDS: (usize, usize) = (1, 1);
+    const TOLERANCE: f64 = 2e-6;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        float("C1", &operands[0])?;
+        Ok(operands[0].clone())
+    }
+
+    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
+        let function = match self.form {
+            GeluForm::Erf => gelu_erf,
+            GeluForm::Tanh => gelu_tanh,
+            GeluForm::Quick => gelu_quick,
+        };
+        Ok(map_floats(operands[0], function))
+    }
+
+    fn flops(&self, _operands: &[TensorType], result: &TensorType) -> Dim {
+        let each = match self.form {
+            GeluForm::Erf => 5,
+            GeluForm::Tanh => 9,
+            GeluForm::Quick => 5,
+        };
+        result.elements().mul(&Dim::from(each))
+    }
+}
+
+/// The exact form; `1 + erf(y)` is `erfc(−y)`, which keeps its digits where `erf` is near −1.
+pub(crate) fn gelu_erf(x: f64) -> f64 {
+    0.5 * x * erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+}
+
+fn gelu_tanh(x: f64) -> f64 {
+    let slope = (2.0 / std::f64::consts::PI).sqrt();
+    0.5 * x * (1.0 + (slope * (x + TANH_CUBE * x * x * x)).tanh())
+}
+
+fn gelu_quick(x: f64) -> f64 {
+    x / (1.0 + (-QUICK_STEEPNESS * x).exp())
+}

@@ -1,0 +1,87 @@
+//! The operator [`GroupNorm`].
+
+use crate::dim::Dim;
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::normalize::{check_epsilon, normalize_rows};
+use crate::ops::shape::{exact_shape, one_float};
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result = (x − mean) / sqrt(variance + epsilon) · scale[channel] + bias[channel]`; mean and
+/// (biased) variance are those of one image's `channels / groups` neighbouring channels.
+///
+/// # Operands
+/// `x` `[batch, channels, …]`; optional `scale` and then `bias` `[channels]`.
+///
+/// # Result
+/// The type of `x`.
+///
+/// # Constraints
+/// * C1: all operands have one floating-point element type.
+/// * C2: `x` has two axes or more.
+/// * C3: `groups` is at least 1 and divides the channels.
+/// * C4: `scale` and `bias` have the shape `[channels]`.
+/// * C5: `epsilon` is finite and not negative.
+///
+/// # Gradient
+/// That of [`LayerNorm`](crate::ops::LayerNorm) with the group's elements as the normalised ones;
+/// `dscale` and `dbias` are summed per channel.
+///
+/// # Source
+/// Wu and He 2018 (arXiv 1803.08494), eqs. 1, 2 and 7; PyTorch `nn.GroupNorm`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupNorm {
+    /// The number of groups of neighbouring channels.
+    pub groups: usize,
+    /// Added to the variance.
+    pub epsilon: f64,
+}
+
+attributes!(GroupNorm { groups, epsilon });
+
+impl Operator for GroupNorm {
+    const NAME: &'static str = "group_norm";
+    const OPERANDS: (usize, usize) = (1, 3);
+    const TOLERANCE: f64 = 1e-5;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        one_float("C1", operands)?;
+        let x = &operands[0];
+        if x.rank() < 2 {
+            return Err(Violation::new("C2", x, "two axes or more"));
+        }
+        let groups = Dim::from(self.groups);
+        if self.groups == 0 || x.shape[1].exact_div(&groups).is_none() {
+            let found = format!("{groups} groups of {} channels", x.shape[1]);
+            return Err(Violation::new("C3", found, "groups of equal size"));
+        }
+        for parameter in &operands[1..] {
+            exact_shape("C4", parameter, &x.shape[1..2])?;
+        }
+        check_epsilon("C5", self.epsilon)?;
+        Ok(x.clone())
+    }
+
+    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
+        let channels = result.shape[1];
+        let area: usize = result.shape[2..].iter().product();
+        let extent = channels / self.groups * area;
+        let mut values = normalize_rows(operands[0].floats(), extent, self.epsilon);
+        let scale = operands.get(1).map(|scale| scale.floats());
+        let bias = operands.get(2).map(|bias| bias.floats());
+        for (position, value) in values.iter_mut().enumerate() {
+            let channel = position / area % channels;
+            *value = *value * scale.map_or(1.0, |scale| scale[channel])
+                + bias.map_or(0.0, |bias| bias[channel]);
+        }
+        Ok(Values::Float(values))
+    }
+
+    /// Two for the mean and its removal, three for the variance, three for the result.
+    fn flops(&self, _operands: &[TensorType], result: &TensorType) -> Dim {
+        result.elements().mul(&Dim::from(8))
+    }
+}

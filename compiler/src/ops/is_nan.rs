@@ -1,0 +1,50 @@
+//! The operator [`IsNan`].
+
+use crate::dtype::DType;
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::shape::float;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result` is true where `x` is not a number.
+///
+/// # Operands
+/// `x`: any shape.
+///
+/// # Result
+/// Truth values in the shape of `x`.
+///
+/// # Constraints
+/// * C1: `x` is floating-point.
+///
+/// # Gradient
+/// None flows.
+///
+/// # Source
+/// ONNX `IsNaN`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IsNan;
+
+attributes!(IsNan {});
+
+impl Operator for IsNan {
+    const NAME: &'static str = "is_nan";
+    const OPERANDS: (usize, usize) = (1, 1);
+    const TOLERANCE: f64 = 0.0;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        float("C1", &operands[0])?;
+        Ok(TensorType {
+            dtype: DType::Bool,
+            shape: operands[0].shape.clone(),
+        })
+    }
+
+    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
+        let floats = operands[0].floats().iter();
+        Ok(Values::Bool(floats.map(|x| x.is_nan()).collect()))
+    }
+}

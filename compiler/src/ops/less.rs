@@ -1,0 +1,53 @@
+//! The operator [`Less`].
+
+use crate::dtype::DType;
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::pointwise::{compare, infer_binary};
+use crate::ops::shape::numeric;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result` is true where `a < b`; NaN is less than nothing.
+///
+/// # Operands
+/// `a`, `b`: any shapes that broadcast.
+///
+/// # Result
+/// Truth values in the broadcast shape.
+///
+/// # Constraints
+/// * C1: both operands have one element type.
+/// * C2: the shapes broadcast by NumPy's rule.
+/// * C3: the element type is numeric.
+///
+/// # Gradient
+/// None flows.
+///
+/// # Source
+/// ONNX `Less`, and `Greater` with its operands swapped; NumPy broadcasting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Less;
+
+attributes!(Less {});
+
+impl Operator for Less {
+    const NAME: &'static str = "less";
+    const OPERANDS: (usize, usize) = (2, 2);
+    const TOLERANCE: f64 = 0.0;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        let ty = infer_binary(operands)?;
+        numeric("C3", &ty)?;
+        Ok(TensorType {
+            dtype: DType::Bool,
+            ..ty
+        })
+    }
+
+    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
+        compare(operands, result, |a, b| a < b, |a, b| a < b)
+    }
+}

@@ -1,0 +1,46 @@
+//! The operator [`Neg`].
+
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::pointwise::map_numbers;
+use crate::ops::shape::numeric;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result = −x`; integers wrap.
+///
+/// # Operands
+/// `x`: any shape.
+///
+/// # Result
+/// The type of `x`.
+///
+/// # Constraints
+/// * C1: `x` is numeric.
+///
+/// # Gradient
+/// `dx = −dr`.
+///
+/// # Source
+/// ONNX `Neg`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Neg;
+
+attributes!(Neg {});
+
+impl Operator for Neg {
+    const NAME: &'static str = "neg";
+    const OPERANDS: (usize, usize) = (1, 1);
+    const TOLERANCE: f64 = 0.0;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        numeric("C1", &operands[0])?;
+        Ok(operands[0].clone())
+    }
+
+    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
+        Ok(map_numbers(operands[0], |x| -x, i64::wrapping_neg))
+    }
+}

@@ -1,0 +1,31 @@
+//! What the normalising operators share.
+//!
+//! Takes rows of floats, gives them with mean 0 and variance 1; it knows no scale and no bias.
+
+use crate::ops::Violation;
+
+/// Checks that `epsilon` can be added to a variance.
+pub(crate) fn check_epsilon(constraint: &'static str, epsilon: f64) -> Result<(), Violation> {
+    match epsilon.is_finite() && epsilon >= 0.0 {
+        true => Ok(()),
+        false => {
+            let found = format!("epsilon {epsilon}");
+            Err(Violation::new(constraint, found, "a finite epsilon from 0"))
+        }
+    }
+}
+
+/// Every `extent` neighbours of `x` with their mean removed and divided by
+/// `sqrt(variance + epsilon)`; the variance is the biased one.
+pub(crate) fn normalize_rows(x: &[f64], extent: usize, epsilon: f64) -> Vec<f64> {
+    let mut values = Vec::with_capacity(x.len());
+    // No elements have no rows, whatever the extent.
+    for row in x.chunks_exact(extent.max(1)) {
+        let count = extent as f64;
+        let mean = row.iter().sum::<f64>() / count;
+        let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / count;
+        let factor = 1.0 / (variance + epsilon).sqrt();
+        values.extend(row.iter().map(|x| (x - mean) * factor));
+    }
+    values
+}

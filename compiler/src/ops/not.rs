@@ -1,0 +1,46 @@
+//! The operator [`Not`].
+
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::shape::truth;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result` is true where `x` is false.
+///
+/// # Operands
+/// `x`: truth values of any shape.
+///
+/// # Result
+/// The type of `x`.
+///
+/// # Constraints
+/// * C1: `x` is bool.
+///
+/// # Gradient
+/// None flows.
+///
+/// # Source
+/// ONNX `Not`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Not;
+
+attributes!(Not {});
+
+impl Operator for Not {
+    const NAME: &'static str = "not";
+    const OPERANDS: (usize, usize) = (1, 1);
+    const TOLERANCE: f64 = 0.0;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        truth("C1", &operands[0])?;
+        Ok(operands[0].clone())
+    }
+
+    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
+        let truths = operands[0].truths().iter();
+        Ok(Values::Bool(truths.map(|truth| !truth).collect()))
+    }
+}

@@ -1,0 +1,50 @@
+//! The operator [`Or`].
+
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::pointwise::{infer_binary, zip};
+use crate::ops::shape::truth;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result` is true where one of the operands is.
+///
+/// # Operands
+/// `a`, `b`: any shapes that broadcast.
+///
+/// # Result
+/// Truth values in the broadcast shape.
+///
+/// # Constraints
+/// * C1: both operands have one element type.
+/// * C2: the shapes broadcast by NumPy's rule.
+/// * C3: the element type is bool.
+///
+/// # Gradient
+/// None flows.
+///
+/// # Source
+/// ONNX `Or`; NumPy broadcasting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Or;
+
+attributes!(Or {});
+
+impl Operator for Or {
+    const NAME: &'static str = "or";
+    const OPERANDS: (usize, usize) = (2, 2);
+    const TOLERANCE: f64 = 0.0;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        let ty = infer_binary(operands)?;
+        truth("C3", &ty)?;
+        Ok(ty)
+    }
+
+    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
+        let (a, b) = (operands[0].truths(), operands[1].truths());
+        zip(operands, result, |i, j| Ok(a[i] || b[j])).map(Values::Bool)
+    }
+}

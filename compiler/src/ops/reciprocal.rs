@@ -1,0 +1,46 @@
+//! The operator [`Reciprocal`].
+
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::pointwise::map_floats;
+use crate::ops::shape::float;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result = 1 / x`.
+///
+/// # Operands
+/// `x`: any shape.
+///
+/// # Result
+/// The type of `x`.
+///
+/// # Constraints
+/// * C1: `x` is floating-point.
+///
+/// # Gradient
+/// `dx = −dr · r²`.
+///
+/// # Source
+/// ONNX `Reciprocal`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reciprocal;
+
+attributes!(Reciprocal {});
+
+impl Operator for Reciprocal {
+    const NAME: &'static str = "reciprocal";
+    const OPERANDS: (usize, usize) = (1, 1);
+    const TOLERANCE: f64 = 1e-6;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        float("C1", &operands[0])?;
+        Ok(operands[0].clone())
+    }
+
+    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
+        Ok(map_floats(operands[0], f64::recip))
+    }
+}

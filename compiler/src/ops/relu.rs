@@ -1,0 +1,50 @@
+//! The operator [`Relu`].
+
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::pointwise::map_numbers;
+use crate::ops::shape::numeric;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result = x` where `x > 0`, else 0; NaN stays.
+///
+/// # Operands
+/// `x`: any shape.
+///
+/// # Result
+/// The type of `x`.
+///
+/// # Constraints
+/// * C1: `x` is numeric.
+///
+/// # Gradient
+/// `dx = dr` where `x > 0`, else 0.
+///
+/// # Source
+/// ONNX `Relu`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Relu;
+
+attributes!(Relu {});
+
+impl Operator for Relu {
+    const NAME: &'static str = "relu";
+    const OPERANDS: (usize, usize) = (1, 1);
+    const TOLERANCE: f64 = 0.0;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        numeric("C1", &operands[0])?;
+        Ok(operands[0].clone())
+    }
+
+    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
+        Ok(map_numbers(
+            operands[0],
+            |x| if x < 0.0 { 0.0 } else { x },
+            |x| x.max(0),
+        ))
+    }
+}

@@ -1,0 +1,46 @@
+//! The operator [`Sqrt`].
+
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::pointwise::map_floats;
+use crate::ops::shape::float;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result = √x`; NaN below 0.
+///
+/// # Operands
+/// `x`: any shape.
+///
+/// # Result
+/// The type of `x`.
+///
+/// # Constraints
+/// * C1: `x` is floating-point.
+///
+/// # Gradient
+/// `dx = dr / (2 · r)`.
+///
+/// # Source
+/// ONNX `Sqrt`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sqrt;
+
+attributes!(Sqrt {});
+
+impl Operator for Sqrt {
+    const NAME: &'static str = "sqrt";
+    const OPERANDS: (usize, usize) = (1, 1);
+    const TOLERANCE: f64 = 1e-6;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        float("C1", &operands[0])?;
+        Ok(operands[0].clone())
+    }
+
+    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
+        Ok(map_floats(operands[0], f64::sqrt))
+    }
+}

@@ -1,0 +1,50 @@
+//! The operator [`Sub`].
+
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::pointwise::{arithmetic, infer_binary};
+use crate::ops::shape::numeric;
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result = a − b`, elementwise; integers wrap.
+///
+/// # Operands
+/// `a`, `b`: any shapes that broadcast.
+///
+/// # Result
+/// The common element type and the broadcast shape.
+///
+/// # Constraints
+/// * C1: both operands have one element type.
+/// * C2: the shapes broadcast by NumPy's rule.
+/// * C3: the element type is numeric.
+///
+/// # Gradient
+/// `da = dr`, `db = −dr`, each summed over the axes
+/// along which it was stretched.
+///
+/// # Source
+/// ONNX `Sub`; NumPy broadcasting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sub;
+
+attributes!(Sub {});
+
+impl Operator for Sub {
+    const NAME: &'static str = "sub";
+    const OPERANDS: (usize, usize) = (2, 2);
+    const TOLERANCE: f64 = 1e-6;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        let ty = infer_binary(operands)?;
+        numeric("C3", &ty)?;
+        Ok(ty)
+    }
+
+    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
+        arithmetic(operands, result, |a, b| a - b, |a, b| Ok(a.wrapping_sub(b)))
+    }
+}

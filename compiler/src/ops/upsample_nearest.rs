@@ -1,0 +1,89 @@
+//! The operator [`UpsampleNearest`].
+
+use crate::dim::Dim;
+use crate::eval::{Array, Fault};
+use crate::graph::TensorType;
+use crate::ops::attribute::attributes;
+use crate::ops::movement::pick;
+use crate::ops::shape::{each_index, offset, strides};
+use crate::ops::{Extents, Operator, Violation};
+use crate::tensor::Values;
+
+/// # Meaning
+/// `result[b, c, p] = x[b, c, floor(p · spatial / size)]`, with one entry per spatial axis in `p`,
+/// `spatial` and `size`.
+///
+/// # Operands
+/// `x` `[batch, channels, spatial…]`.
+///
+/// # Result
+/// `[batch, channels, size…]` in the element type of `x`.
+///
+/// # Constraints
+/// * C1: `x` has a spatial axis or more.
+/// * C2: `size` has one entry per spatial axis.
+/// * C3: an axis without elements stays so.
+///
+/// # Gradient
+/// `dx` at each place is the sum of `dr` over the places that copy it.
+///
+/// # Source
+/// PyTorch `nn.functional.interpolate(mode="nearest")`; ONNX `Resize` with `nearest`, `floor` and
+/// `asymmetric`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpsampleNearest {
+    /// The spatial extents of the result; smaller ones than those of `x` leave elements out.
+    pub size: Vec<Dim>,
+}
+
+attributes!(UpsampleNearest { size });
+
+impl Operator for UpsampleNearest {
+    const NAME: &'static str = "upsample_nearest";
+    const OPERANDS: (usize, usize) = (1, 1);
+    const TOLERANCE: f64 = 0.0;
+
+    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+        let x = &operands[0];
+        if x.rank() < 3 {
+            return Err(Violation::new("C1", x, "three axes or more"));
+        }
+        if self.size.len() != x.rank() - 2 {
+            let found = format!("{} sizes for {x}", self.size.len());
+            return Err(Violation::new("C2", found, "a size per spatial axis"));
+        }
+        let mut pairs = x.shape[2..].iter().zip(&self.size);
+        if let Some((_, size)) = pairs.find(|(extent, size)| extent.is(0) && !size.is(0)) {
+            let found = format!("size {size} for an axis of 0");
+            return Err(Violation::new("C3", found, "size 0"));
+        }
+        let shape = [&x.shape[..2], &self.size].concat();
+        Ok(TensorType {
+            dtype: x.dtype,
+            shape,
+        })
+    }
+
+    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
+        let shape = &operands[0].shape;
+        let strides = strides(shape);
+        let mut sources = Vec::with_capacity(result.elements());
+        each_index(&result.shape, |index| {
+            let source: Vec<usize> = (0..shape.len())
+                .map(|axis| scaled(index[axis], shape[axis], result.shape[axis]))
+                .collect();
+            sources.push(Some((0, offset(&source, &strides))));
+        });
+        Ok(pick(operands, &sources))
+    }
+
+    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
+        Dim::from(0)
+    }
+}
+
+/// `floor(index · extent / size)` without overflow; below `extent` as `index` is below `size`.
+fn scaled(index: usize, extent: usize, size: usize) -> usize {
+    let wide = index as u128 * extent as u128 / size as u128;
+    usize::try_from(wide).expect("below the extent")
+}
