@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::text::{is_identifier, write_quoted};
+
 /// An extent, or an integer computed from extents.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Dim {
@@ -27,7 +29,8 @@ enum Atom {
 pub type Bindings = BTreeMap<String, usize>;
 
 impl Dim {
-    /// The symbol `name`: an identifier (letters, digits, `_`, `.`), at least 1 when bound.
+    /// The symbol `name`, at least 1 when bound. It prints in backquotes unless it is an
+    /// identifier (letters, digits, `_`, `.`).
     pub fn symbol(name: &str) -> Dim {
         Dim {
             terms: BTreeMap::from([(vec![Atom::Symbol(name.to_owned())], 1)]),
@@ -148,14 +151,23 @@ impl Dim {
             })
     }
 
+    /// The number of terms of the sum.
+    pub(crate) fn terms(&self) -> usize {
+        self.terms.len()
+    }
+
+    /// The number of terms and atoms that this expression is made of.
+    pub(crate) fn parts(&self) -> usize {
+        let atoms = self.terms.keys().flatten().map(|atom| match atom {
+            Atom::Symbol(_) => 1,
+            Atom::FloorDiv(inner, _) => inner.parts().saturating_add(1),
+        });
+        atoms.fold(self.terms.len(), usize::saturating_add)
+    }
+
     /// Whether this is one term other than a bare symbol.
     fn is_product(&self) -> bool {
-        match self.terms.first_key_value() {
-            Some((product, &coefficient)) if self.terms.len() == 1 => {
-                coefficient != 1 || !matches!(product.as_slice(), [Atom::Symbol(_)])
-            }
-            Some(_) | None => false,
-        }
+        self.terms.len() == 1 && self.as_symbol().is_none()
     }
 
     /// Adds the names of the symbols to `names`.
@@ -238,15 +250,13 @@ impl fmt::Display for Dim {
                 (1, false) => {}
                 (_, false) => write!(f, "{magnitude}*")?,
             }
+            // A division beside another factor or a sign would read as dividing that too.
+            let alone = product.len() == 1 && (coefficient == 1 || (magnitude == 1 && index > 0));
             for (position, atom) in product.iter().enumerate() {
-                let separator = if position > 0 { "*" } else { "" };
-                match atom {
-                    Atom::Symbol(name) => write!(f, "{separator}{name}")?,
-                    // A sum brings its own parentheses; a product needs some under a division.
-                    Atom::FloorDiv(inner, divisor) if inner.is_product() => {
-                        write!(f, "{separator}({inner})/{divisor}")?;
-                    }
-                    Atom::FloorDiv(inner, divisor) => write!(f, "{separator}{inner}/{divisor}")?,
+                f.write_str(if position > 0 { "*" } else { "" })?;
+                match (atom, alone) {
+                    (Atom::Symbol(_), _) | (Atom::FloorDiv(..), true) => write!(f, "{atom}")?,
+                    (Atom::FloorDiv(..), false) => write!(f, "({atom})")?,
                 }
             }
         }
@@ -254,6 +264,20 @@ impl fmt::Display for Dim {
             f.write_str(")")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Atom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Atom::Symbol(name) if is_identifier(name) => f.write_str(name),
+            Atom::Symbol(name) => write_quoted(f, name, '`'),
+            // A sum brings its own parentheses; a product needs some under a division.
+            Atom::FloorDiv(inner, divisor) if inner.is_product() => {
+                write!(f, "({inner})/{divisor}")
+            }
+            Atom::FloorDiv(inner, divisor) => write!(f, "{inner}/{divisor}"),
+        }
     }
 }
 
@@ -307,6 +331,10 @@ mod tests {
         assert_eq!(dim.to_string(), "((h + 1)/4 - 3)");
         assert_eq!(Dim::from(-2).mul(&h()).to_string(), "-2*h");
         let nested = h().mul(&Dim::from(2)).floor_div(3).mul(&Dim::symbol("b"));
-        assert_eq!(nested.to_string(), "b*(2*h)/3");
+        assert_eq!(nested.to_string(), "b*((2*h)/3)");
+        let half = h().floor_div(2);
+        assert_eq!(half.mul(&Dim::from(2)).to_string(), "2*(h/2)");
+        assert_eq!(Dim::from(1).sub(&half).to_string(), "(-(h/2) + 1)");
+        assert_eq!(Dim::symbol("batch size").to_string(), "`batch size`");
     }
 }

@@ -272,6 +272,19 @@ pub enum GraphError {
         /// The type.
         ty: TensorType,
     },
+    /// A shape that is absurd before its sizes are known.
+    #[error(
+        "{what} at {origin:?} has a shape of {axes} axes that is too long to write, \
+         wanted at most {AXES_MAX} axes and {EXTENT_PARTS_MAX} terms"
+    )]
+    TooIntricate {
+        /// The operator or the parameter.
+        what: String,
+        /// Where it comes from.
+        origin: String,
+        /// The number of axes.
+        axes: usize,
+    },
     /// A value that this function has not defined.
     #[error("{value} is used in {func:?} before it is defined")]
     Undefined {
@@ -299,6 +312,23 @@ fn signature(operands: &[TensorType]) -> String {
 
 /// No tensor has more elements than this: 4 TiB of f32.
 pub const ELEMENTS_MAX: i64 = 1 << 40;
+
+/// No tensor has more axes than this; models use at most seven.
+pub const AXES_MAX: usize = 16;
+
+/// No extent has more symbols, divisions and terms than this; models use about ten.
+pub const EXTENT_PARTS_MAX: usize = 256;
+
+/// Whether a shape keeps to [`AXES_MAX`] and [`EXTENT_PARTS_MAX`], in its extents and in their
+/// product: what an absurd shape would cost grows with the power of its axes.
+pub(crate) fn is_bounded(shape: &[Dim]) -> bool {
+    let small = |dim: &Dim| dim.parts() <= EXTENT_PARTS_MAX;
+    let terms = |shape: &[Dim]| {
+        let terms = shape.iter().map(|dim| dim.terms().max(1));
+        terms.fold(1usize, usize::saturating_mul)
+    };
+    shape.len() <= AXES_MAX && shape.iter().all(small) && terms(shape) <= EXTENT_PARTS_MAX
+}
 
 /// Builds one function, value by value.
 #[derive(Debug)]
@@ -442,6 +472,11 @@ impl Builder {
         definition: Definition,
         ty: TensorType,
     ) -> Result<Value, GraphError> {
+        if !is_bounded(&ty.shape) {
+            let (what, origin) = (what.to_owned(), self.origin.clone());
+            let axes = ty.rank();
+            return Err(GraphError::TooIntricate { what, origin, axes });
+        }
         // An extent of 0 counts as 1: strides of empty tensors must stay in range too.
         let known = ty.shape.iter().filter_map(Dim::known);
         let count = known

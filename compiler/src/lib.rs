@@ -12,6 +12,8 @@ pub mod graph;
 pub mod ops;
 pub mod program;
 pub mod tensor;
+pub mod text;
+pub mod verify;
 
 pub use dim::{Bindings, Dim};
 pub use dtype::DType;

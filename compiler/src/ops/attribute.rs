@@ -24,6 +24,8 @@ pub enum Attribute {
     Name(String),
     /// An element type.
     DType(DType),
+    /// An extent, known or symbolic.
+    Dim(Dim),
     /// Extents, known or symbolic.
     Dims(Vec<Dim>),
     /// A tensor.
@@ -34,6 +36,7 @@ impl Attribute {
     /// The same attribute with bound symbols replaced.
     pub fn bind(&self, bindings: &Bindings) -> Attribute {
         match self {
+            Attribute::Dim(dim) => Attribute::Dim(dim.bind(bindings)),
             Attribute::Dims(dims) => {
                 Attribute::Dims(dims.iter().map(|dim| dim.bind(bindings)).collect())
             }
@@ -185,17 +188,33 @@ field_kind!(Vec<i64>, Ints);
 field_kind!(f64, Float);
 field_kind!(bool, Bool);
 field_kind!(DType, DType);
-field_kind!(Vec<Dim>, Dims);
 field_kind!(Tensor, Tensor);
 
+/// An integer is an extent that is known.
 impl Field for Dim {
     fn to_attribute(&self) -> Attribute {
-        Attribute::Dims(vec![self.clone()])
+        Attribute::Dim(self.clone())
     }
 
     fn from_attribute(attribute: &Attribute) -> Option<Self> {
-        match Vec::<Dim>::from_attribute(attribute)?.as_slice() {
-            [dim] => Some(dim.clone()),
+        match attribute {
+            Attribute::Dim(dim) => Some(dim.clone()),
+            Attribute::Int(value) => Some(Dim::from(*value)),
+            _ => None,
+        }
+    }
+}
+
+/// Integers are extents that are known.
+impl Field for Vec<Dim> {
+    fn to_attribute(&self) -> Attribute {
+        Attribute::Dims(self.clone())
+    }
+
+    fn from_attribute(attribute: &Attribute) -> Option<Self> {
+        match attribute {
+            Attribute::Dims(dims) => Some(dims.clone()),
+            Attribute::Ints(values) => Some(values.iter().copied().map(Dim::from).collect()),
             _ => None,
         }
     }

@@ -1,0 +1,310 @@
+//! Reads graphs from text; the grammar is in the card of [`super`].
+//!
+//! Takes text that may be hostile, gives a module whose functions are well typed, or the first
+//! place that is wrong. Never repairs anything.
+
+use thiserror::Error;
+
+use super::cursor::{Cursor, Token};
+use super::{SPLAT_BYTES_MAX, attribute, extent};
+use crate::dtype::DType;
+use crate::graph::{Builder, Func, GraphError, Module, Role, TensorType, Value};
+use crate::ops::{Attribute, AttributeError, Op};
+use crate::tensor::TensorError;
+
+/// No operator has more attributes than this.
+const ATTRIBUTES_MAX: usize = 32;
+
+/// No node has more operands than this.
+const OPERANDS_MAX: usize = 1024;
+
+/// Why text is not a graph. Lines and columns count from 1.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum ParseError {
+    /// Something else should be written here.
+    #[error("line {line}, column {column}: found {found}, wanted {wanted}")]
+    Syntax {
+        /// The line.
+        line: usize,
+        /// The column, in characters.
+        column: usize,
+        /// What is written there.
+        found: String,
+        /// What could be.
+        wanted: &'static str,
+    },
+    /// A shape or an extent that no graph has.
+    #[error(
+        "line {line}, column {column}: found an extent too long or too many axes, \
+         wanted those of a tensor"
+    )]
+    Intricate {
+        /// The line.
+        line: usize,
+        /// The column, in characters.
+        column: usize,
+    },
+    /// No operator has that name.
+    #[error("line {line}, column {column}: found {name:?}, wanted the name of an operator")]
+    Operator {
+        /// The line.
+        line: usize,
+        /// The column, in characters.
+        column: usize,
+        /// The name found.
+        name: String,
+    },
+    /// The attributes are not those of the operator.
+    #[error("line {line}, column {column}: {op}: {source}")]
+    Attributes {
+        /// The line.
+        line: usize,
+        /// The column, in characters.
+        column: usize,
+        /// The operator.
+        op: String,
+        /// What is wrong with them.
+        source: AttributeError,
+    },
+    /// The elements do not fill a tensor's shape.
+    #[error("line {line}, column {column}: {source}")]
+    Tensor {
+        /// The line.
+        line: usize,
+        /// The column, in characters.
+        column: usize,
+        /// What is wrong.
+        source: TensorError,
+    },
+    /// The graph is ill typed.
+    #[error("line {line}, column {column}: {source}")]
+    Graph {
+        /// The line.
+        line: usize,
+        /// The column, in characters.
+        column: usize,
+        /// What is wrong.
+        source: GraphError,
+    },
+    /// The type written is not the one inferred.
+    #[error("line {line}, column {column}: found type {found}, wanted {wanted} as inferred")]
+    Type {
+        /// The line.
+        line: usize,
+        /// The column, in characters.
+        column: usize,
+        /// The type written.
+        found: TensorType,
+        /// The type inferred.
+        wanted: TensorType,
+    },
+}
+
+impl ParseError {
+    /// The error that the expression which began at `start` is too large.
+    pub(super) fn intricate(cursor: &Cursor<'_>, start: usize) -> ParseError {
+        let (line, column) = cursor.place(start);
+        ParseError::Intricate { line, column }
+    }
+
+    fn graph(cursor: &Cursor<'_>, start: usize, source: GraphError) -> ParseError {
+        let (line, column) = cursor.place(start);
+        ParseError::Graph {
+            line,
+            column,
+            source,
+        }
+    }
+}
+
+/// Reads a module.
+///
+/// # Errors
+/// The first place where the text leaves the grammar or the graph is ill typed.
+pub fn parse(text: &str) -> Result<Module, ParseError> {
+    let mut cursor = Cursor::new(text);
+    let mut splat_bytes = SPLAT_BYTES_MAX;
+    let mut module = Module::default();
+    while cursor.token() != Token::End {
+        module.funcs.push(func(&mut cursor, &mut splat_bytes)?);
+    }
+    Ok(module)
+}
+
+fn func(cursor: &mut Cursor<'_>, splat_bytes: &mut usize) -> Result<Func, ParseError> {
+    if cursor.token() != Token::Word("func") {
+        return Err(cursor.wanted("`func`"));
+    }
+    cursor.advance();
+    let name = match cursor.token() {
+        Token::Word(name) => {
+            cursor.advance();
+            name.to_owned()
+        }
+        _ => cursor.string("the name of the function")?,
+    };
+    let mut builder = Builder::new(&name);
+    cursor.expect('{', "`{`")?;
+    while let Token::Value(_) = cursor.token() {
+        definition(cursor, &mut builder, splat_bytes)?;
+    }
+    while cursor.token() == Token::Word("return") {
+        cursor.advance();
+        let start = cursor.start();
+        let name = cursor.string("the name of the result")?;
+        let value = value(cursor)?;
+        let named = builder.result(&name, value);
+        named.map_err(|source| ParseError::graph(cursor, start, source))?;
+    }
+    cursor.expect('}', "a value, `return` or `}`")?;
+    Ok(builder.finish())
+}
+
+/// What stands right of `=`, before its type and origin are known.
+enum Right {
+    Param(Role, String),
+    Node(Op, Vec<Value>),
+}
+
+fn definition(
+    cursor: &mut Cursor<'_>,
+    builder: &mut Builder,
+    splat_bytes: &mut usize,
+) -> Result<(), ParseError> {
+    let next = builder.func().values().len();
+    if value_index(cursor) != u32::try_from(next).ok() {
+        return Err(cursor.wanted("the next value: they count from %0"));
+    }
+    cursor.advance();
+    cursor.expect('=', "`=`")?;
+    let start = cursor.start();
+    let right = right(cursor, splat_bytes)?;
+    let type_start = cursor.start();
+    let written = match (cursor.skip(':'), &right) {
+        (true, _) => Some(tensor_type(cursor)?),
+        (false, Right::Node(..)) => None,
+        (false, Right::Param(..)) => return Err(cursor.wanted("`:` and the parameter's type")),
+    };
+    let origin = match cursor.skip('@') {
+        true => cursor.string("the origin in quotes")?,
+        false => String::new(),
+    };
+    builder.at(&origin);
+    let built = match (right, &written) {
+        (Right::Param(role, name), Some(ty)) => builder.param(&name, role, ty.clone()),
+        (Right::Param(..), None) => return Err(cursor.wanted("`:` and the parameter's type")),
+        (Right::Node(op, operands), _) => builder.push(op, &operands),
+    };
+    let value = built.map_err(|source| ParseError::graph(cursor, start, source))?;
+    match written {
+        Some(found) if found != *builder.ty(value) => {
+            let (line, column) = cursor.place(type_start);
+            let wanted = builder.ty(value).clone();
+            Err(ParseError::Type {
+                line,
+                column,
+                found,
+                wanted,
+            })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn right(cursor: &mut Cursor<'_>, splat_bytes: &mut usize) -> Result<Right, ParseError> {
+    let start = cursor.start();
+    let Token::Word(word) = cursor.token() else {
+        return Err(cursor.wanted("`input`, `weight` or an operator"));
+    };
+    cursor.advance();
+    let role = match word {
+        "input" => Some(Role::Input),
+        "weight" => Some(Role::Weight),
+        _ => None,
+    };
+    if let Some(role) = role {
+        return Ok(Right::Param(role, cursor.string("the parameter's name")?));
+    }
+    let operands = operands(cursor)?;
+    let attributes = attributes(cursor, splat_bytes)?;
+    let op = Op::parse(word, &attributes).ok_or_else(|| {
+        let (line, column) = cursor.place(start);
+        let name = word.to_owned();
+        ParseError::Operator { line, column, name }
+    })?;
+    let op = op.map_err(|source| {
+        let (line, column) = cursor.place(start);
+        let op = word.to_owned();
+        ParseError::Attributes {
+            line,
+            column,
+            op,
+            source,
+        }
+    })?;
+    Ok(Right::Node(op, operands))
+}
+
+fn operands(cursor: &mut Cursor<'_>) -> Result<Vec<Value>, ParseError> {
+    let mut operands = Vec::new();
+    cursor.expect('(', "`(`")?;
+    while !cursor.skip(')') {
+        if !operands.is_empty() {
+            cursor.expect(',', "`,` or `)`")?;
+        }
+        if operands.len() == OPERANDS_MAX {
+            return Err(cursor.wanted("at most 1024 operands"));
+        }
+        operands.push(value(cursor)?);
+    }
+    Ok(operands)
+}
+
+fn attributes(
+    cursor: &mut Cursor<'_>,
+    splat_bytes: &mut usize,
+) -> Result<Vec<(String, Attribute)>, ParseError> {
+    let mut attributes = Vec::new();
+    if !cursor.skip('{') {
+        return Ok(attributes);
+    }
+    while !cursor.skip('}') {
+        if !attributes.is_empty() {
+            cursor.expect(',', "`,` or `}`")?;
+        }
+        let Token::Word(name) = cursor.token() else {
+            return Err(cursor.wanted("the name of an attribute"));
+        };
+        if attributes.len() == ATTRIBUTES_MAX {
+            return Err(cursor.wanted("at most 32 attributes"));
+        }
+        cursor.advance();
+        cursor.expect('=', "`=`")?;
+        attributes.push((name.to_owned(), attribute::read(cursor, splat_bytes)?));
+    }
+    Ok(attributes)
+}
+
+fn tensor_type(cursor: &mut Cursor<'_>) -> Result<TensorType, ParseError> {
+    let dtype = match cursor.token() {
+        Token::Word(word) => DType::from_name(word),
+        _ => None,
+    };
+    let dtype = dtype.ok_or_else(|| cursor.wanted("an element type"))?;
+    cursor.advance();
+    let shape = extent::shape(cursor)?;
+    Ok(TensorType { dtype, shape })
+}
+
+fn value(cursor: &mut Cursor<'_>) -> Result<Value, ParseError> {
+    let index = value_index(cursor).ok_or_else(|| cursor.wanted("a value such as %7"))?;
+    cursor.advance();
+    Ok(Value(index))
+}
+
+fn value_index(cursor: &Cursor<'_>) -> Option<u32> {
+    match cursor.token() {
+        Token::Value(digits) => digits.parse().ok(),
+        _ => None,
+    }
+}

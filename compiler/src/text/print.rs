@@ -1,0 +1,80 @@
+//! Writes graphs as text; the grammar is in the card of [`super`].
+//!
+//! Takes functions, gives all that they are; it decides nothing but spaces.
+
+use std::fmt::Write;
+
+use super::{SPLAT_BYTES_MAX, attribute, is_identifier, write_quoted};
+use crate::graph::{Definition, Func, Module, Node, Role};
+
+/// The text of all functions of a module, in order.
+pub fn print(module: &Module) -> String {
+    let mut splat_bytes = SPLAT_BYTES_MAX;
+    let mut out = String::new();
+    for (index, func) in module.funcs.iter().enumerate() {
+        out.push_str(if index > 0 { "\n" } else { "" });
+        write_func(&mut out, func, &mut splat_bytes);
+    }
+    out
+}
+
+/// The text of one function.
+pub fn print_func(func: &Func) -> String {
+    let mut out = String::new();
+    write_func(&mut out, func, &mut { SPLAT_BYTES_MAX });
+    out
+}
+
+fn write_func(out: &mut String, func: &Func, splat_bytes: &mut usize) {
+    out.push_str("func ");
+    match is_identifier(func.name()) {
+        true => out.push_str(func.name()),
+        false => quote(out, func.name()),
+    }
+    out.push_str(" {\n");
+    for (value, data) in func.values() {
+        let _ = write!(out, "  {value} = ");
+        match &data.definition {
+            Definition::Param(param) => {
+                out.push_str(match param.role {
+                    Role::Input => "input ",
+                    Role::Weight => "weight ",
+                });
+                quote(out, &param.name);
+            }
+            Definition::Node(node) => write_node(out, node, splat_bytes),
+        }
+        let _ = write!(out, " : {}", data.ty);
+        if !data.origin.is_empty() {
+            out.push_str(" @ ");
+            quote(out, &data.origin);
+        }
+        out.push('\n');
+    }
+    for (name, value) in func.results() {
+        out.push_str("  return ");
+        quote(out, name);
+        let _ = writeln!(out, " {value}");
+    }
+    out.push_str("}\n");
+}
+
+fn write_node(out: &mut String, node: &Node, splat_bytes: &mut usize) {
+    let _ = write!(out, "{}(", node.op.name());
+    for (position, operand) in node.operands.iter().enumerate() {
+        let separator = if position > 0 { ", " } else { "" };
+        let _ = write!(out, "{separator}{operand}");
+    }
+    out.push(')');
+    let attributes = node.op.attributes();
+    for (position, (name, value)) in attributes.iter().enumerate() {
+        let separator = if position > 0 { ", " } else { " {" };
+        let _ = write!(out, "{separator}{name} = ");
+        attribute::write(out, value, splat_bytes);
+    }
+    out.push_str(if attributes.is_empty() { "" } else { "}" });
+}
+
+fn quote(out: &mut String, text: &str) {
+    let _ = write_quoted(out, text, '"');
+}

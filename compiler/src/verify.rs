@@ -1,0 +1,214 @@
+//! The rules of the graph IR, for graphs that come from elsewhere and after every pass.
+//!
+//! Takes a module, gives it back as [`Verified`], or the first rule that it breaks. What passed
+//! does not panic later. It computes no data and repairs nothing.
+//!
+//! * G1: the functions have distinct names.
+//! * G2: every operand and every result is defined, operands before their use.
+//! * G3: every operator has the operands and attributes that its constraints want.
+//! * G4: every node has the type that its operator infers.
+//! * G5: inputs, weights and results have distinct names among their kind.
+//! * G6: every function has a result.
+//! * G7: every symbol is, alone, an extent of some input: only so it is known at a call.
+//! * G8: no type has a negative extent, more than 16 axes, more than 2^40 elements, or extents
+//!   that are absurdly long expressions.
+
+use std::collections::BTreeSet;
+use std::ops::Deref;
+
+use thiserror::Error;
+
+use crate::graph::{Builder, Definition, Func, GraphError, Module, Role, TensorType, Value};
+use crate::ops::Attribute;
+
+/// A module that keeps the rules.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified(Module);
+
+impl Verified {
+    /// The module, to be changed and so to be verified again.
+    pub fn into_inner(self) -> Module {
+        self.0
+    }
+}
+
+impl Deref for Verified {
+    type Target = Module;
+
+    fn deref(&self) -> &Module {
+        &self.0
+    }
+}
+
+/// The first rule that a module breaks.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum VerifyError {
+    /// G1.
+    #[error("G1: found two functions named {func:?}, wanted distinct names")]
+    DuplicateFunc {
+        /// The name.
+        func: String,
+    },
+    /// G2, G3, G5 or G8.
+    #[error("{}: in {func:?}, {source}", rule(.source))]
+    Graph {
+        /// The function.
+        func: String,
+        /// What is wrong.
+        source: GraphError,
+    },
+    /// G4.
+    #[error("G4: in {func:?}, {value} at {origin:?} has type {found}, wanted {wanted}")]
+    Type {
+        /// The function.
+        func: String,
+        /// The value.
+        value: Value,
+        /// Where it comes from.
+        origin: String,
+        /// The type that it has.
+        found: TensorType,
+        /// The type inferred.
+        wanted: TensorType,
+    },
+    /// G6.
+    #[error("G6: {func:?} has no results, wanted at least one")]
+    NoResult {
+        /// The function.
+        func: String,
+    },
+    /// G7.
+    #[error(
+        "G7: in {func:?}, {value} at {origin:?} depends on {symbol:?}, \
+         wanted symbols that are an extent of an input"
+    )]
+    Unbound {
+        /// The function.
+        func: String,
+        /// The value.
+        value: Value,
+        /// Where it comes from.
+        origin: String,
+        /// The symbol.
+        symbol: String,
+    },
+}
+
+/// The number of the rule that the builder found broken.
+pub fn rule(error: &GraphError) -> &'static str {
+    match error {
+        GraphError::Undefined { .. } => "G2",
+        GraphError::Constraint { .. } => "G3",
+        GraphError::DuplicateName { .. } => "G5",
+        GraphError::TooLarge { .. } | GraphError::TooIntricate { .. } => "G8",
+    }
+}
+
+/// Checks every rule.
+///
+/// # Errors
+/// The first rule that is broken, and where.
+pub fn verify(module: Module) -> Result<Verified, VerifyError> {
+    check(&module)?;
+    Ok(Verified(module))
+}
+
+/// Checks every rule, for those who keep the module.
+///
+/// # Errors
+/// As [`verify`].
+pub fn check(module: &Module) -> Result<(), VerifyError> {
+    let mut names = BTreeSet::new();
+    for func in &module.funcs {
+        if !names.insert(func.name()) {
+            let func = func.name().to_owned();
+            return Err(VerifyError::DuplicateFunc { func });
+        }
+        check_func(func)?;
+    }
+    Ok(())
+}
+
+/// Checks the rules that concern one function.
+///
+/// # Errors
+/// As [`verify`].
+pub fn check_func(func: &Func) -> Result<(), VerifyError> {
+    check_types(func)?;
+    if func.results().is_empty() {
+        let func = func.name().to_owned();
+        return Err(VerifyError::NoResult { func });
+    }
+    check_symbols(func)
+}
+
+/// Builds the function again: the builder is the one place that knows G2, G3, G5 and G8.
+fn check_types(func: &Func) -> Result<(), VerifyError> {
+    let named = |source| VerifyError::Graph {
+        func: func.name().to_owned(),
+        source,
+    };
+    let mut builder = Builder::new(func.name());
+    for (value, data) in func.values() {
+        builder.at(&data.origin);
+        match &data.definition {
+            Definition::Param(param) => builder.param(&param.name, param.role, data.ty.clone()),
+            Definition::Node(node) => builder.push(node.op.clone(), &node.operands),
+        }
+        .map_err(named)?;
+        if *builder.ty(value) != data.ty {
+            return Err(VerifyError::Type {
+                func: func.name().to_owned(),
+                value,
+                origin: data.origin.clone(),
+                found: data.ty.clone(),
+                wanted: builder.ty(value).clone(),
+            });
+        }
+    }
+    for (name, value) in func.results() {
+        builder.result(name, *value).map_err(named)?;
+    }
+    Ok(())
+}
+
+/// G7.
+fn check_symbols(func: &Func) -> Result<(), VerifyError> {
+    let inputs = func.params(Role::Input);
+    let bound: BTreeSet<String> = inputs
+        .flat_map(|(_, _, ty)| &ty.shape)
+        .filter_map(|dim| dim.as_symbol().map(ToOwned::to_owned))
+        .collect();
+    for (value, data) in func.values() {
+        let mut used = BTreeSet::new();
+        data.ty.shape.iter().for_each(|dim| dim.symbols(&mut used));
+        if let Definition::Node(node) = &data.definition {
+            for (_, attribute) in node.op.attributes() {
+                symbols(&attribute, &mut used);
+            }
+        }
+        if let Some(symbol) = used.difference(&bound).next() {
+            return Err(VerifyError::Unbound {
+                func: func.name().to_owned(),
+                value,
+                origin: data.origin.clone(),
+                symbol: symbol.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn symbols(attribute: &Attribute, names: &mut BTreeSet<String>) {
+    match attribute {
+        Attribute::Dim(dim) => dim.symbols(names),
+        Attribute::Dims(dims) => dims.iter().for_each(|dim| dim.symbols(names)),
+        Attribute::Int(_)
+        | Attribute::Ints(_)
+        | Attribute::Float(_)
+        | Attribute::Bool(_)
+        | Attribute::Name(_)
+        | Attribute::DType(_)
+        | Attribute::Tensor(_) => {}
+    }
+}

@@ -1,0 +1,101 @@
+//! Runs every file of `filetests/`: a line that says what to do, a graph, `---`, what comes out.
+//!
+//! `UPDATE_EXPECT=1 cargo test -p compiler --test filetests` writes what comes out into the
+//! files; read the difference before you keep it. A file whose name begins with a rule's number
+//! (`g6_…`) must break that rule.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use compiler::Bindings;
+use compiler::graph::{Func, GraphError, Module};
+use compiler::text::{parse, print};
+use compiler::verify::{rule, verify};
+
+#[test]
+fn every_file_gives_what_it_says() {
+    let mut files = Vec::new();
+    collect(Path::new("tests/filetests"), &mut files);
+    files.sort();
+    assert!(files.len() > 20, "found {} files", files.len());
+    let failures: Vec<String> = files.iter().filter_map(|file| check(file)).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("the folder of filetests") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "txt") {
+            files.push(path);
+        }
+    }
+}
+
+/// Runs one file; gives what is wrong.
+fn check(file: &Path) -> Option<String> {
+    let text = fs::read_to_string(file).expect("a text file");
+    let (header, rest) = text.split_once('\n')?;
+    let (input, wanted) = rest.split_once("\n---\n").unwrap_or((rest, ""));
+    let input = input.trim_end_matches('\n');
+    let found = run(header, input);
+    let name = file.file_stem()?.to_str()?;
+    if let Some(number) = name.strip_prefix('g').and_then(|n| n.split('_').next())
+        && number.parse::<u32>().is_ok()
+        && !found.starts_with(&format!("error: G{number}: "))
+    {
+        return Some(format!("{}: broke another rule: {found}", file.display()));
+    }
+    if found == wanted {
+        return None;
+    }
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(file, format!("{header}\n{input}\n---\n{found}")).expect("a writable file");
+        return None;
+    }
+    Some(format!(
+        "{}: found\n{found}wanted\n{wanted}",
+        file.display()
+    ))
+}
+
+/// Does what the header says with the graph; gives the outcome as text.
+fn run(header: &str, input: &str) -> String {
+    let module = match parse(input) {
+        Ok(module) => module,
+        Err(compiler::text::ParseError::Graph { source, .. }) => return broken(&source),
+        Err(error) => return format!("error: {error}\n"),
+    };
+    let printed = print(&module);
+    let again = parse(&printed).expect("what is printed is read");
+    assert_eq!(again, module, "{header}: reading what was printed");
+    assert_eq!(print(&again), printed, "{header}: printing twice");
+    let words: Vec<&str> = header.split_whitespace().collect();
+    match words.as_slice() {
+        ["test", "parse"] => printed,
+        ["test", "verify"] => match verify(module) {
+            Ok(_) => "ok\n".to_owned(),
+            Err(error) => format!("error: {error}\n"),
+        },
+        ["test", "bind", bindings @ ..] => bind(&module, bindings),
+        _ => panic!("unknown header {header:?}"),
+    }
+}
+
+fn broken(error: &GraphError) -> String {
+    format!("error: {}: {error}\n", rule(error))
+}
+
+fn bind(module: &Module, words: &[&str]) -> String {
+    let binding = |word: &&str| {
+        let (name, extent) = word.split_once('=').expect("name=extent");
+        (name.to_owned(), extent.parse().expect("an extent"))
+    };
+    let bindings: Bindings = words.iter().map(binding).collect();
+    let bound: Result<Vec<Func>, _> = module.funcs.iter().map(|f| f.bind(&bindings)).collect();
+    match bound {
+        Ok(funcs) => print(&Module { funcs }),
+        Err(error) => broken(&error),
+    }
+}
