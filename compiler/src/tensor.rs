@@ -173,6 +173,24 @@ impl Tensor {
         Tensor::from_values(dtype, &self.shape, &self.values())
     }
 
+    /// How many elements are NaN or infinite; read in place, since weights are large.
+    pub fn not_finite(&self) -> usize {
+        fn count<const N: usize>(bytes: &[u8], finite: impl Fn([u8; N]) -> bool) -> usize {
+            let chunks = bytes.chunks_exact(N);
+            let elements =
+                chunks.map(|c| finite(c.try_into().expect("chunks_exact gives N bytes")));
+            elements.filter(|finite| !finite).count()
+        }
+        let bytes = &self.bytes[..];
+        match self.dtype {
+            DType::Bool | DType::U8 | DType::I8 | DType::I32 | DType::I64 => 0,
+            DType::F16 => count(bytes, |b| f16::from_le_bytes(b).is_finite()),
+            DType::BF16 => count(bytes, |b| bf16::from_le_bytes(b).is_finite()),
+            DType::F32 => count(bytes, |b| f32::from_le_bytes(b).is_finite()),
+            DType::F64 => count(bytes, |b| f64::from_le_bytes(b).is_finite()),
+        }
+    }
+
     /// Half precision to f32 without the detour through f64: weights take this path.
     fn widened(&self, convert: impl Fn([u8; 2]) -> f32) -> Tensor {
         let mut bytes = Vec::with_capacity(self.bytes.len() * 2);

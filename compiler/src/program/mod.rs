@@ -1,5 +1,197 @@
-//! Plain data that the rooms on either side of the compiler agree on.
+//! Programs: functions bound to sizes, simplified and verified, ready for a backend, and the
+//! plain data that the rooms on either side of the compiler agree on.
 //!
-//! `graphs` makes it, `runtime` obeys it, `cli` hands it over; nothing here computes.
+//! `graphs` makes functions and tables, `runtime` executes programs and obeys tables, `cli`
+//! hands them over.
+
+use thiserror::Error;
+
+use crate::dim::Bindings;
+use crate::eval::last_uses;
+use crate::graph::{Definition, Func, GraphError, Role, TensorType};
+use crate::text::{self, ParseError};
+use crate::verify::{VerifyError, check_func};
 
 pub mod sampler;
+
+/// A function that a backend can execute: every size is known and every rule holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Program {
+    func: Func,
+}
+
+/// What a program needs, known before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Operators, parameters and constants not counted.
+    pub nodes: usize,
+    /// Bytes of the weights in the types that the program computes with.
+    pub weight_bytes: u64,
+    /// Number of weight elements.
+    pub parameters: u64,
+    /// The largest sum of bytes of values alive at once, weights not counted.
+    pub peak_bytes: u64,
+    /// Floating-point operations of one run, a multiply-add counted as two.
+    pub flops: u64,
+}
+
+/// Why there is no program.
+#[derive(Debug, Error)]
+pub enum CompileError {
+    /// Sizes are missing.
+    #[error("sizes {symbols:?} of {func:?} are not bound")]
+    Unbound {
+        /// The function.
+        func: String,
+        /// The symbols left.
+        symbols: Vec<String>,
+    },
+    /// A constraint fails for these sizes.
+    #[error("{func:?} cannot be bound to these sizes: {error}")]
+    Bind {
+        /// The function.
+        func: String,
+        /// The constraint.
+        error: GraphError,
+    },
+    /// The function breaks a rule of the graph IR.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// The text is not a program.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// The text holds another number of functions than one.
+    #[error("the text holds {found} functions, wanted 1")]
+    Functions {
+        /// Functions found.
+        found: usize,
+    },
+}
+
+/// Binds `func` to sizes.
+///
+/// # Errors
+/// When a symbol is left, a constraint fails for these sizes, or a rule does not hold.
+pub fn compile(func: &Func, bindings: &Bindings) -> Result<Program, CompileError> {
+    let bound = func.bind(bindings).map_err(|error| CompileError::Bind {
+        func: func.name().to_owned(),
+        error,
+    })?;
+    Program::new(bound)
+}
+
+impl Program {
+    /// The program that executes `func` as it stands.
+    ///
+    /// # Errors
+    /// When a size is not known or a rule of the graph IR does not hold.
+    pub fn new(func: Func) -> Result<Program, CompileError> {
+        let symbols: Vec<String> = func.symbols().into_iter().collect();
+        if !symbols.is_empty() {
+            let func = func.name().to_owned();
+            return Err(CompileError::Unbound { func, symbols });
+        }
+        check_func(&func)?;
+        Ok(Program { func })
+    }
+
+    /// The program of a text form, as an artifact stores it.
+    ///
+    /// # Errors
+    /// When the text does not parse or holds anything but one bound function.
+    pub fn parse(text: &str) -> Result<Program, CompileError> {
+        let mut module = text::parse(text)?;
+        match module.funcs.len() {
+            1 => Program::new(module.funcs.remove(0)),
+            found => Err(CompileError::Functions { found }),
+        }
+    }
+
+    /// The complete text form.
+    pub fn text(&self) -> String {
+        text::print_func(&self.func)
+    }
+
+    /// The function that the program executes.
+    pub fn func(&self) -> &Func {
+        &self.func
+    }
+
+    /// The name and type of each input, in order.
+    pub fn inputs(&self) -> Vec<(String, TensorType)> {
+        let inputs = self.func.params(Role::Input);
+        inputs
+            .map(|(_, name, ty)| (name.to_owned(), ty.clone()))
+            .collect()
+    }
+
+    /// What the program needs.
+    pub fn plan(&self) -> Plan {
+        plan(&self.func)
+    }
+}
+
+/// Sums sizes over lifetimes: a value lives from its definition to its last use.
+fn plan(func: &Func) -> Plan {
+    let last = last_uses(func);
+    let mut plan = Plan {
+        nodes: 0,
+        weight_bytes: 0,
+        parameters: 0,
+        peak_bytes: 0,
+        flops: 0,
+    };
+    let mut live = 0u64;
+    for (value, data) in func.values() {
+        let elements = known(data.ty.elements().known());
+        let bytes = elements.saturating_mul(data.ty.dtype.bytes() as u64);
+        match &data.definition {
+            Definition::Param(param) if param.role == Role::Weight => {
+                plan.parameters = plan.parameters.saturating_add(elements);
+                plan.weight_bytes = plan.weight_bytes.saturating_add(bytes);
+                continue;
+            }
+            Definition::Param(_) => live = live.saturating_add(bytes),
+            Definition::Node(node) => {
+                let types: Vec<TensorType> = node
+                    .operands
+                    .iter()
+                    .map(|&operand| func.ty(operand).clone())
+                    .collect();
+                let flops = known(node.op.flops(&types, &data.ty).known());
+                plan.flops = plan.flops.saturating_add(flops);
+                plan.nodes += usize::from(!types.is_empty());
+                live = live.saturating_add(bytes);
+                plan.peak_bytes = plan.peak_bytes.max(live);
+                live = live.saturating_sub(freed(func, value.0, node, &last));
+            }
+        }
+        plan.peak_bytes = plan.peak_bytes.max(live);
+    }
+    plan
+}
+
+/// Bytes of the operands whose last use is the node that defines value `user`.
+fn freed(func: &Func, user: u32, node: &crate::graph::Node, last: &[u32]) -> u64 {
+    let mut operands = node.operands.clone();
+    operands.sort_unstable();
+    operands.dedup();
+    operands.retain(|operand| last[operand.0 as usize] == user);
+    let bytes = operands
+        .iter()
+        .map(|&operand| match &func.value(operand).definition {
+            Definition::Param(param) if param.role == Role::Weight => 0,
+            Definition::Param(_) | Definition::Node(_) => {
+                let ty = func.ty(operand);
+                known(ty.elements().known()).saturating_mul(ty.dtype.bytes() as u64)
+            }
+        });
+    bytes.sum()
+}
+
+/// A count that is known because every size of a program is.
+fn known(count: Option<i64>) -> u64 {
+    count
+        .and_then(|count| u64::try_from(count).ok())
+        .unwrap_or(0)
+}
