@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use compiler::graph::Func;
 use compiler::tensor::Tensor;
 
+pub mod guidance;
+pub mod noise_schedule;
+pub mod samplers;
 pub mod source;
 
 /// A function made from a model, with the tensors of its weights.

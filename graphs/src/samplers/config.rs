@@ -1,0 +1,286 @@
+//! A sampler's configuration: what a diffusers `scheduler_config.json` says, and how one sampler
+//! takes over another's.
+//!
+//! Takes JSON text, gives a [`SamplerConfig`] from which tables are made. Only values that are
+//! written in the file are kept: what is absent falls to the default of whichever sampler reads it.
+//! It never guesses: an option that a sampler does not have is refused by name.
+
+use serde_json::{Map, Value};
+
+use super::{Options, PredictionType, SAMPLERS, Sampler, SamplerError, names, schedule};
+use crate::noise_schedule::NoiseSchedule;
+
+/// Options that every sampler reads.
+pub(super) const SCHEDULE_OPTIONS: &[&str] = &[
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "prediction_type",
+];
+
+/// Options that one sampler takes over from another besides [`SCHEDULE_OPTIONS`]: where the
+/// timesteps lie, where they end, and the range of the clean latents.
+const CARRIED_OPTIONS: &[&str] = &[
+    "rescale_betas_zero_snr",
+    "timestep_spacing",
+    "steps_offset",
+    "set_alpha_to_one",
+    "clip_sample",
+    "clip_sample_range",
+    "thresholding",
+    "dynamic_thresholding_ratio",
+    "sample_max_value",
+    "original_inference_steps",
+    "timestep_scaling",
+    "skip_prk_steps",
+    "num_time_windows",
+];
+
+/// Options of diffusers' mutually compatible schedulers that belong to samplers not found here.
+/// diffusers keeps them in the files of other samplers, which do not read them.
+const FOREIGN_OPTIONS: &[&str] = &[
+    "interpolation_type",
+    "noise_sampler_seed",
+    "rho",
+    "sigma_data",
+    "sigma_schedule",
+    "tensor_format",
+];
+
+/// One sampler's configuration. Options are kept as given; their values are checked when they are
+/// read, by [`super::table`] or [`SamplerConfig::noise_schedule`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct SamplerConfig {
+    class: String,
+    name: Option<&'static str>,
+    given: Map<String, Value>,
+}
+
+impl SamplerConfig {
+    /// Reads a diffusers `scheduler_config.json`, in which `Infinity`, `-Infinity` and `NaN` may
+    /// stand where JSON allows no number.
+    ///
+    /// A class that is not supported is no error yet: [`SamplerConfig::with_sampler`] can still
+    /// take over its noise schedule.
+    ///
+    /// # Errors
+    /// When the text is not a JSON object.
+    pub fn from_diffusers(json: &str) -> Result<SamplerConfig, SamplerError> {
+        let mut given: Map<String, Value> =
+            serde_json::from_str(&quote_non_finite(json)).map_err(|error| SamplerError::Json {
+                reason: error.to_string(),
+            })?;
+        let class = match given.remove("_class_name") {
+            Some(Value::String(class)) => class,
+            Some(_) | None => String::new(),
+        };
+        // diffusers takes options that it filled in by itself for absent, and so do we.
+        if let Some(Value::Array(defaulted)) = given.remove("_use_default_values") {
+            let filled_in = |key: &str| defaulted.iter().any(|name| name.as_str() == Some(key));
+            given.retain(|key, _| !filled_in(key));
+        }
+        given.retain(|key, _| !key.starts_with('_'));
+        Ok(SamplerConfig {
+            class,
+            name: None,
+            given,
+        })
+    }
+
+    /// The same noise schedule and prediction type under the sampler `name` of [`names`].
+    ///
+    /// Taken over from the file, as diffusers' `from_config` does: betas, number of training
+    /// timesteps, prediction type, spacing and offset of the timesteps, the final ᾱ, and clipping
+    /// or thresholding of the clean latents, as far as the new sampler has the option. Other
+    /// options are taken over only if the file is already of the same class; otherwise they keep
+    /// the new sampler's defaults. Options that make up the name (`dpm++2m` is second order) are set.
+    ///
+    /// # Errors
+    /// When there is no such name, or the file rescales its schedule to zero terminal SNR and the
+    /// new sampler has no such option.
+    pub fn with_sampler(&self, name: &str) -> Result<SamplerConfig, SamplerError> {
+        let sampler = SAMPLERS
+            .iter()
+            .find(|sampler| sampler.name == name)
+            .ok_or_else(|| SamplerError::Name {
+                name: name.to_owned(),
+                known: names().collect(),
+            })?;
+        let same_class = self.class == sampler.class;
+        let carried = |key: &str| {
+            same_class
+                || SCHEDULE_OPTIONS.contains(&key)
+                || (CARRIED_OPTIONS.contains(&key) && sampler.knows(key))
+        };
+        let lost = "rescale_betas_zero_snr";
+        if self.given.get(lost) == Some(&Value::Bool(true)) && !sampler.knows(lost) {
+            return Err(SamplerError::Option {
+                sampler: sampler.name,
+                option: lost.to_owned(),
+            });
+        }
+        let mut given = self.given.clone();
+        given.retain(|key, _| carried(key));
+        for (option, value) in sampler.defaults {
+            given.entry(*option).or_insert_with(|| value.to_json());
+        }
+        for (option, value) in sampler.forced {
+            given.insert((*option).to_owned(), value.to_json());
+        }
+        Ok(SamplerConfig {
+            class: sampler.class.to_owned(),
+            name: Some(sampler.name),
+            given,
+        })
+    }
+
+    /// The same configuration with one option replaced, as in `timestep_spacing` = `"trailing"`.
+    ///
+    /// Besides the options of the file format there are those that diffusers takes when sampling:
+    /// `eta` (DDIM, TCD), `s_churn`, `s_tmin`, `s_tmax`, `s_noise` (Euler), `strength` (LCM, TCD).
+    ///
+    /// # Errors
+    /// When the class is not supported, the sampler has no such option, or it would change nothing.
+    pub fn with_option(&self, option: &str, value: Value) -> Result<SamplerConfig, SamplerError> {
+        let sampler = self.sampler()?;
+        if sampler.inert.contains(&option) {
+            let option = option.to_owned();
+            return Err(SamplerError::NoEffect {
+                sampler: sampler.name,
+                option,
+            });
+        }
+        if !sampler.knows(option) {
+            let option = option.to_owned();
+            return Err(SamplerError::Option {
+                sampler: sampler.name,
+                option,
+            });
+        }
+        let mut config = self.clone();
+        config.given.insert(option.to_owned(), value);
+        Ok(config)
+    }
+
+    /// The sampler's name as [`names`] has it. Where several names share one class, the file's
+    /// class alone gives the first of them.
+    ///
+    /// # Errors
+    /// When the class is not supported.
+    pub fn sampler_name(&self) -> Result<&'static str, SamplerError> {
+        Ok(self.sampler()?.name)
+    }
+
+    /// The noise schedule, as training and img2img need it.
+    ///
+    /// # Errors
+    /// When the class is not supported or one of the options involved has a wrong value.
+    pub fn noise_schedule(&self) -> Result<NoiseSchedule, SamplerError> {
+        schedule(&self.options()?)
+    }
+
+    /// What the network predicts.
+    ///
+    /// # Errors
+    /// When the class is not supported, or the option holds another word; PeRFlow's own prediction
+    /// types have no meaning outside its sampler.
+    pub fn prediction_type(&self) -> Result<PredictionType, SamplerError> {
+        PredictionType::read(&self.options()?)
+    }
+
+    /// The options with their sampler; every one of them is known to it or to nobody's harm.
+    pub(super) fn options(&self) -> Result<Options<'_>, SamplerError> {
+        let sampler = self.sampler()?;
+        let known = |key: &str| {
+            sampler.knows(key)
+                || FOREIGN_OPTIONS.contains(&key)
+                || SAMPLERS.iter().any(|other| other.knows(key))
+        };
+        match self.given.keys().find(|key| !known(key)) {
+            Some(option) => Err(SamplerError::Option {
+                sampler: sampler.name,
+                option: option.clone(),
+            }),
+            None => Ok(Options {
+                sampler,
+                given: &self.given,
+            }),
+        }
+    }
+
+    fn sampler(&self) -> Result<&'static Sampler, SamplerError> {
+        SAMPLERS
+            .iter()
+            .find(|sampler| match self.name {
+                Some(name) => sampler.name == name,
+                None => sampler.class == self.class,
+            })
+            .copied()
+            .ok_or_else(|| {
+                let mut known: Vec<_> = SAMPLERS.iter().map(|sampler| sampler.class).collect();
+                known.sort_unstable();
+                known.dedup();
+                SamplerError::Class {
+                    class: self.class.clone(),
+                    known,
+                }
+            })
+    }
+}
+
+/// Puts quotes around the bare words `Infinity`, `-Infinity` and `NaN`, which Python writes and
+/// JSON lacks; everything inside strings stays as it is.
+fn quote_non_finite(json: &str) -> String {
+    let mut quoted = String::with_capacity(json.len() + 16);
+    let (mut rest, mut in_string) = (json, false);
+    while let Some(first) = rest.chars().next() {
+        let word = ["-Infinity", "Infinity", "NaN"]
+            .into_iter()
+            .find(|word| rest.starts_with(word));
+        let taken = match (in_string, first, word) {
+            (false, _, Some(word)) => {
+                quoted.extend(["\"", word, "\""]);
+                rest = &rest[word.len()..];
+                continue;
+            }
+            (true, '\\', _) => 1 + rest.chars().nth(1).map_or(0, char::len_utf8),
+            (_, '"', _) => {
+                in_string = !in_string;
+                1
+            }
+            (true | false, _, _) => first.len_utf8(),
+        };
+        quoted.push_str(&rest[..taken]);
+        rest = &rest[taken..];
+    }
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quote_non_finite;
+
+    #[track_caller]
+    fn check(json: &str, wanted: &str) {
+        assert_eq!(quote_non_finite(json), wanted);
+    }
+
+    #[test]
+    fn non_finite_words_are_quoted_outside_strings() {
+        check(
+            r#"{"a": -Infinity, "b": NaN}"#,
+            r#"{"a": "-Infinity", "b": "NaN"}"#,
+        );
+        check(
+            r#"{"NaN": "-Infinity \" NaN"}"#,
+            r#"{"NaN": "-Infinity \" NaN"}"#,
+        );
+        check("\"\\", "\"\\");
+        check(
+            "[Infinity, \"é\\\\\", Infinity]",
+            "[\"Infinity\", \"é\\\\\", \"Infinity\"]",
+        );
+    }
+}

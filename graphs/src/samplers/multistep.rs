@@ -1,0 +1,408 @@
+//! The multistep DPM-Solvers: plain, ++ and their stochastic forms, orders 1 to 3
+//! (arXiv 2206.00927 and 2211.01095; spec 4.4).
+//!
+//! Takes the options of diffusers' `DPMSolverMultistepScheduler`, whose table serves three sampler
+//! names. History: the last two converted outputs in a ring.
+
+use compiler::program::sampler::{Limit, Row, SamplerStep, SamplerTable, Store};
+
+use super::row::{NOISE, X, limited, slot, sum};
+use super::sigmas::{Curve, TrainSigmas, along};
+use super::spacing::{Spacing, solver_timesteps};
+use super::{Options, PredictionType, SamplerError, schedule, threshold};
+use super::{train_timesteps, zero_terminal_snr};
+
+/// Class of the configuration files.
+pub(super) const CLASS: &str = "DPMSolverMultistepScheduler";
+
+/// Options that the table depends on.
+pub(super) const OPTIONS: &[&str] = &[
+    "algorithm_type",
+    "dynamic_thresholding_ratio",
+    "euler_at_final",
+    "final_sigmas_type",
+    "lambda_min_clipped",
+    "lower_order_final",
+    "rescale_betas_zero_snr",
+    "sample_max_value",
+    "sigma_max",
+    "sigma_min",
+    "solver_order",
+    "solver_type",
+    "steps_offset",
+    "thresholding",
+    "timestep_spacing",
+    "use_beta_sigmas",
+    "use_exponential_sigmas",
+    "use_flow_sigmas",
+    "use_karras_sigmas",
+    "use_lu_lambdas",
+    "variance_type",
+];
+
+/// Options of flow matching, which is refused as a whole.
+pub(super) const INERT: &[&str] = &["flow_shift", "time_shift_type", "use_dynamic_shifting"];
+
+/// Converted outputs that are kept.
+const RING: usize = 2;
+
+/// Which integral is solved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Algorithm {
+    /// Over the clean estimate (++) instead of ε.
+    data: bool,
+    /// With fresh noise at each step.
+    stochastic: bool,
+}
+
+const ALGORITHMS: &[(&str, Algorithm)] = &[
+    (
+        "dpmsolver",
+        Algorithm {
+            data: false,
+            stochastic: false,
+        },
+    ),
+    (
+        "dpmsolver++",
+        Algorithm {
+            data: true,
+            stochastic: false,
+        },
+    ),
+    (
+        "sde-dpmsolver",
+        Algorithm {
+            data: false,
+            stochastic: true,
+        },
+    ),
+    (
+        "sde-dpmsolver++",
+        Algorithm {
+            data: true,
+            stochastic: true,
+        },
+    ),
+    (
+        "deis",
+        Algorithm {
+            data: true,
+            stochastic: false,
+        },
+    ),
+];
+
+/// One noise level of a variance-preserving state.
+#[derive(Clone, Copy)]
+pub(super) struct Level {
+    pub(super) alpha: f64,
+    pub(super) sigma: f64,
+    /// Half the log signal-to-noise ratio, ln α − ln σ; infinite at σ = 0.
+    pub(super) lambda: f64,
+}
+
+impl Level {
+    /// From the ratio of noise to signal.
+    pub(super) fn new(ratio: f64) -> Level {
+        let alpha = 1.0 / ratio.hypot(1.0);
+        Level {
+            alpha,
+            sigma: ratio * alpha,
+            lambda: -ratio.ln(),
+        }
+    }
+}
+
+/// How a run orders its solvers.
+struct Plan {
+    algorithm: Algorithm,
+    order: usize,
+    heun: bool,
+    lower_order_final: bool,
+    euler_at_final: bool,
+    ends_clean: bool,
+}
+
+/// The table of the class, whatever name it goes by.
+pub(super) fn rows(options: &Options, steps: usize) -> Result<SamplerTable, SamplerError> {
+    let plan = Plan::read(options)?;
+    let prediction = PredictionType::read(options)?;
+    let limit = threshold(options)?;
+    let (points, sigmas) = grid(options, steps)?;
+    let levels: Vec<Level> = sigmas.iter().map(|sigma| Level::new(*sigma)).collect();
+    let mut table = Vec::with_capacity(points.len());
+    for (step, &timestep) in points.iter().enumerate() {
+        let at = levels[step];
+        let (estimate, converted) = convert(plan.algorithm.data, prediction, at, limit);
+        let earlier = [slot((step + RING - 1) % RING), slot(step % RING)];
+        let order = plan.order_at(step, points.len());
+        let first = (step + 1).saturating_sub(order);
+        let outputs = [converted, earlier[0], earlier[1]];
+        table.push(SamplerStep {
+            timestep,
+            input_scale: 1.0,
+            draw: plan.algorithm.stochastic.then_some(step),
+            estimate,
+            limit,
+            next: plan.update(&levels[first..=step + 1], &outputs[..order]),
+            stores: vec![Store {
+                slot: step % RING,
+                row: converted,
+            }],
+        });
+    }
+    let draws = if plan.algorithm.stochastic {
+        table.len()
+    } else {
+        0
+    };
+    Ok(SamplerTable {
+        init_noise_sigma: 1.0,
+        draws,
+        history_slots: RING,
+        steps: table,
+    })
+}
+
+/// The clean estimate before any limit, and what the solver integrates: the limited estimate, or
+/// ε, which is found back from the estimate once that is limited.
+pub(super) fn convert(
+    data: bool,
+    prediction: PredictionType,
+    at: Level,
+    limit: Limit,
+) -> (Row, Row) {
+    let estimate = prediction.clean(at.alpha, at.sigma);
+    let converted = match (data, limit) {
+        (true, _) => limited(estimate, limit),
+        (false, Limit::None) => prediction.noise(at.alpha, at.sigma),
+        (false, Limit::Clip { .. } | Limit::Threshold { .. }) => {
+            let clean = limited(estimate, limit);
+            sum(&[(1.0 / at.sigma, X), (-at.alpha / at.sigma, clean)])
+        }
+    };
+    (estimate, converted)
+}
+
+impl Plan {
+    fn read(options: &Options) -> Result<Plan, SamplerError> {
+        if options.flag("use_flow_sigmas", false)? {
+            return Err(options.wrong("use_flow_sigmas", "false"));
+        }
+        // Variances that need no second network output are no concern of this solver.
+        let fixed = [
+            "none",
+            "fixed_small",
+            "fixed_small_log",
+            "fixed_large",
+            "fixed_large_log",
+        ];
+        options.choice("variance_type", "none", &fixed.map(|word| (word, ())))?;
+        let algorithm = options.choice("algorithm_type", "dpmsolver++", ALGORITHMS)?;
+        let order = options.count("solver_order", 2)?;
+        let order_max = if algorithm.stochastic && !algorithm.data {
+            2
+        } else {
+            3
+        };
+        if !(1..=order_max).contains(&order) {
+            return Err(options.wrong("solver_order", &format!("1 to {order_max}")));
+        }
+        let ends = [("zero", true), ("sigma_min", false)];
+        let ends_clean = options.choice("final_sigmas_type", "zero", &ends)?;
+        if ends_clean && !algorithm.data {
+            return Err(options.wrong("final_sigmas_type", "sigma_min with this algorithm_type"));
+        }
+        // Names of other solvers' types mean midpoint here, as in diffusers.
+        let types = [
+            ("midpoint", false),
+            ("heun", true),
+            ("logrho", false),
+            ("bh1", false),
+            ("bh2", false),
+        ];
+        Ok(Plan {
+            algorithm,
+            order,
+            heun: options.choice("solver_type", "midpoint", &types)?,
+            lower_order_final: options.flag("lower_order_final", true)?,
+            euler_at_final: options.flag("euler_at_final", false)?,
+            ends_clean,
+        })
+    }
+
+    /// Order of a step: as many outputs as there are, fewer at the end of short runs.
+    fn order_at(&self, step: usize, steps: usize) -> usize {
+        /// From this many steps on, the end of a run is as fine as the rest.
+        const STEPS_LONG: usize = 15;
+        let short = self.lower_order_final && steps < STEPS_LONG;
+        let cap = match steps - step {
+            1 if self.euler_at_final || short || self.ends_clean => 1,
+            2 if short => 2,
+            _ => self.order,
+        };
+        self.order.min(step + 1).min(cap)
+    }
+
+    /// The next state from the levels of the outputs, oldest first and the target last, and the
+    /// outputs, newest first. Terms D0, D1, D2 as in spec 4.4.
+    fn update(&self, levels: &[Level], outputs: &[Row]) -> Row {
+        let (to, at) = (levels[levels.len() - 1], levels[levels.len() - 2]);
+        let h = to.lambda - at.lambda;
+        let Weights {
+            state,
+            noise,
+            outputs: weights,
+        } = self.weights(to, at, h, outputs.len());
+        let mut terms = vec![(state, X), (noise, NOISE), (weights[0], outputs[0])];
+        if outputs.len() > 1 {
+            let h0 = at.lambda - levels[levels.len() - 3].lambda;
+            let slope = sum(&[(h / h0, outputs[0]), (-h / h0, outputs[1])]);
+            if outputs.len() > 2 {
+                let h1 = levels[levels.len() - 3].lambda - levels[levels.len() - 4].lambda;
+                let (r0, r1) = (h0 / h, h1 / h);
+                let older = sum(&[(1.0 / r1, outputs[1]), (-1.0 / r1, outputs[2])]);
+                let bend = sum(&[(1.0 / (r0 + r1), slope), (-1.0 / (r0 + r1), older)]);
+                terms.push((weights[1], sum(&[(1.0, slope), (r0, bend)])));
+                terms.push((weights[2], bend));
+            } else {
+                terms.push((weights[1], slope));
+            }
+        }
+        sum(&terms)
+    }
+
+    /// Coefficients of state, noise and D0, D1, D2 for a step of λ by `h`.
+    fn weights(&self, to: Level, at: Level, h: f64, order: usize) -> Weights {
+        // Heun's second term is the third order's as well.
+        let heun = self.heun || order > 2;
+        // λ runs over 2h where noise is added; σ = 0 makes h infinite and exp(−h) zero.
+        let Algorithm { data, stochastic } = self.algorithm;
+        if data {
+            let span = if stochastic { 2.0 * h } else { h };
+            let lost = (-span).exp_m1();
+            let second = if heun { lost / span + 1.0 } else { -0.5 * lost };
+            // The signs differ in diffusers' third-order formula with noise, and are kept.
+            let half = if stochastic { -0.5 } else { 0.5 };
+            let third = half - (lost + span) / (span * span);
+            let ratio = to.sigma / at.sigma;
+            Weights {
+                state: if stochastic {
+                    ratio * (-h).exp()
+                } else {
+                    ratio
+                },
+                noise: if stochastic {
+                    to.sigma * (-lost).sqrt()
+                } else {
+                    0.0
+                },
+                outputs: [-to.alpha * lost, to.alpha * second, to.alpha * third],
+            }
+        } else {
+            let grown = h.exp_m1();
+            let second = if heun { grown / h - 1.0 } else { 0.5 * grown };
+            let third = (grown - h) / (h * h) - 0.5;
+            let twice = if stochastic { 2.0 } else { 1.0 };
+            let noise = if stochastic {
+                to.sigma * (2.0 * h).exp_m1().sqrt()
+            } else {
+                0.0
+            };
+            let by = -twice * to.sigma;
+            Weights {
+                state: to.alpha / at.alpha,
+                noise,
+                outputs: [by * grown, by * second, by * third],
+            }
+        }
+    }
+}
+
+/// Coefficients of one step.
+struct Weights {
+    state: f64,
+    noise: f64,
+    outputs: [f64; 3],
+}
+
+/// Timesteps, and noise-to-signal ratios with the final one appended, in single precision.
+fn grid(options: &Options, steps: usize) -> Result<(Vec<f64>, Vec<f64>), SamplerError> {
+    let curves = [
+        ("use_karras_sigmas", Curve::Karras),
+        ("use_lu_lambdas", Curve::Lu),
+        ("use_exponential_sigmas", Curve::Exponential),
+        ("use_beta_sigmas", Curve::Beta),
+    ];
+    let curve = Curve::read(options, &curves)?;
+    let schedule = schedule(options)?;
+    let train = TrainSigmas::new(&schedule, zero_terminal_snr(options)?);
+    let clipped = options.number("lambda_min_clipped", f64::NEG_INFINITY)?;
+    // λ falls with the timestep; those below the clip are cut off.
+    let count = train_timesteps(options)?;
+    let last = train
+        .logs
+        .iter()
+        .take_while(|log| f64::from(-**log) >= clipped)
+        .count();
+    if last == 0 {
+        return Err(options.wrong("lambda_min_clipped", "a number that some timestep exceeds"));
+    }
+    let offset = options.count("steps_offset", 0)? as f64;
+    let spacing = Spacing::read(options, "linspace")?;
+    let mut points = solver_timesteps(spacing, count, last, steps, offset);
+    let ends = sigma_ends(options, &train)?;
+    let mut sigmas = match along(curve, &train, ends, steps) {
+        None => points.iter().map(|point| train.at(*point)).collect(),
+        Some(levels) => {
+            let cosine = [
+                ("linear", false),
+                ("scaled_linear", false),
+                ("squaredcos_cap_v2", true),
+            ];
+            let rounded = matches!(curve, Curve::Karras | Curve::Lu)
+                && !options.choice("beta_schedule", "linear", &cosine)?;
+            let told = |sigma: &f64| {
+                let timestep = train.timestep_of(*sigma);
+                if rounded {
+                    timestep.round_ties_even()
+                } else {
+                    timestep.trunc()
+                }
+            };
+            points = levels.iter().map(told).collect();
+            levels
+        }
+    };
+    let bar = schedule.alphas_cumprod()[0];
+    let sigma_min = f64::from(((1.0 - bar) / bar).sqrt());
+    let finals = [("zero", 0.0), ("sigma_min", sigma_min)];
+    sigmas.push(options.choice("final_sigmas_type", "zero", &finals)?);
+    Ok((
+        points,
+        sigmas
+            .into_iter()
+            .map(|sigma| f64::from(sigma as f32))
+            .collect(),
+    ))
+}
+
+/// The ends of the curves over σ: those of the schedule unless given.
+pub(super) fn sigma_ends(
+    options: &Options,
+    train: &TrainSigmas,
+) -> Result<(f64, f64), SamplerError> {
+    let largest = train
+        .sigmas
+        .last()
+        .map_or(f64::NAN, |sigma| f64::from(*sigma));
+    let smallest = train
+        .sigmas
+        .first()
+        .map_or(f64::NAN, |sigma| f64::from(*sigma));
+    Ok((
+        options.number("sigma_max", largest)?,
+        options.number("sigma_min", smallest)?,
+    ))
+}
