@@ -3,6 +3,8 @@
 //! Takes bytes from importers and users, gives typed values to evaluators; it never copies a
 //! tensor that it can share, and never computes on one.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use half::{bf16, f16};
 use thiserror::Error;
@@ -146,10 +148,14 @@ impl Tensor {
     pub fn from_values(dtype: DType, shape: &[usize], values: &Values) -> Tensor {
         let bytes: Vec<u8> = match dtype {
             DType::Bool => values.map_truth(|v| [u8::from(v)]),
-            DType::U8 => values.map_int(|v| [v as u8]),
-            DType::I8 => values.map_int(|v| (v as i8).to_le_bytes()),
-            DType::I32 => values.map_int(|v| (v as i32).to_le_bytes()),
-            DType::I64 => values.map_int(i64::to_le_bytes),
+            DType::U8 => values.map_int(u8::MIN.into()..=u8::MAX.into(), |v| [v as u8]),
+            DType::I8 => {
+                values.map_int(i8::MIN.into()..=i8::MAX.into(), |v| (v as i8).to_le_bytes())
+            }
+            DType::I32 => values.map_int(i32::MIN.into()..=i32::MAX.into(), |v| {
+                (v as i32).to_le_bytes()
+            }),
+            DType::I64 => values.map_int(i64::MIN..=i64::MAX, i64::to_le_bytes),
             DType::F16 => values.map_float(|v| f16::from_f64(v).to_le_bytes()),
             DType::BF16 => values.map_float(|v| bf16::from_f64(v).to_le_bytes()),
             DType::F32 => values.map_float(|v| (v as f32).to_le_bytes()),
@@ -247,11 +253,17 @@ impl Values {
         }
     }
 
-    fn map_int<const N: usize>(&self, encode: impl Fn(i64) -> [u8; N]) -> Vec<u8> {
+    /// Floats saturate at the ends of `range`; integers are left to `encode`.
+    fn map_int<const N: usize>(
+        &self,
+        range: RangeInclusive<i64>,
+        encode: impl Fn(i64) -> [u8; N],
+    ) -> Vec<u8> {
+        let saturate = |v: f64| (v as i64).clamp(*range.start(), *range.end());
         match self {
             Values::Bool(values) => values.iter().flat_map(|&v| encode(i64::from(v))).collect(),
             Values::Int(values) => values.iter().flat_map(|&v| encode(v)).collect(),
-            Values::Float(values) => values.iter().flat_map(|&v| encode(v as i64)).collect(),
+            Values::Float(values) => values.iter().flat_map(|&v| encode(saturate(v))).collect(),
         }
     }
 
@@ -295,6 +307,25 @@ mod tests {
                 shape
             })
         );
+    }
+
+    #[test]
+    fn floats_saturate_at_the_ends_of_the_integers() {
+        let floats = Values::Float(vec![-1e30, -300.5, -0.9, f64::NAN, 300.5, 3e9, 1e30]);
+        let (least, most) = (i64::from(i32::MIN), i64::from(i32::MAX));
+        let rows = [
+            (DType::U8, [0, 0, 0, 0, 255, 255, 255]),
+            (DType::I8, [-128, -128, 0, 0, 127, 127, 127]),
+            (DType::I32, [least, -300, 0, 0, 300, most, most]),
+            (
+                DType::I64,
+                [i64::MIN, -300, 0, 0, 300, 3_000_000_000, i64::MAX],
+            ),
+        ];
+        for (dtype, wanted) in rows {
+            let found = Tensor::from_values(dtype, &[7], &floats).values();
+            assert_eq!(found, Values::Int(wanted.to_vec()), "{dtype}");
+        }
     }
 
     #[test]
