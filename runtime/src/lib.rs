@@ -1,3 +1,9 @@
-//! The room `runtime`.
+//! The room `runtime`: when things run.
+//!
+//! Takes the bytes of models and compiled artifacts, seeds and prompts; gives tokens, noise,
+//! artifact bytes and, through a device, pictures. It opens no path, prints nothing, computes no
+//! formula of a model and imports none: bytes in, bytes out, so that it also runs in a browser.
 
+pub mod noise;
 pub mod sampler_step;
+pub mod tokenizer;
