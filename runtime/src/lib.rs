@@ -6,4 +6,5 @@
 
 pub mod noise;
 pub mod sampler_step;
+pub mod tensor_file;
 pub mod tokenizer;
