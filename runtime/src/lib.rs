@@ -4,6 +4,7 @@
 //! artifact bytes and, through a device, pictures. It opens no path, prints nothing, computes no
 //! formula of a model and imports none: bytes in, bytes out, so that it also runs in a browser.
 
+pub mod artifact;
 pub mod noise;
 pub mod sampler_step;
 pub mod tensor_file;

@@ -1,0 +1,278 @@
+//! The `.splam` directory: what a compiled model is on disk, or on a web host.
+//!
+//! Takes programs, weights, kernels and tokenizers as plain data and writes them through a
+//! [`Storage`]; takes [`Files`] and gives the same data back, checked. Never opens a path, never
+//! interprets a program, never copies a weight.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `manifest.json` | what it is, what it needs, and name, length and SHA-256 of every other file; sealed by its own hash |
+//! | `plan-….pb` | the programs in text form and which shard holds which tensor (protobuf, [`plan`]) |
+//! | `kernels/…` | device code as readable text; none for a CPU |
+//! | `weights-….safetensors` | shards of at most 64 MiB of one component; a larger tensor has its own |
+//! | `tokenizer/…` | the tokenizer's files as the model had them |
+//!
+//! Every name but the manifest's carries the first 16 hexadecimal digits of its content's hash, so
+//! a file is never changed in place and a host may cache it for ever. The manifest is committed
+//! last: before that moment there is no artifact, after it there is a whole one.
+
+mod manifest;
+mod plan;
+mod read;
+mod shards;
+mod stored;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use bytes::Bytes;
+use compiler::DType;
+use compiler::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use self::manifest::{Manifest, ProgramSummary};
+pub use self::read::Artifact;
+pub use self::stored::StoredFile;
+pub use self::write::{Written, write};
+use crate::tensor_file::TensorFileError;
+use crate::tokenizer::TokenizerFiles;
+
+/// Name of the one file without a hash in its name.
+pub const MANIFEST: &str = "manifest.json";
+
+/// Where an artifact is written. Names are relative, with at most one `/`, of letters, digits,
+/// `.`, `_` and `-`. Several files are written at the same time.
+pub trait Storage: Sync {
+    /// Writes a whole file: these parts, one after the other.
+    ///
+    /// # Errors
+    /// When the file cannot be written in full.
+    fn write(&self, name: &str, parts: &[Bytes]) -> io::Result<()>;
+
+    /// Writes a file beside and renames it into place, after everything written before is safe:
+    /// at any moment `name` is absent, old and whole, or new and whole.
+    ///
+    /// # Errors
+    /// When that cannot be done; `name` is then as it was.
+    fn commit(&self, name: &str, content: &Bytes) -> io::Result<()>;
+}
+
+/// Where an artifact is read from: a name (as in [`Storage`]) to a file's bytes, often a map.
+pub trait Files: Send + Sync {
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// When there is no such file, or it cannot be read.
+    fn read(&self, name: &str) -> io::Result<Bytes>;
+}
+
+/// Everything that an artifact holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArtifactContents {
+    /// What it is and what it needs.
+    pub about: About,
+    /// Programs for fixed shapes, in order.
+    pub programs: Vec<ArtifactProgram>,
+    /// Device code by file name, such as `gemm_1.wgsl`.
+    pub kernels: BTreeMap<String, Bytes>,
+    /// Tokenizers by their directory in the pipeline, such as `tokenizer_2`.
+    pub tokenizers: BTreeMap<String, TokenizerFiles>,
+    /// Weights by `<component>/<tensor name>`; `None` where they are left out.
+    pub weights: Option<BTreeMap<String, Tensor>>,
+}
+
+/// What an artifact is and what it needs, as the manifest says it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    /// A pipeline, or one graph.
+    pub kind: Kind,
+    /// Name and version of the program that wrote it, such as `splamc 0.1.0`.
+    pub producer: String,
+    /// What it was compiled for, as on the command line: `cpu`, `wgsl`, `cuda:sm_80`.
+    pub target: String,
+    /// Element type of weights and activations, as on the command line: `f32`, `f16`, `bf16`.
+    pub dtype: String,
+    /// Size of the pictures; `None` for a graph that makes none.
+    pub picture: Option<PictureShape>,
+    /// What a device must offer.
+    pub requirements: Requirements,
+    /// The text of `scheduler_config.json`, to the letter: some hold what strict JSON refuses.
+    pub scheduler_config: Option<String>,
+    /// Facts about the model that the run needs, such as the scaling factor of the latents.
+    pub metadata: BTreeMap<String, serde_json::Value>,
+}
+
+/// Whether an artifact is a whole pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// From a prompt to pictures.
+    Pipeline,
+    /// One graph, from named tensors to named tensors.
+    Graph,
+}
+
+/// The fixed size of pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PictureShape {
+    /// Pictures at once.
+    pub batch: u64,
+    /// Rows of pixels.
+    pub height: u64,
+    /// Columns of pixels.
+    pub width: u64,
+}
+
+/// What a device must offer to run an artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requirements {
+    /// Bytes of the arena of the largest program; weights are not counted.
+    pub peak_bytes: u64,
+    /// Limits by name, such as the greatest binding, in the limit's own unit.
+    pub limits: BTreeMap<String, u64>,
+    /// Features by name.
+    pub features: BTreeSet<String>,
+}
+
+/// One program and where it belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArtifactProgram {
+    /// Unique within its component.
+    pub name: String,
+    /// The part of the pipeline that it computes, such as `unet`.
+    pub component: String,
+    /// Bytes of the arena that it needs.
+    pub peak_bytes: u64,
+    /// What it takes, in order.
+    pub inputs: Vec<Port>,
+    /// What it gives, in order.
+    pub outputs: Vec<Port>,
+    /// The program's complete text form.
+    pub text: String,
+}
+
+/// A named input or output of fixed shape.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// The tensor's name.
+    pub name: String,
+    /// Its element type.
+    #[serde(with = "manifest::dtype_name")]
+    pub dtype: DType,
+    /// Its extents, outermost first.
+    pub shape: Vec<u64>,
+}
+
+/// Why an artifact cannot be written or read.
+#[derive(Debug, Error)]
+pub enum ArtifactError {
+    /// A file could not be read.
+    #[error("cannot read {file} of the artifact: {source}")]
+    Read {
+        /// The file's name.
+        file: String,
+        /// What the files' owner says.
+        source: io::Error,
+    },
+    /// A file could not be written.
+    #[error("cannot write {file} of the artifact: {source}")]
+    Write {
+        /// The file's name.
+        file: String,
+        /// What the storage says.
+        source: io::Error,
+    },
+    /// The manifest is not JSON of the manifest's form.
+    #[error("manifest.json is not an artifact's manifest: {source}")]
+    Manifest {
+        /// What the JSON reader says, with line and column.
+        source: serde_json::Error,
+    },
+    /// The manifest is of another format or version.
+    #[error("found format {found} in manifest.json, wanted {wanted}")]
+    Format {
+        /// What the manifest says.
+        found: String,
+        /// What this reader reads.
+        wanted: String,
+    },
+    /// The manifest's own hash is not its content's.
+    #[error("manifest.json was changed after it was written: its seal does not fit its content")]
+    Seal,
+    /// A name cannot be a file's name everywhere.
+    #[error("found the file name {name:?}, wanted letters, digits, dots, dashes and underscores")]
+    FileName {
+        /// The name refused.
+        name: String,
+    },
+    /// The same name occurs twice.
+    #[error("found two of {what} {name:?} in one artifact, wanted one")]
+    Twice {
+        /// `program` or `tensor`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A file has another length than the manifest says.
+    #[error("found {found} bytes in {file} of the artifact, wanted {wanted}")]
+    Length {
+        /// The file's name.
+        file: String,
+        /// Bytes of the file.
+        found: u64,
+        /// Bytes that the manifest says.
+        wanted: u64,
+    },
+    /// A file's content is not what the manifest says.
+    #[error("found SHA-256 {found} of {file} of the artifact, wanted {wanted}")]
+    Hash {
+        /// The file's name.
+        file: String,
+        /// The content's hash.
+        found: String,
+        /// The manifest's hash.
+        wanted: String,
+    },
+    /// The plan is not protobuf of the plan's form.
+    #[error("{file} of the artifact is not a plan: {source}")]
+    Plan {
+        /// The file's name.
+        file: String,
+        /// What the protobuf reader says.
+        source: prost::DecodeError,
+    },
+    /// Two files of the artifact contradict each other.
+    #[error("{file} of the artifact and manifest.json disagree on {what}")]
+    Disagree {
+        /// The file's name.
+        file: String,
+        /// On what.
+        what: &'static str,
+    },
+    /// A shard is not the safetensors file that it should be, or the weights cannot become one.
+    #[error("{file} of the artifact: {source}")]
+    Shard {
+        /// The file's name.
+        file: String,
+        /// What is wrong.
+        source: TensorFileError,
+    },
+    /// The artifact was written without weights.
+    #[error("the artifact holds no weights, wanted {name:?}")]
+    NoWeights {
+        /// The tensor, or the component, asked for.
+        name: String,
+    },
+    /// There is no such thing in the artifact.
+    #[error("found no {what} {name:?} in the artifact")]
+    Missing {
+        /// `tensor`, `kernel`, `tokenizer` or a file's role.
+        what: &'static str,
+        /// The name asked for.
+        name: String,
+    },
+}

@@ -1,0 +1,306 @@
+//! Reading an artifact.
+//!
+//! Takes files by name; gives programs, weights, kernels and tokenizers. Never trusts a file:
+//! every one is checked against its length and hash when it is first used, and then against what
+//! the other files say of it.
+//!
+//! A shard is checked when one of its tensors is first asked for, not at opening: hashing all of
+//! a 3.4 GB model costs seconds of one core, a run of one component needs only its own shards, and
+//! whoever needs many has them checked in parallel (`weights`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use compiler::tensor::Tensor;
+use prost::Message;
+use rayon::prelude::*;
+
+use super::manifest::Manifest;
+use super::plan::Plan;
+use super::shards::component;
+use super::stored::StoredFile;
+use super::write::{KERNELS, PLAN_ROLE, SHARD_ROLE};
+use super::{ArtifactContents, ArtifactError, ArtifactProgram, Files, MANIFEST};
+use crate::tensor_file;
+use crate::tokenizer::TokenizerFiles;
+
+/// An opened artifact.
+pub struct Artifact {
+    files: Arc<dyn Files>,
+    manifest: Manifest,
+    programs: Vec<ArtifactProgram>,
+    shards: Vec<Shard>,
+    /// Which shard holds a tensor.
+    shard_of: BTreeMap<String, usize>,
+}
+
+struct Shard {
+    entry: StoredFile,
+    /// Names of its tensors, as the plan says.
+    names: Vec<String>,
+    /// Its tensors, once checked.
+    tensors: OnceLock<BTreeMap<String, Tensor>>,
+}
+
+impl fmt::Debug for Artifact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Artifact { manifest, .. } = self;
+        f.debug_struct("Artifact")
+            .field("manifest", manifest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Artifact {
+    /// Opens an artifact: reads and checks the manifest and the plan, nothing else.
+    ///
+    /// # Errors
+    /// When either is missing, changed, of another version, or they disagree.
+    pub fn open(files: Arc<dyn Files>) -> Result<Artifact, ArtifactError> {
+        let manifest = Manifest::open(&read(&*files, MANIFEST)?)?;
+        for (role, entry) in &manifest.files {
+            entry.check_name(role)?;
+        }
+        for entry in manifest.shards.iter().flatten() {
+            entry.check_name(SHARD_ROLE)?;
+        }
+        let entry = entry_of(&manifest, PLAN_ROLE, "file")?;
+        let content = fetch(&*files, entry)?;
+        let file = entry.file.clone();
+        let plan = Plan::decode(content).map_err(|source| ArtifactError::Plan { file, source })?;
+        let disagree = |what| ArtifactError::Disagree {
+            file: entry.file.clone(),
+            what,
+        };
+        let programs = programs(&manifest, &plan).ok_or_else(|| disagree("the programs"))?;
+        let entries = manifest.shards.as_deref().unwrap_or_default();
+        if entries.len() != plan.shards.len() {
+            return Err(disagree("the number of shards"));
+        }
+        let mut shard_of = BTreeMap::new();
+        let mut shards = Vec::with_capacity(entries.len());
+        for (index, (entry, shard)) in entries.iter().zip(plan.shards).enumerate() {
+            for name in &shard.tensors {
+                if shard_of.insert(name.clone(), index).is_some() {
+                    let name = name.clone();
+                    return Err(ArtifactError::Twice {
+                        what: "tensor",
+                        name,
+                    });
+                }
+            }
+            shards.push(Shard {
+                entry: entry.clone(),
+                names: shard.tensors,
+                tensors: OnceLock::new(),
+            });
+        }
+        Ok(Artifact {
+            files,
+            manifest,
+            programs,
+            shards,
+            shard_of,
+        })
+    }
+
+    /// What the artifact is, what it needs, and its files.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The programs, in order.
+    pub fn programs(&self) -> &[ArtifactProgram] {
+        &self.programs
+    }
+
+    /// Whether the weights are in the artifact.
+    pub fn has_weights(&self) -> bool {
+        self.manifest.shards.is_some()
+    }
+
+    /// Names of all weights, `<component>/<tensor name>`, sorted.
+    pub fn weight_names(&self) -> impl Iterator<Item = &str> {
+        self.shard_of.keys().map(String::as_str)
+    }
+
+    /// One weight, sharing its file's bytes; checks its shard at the first use.
+    ///
+    /// # Errors
+    /// When there is no such weight, or its shard is missing or changed.
+    pub fn weight(&self, name: &str) -> Result<Tensor, ArtifactError> {
+        let missing = || match self.has_weights() {
+            true => ArtifactError::Missing {
+                what: "tensor",
+                name: name.to_owned(),
+            },
+            false => ArtifactError::NoWeights {
+                name: name.to_owned(),
+            },
+        };
+        let &index = self.shard_of.get(name).ok_or_else(missing)?;
+        let tensors = self.tensors(&self.shards[index])?;
+        tensors.get(name).cloned().ok_or_else(missing)
+    }
+
+    /// All weights of one component by their full names; checks the shards in parallel.
+    ///
+    /// # Errors
+    /// When the artifact holds no weights, or a shard is missing or changed. A component without
+    /// weights gives none.
+    pub fn weights(&self, of: &str) -> Result<BTreeMap<String, Tensor>, ArtifactError> {
+        if !self.has_weights() {
+            let name = of.to_owned();
+            return Err(ArtifactError::NoWeights { name });
+        }
+        let here = |name: &String| component(name) == of;
+        let wanted = self
+            .shards
+            .iter()
+            .filter(|shard| shard.names.iter().any(here));
+        let wanted: Vec<&Shard> = wanted.collect();
+        let found = wanted.into_par_iter().map(|shard| self.tensors(shard));
+        let found = found.collect::<Result<Vec<_>, _>>()?;
+        let tensors = found.into_iter().flatten().filter(|(name, _)| here(name));
+        Ok(tensors
+            .map(|(name, tensor)| (name.clone(), tensor.clone()))
+            .collect())
+    }
+
+    /// The text of a kernel by its name, such as `gemm_1.wgsl`.
+    ///
+    /// # Errors
+    /// When there is no such kernel, or its file is missing or changed.
+    pub fn kernel(&self, name: &str) -> Result<Bytes, ArtifactError> {
+        let entry = entry_of(&self.manifest, &format!("{KERNELS}/{name}"), "kernel")?;
+        fetch(&*self.files, entry)
+    }
+
+    /// The files of a tokenizer by its directory, such as `tokenizer`.
+    ///
+    /// # Errors
+    /// When there is no such tokenizer, or one of its files is missing or changed.
+    pub fn tokenizer_files(&self, folder: &str) -> Result<TokenizerFiles, ArtifactError> {
+        let entry = |name: &str| self.manifest.files.get(&format!("{folder}/{name}"));
+        let mut broken = None;
+        let files = TokenizerFiles::from_names(|name| match fetch(&*self.files, entry(name)?) {
+            Ok(file) => Some(file),
+            Err(error) => {
+                broken = Some(error);
+                None
+            }
+        });
+        match broken {
+            Some(error) => Err(error),
+            None if files == TokenizerFiles::default() => Err(ArtifactError::Missing {
+                what: "tokenizer",
+                name: folder.to_owned(),
+            }),
+            None => Ok(files),
+        }
+    }
+
+    /// Everything, checked: writing it again gives the same bytes.
+    ///
+    /// # Errors
+    /// When a file is missing or changed.
+    pub fn contents(&self) -> Result<ArtifactContents, ArtifactError> {
+        let mut kernels = BTreeMap::new();
+        let mut tokenizers = BTreeMap::new();
+        for role in self.manifest.files.keys() {
+            match role.split_once('/') {
+                Some((KERNELS, name)) => {
+                    kernels.insert(name.to_owned(), self.kernel(name)?);
+                }
+                Some((folder, _)) if tokenizers.contains_key(folder) => {}
+                Some((folder, _)) => {
+                    tokenizers.insert(folder.to_owned(), self.tokenizer_files(folder)?);
+                }
+                None => {}
+            }
+        }
+        let weights = self.manifest.shards.as_ref().map(|_| {
+            let shards = self.shards.par_iter().map(|shard| self.tensors(shard));
+            let shards = shards.collect::<Result<Vec<_>, _>>()?;
+            let tensors = shards.into_iter().flatten();
+            Ok(tensors
+                .map(|(name, tensor)| (name.clone(), tensor.clone()))
+                .collect())
+        });
+        Ok(ArtifactContents {
+            about: self.manifest.about.clone(),
+            programs: self.programs.clone(),
+            kernels,
+            tokenizers,
+            weights: weights.transpose()?,
+        })
+    }
+
+    /// A shard's tensors, checked at the first use. Two threads that meet here both check, and
+    /// the first result stays.
+    fn tensors<'a>(&self, shard: &'a Shard) -> Result<&'a BTreeMap<String, Tensor>, ArtifactError> {
+        if let Some(tensors) = shard.tensors.get() {
+            return Ok(tensors);
+        }
+        let content = fetch(&*self.files, &shard.entry)?;
+        let file = || shard.entry.file.clone();
+        let tensors = tensor_file::read(&content);
+        let tensors = tensors.map_err(|source| ArtifactError::Shard {
+            file: file(),
+            source,
+        })?;
+        if !tensors.keys().eq(&shard.names) {
+            let what = "the names of its tensors";
+            return Err(ArtifactError::Disagree { file: file(), what });
+        }
+        Ok(shard.tensors.get_or_init(|| tensors))
+    }
+}
+
+fn read(files: &dyn Files, name: &str) -> Result<Bytes, ArtifactError> {
+    files.read(name).map_err(|source| ArtifactError::Read {
+        file: name.to_owned(),
+        source,
+    })
+}
+
+fn fetch(files: &dyn Files, entry: &StoredFile) -> Result<Bytes, ArtifactError> {
+    let content = read(files, &entry.file)?;
+    entry.check_content(&content)?;
+    Ok(content)
+}
+
+fn entry_of<'a>(
+    manifest: &'a Manifest,
+    role: &str,
+    what: &'static str,
+) -> Result<&'a StoredFile, ArtifactError> {
+    let name = || role.to_owned();
+    let entry = manifest.files.get(role);
+    entry.ok_or_else(|| ArtifactError::Missing { what, name: name() })
+}
+
+/// The manifest's programs with the plan's texts; `None` where they differ.
+fn programs(manifest: &Manifest, plan: &Plan) -> Option<Vec<ArtifactProgram>> {
+    if manifest.programs.len() != plan.programs.len() {
+        return None;
+    }
+    let pairs = manifest.programs.iter().zip(&plan.programs);
+    pairs
+        .map(|(summary, planned)| {
+            let same = summary.name == planned.name
+                && summary.component == planned.component
+                && summary.peak_bytes == planned.peak_bytes;
+            same.then(|| ArtifactProgram {
+                name: summary.name.clone(),
+                component: summary.component.clone(),
+                peak_bytes: summary.peak_bytes,
+                inputs: summary.inputs.clone(),
+                outputs: summary.outputs.clone(),
+                text: planned.text.clone(),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,112 @@
+//! Names and hashes of stored files.
+//!
+//! Takes content; gives its SHA-256 and the name that carries it; checks content that comes back.
+//! Never reads or writes.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::ArtifactError;
+
+/// Hexadecimal digits of the hash that a name carries: enough that no two contents meet.
+const NAME_DIGITS: usize = 16;
+/// Hexadecimal digits of a SHA-256.
+const DIGITS: usize = 64;
+/// Greatest length of a part of a name, short of every file system's 255 with room for the hash.
+const NAME_BYTES_MAX: usize = 200;
+
+/// One file as the manifest lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// Its name in the artifact, which carries the start of the hash.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256 of its content, in 64 lower-case hexadecimal digits.
+    pub sha256: String,
+}
+
+impl StoredFile {
+    /// The entry of content made of `parts`, under the name that `role` and the hash give.
+    pub(super) fn of(role: &str, parts: &[Bytes]) -> StoredFile {
+        let sha256 = hash(parts.iter().map(|part| &part[..]));
+        StoredFile {
+            file: stored_name(role, &sha256),
+            bytes: parts.iter().map(|part| part.len() as u64).sum(),
+            sha256,
+        }
+    }
+
+    /// Checks an entry that was read: the role is a plain name, the hash looks like one, and the
+    /// file's name follows from both, so that it cannot lead out of the artifact.
+    pub(super) fn check_name(&self, role: &str) -> Result<(), ArtifactError> {
+        let digits = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let hash_good = self.sha256.len() == DIGITS && digits(&self.sha256);
+        if check_role(role).is_ok() && hash_good && self.file == stored_name(role, &self.sha256) {
+            return Ok(());
+        }
+        let name = self.file.clone();
+        Err(ArtifactError::FileName { name })
+    }
+
+    /// Checks content against the entry's length and hash.
+    pub(super) fn check_content(&self, content: &Bytes) -> Result<(), ArtifactError> {
+        let length = content.len() as u64;
+        if length != self.bytes {
+            return Err(ArtifactError::Length {
+                file: self.file.clone(),
+                found: length,
+                wanted: self.bytes,
+            });
+        }
+        let found = hash([&content[..]]);
+        if found != self.sha256 {
+            return Err(ArtifactError::Hash {
+                file: self.file.clone(),
+                found,
+                wanted: self.sha256.clone(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// SHA-256 of parts that follow each other, in lower-case hexadecimal digits.
+pub(super) fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    let digest = hasher.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Checks that a role is one or two plain names, parted by `/`.
+pub(super) fn check_role(role: &str) -> Result<(), ArtifactError> {
+    let plain = |name: &str| {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        !name.is_empty()
+            && name.len() <= NAME_BYTES_MAX
+            && !name.starts_with('.')
+            && name.bytes().all(good)
+    };
+    if role.split('/').count() <= 2 && role.split('/').all(plain) {
+        return Ok(());
+    }
+    let name = role.to_owned();
+    Err(ArtifactError::FileName { name })
+}
+
+/// `tokenizer/vocab.json` and a hash to `tokenizer/vocab-0123456789abcdef.json`.
+fn stored_name(role: &str, sha256: &str) -> String {
+    let start = sha256.get(..NAME_DIGITS).unwrap_or(sha256);
+    let folder_end = role.rfind('/').map_or(0, |slash| slash + 1);
+    match role[folder_end..].rfind('.') {
+        Some(dot) => {
+            let (stem, extension) = role.split_at(folder_end + dot);
+            format!("{stem}-{start}{extension}")
+        }
+        None => format!("{role}-{start}"),
+    }
+}
