@@ -4,7 +4,6 @@ use crate::dim::Dim;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::{attributes, named_field};
-use crate::ops::erf::erfc;
 use crate::ops::pointwise::map_floats;
 use crate::ops::shape::float;
 use crate::ops::{Extents, Operator, Violation};
@@ -93,7 +92,7 @@ impl Operator for Gelu {
 
 /// The exact form; `1 + erf(y)` is `erfc(−y)`, which keeps its digits where `erf` is near −1.
 pub(crate) fn gelu_erf(x: f64) -> f64 {
-    0.5 * x * erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+    0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
 }
 
 fn gelu_tanh(x: f64) -> f64 {
