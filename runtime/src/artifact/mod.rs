@@ -7,7 +7,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `manifest.json` | what it is, what it needs, and name, length and SHA-256 of every other file; sealed by its own hash |
-//! | `plan-….pb` | the programs in text form and which shard holds which tensor (protobuf, [`plan`]) |
+//! | `plan-….pb` | the programs in text form and which shard holds which tensor (protobuf) |
 //! | `kernels/…` | device code as readable text; none for a CPU |
 //! | `weights-….safetensors` | shards of at most 64 MiB of one component; a larger tensor has its own |
 //! | `tokenizer/…` | the tokenizer's files as the model had them |

@@ -6,7 +6,7 @@
 //!
 //! A shard is checked when one of its tensors is first asked for, not at opening: hashing all of
 //! a 3.4 GB model costs seconds of one core, a run of one component needs only its own shards, and
-//! whoever needs many has them checked in parallel (`weights`).
+//! whoever needs many has them checked in parallel by [`Artifact::weights`].
 
 use std::collections::BTreeMap;
 use std::fmt;
