@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use compiler::graph::Func;
 use compiler::tensor::Tensor;
 
+pub mod checkpoint;
 pub mod guidance;
 pub mod noise_schedule;
 pub mod samplers;
