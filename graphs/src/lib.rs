@@ -5,11 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use compiler::graph::Func;
+use compiler::graph::{Func, GraphError};
 use compiler::tensor::Tensor;
+use thiserror::Error;
+
+use crate::checkpoint::CheckpointError;
+use crate::models::ConfigError;
+use crate::source::SourceError;
 
 pub mod checkpoint;
+pub mod diffusers;
 pub mod guidance;
+pub mod models;
 pub mod noise_schedule;
 pub mod samplers;
 pub mod source;
@@ -21,4 +28,37 @@ pub struct Imported {
     pub func: Func,
     /// One tensor for each weight parameter, by its name and of its type.
     pub weights: BTreeMap<String, Tensor>,
+}
+
+/// Why a model cannot be imported.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum ImportError {
+    /// There is nothing to import.
+    #[error(
+        "found neither model_index.json nor the folder of a network nor a network's config.json"
+    )]
+    NoModel,
+    /// A file cannot be had.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The weights cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The numbers of a configuration do not fit each other.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+}
+
+impl ImportError {
+    /// What to do about it, if that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ImportError::Config(error) => error.hint(),
+            ImportError::Checkpoint(error) => error.hint(),
+            ImportError::NoModel | ImportError::Source(_) | ImportError::Graph(_) => None,
+        }
+    }
 }

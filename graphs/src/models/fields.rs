@@ -1,0 +1,305 @@
+//! A component's `config.json`, of which no key is overlooked.
+//!
+//! Takes the file's text, gives typed fields one by one; whatever has not been asked for at the
+//! end is refused by name, because it may change what the model computes. Keys that begin with
+//! `_` are notes of the library that wrote the file.
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum ConfigError {
+    /// The file is not a JSON object.
+    #[error("{file:?} is not a JSON object: {reason}")]
+    Format {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A value is of the wrong kind, out of range, or asks for something that is not built.
+    #[error("{key:?} in {file:?} is {found}, wanted {wanted}")]
+    Value {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+        /// Its value.
+        found: String,
+        /// What is supported.
+        wanted: String,
+    },
+    /// Keys that nothing here knows.
+    #[error("{file:?} has the unknown keys {keys:?}, wanted only keys whose effect is known")]
+    Unknown {
+        /// The file.
+        file: String,
+        /// The keys.
+        keys: Vec<String>,
+    },
+}
+
+impl ConfigError {
+    /// What to do about it, if that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ConfigError::Unknown { .. } => Some(
+                "they may change what the model computes; remove them if you know that they do not"
+                    .to_owned(),
+            ),
+            ConfigError::Format { .. } | ConfigError::Value { .. } => None,
+        }
+    }
+}
+
+/// The longest part of a value that a message shows, in characters.
+const SHOWN_MAX: usize = 60;
+
+/// A configuration whose keys are taken out one by one. A key that is `null` counts as absent.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    file: String,
+    map: Map<String, Value>,
+}
+
+impl Fields {
+    /// The keys of `text`, which is the contents of `file`. Where it says of which class it is
+    /// the configuration, that must be `class`.
+    pub(crate) fn parse(file: &str, text: &[u8], class: &str) -> Result<Fields, ConfigError> {
+        let map: Map<String, Value> =
+            serde_json::from_slice(text).map_err(|error| ConfigError::Format {
+                file: file.to_owned(),
+                reason: error.to_string(),
+            })?;
+        let file = file.to_owned();
+        let mut fields = Fields { file, map };
+        fields.only("_class_name", Value::from(class))?;
+        fields.map.retain(|key, _| !key.starts_with('_'));
+        Ok(fields)
+    }
+
+    /// The keys of an object read from `file`.
+    pub(crate) fn new(file: &str, mut map: Map<String, Value>) -> Fields {
+        map.retain(|key, _| !key.starts_with('_'));
+        let file = file.to_owned();
+        Fields { file, map }
+    }
+
+    /// The class of a pipeline's component, written as `[library, class]`; `[null, null]` is
+    /// none.
+    pub(crate) fn component<T: Copy>(
+        &mut self,
+        key: &str,
+        classes: &[(&str, T)],
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(value) = self.take(key) else {
+            return Ok(None);
+        };
+        match value.as_array().map(Vec::as_slice) {
+            Some([_, Value::Null]) => Ok(None),
+            Some([_, class]) => self.lookup(key, class, classes).map(Some),
+            Some(_) | None => Err(self.refuse(key, &value, "a library and a class")),
+        }
+    }
+
+    /// Whether `key` is there and says `null`; some keys mean something by it.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.map.get(key).is_some_and(Value::is_null)
+    }
+
+    /// The value of `key`, if it is there.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Value> {
+        self.map.remove(key).filter(|value| !value.is_null())
+    }
+
+    /// The error that `key` has the value `found`.
+    pub(crate) fn refuse(&self, key: &str, found: &Value, wanted: impl ToString) -> ConfigError {
+        let mut shown = found.to_string();
+        if let Some((end, _)) = shown.char_indices().nth(SHOWN_MAX) {
+            shown.truncate(end);
+            shown.push('…');
+        }
+        ConfigError::Value {
+            file: self.file.clone(),
+            key: key.to_owned(),
+            found: shown,
+            wanted: wanted.to_string(),
+        }
+    }
+
+    /// The error that `key`, which has no default, is not there.
+    pub(crate) fn absent(&self, key: &str, wanted: impl ToString) -> ConfigError {
+        self.refuse(key, &Value::Null, wanted)
+    }
+
+    /// A count between 1 and `most`.
+    pub(crate) fn count(
+        &mut self,
+        key: &str,
+        default: usize,
+        most: usize,
+    ) -> Result<usize, ConfigError> {
+        Ok(self.optional_count(key, most)?.unwrap_or(default))
+    }
+
+    /// A count between 1 and `most`, or nothing.
+    pub(crate) fn optional_count(
+        &mut self,
+        key: &str,
+        most: usize,
+    ) -> Result<Option<usize>, ConfigError> {
+        let Some(value) = self.take(key) else {
+            return Ok(None);
+        };
+        match as_count(&value, 1, most) {
+            Some(count) => Ok(Some(count)),
+            None => Err(self.refuse(key, &value, format!("an integer from 1 to {most}"))),
+        }
+    }
+
+    /// A truth value.
+    pub(crate) fn flag(&mut self, key: &str, default: bool) -> Result<bool, ConfigError> {
+        match self.take(key) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(flag),
+            Some(value) => Err(self.refuse(key, &value, "true or false")),
+        }
+    }
+
+    /// A finite number.
+    pub(crate) fn number(&mut self, key: &str, default: f64) -> Result<f64, ConfigError> {
+        Ok(self.optional_number(key)?.unwrap_or(default))
+    }
+
+    /// A finite number, or nothing.
+    pub(crate) fn optional_number(&mut self, key: &str) -> Result<Option<f64>, ConfigError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(value) => match value.as_f64().filter(|number| number.is_finite()) {
+                Some(number) => Ok(Some(number)),
+                None => Err(self.refuse(key, &value, "a number")),
+            },
+        }
+    }
+
+    /// One of the names in `table`, as what it stands for; `default` is a name too.
+    pub(crate) fn name<T: Copy>(
+        &mut self,
+        key: &str,
+        default: &str,
+        table: &[(&str, T)],
+    ) -> Result<T, ConfigError> {
+        let value = self.take(key).unwrap_or_else(|| Value::from(default));
+        self.lookup(key, &value, table)
+    }
+
+    /// A list of names in `table`, at most `most` of them.
+    pub(crate) fn names<T: Copy>(
+        &mut self,
+        key: &str,
+        default: &[&str],
+        table: &[(&str, T)],
+        most: usize,
+    ) -> Result<Vec<T>, ConfigError> {
+        let value = self.take(key).unwrap_or_else(|| Value::from(default));
+        match &value {
+            Value::Array(names) if (1..=most).contains(&names.len()) => {
+                names.iter().map(|v| self.lookup(key, v, table)).collect()
+            }
+            _ => Err(self.refuse(key, &value, format!("a list of 1 to {most} names"))),
+        }
+    }
+
+    fn lookup<T: Copy>(
+        &self,
+        key: &str,
+        value: &Value,
+        table: &[(&str, T)],
+    ) -> Result<T, ConfigError> {
+        let found = table.iter().find(|(name, _)| value.as_str() == Some(name));
+        found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+            let names: Vec<String> = table.iter().map(|(name, _)| format!("{name:?}")).collect();
+            self.refuse(key, value, names.join(" or "))
+        })
+    }
+
+    /// A list of 1 to `most` counts, each from 1 to `each_most`.
+    pub(crate) fn counts(
+        &mut self,
+        key: &str,
+        default: &[usize],
+        most: usize,
+        each_most: usize,
+    ) -> Result<Vec<usize>, ConfigError> {
+        let value = self.take(key).unwrap_or_else(|| Value::from(default));
+        let counts: Option<Vec<usize>> = value.as_array().and_then(|list| {
+            let counts = list.iter().map(|v| as_count(v, 1, each_most));
+            counts.collect()
+        });
+        counts
+            .filter(|list| (1..=most).contains(&list.len()))
+            .ok_or_else(|| {
+                let wanted = format!("a list of 1 to {most} integers from 1 to {each_most}");
+                self.refuse(key, &value, wanted)
+            })
+    }
+
+    /// One value for all of `blocks`, or a list of one value for each.
+    pub(crate) fn per_block<T: Clone>(
+        &mut self,
+        key: &str,
+        default: T,
+        blocks: usize,
+        wanted: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let Some(value) = self.take(key) else {
+            return Ok(vec![default; blocks]);
+        };
+        let values = match &value {
+            Value::Array(list) if list.len() == blocks => list.iter().map(read).collect(),
+            Value::Array(_) => None,
+            single => read(single).map(|one| vec![one; blocks]),
+        };
+        values.ok_or_else(|| {
+            let wanted = format!("{wanted}, or a list of {blocks} such");
+            self.refuse(key, &value, wanted)
+        })
+    }
+
+    /// Takes a key for which only one value is supported; absent and `null` pass too, as writers
+    /// leave defaults out. Numbers compare by value.
+    pub(crate) fn only(&mut self, key: &str, wanted: Value) -> Result<(), ConfigError> {
+        match self.take(key) {
+            None => Ok(()),
+            Some(found) if found == wanted => Ok(()),
+            Some(found) if found.as_f64().is_some() && found.as_f64() == wanted.as_f64() => Ok(()),
+            Some(found) => Err(self.refuse(key, &found, wanted)),
+        }
+    }
+
+    /// Takes keys that do not change the function.
+    pub(crate) fn irrelevant(&mut self, keys: &[&str]) {
+        for key in keys {
+            self.map.remove(*key);
+        }
+    }
+
+    /// Ends the reading: every key must have been taken.
+    pub(crate) fn finish(self) -> Result<(), ConfigError> {
+        if self.map.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError::Unknown {
+            file: self.file,
+            keys: self.map.keys().cloned().collect(),
+        })
+    }
+}
+
+/// An integer from `least` to `most`.
+pub(crate) fn as_count(value: &Value, least: usize, most: usize) -> Option<usize> {
+    let count = usize::try_from(value.as_u64()?).ok()?;
+    (least..=most).contains(&count).then_some(count)
+}
