@@ -170,6 +170,36 @@ impl Dim {
         self.terms.len() == 1 && self.as_symbol().is_none()
     }
 
+    /// A value that this is never below, whatever the symbols are bound to (each is at least 1);
+    /// `None` where the form does not tell.
+    pub fn lower_bound(&self) -> Option<i64> {
+        let mut bound = 0i64;
+        for (product, &coefficient) in &self.terms {
+            let least = product.iter().try_fold(1i64, |least, atom| {
+                let atom = match atom {
+                    Atom::Symbol(_) => 1,
+                    Atom::FloorDiv(inner, divisor) => inner.lower_bound()?.div_euclid(*divisor),
+                };
+                (atom >= 0).then(|| least.saturating_mul(atom))
+            })?;
+            if coefficient < 0 && !product.is_empty() {
+                return None;
+            }
+            bound = bound.saturating_add(least.saturating_mul(coefficient));
+        }
+        Some(bound)
+    }
+
+    /// The number of symbols and integers in the expression: a measure of what arithmetic on it
+    /// costs, for callers that compute with expressions out of files.
+    pub fn size(&self) -> usize {
+        let atoms = self.terms.keys().flatten().map(|atom| match atom {
+            Atom::Symbol(_) => 1,
+            Atom::FloorDiv(inner, _) => 1 + inner.size(),
+        });
+        atoms.sum::<usize>() + self.terms.len()
+    }
+
     /// Adds the names of the symbols to `names`.
     pub fn symbols(&self, names: &mut std::collections::BTreeSet<String>) {
         for atom in self.terms.keys().flatten() {
@@ -323,6 +353,22 @@ mod tests {
         assert_eq!(area.exact_div(&Dim::from(4)), None);
         assert_eq!(area.exact_div(&Dim::from(0)), None);
         assert_eq!(Dim::from(0).exact_div(&h()), Some(Dim::from(0)));
+    }
+
+    #[test]
+    fn lower_bounds_hold_for_every_binding() {
+        let half = h().add(&Dim::from(1)).floor_div(2);
+        let cases = [
+            (h(), Some(1)),
+            (h().mul(&Dim::from(3)).sub(&Dim::from(5)), Some(-2)),
+            (half.mul(&h()), Some(1)),
+            (Dim::from(4).sub(&h()), None),
+            (Dim::from(-4), Some(-4)),
+        ];
+        for (dim, bound) in cases {
+            assert_eq!(dim.lower_bound(), bound, "{dim}");
+        }
+        assert_eq!((h().size(), half.size(), Dim::from(0).size()), (2, 5, 0));
     }
 
     #[test]
