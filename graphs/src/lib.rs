@@ -18,6 +18,7 @@ pub mod diffusers;
 pub mod guidance;
 pub mod models;
 pub mod noise_schedule;
+pub mod onnx;
 pub mod samplers;
 pub mod source;
 

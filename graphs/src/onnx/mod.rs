@@ -1,0 +1,67 @@
+//! Import of ONNX models.
+//!
+//! Takes a model file with its external data from a [`Source`], gives a function of the graph IR
+//! with its weights, which share the bytes of the files. Shape arithmetic is carried out here: what
+//! is left are tensors. Opsets 1 to 28 of the default domain are read as far as an operator's
+//! meaning in them is known (see [`ops::OPERATORS`]). It never guesses: an operator, attribute or
+//! size that it does not understand is an error which names the node.
+
+use std::collections::BTreeMap;
+
+use compiler::dim::Bindings;
+use compiler::tensor::Tensor;
+
+use crate::Imported;
+use crate::source::Source;
+
+mod context;
+mod error;
+mod fold;
+mod node;
+mod ops;
+mod proto;
+mod signature;
+mod tensor;
+mod walk;
+
+pub use error::{ImportError, Problem, TensorProblem, Unsupported};
+
+/// The opsets of the default domain that are read: 28 is the newest of onnx 1.23.
+pub const OPSETS: (i64, i64) = (1, 28);
+
+/// Tensors with more axes are refused: no model has them, and arithmetic on them explodes.
+pub const RANK_MAX: usize = 16;
+
+/// What the caller knows of the inputs.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Sizes for the extents that the model leaves open, by the model's name or the symbol; sizes
+    /// that do not occur are ignored.
+    pub bindings: Bindings,
+    /// Inputs that are at hand. Their shapes bind extents; what small ones hold is used only where
+    /// an operator's meaning depends on it (a shape, axes, repeats as run-time inputs).
+    pub inputs: BTreeMap<String, Tensor>,
+}
+
+/// An imported model.
+#[derive(Debug, Clone)]
+pub struct OnnxModel {
+    /// The function and its weights.
+    pub imported: Imported,
+    /// Inputs whose contents the function was compiled for: it is right for no others. They stay
+    /// inputs of the function, without uses.
+    pub specialised: BTreeMap<String, Tensor>,
+}
+
+/// Imports the model at `path` of `source`; external data are looked for beside it.
+///
+/// # Errors
+/// When the file is damaged, an operator is not supported (all of them are named), a size depends
+/// on data that `request` does not hold, or types do not fit.
+pub fn import(
+    source: &dyn Source,
+    path: &str,
+    request: &Request,
+) -> Result<OnnxModel, ImportError> {
+    walk::import(source, path, request)
+}

@@ -1,0 +1,576 @@
+//! From the messages to a function: names, order, calls of local functions, branches.
+//!
+//! Takes the graph node by node in the file's order, gives each to its lowering. Functions are
+//! inlined, a branch is chosen when its condition is known. Loops, sequences and training parts
+//! are refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message;
+
+use compiler::tensor::Tensor;
+
+use super::context::{Context, Wire};
+use super::error::{ImportError, Problem, Unsupported};
+use super::node::{Attributes, Node, tensor_attributes};
+use super::proto::{
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    TensorProto,
+};
+use super::tensor::{Folder, tensor};
+use super::{OPSETS, OnnxModel, Request, ops, signature};
+use crate::Imported;
+use crate::source::Source;
+
+/// Initializers of floats with more elements are weights, which stay where they are.
+const CONSTANT_ELEMENTS_MAX: usize = 64;
+
+/// Inputs with more elements hold data, not shapes.
+const SPECIALISED_ELEMENTS_MAX: usize = 256;
+
+/// Calls and branches nest less deeply in any model.
+const DEPTH_MAX: usize = 32;
+
+/// The nodes of a model with its calls inlined: SDXL's UNet has some 10,000.
+const NODES_MAX: usize = 1 << 20;
+
+/// See [`super::import`].
+pub(crate) fn import(
+    source: &dyn Source,
+    path: &str,
+    request: &Request,
+) -> Result<OnnxModel, ImportError> {
+    let format = |reason: String| ImportError::Format {
+        path: path.to_owned(),
+        reason,
+    };
+    let bytes = source.read(path)?;
+    let model = ModelProto::decode(bytes).map_err(|error| format(error.to_string()))?;
+    let graph = model
+        .graph
+        .as_ref()
+        .ok_or_else(|| format("it has no graph".to_owned()))?;
+    if !graph.sparse_initializer.is_empty() {
+        return Err(format("it has sparse initializers".to_owned()));
+    }
+    let folder = Folder::new(
+        source,
+        path.rsplit_once('/').map_or("", |(folder, _)| folder),
+    );
+    let frame = Frame::root(&model.opset_import)?;
+    let functions = functions(&model);
+    refuse_unsupported(graph, &functions, &frame)?;
+    let initializers = initializers(graph, &folder)?;
+    let mut specialised = BTreeMap::new();
+    loop {
+        let mut walker = Walker {
+            functions: &functions,
+            folder: &folder,
+            context: Context::new(if graph.name.is_empty() {
+                "main"
+            } else {
+                &graph.name
+            }),
+            nodes_left: NODES_MAX,
+        };
+        match walker.graph(graph, &initializers, &frame, request, &specialised) {
+            Ok(results) => {
+                let (func, weights) = walker
+                    .context
+                    .finish(&results)
+                    .map_err(|problem| at_node("the graph's outputs", "", 0, problem))?;
+                let imported = Imported { func, weights };
+                return Ok(OnnxModel {
+                    imported,
+                    specialised,
+                });
+            }
+            Err(error) => {
+                let more = decisive(&error, &request.inputs, &specialised);
+                if more.is_empty() {
+                    return Err(error);
+                }
+                specialised.extend(more);
+            }
+        }
+    }
+}
+
+/// The inputs at hand that would let the import go on: integers first, then small floats.
+fn decisive(
+    error: &ImportError,
+    at_hand: &BTreeMap<String, Tensor>,
+    specialised: &BTreeMap<String, Tensor>,
+) -> BTreeMap<String, Tensor> {
+    let ImportError::Node {
+        problem: Problem::RunTime { inputs, .. },
+        ..
+    } = error
+    else {
+        return BTreeMap::new();
+    };
+    let pick = |float: bool| -> BTreeMap<String, Tensor> {
+        inputs
+            .iter()
+            .filter(|name| !specialised.contains_key(*name))
+            .filter_map(|name| Some((name.clone(), at_hand.get(name)?.clone())))
+            .filter(|(_, tensor)| tensor.dtype().is_float() == float)
+            .filter(|(_, tensor)| tensor.elements() <= SPECIALISED_ELEMENTS_MAX)
+            .collect()
+    };
+    let ints = pick(false);
+    if ints.is_empty() { pick(true) } else { ints }
+}
+
+/// What a body of nodes is read with.
+#[derive(Clone)]
+struct Frame<'m> {
+    /// The versions of operator sets, by domain.
+    opsets: BTreeMap<&'m str, i64>,
+    /// The attributes of the call that this body belongs to.
+    attributes: Attributes<'m>,
+    /// The names of the calls, for origins.
+    prefix: String,
+    depth: usize,
+}
+
+impl<'m> Frame<'m> {
+    fn root(opsets: &'m [OperatorSetIdProto]) -> Result<Frame<'m>, ImportError> {
+        let mut frame = Frame {
+            opsets: BTreeMap::new(),
+            attributes: Attributes::new(),
+            prefix: String::new(),
+            depth: 0,
+        };
+        frame.import_opsets(opsets)?;
+        Ok(frame)
+    }
+
+    fn import_opsets(&mut self, opsets: &'m [OperatorSetIdProto]) -> Result<(), ImportError> {
+        for opset in opsets {
+            let domain = domain(&opset.domain);
+            if domain.is_empty() && !(OPSETS.0..=OPSETS.1).contains(&opset.version) {
+                return Err(ImportError::Opset {
+                    found: opset.version,
+                });
+            }
+            self.opsets.insert(domain, opset.version);
+        }
+        Ok(())
+    }
+
+    /// The frame of the body of `function`, called by `node` with `attributes`.
+    fn call(
+        &self,
+        function: &'m FunctionProto,
+        attributes: Attributes<'m>,
+        name: &str,
+    ) -> Result<Frame<'m>, ImportError> {
+        let mut frame = self.clone();
+        frame.import_opsets(&function.opset_import)?;
+        frame.attributes = function
+            .attribute_proto
+            .iter()
+            .map(|attribute| (attribute.name.as_str(), attribute))
+            .collect();
+        frame.attributes.extend(attributes);
+        frame.prefix = format!("{name}/");
+        frame.depth += 1;
+        Ok(frame)
+    }
+
+    fn opset(&self, domain: &str) -> i64 {
+        self.opsets.get(domain).copied().unwrap_or(0)
+    }
+
+    /// The attributes of a node; one that refers to the call's takes its value, if it has one.
+    fn resolve(&self, node: &'m NodeProto) -> Attributes<'m> {
+        let resolve = |attribute: &'m AttributeProto| -> Option<(&'m str, &'m AttributeProto)> {
+            let value = match attribute.ref_attr_name.as_str() {
+                "" => attribute,
+                name => *self.attributes.get(name)?,
+            };
+            Some((attribute.name.as_str(), value))
+        };
+        node.attribute.iter().filter_map(resolve).collect()
+    }
+
+    /// How messages and origins call a node: by its name, or by its first result.
+    fn name(&self, node: &NodeProto) -> String {
+        match (node.name.as_str(), node.output.first()) {
+            ("", Some(output)) => format!("{}{}:{output}", self.prefix, node.op_type),
+            ("", None) => format!("{}{}", self.prefix, node.op_type),
+            (name, _) => format!("{}{name}", self.prefix),
+        }
+    }
+}
+
+/// The default domain has two spellings.
+fn domain(name: &str) -> &str {
+    if name == "ai.onnx" { "" } else { name }
+}
+
+type Functions<'m> = BTreeMap<(&'m str, &'m str, &'m str), &'m FunctionProto>;
+
+fn functions(model: &ModelProto) -> Functions<'_> {
+    model
+        .functions
+        .iter()
+        .map(|f| ((domain(&f.domain), f.name.as_str(), f.overload.as_str()), f))
+        .collect()
+}
+
+/// The function that a node calls, if it calls one.
+fn callee<'m>(functions: &Functions<'m>, node: &NodeProto) -> Option<&'m FunctionProto> {
+    let key = (
+        domain(&node.domain),
+        node.op_type.as_str(),
+        node.overload.as_str(),
+    );
+    functions.get(&key).copied()
+}
+
+/// Refuses the model if nodes of the graph, or of the functions that it calls, have operators or
+/// attributes that the importer does not know. Branches are judged when one is taken.
+fn refuse_unsupported(
+    graph: &GraphProto,
+    functions: &Functions<'_>,
+    frame: &Frame<'_>,
+) -> Result<(), ImportError> {
+    let mut nodes = Vec::new();
+    let mut visited = BTreeSet::new();
+    let mut open: Vec<(&[NodeProto], Frame<'_>)> = vec![(&graph.node, frame.clone())];
+    while let Some((body, frame)) = open.pop() {
+        for node in body {
+            match callee(functions, node) {
+                Some(function) => {
+                    let key = (&function.domain, &function.name, &function.overload);
+                    if visited.insert(key) {
+                        let frame = frame.call(function, Attributes::new(), &frame.name(node))?;
+                        open.push((&function.node, frame));
+                    }
+                }
+                None => nodes.extend(unsupported(node, &frame)),
+            }
+        }
+    }
+    match nodes.is_empty() {
+        true => Ok(()),
+        false => Err(ImportError::Unsupported { nodes }),
+    }
+}
+
+/// What is not supported about a node, if anything.
+fn unsupported(node: &NodeProto, frame: &Frame<'_>) -> Option<Unsupported> {
+    let domain = domain(&node.domain);
+    let opset = frame.opset(domain);
+    let refuse = |attribute: Option<String>| Unsupported {
+        node: format!("{:?}", frame.name(node)),
+        op: node.op_type.clone(),
+        domain: if domain.is_empty() { "ai.onnx" } else { domain }.to_owned(),
+        opset,
+        attribute,
+    };
+    if domain.is_empty() && node.op_type == "If" {
+        return None;
+    }
+    let Some(operator) = ops::find(domain, &node.op_type).filter(|op| op.since <= opset) else {
+        return Some(refuse(None));
+    };
+    let names = node
+        .attribute
+        .iter()
+        .map(|attribute| attribute.name.as_str());
+    let mut unknown = names.filter(|name| !operator.attributes.contains(name));
+    unknown.next().map(|name| refuse(Some(name.to_owned())))
+}
+
+/// The initializers with their names, in the file's order.
+fn initializers<'m>(
+    graph: &'m GraphProto,
+    folder: &Folder<'_>,
+) -> Result<Vec<(&'m str, Tensor)>, ImportError> {
+    let read = |proto: &'m TensorProto| match tensor(proto, folder) {
+        Ok(tensor) => Ok((proto.name.as_str(), tensor)),
+        Err(problem) => Err(ImportError::Tensor {
+            name: proto.name.clone(),
+            problem,
+        }),
+    };
+    graph.initializer.iter().map(read).collect()
+}
+
+/// Wires by name, the innermost body last; `None` for an operand that a call leaves out.
+type Scope<'m> = Vec<BTreeMap<&'m str, Option<Wire>>>;
+
+struct Walker<'m, 'w> {
+    functions: &'w Functions<'m>,
+    folder: &'w Folder<'w>,
+    context: Context,
+    /// How many more nodes are lowered before the model counts as hostile.
+    nodes_left: usize,
+}
+
+impl<'m> Walker<'m, '_> {
+    /// Walks the main graph; gives its results.
+    fn graph(
+        &mut self,
+        graph: &'m GraphProto,
+        initializers: &[(&'m str, Tensor)],
+        frame: &Frame<'m>,
+        request: &Request,
+        specialised: &BTreeMap<String, Tensor>,
+    ) -> Result<Vec<(String, Wire)>, ImportError> {
+        let mut scope: Scope<'m> = vec![BTreeMap::new()];
+        for (name, ty) in signature::inputs(graph, &request.bindings, &request.inputs)? {
+            self.context.at(name);
+            let wire = self
+                .context
+                .input(name, ty, specialised.get(name).cloned())?;
+            define(&mut scope, name, wire, || format!("input {name:?}"))?;
+        }
+        let given: BTreeSet<&str> = scope[0].keys().copied().collect();
+        for (name, tensor) in initializers {
+            if !given.contains(name) {
+                let wire = self.stored(name, tensor.clone());
+                define(&mut scope, name, wire, || format!("initializer {name:?}"))?;
+            }
+        }
+        self.body(&graph.node, &mut scope, frame)?;
+        let names = graph.output.iter().map(|output| &output.name);
+        let wires = results(&scope, names.clone(), || {
+            "an output of the graph".to_owned()
+        })?;
+        Ok(names.cloned().zip(wires).collect())
+    }
+
+    /// A tensor of the file: a constant when small or of integers, otherwise a weight.
+    fn stored(&mut self, name: &str, tensor: Tensor) -> Wire {
+        match tensor.dtype().is_float() && tensor.elements() > CONSTANT_ELEMENTS_MAX {
+            true => self.context.weight(name, tensor),
+            false => self.context.constant(tensor),
+        }
+    }
+
+    fn body(
+        &mut self,
+        nodes: &'m [NodeProto],
+        scope: &mut Scope<'m>,
+        frame: &Frame<'m>,
+    ) -> Result<(), ImportError> {
+        for (index, node) in nodes.iter().enumerate() {
+            let name = frame.name(node);
+            let limit = match (self.nodes_left, frame.depth > DEPTH_MAX) {
+                (0, _) => Some("a million nodes"),
+                (_, true) => Some("32 nested calls"),
+                (_, false) => None,
+            };
+            if let Some(limit) = limit {
+                return Err(ImportError::Expansion {
+                    node: quote(&name),
+                    limit,
+                });
+            }
+            self.nodes_left -= 1;
+            let inputs = node.input.iter().map(|input| {
+                let found = lookup(scope, input);
+                if input.is_empty() {
+                    return Ok(None);
+                }
+                found.ok_or_else(|| {
+                    let later = nodes[index..].iter().find(|n| n.output.contains(input));
+                    ImportError::Undefined {
+                        user: quote(&name),
+                        value: input.clone(),
+                        defined_by: later.map(|node| quote(&frame.name(node))),
+                    }
+                })
+            });
+            let inputs: Vec<Option<Wire>> = inputs.collect::<Result<_, _>>()?;
+            self.context.at(&name);
+            let results = self.node(node, inputs, scope, frame, &name)?;
+            for (output, wire) in node.output.iter().zip(results) {
+                if !output.is_empty() {
+                    define(scope, output, wire, || quote(&name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lowers one node; gives its results, at least as many as are named.
+    fn node(
+        &mut self,
+        proto: &'m NodeProto,
+        inputs: Vec<Option<Wire>>,
+        scope: &mut Scope<'m>,
+        frame: &Frame<'m>,
+        name: &str,
+    ) -> Result<Vec<Wire>, ImportError> {
+        let domain = domain(&proto.domain);
+        let opset = frame.opset(domain);
+        let attributes = frame.resolve(proto);
+        let fail = |problem: Problem| at_node(&quote(name), &proto.op_type, opset, problem);
+        let results = if let Some(function) = callee(self.functions, proto) {
+            self.call(function, &inputs, &frame.call(function, attributes, name)?)?
+        } else if domain.is_empty() && proto.op_type == "If" {
+            self.branch(&inputs, &attributes, scope, frame, name)?
+        } else {
+            let mut tensors = BTreeMap::new();
+            for (key, value) in tensor_attributes(&attributes) {
+                let value = tensor(value, self.folder);
+                tensors.insert(key, value.map_err(|problem| fail(problem.into()))?);
+            }
+            if let Some(problem) = unsupported(proto, frame) {
+                return Err(ImportError::Unsupported {
+                    nodes: vec![problem],
+                });
+            }
+            let operator = ops::find(domain, &proto.op_type).expect("supported, so in the list");
+            let node = Node {
+                proto,
+                opset,
+                inputs,
+                attributes,
+                tensors,
+            };
+            match (operator.name, node.tensor("value")) {
+                // A dense constant may be as large as any weight.
+                ("Constant", Some(tensor)) => {
+                    let output = proto.output.first().map_or("", String::as_str);
+                    let name = format!("{}{output}", frame.prefix);
+                    vec![self.stored(&name, tensor.clone())]
+                }
+                (_, _) => (operator.lower)(&mut self.context, &node).map_err(fail)?,
+            }
+        };
+        let wanted = proto.output.iter().rposition(|name| !name.is_empty());
+        let wanted = wanted.map_or(0, |last| last + 1);
+        if results.len() < wanted {
+            return Err(fail(Problem::Results {
+                found: results.len(),
+                wanted,
+            }));
+        }
+        Ok(results)
+    }
+
+    /// Inlines a call.
+    fn call(
+        &mut self,
+        function: &'m FunctionProto,
+        inputs: &[Option<Wire>],
+        frame: &Frame<'m>,
+    ) -> Result<Vec<Wire>, ImportError> {
+        let mut names = BTreeMap::new();
+        for (index, name) in function.input.iter().enumerate() {
+            names.insert(name.as_str(), inputs.get(index).copied().flatten());
+        }
+        let mut scope: Scope<'m> = vec![names];
+        self.body(&function.node, &mut scope, frame)?;
+        results(&scope, function.output.iter(), || {
+            format!("function {:?}", function.name)
+        })
+    }
+
+    /// Inlines the branch that the condition chooses.
+    fn branch(
+        &mut self,
+        inputs: &[Option<Wire>],
+        attributes: &Attributes<'m>,
+        scope: &mut Scope<'m>,
+        frame: &Frame<'m>,
+        name: &str,
+    ) -> Result<Vec<Wire>, ImportError> {
+        let fail = |problem| at_node(&quote(name), "If", frame.opset(""), problem);
+        let condition = inputs.first().copied().flatten();
+        let condition = condition
+            .ok_or(Problem::MissingOperand { name: "cond" })
+            .map_err(fail)?;
+        let taken = self.context.int_of(condition, "cond").map_err(fail)?;
+        let key = if taken != 0 {
+            "then_branch"
+        } else {
+            "else_branch"
+        };
+        let body = attributes
+            .get(key)
+            .and_then(|attribute| attribute.g.as_ref());
+        let body = body.ok_or_else(|| {
+            fail(Problem::Attribute {
+                name: key.to_owned(),
+                found: "missing".to_owned(),
+                wanted: "a graph".to_owned(),
+            })
+        })?;
+        let mut frame = frame.clone();
+        frame.prefix = format!("{name}/");
+        frame.depth += 1;
+        scope.push(BTreeMap::new());
+        for (key, tensor) in initializers(body, self.folder)? {
+            let wire = self.stored(&format!("{}{key}", frame.prefix), tensor);
+            define(scope, key, wire, || format!("initializer {key:?}"))?;
+        }
+        self.body(&body.node, scope, &frame)?;
+        let names = body.output.iter().map(|output| &output.name);
+        let wires = results(scope, names, || quote(name));
+        scope.pop();
+        wires
+    }
+}
+
+fn quote(name: &str) -> String {
+    format!("node {name:?}")
+}
+
+fn at_node(node: &str, op: &str, opset: i64, problem: Problem) -> ImportError {
+    ImportError::Node {
+        node: node.to_owned(),
+        op: op.to_owned(),
+        opset,
+        problem,
+    }
+}
+
+/// The wire called `name`; the outer option tells whether the name is defined.
+fn lookup(scope: &Scope<'_>, name: &str) -> Option<Option<Wire>> {
+    scope
+        .iter()
+        .rev()
+        .find_map(|names| names.get(name))
+        .copied()
+}
+
+/// The wires that a body gives under these names.
+fn results<'a>(
+    scope: &Scope<'_>,
+    names: impl Iterator<Item = &'a String>,
+    user: impl Fn() -> String,
+) -> Result<Vec<Wire>, ImportError> {
+    let result = |name: &String| {
+        lookup(scope, name)
+            .flatten()
+            .ok_or_else(|| ImportError::Undefined {
+                user: user(),
+                value: name.clone(),
+                defined_by: None,
+            })
+    };
+    names.map(result).collect()
+}
+
+fn define<'m>(
+    scope: &mut Scope<'m>,
+    name: &'m str,
+    wire: Wire,
+    by: impl Fn() -> String,
+) -> Result<(), ImportError> {
+    let names = scope.last_mut().expect("a scope has a body");
+    match names.insert(name, Some(wire)) {
+        None => Ok(()),
+        Some(_) => Err(ImportError::Redefined {
+            by: by(),
+            value: name.to_owned(),
+        }),
+    }
+}
