@@ -1,1 +1,6 @@
-//! The room `backends`.
+//! The machines that programs run on: one folder each.
+//!
+//! Takes what the compiler gives and executes it on one kind of machine. A backend knows its
+//! instructions, its memory and its driver; it knows no model, no sampler and no file.
+
+pub mod cpu;

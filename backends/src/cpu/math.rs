@@ -1,0 +1,167 @@
+//! Elementary functions that compilers turn into vector instructions, and what machines have.
+//!
+//! Takes and gives f32, branch-free: loops over these inside of [`vectorized`] run on the widest
+//! vectors found at run time. Products and sums are never contracted, so that every machine gives
+//! the same bits.
+
+/// Runs `work` compiled for the widest vectors of this machine.
+#[inline]
+pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
+/// The vector instruction sets that [`vectorized`] and the GEMM library choose from, widest last.
+pub(crate) fn instruction_sets() -> Vec<&'static str> {
+    let found = candidates().into_iter().filter(|(_, found)| *found);
+    found.map(|(name, _)| name).collect()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn candidates() -> [(&'static str, bool); 4] {
+    [
+        ("SSE2", true),
+        ("AVX2", std::arch::is_x86_feature_detected!("avx2")),
+        ("FMA", std::arch::is_x86_feature_detected!("fma")),
+        ("AVX-512", std::arch::is_x86_feature_detected!("avx512f")),
+    ]
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn candidates() -> [(&'static str, bool); 2] {
+    [
+        ("NEON", cfg!(target_arch = "aarch64")),
+        ("SIMD128", cfg!(target_feature = "simd128")),
+    ]
+}
+
+/// `e^x` to 2 units in the last place: `2^n · e^r` with `|r| ≤ ln(2)/2`, by the polynomial of
+/// Cephes `expf` (Moshier 1992).
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    // Adding it leaves an integer in the low bits of the mantissa.
+    const ROUND: f32 = 12_582_912.0;
+    // Beyond these the result is 0 or infinite; NaN passes.
+    let x = x.clamp(-104.0, 89.0);
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let power = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+    let r = x - n * (355.0 / 512.0) + n * 2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_2e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 0.5;
+    p = p * r * r + r + 1.0;
+    // Two factors: one alone would leave the range of exponents at both ends.
+    let half = power >> 1;
+    let scale = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
+    p * scale(half) * scale(power.wrapping_sub(half))
+}
+
+/// `1 / (1 + e^−x)`.
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// `x · σ(x)`.
+#[inline(always)]
+pub(crate) fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
+}
+
+/// `x / 2 · (1 + erf(x / √2))`; `erf` to 1.5e-7 by Abramowitz and Stegun, formula 7.1.26.
+#[inline(always)]
+pub(crate) fn gelu_erf(x: f32) -> f32 {
+    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / (1.0 + 0.327_591_1 * z);
+    let mut p = 1.061_405_4;
+    p = p * t - 1.453_152;
+    p = p * t + 1.421_413_7;
+    p = p * t - 0.284_496_74;
+    p = p * t + 0.254_829_6;
+    let tail = p * t * exp(-z * z);
+    // erf is odd: 1 + erf(z) = 2 − tail, 1 + erf(−z) = tail.
+    x * 0.5 * if x < 0.0 { tail } else { 2.0 - tail }
+}
+
+/// `x · σ(2y)` with `y = √(2/π) · (x + 0.044715 · x³)`, which is `x / 2 · (1 + tanh(y))`.
+#[inline(always)]
+pub(crate) fn gelu_tanh(x: f32) -> f32 {
+    const TWICE: f32 = 1.595_769;
+    x * sigmoid(TWICE * (x + 0.044_715 * x * x * x))
+}
+
+/// `x · σ(1.702 · x)`.
+#[inline(always)]
+pub(crate) fn gelu_quick(x: f32) -> f32 {
+    x * sigmoid(1.702 * x)
+}
+
+/// The larger of two, NaN if one is.
+#[inline(always)]
+pub(crate) fn max(a: f32, b: f32) -> f32 {
+    if a > b || a.is_nan() { a } else { b }
+}
+
+/// The smaller of two, NaN if one is.
+#[inline(always)]
+pub(crate) fn min(a: f32, b: f32) -> f32 {
+    if a < b || a.is_nan() { a } else { b }
+}
+
+/// The sum in f64 of `term` over a row, in lanes that vectors hold.
+#[inline(always)]
+pub(crate) fn sum(row: &[f32], term: impl Fn(f64) -> f64) -> f64 {
+    let mut lanes = [0.0f64; 16];
+    let (blocks, rest) = row.as_chunks::<16>();
+    for block in blocks {
+        for (lane, &x) in lanes.iter_mut().zip(block) {
+            *lane += term(f64::from(x));
+        }
+    }
+    let tail: f64 = rest.iter().map(|&x| term(f64::from(x))).sum();
+    lanes.iter().sum::<f64>() + tail
+}
+
+/// The largest element of a row, not counting NaN; minus infinity for none.
+#[inline(always)]
+pub(crate) fn largest(row: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (blocks, rest) = row.as_chunks::<16>();
+    for block in blocks {
+        for (lane, &x) in lanes.iter_mut().zip(block) {
+            *lane = if x > *lane { x } else { *lane };
+        }
+    }
+    lanes
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponentials_are_close_everywhere() {
+        for i in -110_000..=90_000 {
+            let x = i as f32 * 1e-3;
+            let (found, wanted) = (f64::from(exp(x)), f64::from(x).exp());
+            // The smallest normal number bounds what denormal results lose.
+            let wanted = if wanted > f64::from(f32::MAX) {
+                f64::INFINITY
+            } else {
+                wanted
+            };
+            let error = (found - wanted).abs() / (wanted + f64::from(f32::MIN_POSITIVE));
+            assert!(found == wanted || error < 3e-7, "{x}: {found} for {wanted}");
+        }
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        assert_eq!((exp(inf), exp(-inf), exp(nan).is_nan()), (inf, 0.0, true));
+        assert_eq!(exp(0.0), 1.0);
+    }
+}
