@@ -10,6 +10,7 @@ pub mod dtype;
 pub mod eval;
 pub mod graph;
 pub mod ops;
+pub mod passes;
 pub mod program;
 pub mod tensor;
 pub mod text;

@@ -2,15 +2,20 @@
 //!
 //! `UPDATE_EXPECT=1 cargo test -p compiler --test filetests` writes what comes out into the
 //! files; read the difference before you keep it. A file whose name begins with a rule's number
-//! (`g6_…`) must break that rule.
+//! (`g6_…`) must break that rule. Every rewrite has `<rule>.txt`, where it applies, and
+//! `<rule>_not.txt`, where it must not; what a pass makes is also evaluated against what it took.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use compiler::Bindings;
+use compiler::eval::Precision;
 use compiler::graph::{Func, GraphError, Module};
-use compiler::text::{parse, print};
+use compiler::passes::{self, Pass, RAISE, SIMPLIFY};
+use compiler::text::{parse, print, print_func};
 use compiler::verify::{rule, verify};
+
+mod meaning;
 
 #[test]
 fn every_file_gives_what_it_says() {
@@ -20,6 +25,20 @@ fn every_file_gives_what_it_says() {
     assert!(files.len() > 20, "found {} files", files.len());
     let failures: Vec<String> = files.iter().filter_map(|file| check(file)).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_rewrite_has_a_file_where_it_applies_and_one_where_it_must_not() {
+    for (folder, pass) in [("simplify", &SIMPLIFY), ("raise", &RAISE)] {
+        for rule in pass.rules() {
+            for (suffix, applies) in [("", true), ("_not", false)] {
+                let path = format!("tests/filetests/{folder}/{rule}{suffix}.txt");
+                let text = fs::read_to_string(&path).expect(&path);
+                let applied = text.contains(&format!("\n# {rule} at "));
+                assert_eq!(applied, applies, "{path}");
+            }
+        }
+    }
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -78,7 +97,12 @@ fn run(header: &str, input: &str) -> String {
             Ok(_) => "ok\n".to_owned(),
             Err(error) => format!("error: {error}\n"),
         },
-        ["test", "bind", bindings @ ..] => bind(&module, bindings),
+        ["test", "bind", bindings @ ..] => match bind(&module, bindings) {
+            Ok(bound) => print(&bound),
+            Err(error) => broken(&error),
+        },
+        ["test", "simplify", bindings @ ..] => pass(&SIMPLIFY, &module, bindings),
+        ["test", "raise", bindings @ ..] => pass(&RAISE, &module, bindings),
         _ => panic!("unknown header {header:?}"),
     }
 }
@@ -87,15 +111,34 @@ fn broken(error: &GraphError) -> String {
     format!("error: {}: {error}\n", rule(error))
 }
 
-fn bind(module: &Module, words: &[&str]) -> String {
+fn bind(module: &Module, words: &[&str]) -> Result<Module, GraphError> {
     let binding = |word: &&str| {
         let (name, extent) = word.split_once('=').expect("name=extent");
         (name.to_owned(), extent.parse().expect("an extent"))
     };
     let bindings: Bindings = words.iter().map(binding).collect();
-    let bound: Result<Vec<Func>, _> = module.funcs.iter().map(|f| f.bind(&bindings)).collect();
-    match bound {
-        Ok(funcs) => print(&Module { funcs }),
-        Err(error) => broken(&error),
+    let funcs = module.funcs.iter().map(|func| func.bind(&bindings));
+    let funcs = funcs.collect::<Result<Vec<Func>, _>>()?;
+    Ok(Module { funcs })
+}
+
+/// Gives the patches as comments and the graph; `bindings` are those to evaluate it with.
+fn pass(pass: &Pass, module: &Module, bindings: &[&str]) -> String {
+    let verified = verify(module.clone()).expect("a graph that keeps the rules");
+    let (after, patches) = passes::run(pass, verified, None).expect("a pass without faults");
+    let (tolerance, precision) = match pass.name {
+        "simplify" => (0.0, Precision::Typed),
+        _ => (1e-6, Precision::Exact),
+    };
+    let before = bind(module, bindings).expect("bindings that fit");
+    let bound = bind(&after, bindings).expect("bindings that fit");
+    for (before, after) in before.funcs.iter().zip(&bound.funcs) {
+        let difference = meaning::difference(before, after, precision, tolerance);
+        assert_eq!(difference, None, "{}", print_func(after));
     }
+    let mut out = String::new();
+    for patch in patches {
+        out += &format!("# {} at {:?}: {}\n", patch.rule, patch.origin, patch.reason);
+    }
+    out + &print(&after)
 }

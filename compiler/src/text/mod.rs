@@ -29,6 +29,7 @@ mod print;
 mod tensor;
 
 pub use parse::{ParseError, parse};
+pub(crate) use print::print_op;
 pub use print::{print, print_func};
 
 /// Splats of one text may make this many bytes of tensors: beyond, the printer writes all bytes.

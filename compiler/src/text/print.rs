@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use super::{SPLAT_BYTES_MAX, attribute, is_identifier, write_quoted};
 use crate::graph::{Definition, Func, Module, Node, Role};
+use crate::ops::Op;
 
 /// The text of all functions of a module, in order.
 pub fn print(module: &Module) -> String {
@@ -22,6 +23,13 @@ pub fn print(module: &Module) -> String {
 pub fn print_func(func: &Func) -> String {
     let mut out = String::new();
     write_func(&mut out, func, &mut { SPLAT_BYTES_MAX });
+    out
+}
+
+/// The text of an operator and its attributes: equal for equal operators.
+pub(crate) fn print_op(op: &Op) -> String {
+    let mut out = op.name().to_owned();
+    write_attributes(&mut out, op, &mut { SPLAT_BYTES_MAX });
     out
 }
 
@@ -66,7 +74,11 @@ fn write_node(out: &mut String, node: &Node, splat_bytes: &mut usize) {
         let _ = write!(out, "{separator}{operand}");
     }
     out.push(')');
-    let attributes = node.op.attributes();
+    write_attributes(out, &node.op, splat_bytes);
+}
+
+fn write_attributes(out: &mut String, op: &Op, splat_bytes: &mut usize) {
+    let attributes = op.attributes();
     for (position, (name, value)) in attributes.iter().enumerate() {
         let separator = if position > 0 { ", " } else { " {" };
         let _ = write!(out, "{separator}{name} = ");

@@ -1,0 +1,49 @@
+//! `select(is_nan(p), 0, p)` of attention weights → `p`, where no row can be masked wholly.
+//!
+//! PyTorch's exporter guards rows that may see nothing; without a mask, or with a constant one
+//! that leaves each row something, only NaN operands make a NaN.
+
+use super::attention;
+use crate::graph::Value;
+use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::matching::{node_as, number, site_as};
+use crate::tensor::Values;
+
+pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
+    let Some((_, operands)) = site_as!(site, Select) else {
+        return Ok(None);
+    };
+    let p = operands[2];
+    let asks = node_as!(editor, operands[0], IsNan).is_some_and(|(_, of)| of[0] == p);
+    if !asks || number(editor, operands[1]) != Some(0.0) {
+        return Ok(None);
+    }
+    let Some(scores) = attention::softmax_operand(editor, p) else {
+        return Ok(None);
+    };
+    let Some(found) = attention::scores(editor, scores) else {
+        return Ok(None);
+    };
+    match found
+        .mask
+        .is_none_or(|mask| leaves_something(editor, mask.value))
+    {
+        true => Edit::some(p, "no row is masked wholly"),
+        false => Ok(None),
+    }
+}
+
+/// Whether every row of a constant mask lets something through.
+fn leaves_something(editor: &Editor, mask: Value) -> bool {
+    let Some(tensor) = editor.constant(mask) else {
+        return false;
+    };
+    let row = tensor.shape().last().copied().unwrap_or(1).max(1);
+    match tensor.values() {
+        Values::Bool(values) => values.chunks(row).all(|row| row.contains(&true)),
+        Values::Float(values) => values
+            .chunks(row)
+            .all(|row| row.iter().any(|&value| value > f64::NEG_INFINITY)),
+        Values::Int(_) => false,
+    }
+}

@@ -1,0 +1,23 @@
+//! A pointwise operator on stretched single elements → the operator on the elements, stretched.
+
+use crate::graph::Value;
+use crate::ops::Broadcast;
+use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::matching::{is_pointwise, node_as};
+
+pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
+    if !is_pointwise(site.op) || site.ty.elements().is(1) {
+        return Ok(None);
+    }
+    let single = |&value: &Value| {
+        let source = node_as!(editor, value, Broadcast).map_or(value, |(_, source)| source[0]);
+        editor.ty(source).elements().is(1).then_some(source)
+    };
+    let Some(sources) = site.operands.iter().map(single).collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    let one = editor.push(site.op.clone(), &sources)?;
+    let shape = site.ty.shape.clone();
+    let result = editor.push(Broadcast { shape }, &[one])?;
+    Edit::some(result, "its operands are single elements")
+}

@@ -1,0 +1,52 @@
+//! A slice that lies in one operand of a concatenation → a slice of that operand.
+
+use crate::dim::Dim;
+use crate::graph::Value;
+use crate::ops::Slice;
+use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::matching::{node_as, site_as};
+
+pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
+    let Some((slice, operands)) = site_as!(site, Slice) else {
+        return Ok(None);
+    };
+    let Some((concat, parts)) = node_as!(editor, operands[0], Concat) else {
+        return Ok(None);
+    };
+    if concat.axis != slice.axis || slice.step != 1 {
+        return Ok(None);
+    }
+    let mut offset = Dim::from(0);
+    let mut found: Option<(Value, Dim)> = None;
+    for &part in parts {
+        let extent = &editor.ty(part).shape[slice.axis];
+        let start = slice.start.sub(&offset);
+        let whole = start.is(0) && slice.length == *extent;
+        if whole || lies_in(&start, &slice.length, extent) {
+            found = Some((part, start));
+            break;
+        }
+        offset = offset.add(extent);
+    }
+    let Some((part, start)) = found else {
+        return Ok(None);
+    };
+    let length = slice.length.clone();
+    let narrowed = Slice {
+        axis: slice.axis,
+        start,
+        length,
+        step: 1,
+    };
+    let result = editor.push(narrowed, &[part])?;
+    Edit::some(result, format!("lies in {part}"))
+}
+
+fn lies_in(start: &Dim, length: &Dim, extent: &Dim) -> bool {
+    match (start.known(), length.known(), extent.known()) {
+        (Some(start), Some(length), Some(extent)) => {
+            start >= 0 && length > 0 && start.saturating_add(length) <= extent
+        }
+        (_, _, _) => false,
+    }
+}
