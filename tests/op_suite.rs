@@ -20,7 +20,14 @@ use serde_json::Value as Json;
 type Executor = fn(&Func, &BTreeMap<String, Tensor>) -> Result<Vec<Tensor>, String>;
 
 fn executors() -> Vec<(&'static str, Executor)> {
-    vec![("oracle", run_oracle)]
+    vec![("oracle", run_oracle), ("cpu", run_cpu)]
+}
+
+fn run_cpu(func: &Func, inputs: &BTreeMap<String, Tensor>) -> Result<Vec<Tensor>, String> {
+    let executor = backends::cpu::Executor::new(func, &BTreeMap::new(), Some(2));
+    let executor = executor.map_err(|error| error.to_string())?;
+    let results = executor.run(inputs).map_err(|error| error.to_string())?;
+    Ok(results.into_iter().map(|(_, tensor)| tensor).collect())
 }
 
 fn run_oracle(func: &Func, inputs: &BTreeMap<String, Tensor>) -> Result<Vec<Tensor>, String> {
