@@ -181,7 +181,13 @@ pub fn guide(
     if guidance.rescale > 0.0 {
         let size = elements / images;
         for (guided, conditional) in guided.chunks_mut(size).zip(conditional.chunks(size)) {
-            let ratio = deviation(conditional) / deviation(guided);
+            let spread = deviation(guided);
+            // Outputs without any deviation have nothing to rescale.
+            let ratio = if spread > 0.0 {
+                deviation(conditional) / spread
+            } else {
+                1.0
+            };
             let factor = guidance.rescale * ratio + (1.0 - guidance.rescale);
             guided.iter_mut().for_each(|value| *value *= factor as f32);
         }
@@ -231,9 +237,14 @@ fn limit(limit: Limit, mut x0: Vec<f32>, images: usize) -> Vec<f32> {
 }
 
 fn clamp(values: &mut [f32], bound: f32) {
-    values
-        .iter_mut()
-        .for_each(|value| *value = value.max(-bound).min(bound));
+    // Unlike the methods `max` and `min`, comparisons let a value that is no number pass.
+    for value in values {
+        if *value > bound {
+            *value = bound;
+        } else if *value < -bound {
+            *value = -bound;
+        }
+    }
 }
 
 /// The quantile of the magnitudes, linear between order statistics (torch.quantile).
@@ -244,4 +255,148 @@ fn magnitude_quantile(values: &[f32], quantile: f64) -> f64 {
     let (low, high) = (rank.floor() as usize, rank.ceil() as usize);
     let (low_value, high_value) = (f64::from(magnitudes[low]), f64::from(magnitudes[high]));
     low_value + (high_value - low_value) * (rank - low as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use compiler::program::sampler::{
+        Guidance, HISTORY_SLOTS, Limit, Row, SamplerStep, SamplerTable, Store,
+    };
+
+    use super::{SamplerState, SamplerStepError, deviation, guide, limit};
+
+    const ZERO: Row = Row {
+        x: 0.0,
+        output: 0.0,
+        x0: 0.0,
+        noise: 0.0,
+        history: [0.0; 5],
+    };
+
+    /// One step that keeps the old state in a slot and adds everything it can read.
+    fn table() -> SamplerTable {
+        let mut history = [0.0; HISTORY_SLOTS];
+        history[0] = 1.0;
+        let step = SamplerStep {
+            timestep: 1.0,
+            input_scale: 0.5,
+            draw: Some(0),
+            estimate: Row {
+                x: 1.0,
+                output: -1.0,
+                ..ZERO
+            },
+            limit: Limit::Clip { bound: 2.0 },
+            next: Row {
+                x: 1.0,
+                output: 10.0,
+                x0: 100.0,
+                noise: 1000.0,
+                history,
+            },
+            stores: vec![Store {
+                slot: 0,
+                row: Row { x: 1.0, ..ZERO },
+            }],
+        };
+        SamplerTable {
+            init_noise_sigma: 3.0,
+            draws: 1,
+            history_slots: 1,
+            steps: vec![step],
+        }
+    }
+
+    #[test]
+    fn a_step_reads_the_old_state_everywhere() {
+        let table = table();
+        let mut state = SamplerState::new(&table, &[1.0, 2.0], 2).expect("two images");
+        assert_eq!(state.network_input(&table.steps[0]), [1.5, 3.0]);
+        for wanted in [[3.0 + 20.0 + 100.0, 6.0 + 50.0 + 100.0], [346.0, 412.0]] {
+            state
+                .advance(&table.steps[0], &[2.0, 5.0], Some(&[0.0, 0.0]))
+                .expect("it fits");
+            assert_eq!(state.x, wanted);
+        }
+    }
+
+    #[test]
+    fn slices_that_do_not_fit_are_refused() {
+        let table = table();
+        let step = &table.steps[0];
+        let mut state = SamplerState::new(&table, &[1.0, 2.0], 1).expect("one image");
+        let (before, two) = (state.clone(), Some(&[0.0, 0.0][..]));
+        let refusals = [
+            (
+                state.advance(step, &[1.0], two),
+                "the network output holds 1 numbers, wanted 2",
+            ),
+            (
+                state.advance(step, &[1.0, 1.0], Some(&[0.0])),
+                "the noise holds 1 numbers, wanted 2",
+            ),
+            (
+                state.advance(step, &[1.0, 1.0], None),
+                "the step adds noise draw 0, and no noise was given",
+            ),
+        ];
+        for (refusal, wanted) in refusals {
+            assert_eq!(
+                refusal.map_err(|error| error.to_string()),
+                Err(wanted.to_owned())
+            );
+        }
+        assert_eq!(state, before);
+        let images = SamplerStepError::Images {
+            elements: 2,
+            images: 3,
+        };
+        assert_eq!(SamplerState::new(&table, &[1.0, 2.0], 3), Err(images));
+    }
+
+    #[test]
+    fn limits_act_on_each_image_alone() {
+        let rule = Limit::Threshold {
+            quantile: 0.5,
+            bound_max: 4.0,
+        };
+        let limited = limit(rule, vec![-1.0, 3.0, 5.0, 0.1, 0.2, -0.3], 2);
+        assert_eq!(limited, [-1.0 / 3.0, 1.0, 1.0, 0.1, 0.2, -0.3]);
+        assert_eq!(
+            limit(Limit::Clip { bound: 0.5 }, vec![-1.0, 0.2], 1),
+            [-0.5, 0.2]
+        );
+        assert!(limit(Limit::Clip { bound: 0.5 }, vec![f32::NAN], 1)[0].is_nan());
+    }
+
+    #[test]
+    fn guidance_is_the_standard_form_with_deviations_of_each_image() {
+        let (unconditional, conditional) = ([0.0, 1.0, 2.0, 0.0], [1.0, 3.0, 2.5, -0.5]);
+        let plain = Guidance {
+            scale: 3.0,
+            rescale: 0.0,
+        };
+        let guided = guide(plain, 2, &unconditional, &conditional).expect("they fit");
+        assert_eq!(guided, [3.0, 7.0, 3.5, -1.5]);
+        let rescaled = Guidance {
+            scale: 3.0,
+            rescale: 1.0,
+        };
+        let rescaled = guide(rescaled, 2, &unconditional, &conditional).expect("they fit");
+        for (found, wanted) in rescaled.chunks(2).zip(conditional.chunks(2)) {
+            assert!((deviation(found) - deviation(wanted)).abs() < 1e-6);
+        }
+        assert!(guide(plain, 3, &unconditional, &conditional).is_err());
+        assert!(guide(plain, 2, &unconditional[1..], &conditional).is_err());
+    }
+
+    #[test]
+    fn a_constant_output_is_guided_to_a_constant() {
+        let guidance = Guidance {
+            scale: 2.0,
+            rescale: 0.7,
+        };
+        let guided = guide(guidance, 1, &[1.0, 1.0], &[2.0, 2.0]).expect("they fit");
+        assert_eq!(guided, [3.0, 3.0]);
+    }
 }

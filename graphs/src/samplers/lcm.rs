@@ -87,6 +87,10 @@ pub(super) fn timesteps(options: &Options, steps: usize) -> Result<Vec<f64>, Sam
     }
     let strength = options.number_within("strength", 1.0, (0.0, 1.0))?;
     let (stride, kept) = (train / original, (original as f64 * strength) as usize);
+    if kept == 0 {
+        let wanted = format!("enough to keep one of {original} timesteps");
+        return Err(options.wrong("strength", &wanted));
+    }
     expect_steps(options, steps, 1, kept)?;
     let index = |i: usize| (i as f64 * (kept as f64 / steps as f64)).floor() as usize;
     Ok((0..steps)

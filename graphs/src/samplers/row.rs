@@ -30,10 +30,10 @@ pub(super) fn slot(index: usize) -> Row {
     row
 }
 
-/// Σ coefficient · row. A zero coefficient drops its row, however large the row.
+/// Σ coefficient · row. A row without finite numbers shows in the sum even at coefficient zero.
 pub(super) fn sum(terms: &[(f64, Row)]) -> Row {
     let mut total = ZERO;
-    for (factor, row) in terms.iter().filter(|(factor, _)| *factor != 0.0) {
+    for (factor, row) in terms {
         total.x += factor * row.x;
         total.output += factor * row.output;
         total.x0 += factor * row.x0;
