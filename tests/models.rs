@@ -91,6 +91,16 @@ fn unets_of_every_file_layout_agree_with_diffusers() {
     check("sdxl_unet", "unet", io, &SAMPLING, &[]);
     let io = "sdxl_unet/io_timesteps.safetensors";
     check("sdxl_unet", "unet", io, &per_sample, &[]);
+    for name in ["thin_middle", "no_middle", "uneven_depths"] {
+        let pipeline = format!("variants/{name}");
+        check(
+            &pipeline,
+            "unet",
+            &format!("{pipeline}/io.safetensors"),
+            &SAMPLING,
+            &[],
+        );
+    }
 }
 
 #[test]
@@ -110,6 +120,10 @@ fn text_encoders_agree_with_transformers() {
             "text_encoders/prefixed",
             "text_encoders/prefixed/text_encoder_io.safetensors",
         ),
+        (
+            "variants/projected_text",
+            "variants/projected_text/text_encoder_io.safetensors",
+        ),
     ] {
         check(pipeline, "text_encoder", io, &options, &[]);
     }
@@ -121,6 +135,7 @@ fn autoencoders_agree_with_diffusers() {
         ("pipeline/model", "pipeline/vae_io.safetensors"),
         ("sd21/model", "sd21/vae_io.safetensors"),
         ("vae_old_keys", "vae_old_keys/vae_io.safetensors"),
+        ("variants/bare_vae", "variants/bare_vae/vae_io.safetensors"),
     ] {
         let renames = [("latent", "latent_sample"), ("decoded", "sample")];
         check(pipeline, "vae_decoder", io, &SAMPLING, &renames);

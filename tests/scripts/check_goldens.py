@@ -23,7 +23,7 @@ import torch
 import transformers
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 # One network call, and a whole run: a run's few calls pass rounding on, PNDM the most.
 CALL_BAR = 1e-5
@@ -71,9 +71,8 @@ def check_run(golden: pathlib.Path, folder: pathlib.Path) -> float:
 def check_text(model: pathlib.Path, path: pathlib.Path) -> float:
     """Runs the text tower again."""
     want = load_file(path)
-    return worst(
-        recording.text_states(CLIPTextModel.from_pretrained(model), want["input_ids"]), want
-    )
+    kind = CLIPTextModelWithProjection if "text_embeds" in want else CLIPTextModel
+    return worst(recording.text_states(kind.from_pretrained(model), want["input_ids"]), want)
 
 
 def check_vae(model: pathlib.Path, path: pathlib.Path) -> float:

@@ -43,7 +43,7 @@ from recording import (
     write_json,
 )
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
 TOKENIZER = GOLDEN / "pipeline/model/tokenizer"
@@ -312,12 +312,86 @@ def make_text_encoders(out: pathlib.Path, seed: int) -> None:
     recording.write_meta(out, seed, holds)
 
 
+# Each is what a UNet of Stable Diffusion is not, and the size of the latents to try it on.
+UNET_VARIANTS = {
+    "thin_middle": (
+        {
+            "mid_block_type": "UNetMidBlock2D",
+            "downsample_padding": 0,
+            "center_input_sample": True,
+            "conv_in_kernel": 1,
+            "conv_out_kernel": 5,
+            "flip_sin_to_cos": False,
+            "freq_shift": 1,
+            "time_embedding_dim": 40,
+            "time_cond_proj_dim": 6,
+        },
+        (6, 4),
+    ),
+    "no_middle": (
+        {
+            "mid_block_type": None,
+            "only_cross_attention": (True, False),
+            "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            "layers_per_block": (1, 2),
+            "attention_head_dim": (2, 4),
+        },
+        (7, 5),
+    ),
+    "uneven_depths": (
+        {
+            "only_cross_attention": True,
+            "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            "transformer_layers_per_block": ((2,), (0,)),
+            "reverse_transformer_layers_per_block": ((0, 1), (2, 1)),
+        },
+        (3, 4),
+    ),
+}
+
+
+def make_variants(out: pathlib.Path, seed: int) -> None:
+    """Networks with the options that published pipelines rarely use."""
+    for number, (name, (changes, size)) in enumerate(UNET_VARIANTS.items()):
+        base = {"layers_per_block": 1, "norm_num_groups": 4, "cross_attention_dim": 8}
+        unet = tiny_models.unet_sd15(seed + number, (8, 16), **base | changes)
+        unet.save_pretrained(out / name / "unet")
+        inputs = {
+            "sample": normal(seed + 10, 2, 4, *size),
+            "timestep": torch.tensor(601.0),
+            "encoder_hidden_states": normal(seed + 11, 2, 3, 8),
+        }
+        if unet.config.time_cond_proj_dim:
+            inputs["timestep_cond"] = normal(seed + 12, 2, 6)
+        save(unet_io(unet, inputs), out / name / "io.safetensors")
+    changes = {"mid_block_add_attention": False, "use_quant_conv": False}
+    vae = tiny_models.vae(seed + 20, (4, 8, 8), use_post_quant_conv=False, **changes)
+    vae.save_pretrained(out / "bare_vae/vae")
+    save(vae_io(vae, (9, 14), (3, 2), seed + 21), out / "bare_vae/vae_io.safetensors")
+    projected = {"kind": CLIPTextModelWithProjection, "projection_dim": 12}
+    text = tiny_models.text_encoder(seed + 30, hidden_act="gelu_new", hidden_size=8, **projected)
+    text.save_pretrained(out / "projected_text/text_encoder")
+    ids = torch.full((2, 77), 933)
+    ids[0, :4] = torch.tensor([932, 320, 609, 933])
+    ids[1, :76] = torch.arange(76) + 500
+    save(text_states(text, ids), out / "projected_text/text_encoder_io.safetensors")
+    holds = {
+        "thin_middle, no_middle, uneven_depths": "UNets; inputs and out_sample in io.safetensors",
+        "bare_vae": "autoencoder without attention and without quantising convolutions",
+        "projected_text": "text tower with projection and the tanh form of GELU",
+    }
+    recording.write_meta(out, seed, holds)
+
+
 GOLDENS = {
     "pipeline": (make_pipeline, 20240),
     "sd21": (make_sd21, 21100),
     "sdxl_unet": (make_sdxl_unet, 31000),
     "text_encoders": (make_text_encoders, 41000),
     "unet_files": (make_unet_files, 51000),
+    "variants": (make_variants, 71000),
     "vae_old_keys": (make_vae_old_keys, 61000),
 }
 

@@ -210,11 +210,15 @@ def record_run(pipe: StableDiffusionPipeline, run: Run, runs: pathlib.Path) -> N
 
 
 def text_states(model, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """A text tower's `hidden_states.i`, `last_hidden_state`, `pooler_output` and its input."""
+    """A text tower's `hidden_states.i`, `last_hidden_state`, pooled text and its input.
+
+    The pooled text is `pooler_output`, or `text_embeds` where it is projected.
+    """
     with torch.no_grad():
         out = model(input_ids=input_ids, output_hidden_states=True)
     states = {f"hidden_states.{i}": state for i, state in enumerate(out.hidden_states)}
-    ends = {"last_hidden_state": out.last_hidden_state, "pooler_output": out.pooler_output}
+    pooled = "text_embeds" if "text_embeds" in out else "pooler_output"
+    ends = {"last_hidden_state": out.last_hidden_state, pooled: out[pooled]}
     return {"input_ids": input_ids} | states | ends
 
 

@@ -103,8 +103,8 @@ def vae(seed: int, widths: tuple[int, ...] = (8, 16, 16, 32), **changes) -> Auto
     return randomise(AutoencoderKL(**config | changes), seed)
 
 
-def text_encoder(seed: int, **changes) -> CLIPTextModel:
-    """A CLIP text tower for the tiny tokenizer: 934 entries, start 932, end 933."""
+def text_encoder(seed: int, kind: type = CLIPTextModel, **changes) -> CLIPTextModel:
+    """A CLIP text tower of class `kind` for the tiny tokenizer: 934 entries, start 932, end 933."""
     config = {
         "vocab_size": 934,
         "hidden_size": 32,
@@ -118,4 +118,4 @@ def text_encoder(seed: int, **changes) -> CLIPTextModel:
         "eos_token_id": 933,
         "pad_token_id": 933,
     }
-    return randomise(CLIPTextModel(CLIPTextConfig(**config | changes)), seed)
+    return randomise(kind(CLIPTextConfig(**config | changes)), seed)
