@@ -134,3 +134,138 @@ fn dtype(name: &str) -> Option<DType> {
 pub(super) fn dtype_names() -> String {
     DTYPES.map(|(name, _)| name).join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(length: u64, header: &str, data: usize) -> Bytes {
+        let mut file = length.to_le_bytes().to_vec();
+        file.extend_from_slice(header.as_bytes());
+        file.resize(file.len() + data, 1);
+        file.into()
+    }
+
+    fn check(header: &str, data: usize, wanted: &str) {
+        let message = match parse("a", &file(header.len() as u64, header, data)) {
+            Ok(tensors) => format!("{:?}", tensors.keys().collect::<Vec<_>>()),
+            Err(error) => error.to_string(),
+        };
+        assert!(
+            message.contains(wanted),
+            "{header}: found {message:?}, wanted {wanted:?}"
+        );
+    }
+
+    #[test]
+    fn every_claim_of_a_header_is_checked() {
+        let cases = [
+            (
+                r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#,
+                4,
+                r#"["a"]"#,
+            ),
+            (r#"{"__metadata__":{"format":"pt"}}"#, 0, "[]"),
+            (
+                r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#,
+                0,
+                r#"["a"]"#,
+            ),
+            (
+                r#"{"b":{"dtype":"U8","shape":[2],"data_offsets":[2,4]},
+                    "a":{"dtype":"I8","shape":[2,1],"data_offsets":[0,2]}}"#,
+                4,
+                r#"["a", "b"]"#,
+            ),
+            (
+                r#"{"a":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}"#,
+                4,
+                r#"tensor "a" in "a" has the element type "F8_E4M3", wanted one of BOOL, U8"#,
+            ),
+            (
+                r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}"#,
+                2,
+                "wanted a begin at 0, without gap or overlap",
+            ),
+            (
+                r#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},
+                    "b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}"#,
+                3,
+                r#"tensor "b" in "a" lies at bytes (1, 3), wanted a begin at 2"#,
+            ),
+            (
+                r#"{"a":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}}"#,
+                4,
+                "wanted an end between 0 and 4",
+            ),
+            (
+                r#"{"a":{"dtype":"U8","shape":[9],"data_offsets":[0,18446744073709551615]}}"#,
+                4,
+                "wanted an end between 0 and 4",
+            ),
+            (
+                r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#,
+                4,
+                "found 4 bytes, wanted 8 for f32 of shape [2]",
+            ),
+            (
+                r#"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}}"#,
+                4,
+                "exceeds the address space",
+            ),
+            (
+                r#"{"a":{"dtype":"U8","shape":[-1],"data_offsets":[0,1]}}"#,
+                1,
+                "its header",
+            ),
+            (r#"{"a":{"dtype":"U8","shape":[1]}}"#, 1, "data_offsets"),
+            (r#"{"a":1}"#, 0, "its header"),
+            ("[]", 0, "its header"),
+            ("", 0, "its header"),
+            ("{}", 1, "found 1 bytes of data, wanted 0"),
+        ];
+        for (header, data, wanted) in cases {
+            check(header, data, wanted);
+        }
+    }
+
+    #[test]
+    fn a_header_longer_than_its_file_is_refused_before_it_is_read() {
+        for (length, bytes) in [(3, 2), (u64::MAX, 2), (1 << 40, 2)] {
+            let message = match parse("a", &file(length, "{}", 0)) {
+                Ok(_) => "read".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            let wanted = format!("found a header of {length} bytes, wanted at most {bytes}");
+            assert!(message.contains(&wanted), "{message}");
+        }
+        for short in 0..LENGTH_BYTES {
+            let file = Bytes::from(vec![0; short]);
+            assert!(parse("a", &file).is_err(), "{short} bytes");
+        }
+    }
+
+    /// A valid file with any one byte changed is read or refused, and never more.
+    #[test]
+    fn damaged_files_do_not_panic() {
+        let header = r#"{"a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}}"#;
+        let valid = file(header.len() as u64, header, 8);
+        for position in 0..valid.len() {
+            for byte in [0, 1, b'"', b'0', b'9', b'{', 0x7f, 0xff] {
+                let mut damaged = valid.to_vec();
+                damaged[position] = byte;
+                let read = parse("a", &damaged.into());
+                assert!(read.is_err() || read.is_ok_and(|tensors| tensors.len() <= 1));
+            }
+        }
+    }
+
+    #[test]
+    fn tensors_share_the_bytes_of_their_file() {
+        let header = r#"{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}"#;
+        let file = file(header.len() as u64, header, 3);
+        let tensors = parse("a", &file).expect("the file is valid");
+        let begin = LENGTH_BYTES + header.len();
+        assert_eq!(tensors["a"].bytes().as_ptr(), file[begin..].as_ptr());
+    }
+}

@@ -1,0 +1,237 @@
+//! Published models, built from their configurations alone: names and shapes of all weights,
+//! their number, and the arithmetic of one call.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use compiler::DType;
+use compiler::dim::{Bindings, Dim};
+use compiler::graph::{Func, Role};
+use compiler::ops::Op;
+use graphs::models::{Options, Timestep, clip, unet, vae};
+use serde_json::Value;
+
+const OPTIONS: Options = Options {
+    dtype: DType::F32,
+    timestep: Timestep::Scalar,
+    hidden_states: false,
+};
+
+const SD15: &str = r#"{"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6.0",
+    "act_fn": "silu", "attention_head_dim": 8, "block_out_channels": [320, 640, 1280, 1280],
+    "center_input_sample": false, "cross_attention_dim": 768, "down_block_types":
+    ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+    "downsample_padding": 1, "flip_sin_to_cos": true, "freq_shift": 0, "in_channels": 4,
+    "layers_per_block": 2, "mid_block_scale_factor": 1, "norm_eps": 1e-05, "norm_num_groups": 32,
+    "out_channels": 4, "sample_size": 64, "up_block_types":
+    ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"]}"#;
+
+const SD15_CONDITION: &str = r#"{"cross_attention_dim": 768, "time_cond_proj_dim": 256}"#;
+
+const SD21: &str = r#"{"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.10.0.dev0",
+    "act_fn": "silu", "attention_head_dim": [5, 10, 20, 20], "block_out_channels":
+    [320, 640, 1280, 1280], "center_input_sample": false, "cross_attention_dim": 1024,
+    "dual_cross_attention": false, "downsample_padding": 1, "flip_sin_to_cos": true,
+    "freq_shift": 0, "in_channels": 4, "layers_per_block": 2, "mid_block_scale_factor": 1,
+    "norm_eps": 1e-05, "norm_num_groups": 32, "num_class_embeds": null,
+    "only_cross_attention": false, "out_channels": 4, "sample_size": 96,
+    "use_linear_projection": true, "upcast_attention": true}"#;
+
+const SDXL: &str = r#"{"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.19.0.dev0",
+    "act_fn": "silu", "addition_embed_type": "text_time", "addition_embed_type_num_heads": 64,
+    "addition_time_embed_dim": 256, "attention_head_dim": [5, 10, 20], "block_out_channels":
+    [320, 640, 1280], "center_input_sample": false, "class_embed_type": null,
+    "class_embeddings_concat": false, "conv_in_kernel": 3, "conv_out_kernel": 3,
+    "cross_attention_dim": 2048, "cross_attention_norm": null, "down_block_types":
+    ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"], "downsample_padding": 1,
+    "dual_cross_attention": false, "encoder_hid_dim": null, "encoder_hid_dim_type": null,
+    "flip_sin_to_cos": true, "freq_shift": 0, "in_channels": 4, "layers_per_block": 2,
+    "mid_block_only_cross_attention": null, "mid_block_scale_factor": 1,
+    "mid_block_type": "UNetMidBlock2DCrossAttn", "norm_eps": 1e-05, "norm_num_groups": 32,
+    "num_attention_heads": null, "num_class_embeds": null, "only_cross_attention": false,
+    "out_channels": 4, "projection_class_embeddings_input_dim": 2816,
+    "resnet_out_scale_factor": 1.0, "resnet_skip_time_act": false,
+    "resnet_time_scale_shift": "default", "sample_size": 128, "time_cond_proj_dim": null,
+    "time_embedding_act_fn": null, "time_embedding_dim": null,
+    "time_embedding_type": "positional", "timestep_post_act": null,
+    "transformer_layers_per_block": [1, 2, 10], "up_block_types":
+    ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], "upcast_attention": null,
+    "use_linear_projection": true}"#;
+
+const VAE: &str = r#"{"_class_name": "AutoencoderKL", "_diffusers_version": "0.6.0",
+    "act_fn": "silu", "block_out_channels": [128, 256, 512, 512], "down_block_types":
+    ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
+    "in_channels": 3, "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32,
+    "out_channels": 3, "sample_size": 512, "up_block_types":
+    ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]}"#;
+
+const CLIP_L: &str = r#"{"architectures": ["CLIPTextModel"], "attention_dropout": 0.0,
+    "bos_token_id": 0, "dropout": 0.0, "eos_token_id": 2, "hidden_act": "quick_gelu",
+    "hidden_size": 768, "initializer_factor": 1.0, "initializer_range": 0.02,
+    "intermediate_size": 3072, "layer_norm_eps": 1e-05, "max_position_embeddings": 77,
+    "model_type": "clip_text_model", "num_attention_heads": 12, "num_hidden_layers": 12,
+    "pad_token_id": 1, "projection_dim": 768, "torch_dtype": "float32",
+    "transformers_version": "4.22.0.dev0", "vocab_size": 49408}"#;
+
+const CLIP_H: &str = r#"{"hidden_act": "gelu", "hidden_size": 1024, "intermediate_size": 4096,
+    "num_attention_heads": 16, "num_hidden_layers": 23, "projection_dim": 512}"#;
+
+const CLIP_BIG_G: &str = r#"{"architectures": ["CLIPTextModelWithProjection"],
+    "hidden_act": "gelu", "hidden_size": 1280, "intermediate_size": 5120,
+    "num_attention_heads": 20, "num_hidden_layers": 32, "projection_dim": 1280}"#;
+
+fn build_unet(config: &str) -> Func {
+    let config = unet::Config::parse("config.json", config.as_bytes()).expect("supported");
+    unet::build("unet", &config, &OPTIONS).expect("a published model builds")
+}
+
+fn build_vae(half: fn(&str, &vae::Config, &Options) -> Built) -> Func {
+    let config = vae::Config::parse("config.json", VAE.as_bytes()).expect("supported");
+    half("vae", &config, &OPTIONS).expect("a published model builds")
+}
+
+fn build_text(config: &str) -> Func {
+    let config = clip::Config::parse("config.json", config.as_bytes(), None).expect("supported");
+    clip::build("text_encoder", &config, &OPTIONS).expect("a published model builds")
+}
+
+type Built = Result<Func, compiler::graph::GraphError>;
+
+fn parameters(func: &Func) -> i64 {
+    let weights = func.params(Role::Weight);
+    let counts = weights.map(|(_, _, ty)| ty.elements().known().expect("weights have sizes"));
+    counts.sum()
+}
+
+/// 10⁹ multiply-adds of convolutions, linear layers and the two products of attention, which the
+/// operators count as two each; attention adds five per score for its softmax.
+fn giga_products(func: &Func, size: usize) -> f64 {
+    let sizes = [
+        ("batch", 1),
+        ("height", size),
+        ("width", size),
+        ("tokens", 77),
+    ];
+    let sizes: Bindings = sizes.map(|(name, size)| (name.to_owned(), size)).into();
+    let func = func.bind(&sizes).expect("the sizes fit");
+    let mut flops = 0;
+    for (value, _) in func.values() {
+        let Some(node) = func.node(value) else {
+            continue;
+        };
+        let types: Vec<_> = node.operands.iter().map(|v| func.ty(*v).clone()).collect();
+        let all = node
+            .op
+            .flops(&types, func.ty(value))
+            .known()
+            .expect("sizes are known");
+        flops += match &node.op {
+            Op::Conv(_) | Op::Linear(_) => all,
+            Op::Attention(_) => {
+                let (q, k) = (&types[0].shape, &types[1].shape);
+                let scores = q[..3]
+                    .iter()
+                    .fold(k[2].clone(), |product, d| product.mul(d));
+                all - scores.mul(&Dim::from(5)).known().expect("sizes are known")
+            }
+            _ => 0,
+        };
+    }
+    flops as f64 / 2e9
+}
+
+/// The published totals (spec 6.1).
+#[test]
+fn published_models_have_as_many_parameters_as_published() {
+    let cases = [
+        ("SD 1.5", build_unet(SD15), 859_520_964),
+        (
+            "SD 1.5 with a condition",
+            build_unet(SD15_CONDITION),
+            859_602_884,
+        ),
+        ("SD 2.1", build_unet(SD21), 865_910_724),
+        ("SDXL", build_unet(SDXL), 2_567_463_684),
+        ("encoder", build_vae(vae::build_encoder), 34_163_664),
+        ("decoder", build_vae(vae::build_decoder), 49_490_199),
+        ("CLIP L", build_text(CLIP_L), 123_060_480),
+        ("OpenCLIP H", build_text(CLIP_H), 340_387_840),
+        ("OpenCLIP bigG", build_text(CLIP_BIG_G), 694_659_840),
+    ];
+    for (name, func, wanted) in cases {
+        assert_eq!(parameters(&func), wanted, "{name}");
+    }
+}
+
+/// Spec 6.1, which rounds to the digits given.
+#[test]
+fn published_models_need_the_published_arithmetic() {
+    let cases = [
+        ("SD 1.5", build_unet(SD15), 64, 401.6),
+        ("SD 1.5", build_unet(SD15), 128, 2337.0),
+        ("SD 2.1", build_unet(SD21), 96, 1074.6),
+        ("SDXL", build_unet(SDXL), 128, 3380.6),
+        ("CLIP L", build_text(CLIP_L), 0, 6.6),
+        ("OpenCLIP H", build_text(CLIP_H), 0, 22.6),
+        ("OpenCLIP bigG", build_text(CLIP_BIG_G), 0, 48.9),
+    ];
+    for (name, func, size, wanted) in cases {
+        let found = giga_products(&func, size);
+        assert!(
+            (found - wanted).abs() <= 0.051,
+            "{name} at {size}: {found}, wanted {wanted}"
+        );
+    }
+    for (name, half, size, wanted) in [
+        ("encoder", build_vae(vae::build_encoder), 512, 558.0),
+        ("decoder", build_vae(vae::build_decoder), 64, 1257.0),
+        ("decoder", build_vae(vae::build_decoder), 128, 5235.0),
+    ] {
+        let found = giga_products(&half, size);
+        assert!(
+            (found - wanted).abs() <= 0.51,
+            "{name} at {size}: {found}, wanted {wanted}"
+        );
+    }
+}
+
+/// The names and shapes that diffusers and transformers give Stable Diffusion 1.5.
+#[test]
+fn every_weight_of_stable_diffusion_has_its_name_and_shape() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/sd15_shapes.json");
+    let text = fs::read(path).expect("the list is there");
+    let list: Value = serde_json::from_slice(&text).expect("the list is valid");
+    let config = |name: &str| list["components"][name]["config"].to_string();
+    let vae_config = vae::Config::parse("", config("vae").as_bytes()).expect("supported");
+    let built = [
+        ("unet", vec![build_unet(&config("unet"))]),
+        ("text_encoder", vec![build_text(&config("text_encoder"))]),
+        (
+            "vae",
+            vec![
+                vae::build_encoder("", &vae_config, &OPTIONS).expect("builds"),
+                vae::build_decoder("", &vae_config, &OPTIONS).expect("builds"),
+            ],
+        ),
+    ];
+    for (name, funcs) in built {
+        let mut found: BTreeMap<String, Value> = BTreeMap::new();
+        for func in &funcs {
+            for (_, weight, ty) in func.params(Role::Weight) {
+                found.insert(
+                    weight.to_owned(),
+                    ty.extents().expect("weights have sizes").into(),
+                );
+            }
+        }
+        let wanted = list["components"][name]["shapes"]
+            .as_object()
+            .expect("a list of shapes");
+        let wanted: BTreeMap<String, Value> = wanted
+            .iter()
+            .map(|(name, shape)| (name.clone(), shape.clone()))
+            .collect();
+        assert_eq!(found, wanted, "{name}");
+    }
+}
