@@ -1,5 +1,7 @@
 //! Golden files for tests: folders as sources, tensors by name, and how far numbers lie apart.
 
+#![allow(dead_code, reason = "each test takes what it needs")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

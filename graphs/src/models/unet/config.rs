@@ -422,6 +422,10 @@ impl Levels {
             let wanted = format!("null or a list of {blocks}: {DEPTH_WANTED}");
             return depths.ok_or_else(|| fields.refuse(DEPTHS_UP, &value, wanted));
         }
+        if self.depths.iter().any(|d| matches!(d, Depth::Each(_))) {
+            let wanted = format!("a list of {blocks}, since {DEPTHS:?} lists depths within levels");
+            return Err(fields.absent(DEPTHS_UP, wanted));
+        }
         Ok(self.depths.iter().rev().cloned().collect())
     }
 }
