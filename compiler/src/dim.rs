@@ -156,15 +156,6 @@ impl Dim {
         self.terms.len()
     }
 
-    /// The number of terms and atoms that this expression is made of.
-    pub(crate) fn parts(&self) -> usize {
-        let atoms = self.terms.keys().flatten().map(|atom| match atom {
-            Atom::Symbol(_) => 1,
-            Atom::FloorDiv(inner, _) => inner.parts().saturating_add(1),
-        });
-        atoms.fold(self.terms.len(), usize::saturating_add)
-    }
-
     /// Whether this is one term other than a bare symbol.
     fn is_product(&self) -> bool {
         self.terms.len() == 1 && self.as_symbol().is_none()

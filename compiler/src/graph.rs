@@ -322,7 +322,7 @@ pub const EXTENT_PARTS_MAX: usize = 256;
 /// Whether a shape keeps to [`AXES_MAX`] and [`EXTENT_PARTS_MAX`], in its extents and in their
 /// product: what an absurd shape would cost grows with the power of its axes.
 pub(crate) fn is_bounded(shape: &[Dim]) -> bool {
-    let small = |dim: &Dim| dim.parts() <= EXTENT_PARTS_MAX;
+    let small = |dim: &Dim| dim.size() <= EXTENT_PARTS_MAX;
     let terms = |shape: &[Dim]| {
         let terms = shape.iter().map(|dim| dim.terms().max(1));
         terms.fold(1usize, usize::saturating_mul)

@@ -56,7 +56,7 @@ fn sum(cursor: &mut Cursor<'_>, negative: bool, depth: usize) -> Result<Dim, Par
         };
         cursor.advance();
         total = total.add(&term(cursor, negative, depth)?);
-        if total.parts() > EXTENT_PARTS_MAX {
+        if total.size() > EXTENT_PARTS_MAX {
             return Err(ParseError::intricate(cursor, start));
         }
     }
@@ -71,11 +71,11 @@ fn term(cursor: &mut Cursor<'_>, negative: bool, depth: usize) -> Result<Dim, Pa
     };
     while cursor.skip('*') {
         let factor = divided(cursor, false, depth)?;
-        if product.parts().saturating_mul(factor.parts()) > EXTENT_PARTS_MAX * EXTENT_PARTS_MAX {
+        if product.size().saturating_mul(factor.size()) > EXTENT_PARTS_MAX * EXTENT_PARTS_MAX {
             return Err(ParseError::intricate(cursor, start));
         }
         product = product.mul(&factor);
-        if product.parts() > EXTENT_PARTS_MAX {
+        if product.size() > EXTENT_PARTS_MAX {
             return Err(ParseError::intricate(cursor, start));
         }
     }
@@ -93,7 +93,7 @@ fn divided(cursor: &mut Cursor<'_>, negative: bool, depth: usize) -> Result<Dim,
         let divisor = divisor.ok_or_else(|| cursor.wanted("a positive integer"))?;
         cursor.advance();
         dim = dim.floor_div(divisor);
-        if dim.parts() > EXTENT_PARTS_MAX {
+        if dim.size() > EXTENT_PARTS_MAX {
             return Err(ParseError::intricate(cursor, start));
         }
     }

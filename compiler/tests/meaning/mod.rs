@@ -9,7 +9,8 @@ use compiler::eval::{Precision, eval};
 use compiler::graph::{Func, Role, TensorType};
 use compiler::tensor::{Tensor, Values};
 
-/// Compares the results of both functions; `tolerance` is relative to the largest magnitude.
+/// Compares the results of both functions; `tolerance` is relative to the largest magnitude, or to 1
+/// where all is smaller: differences cancel to mere rounding errors.
 /// Data outside of the domain of `before` excuses everything.
 pub(crate) fn difference(
     before: &Func,
@@ -68,7 +69,7 @@ fn near(wanted: &Values, found: &Values, tolerance: f64) -> bool {
         return wanted == found;
     };
     let finite = wanted.iter().filter(|value| value.is_finite());
-    let largest = finite.fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    let largest = finite.fold(1.0, |largest: f64, value| largest.max(value.abs()));
     let near = |(a, b): (&f64, &f64)| {
         let exact = a == b || (a.is_nan() && b.is_nan());
         exact || (a - b).abs() <= tolerance * largest

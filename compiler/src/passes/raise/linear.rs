@@ -14,7 +14,9 @@ pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     };
     let (x, right) = (operands[0], operands[1]);
     let is_weight = editor.ty(right).rank() == 2 && site.ty.dtype.is_float();
-    let flipped = node_as!(editor, right, Transpose).map(|(_, source)| source[0]);
+    let flipped = node_as!(editor, right, Transpose)
+        .filter(|(transpose, _)| transpose.permutation == [1, 0])
+        .map(|(_, source)| source[0]);
     let w = match (is_weight, flipped) {
         (true, Some(source)) => source,
         (true, None) if editor.constant(right).is_some() => transposed(editor, right)?,

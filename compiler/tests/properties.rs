@@ -1,0 +1,100 @@
+//! Random small graphs keep their meaning through binding and every pass, and their text.
+
+use compiler::eval::Precision;
+use compiler::graph::{Func, Module};
+use compiler::passes::{RAISE, SIMPLIFY, run};
+use compiler::text::{parse, print};
+use compiler::verify::{Verified, verify};
+use compiler::{Bindings, DType};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+mod meaning;
+mod random_graph;
+
+use random_graph::{Instruction, Subset, build};
+
+fn instructions() -> impl Strategy<Value = Vec<Instruction>> {
+    vec(any::<Instruction>(), 1..24)
+}
+
+fn module(func: &Func) -> Verified {
+    let funcs = vec![func.clone()];
+    verify(Module { funcs }).expect("what the builder made keeps the rules")
+}
+
+fn bound(func: &Func) -> Option<Func> {
+    func.bind(&Bindings::from([("b".to_owned(), 2)])).ok()
+}
+
+/// Runs a pass before and after binding; gives the first difference.
+fn changed(
+    pass: &compiler::passes::Pass,
+    func: &Func,
+    precision: Precision,
+    tolerance: f64,
+) -> Option<String> {
+    let before = bound(func)?;
+    let (after, patches) = run(pass, module(func), None).expect("a pass without faults");
+    let after = bound(&after.funcs[0]).expect("what could be bound still can");
+    let late = run(pass, module(&before), None).expect("a pass without faults");
+    let compare = |after: &Func| meaning::difference(&before, after, precision, tolerance);
+    let difference = compare(&after).or_else(|| compare(&late.0.funcs[0]))?;
+    let text = print(&module(func));
+    Some(format!("{difference}\nin {text}\nafter {patches:?}"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn text_reads_back_the_same(instructions in instructions()) {
+        let module = module(&build(&instructions, DType::F16, Subset::Any));
+        let text = print(&module);
+        let again = parse(&text).expect("what is printed is read");
+        prop_assert_eq!(print(&again), text);
+        prop_assert_eq!(&again, &*module);
+    }
+
+    #[test]
+    fn mutilated_text_is_refused_or_read(
+        instructions in instructions(),
+        cuts in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let func = build(&instructions, DType::F32, Subset::Any);
+        let mut text = print(&module(&func)).into_bytes();
+        for (position, byte) in cuts {
+            let index = position.index(text.len());
+            let marks = b"%()[]{}\",:=-@0919eE.*/+`\\ \nxb#";
+            text[index] = marks[usize::from(byte) % marks.len()];
+        }
+        let text = String::from_utf8_lossy(&text);
+        if let Ok(module) = parse(&text) {
+            let printed = print(&module);
+            prop_assert_eq!(print(&parse(&printed).expect("what is printed is read")), printed);
+        }
+    }
+
+    #[test]
+    fn simplifying_changes_no_bit(instructions in instructions()) {
+        let func = build(&instructions, DType::F32, Subset::Any);
+        prop_assert_eq!(changed(&SIMPLIFY, &func, Precision::Typed, 0.0), None);
+    }
+
+    #[test]
+    fn raising_changes_rounding_only(instructions in instructions()) {
+        let func = build(&instructions, DType::F64, Subset::Smooth);
+        prop_assert_eq!(changed(&RAISE, &func, Precision::Exact, 1e-9), None);
+    }
+
+    #[test]
+    fn a_pass_can_stop_after_any_patch(instructions in instructions(), limit in 0usize..4) {
+        let func = build(&instructions, DType::F32, Subset::Any);
+        let stopped = run(&SIMPLIFY, module(&func), Some(limit)).expect("a pass without faults");
+        prop_assert!(stopped.1.len() <= limit);
+    }
+}
