@@ -109,11 +109,30 @@ impl Dim {
                 coefficient.rem_euclid(divisor),
             );
         }
-        match rest.known() {
-            Some(_) => whole,
-            None => whole.add(&Dim {
-                terms: BTreeMap::from([(vec![Atom::FloorDiv(rest, divisor)], 1)]),
-            }),
+        if rest.known().is_some() {
+            return whole;
+        }
+        if let Some(once) = rest.divided_once(divisor) {
+            return whole.add(&once);
+        }
+        whole.add(&Dim {
+            terms: BTreeMap::from([(vec![Atom::FloorDiv(rest, divisor)], 1)]),
+        })
+    }
+
+    /// `(x/a + c) / divisor` as the one division that it is, `(x + a·c) / (a·divisor)`.
+    fn divided_once(&self, divisor: i64) -> Option<Dim> {
+        let constant = self.terms.get(&Vec::new()).copied().unwrap_or(0);
+        let mut others = self.terms.iter().filter(|(product, _)| !product.is_empty());
+        match (others.next(), others.next()) {
+            (Some((product, 1)), None) => match product.as_slice() {
+                [Atom::FloorDiv(inner, by)] => {
+                    let shifted = inner.add(&Dim::from(constant.checked_mul(*by)?));
+                    Some(shifted.floor_div(by.checked_mul(divisor)?))
+                }
+                _ => None,
+            },
+            (_, _) => None,
         }
     }
 
@@ -322,6 +341,11 @@ mod tests {
             ),
             (half.add(&half), half.mul(&Dim::from(2)), "x+x"),
             (h().sub(&h()), Dim::from(0), "h-h"),
+            (
+                half.add(&Dim::from(1)).floor_div(2),
+                h().add(&Dim::from(3)).floor_div(4),
+                "((h+1)/2+1)/2",
+            ),
         ];
         for (left, right, name) in cases {
             assert_eq!(left, right, "{name}");
