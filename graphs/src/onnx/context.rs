@@ -175,9 +175,13 @@ impl Context {
         let types: Vec<TensorType> = operands.iter().map(|&w| self.ty(w).clone()).collect();
         let constraint = |violation| {
             let list: Vec<String> = types.iter().map(ToString::to_string).collect();
+            let mut symbols = BTreeSet::new();
+            let dims = types.iter().flat_map(|ty| &ty.shape);
+            dims.for_each(|dim| dim.symbols(&mut symbols));
             Problem::Constraint {
                 op: op.name(),
                 operands: list.join(", "),
+                symbols: symbols.into_iter().collect(),
                 violation,
             }
         };

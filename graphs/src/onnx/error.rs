@@ -253,12 +253,17 @@ pub enum Problem {
     #[error(transparent)]
     Graph(#[from] GraphError),
     /// An operator of the graph IR refuses its operands.
-    #[error("{op}({operands}): {violation}")]
+    #[error("{op}({operands}): {violation}{}", match .symbols.is_empty() {
+        true => String::new(),
+        false => format!("\nsizes that are fixed when compiling may fit: bind {}", names(.symbols)),
+    })]
     Constraint {
         /// The operator of the graph IR.
         op: &'static str,
         /// The types of its operands.
         operands: String,
+        /// The symbols in those types.
+        symbols: Vec<String>,
         /// The constraint.
         violation: compiler::ops::Violation,
     },
