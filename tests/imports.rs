@@ -154,7 +154,7 @@ fn configurations_of_other_networks_are_refused_by_their_keys() {
         ),
         (
             unet(json!({"block_out_channels": []})),
-            "wanted a list of 1 to 16 integers",
+            "wanted a list of 1 to 8 integers",
         ),
         (
             unet(json!({"block_out_channels": [15, 32]})),
@@ -221,6 +221,43 @@ fn configurations_of_other_networks_are_refused_by_their_keys() {
             wanted,
             &config.to_string(),
         );
+    }
+}
+
+/// Values that a configuration should not have, under every key of it: an answer, never a panic.
+#[test]
+fn absurd_values_are_answered() {
+    let huge = u64::MAX;
+    let values = [
+        json!(0),
+        json!(-1),
+        json!(1),
+        json!(huge),
+        json!(1e300),
+        json!(""),
+        json!([]),
+        json!({}),
+        json!(true),
+        json!([[]]),
+        json!([0, 0]),
+        json!([huge, 1]),
+        json!(65536),
+    ];
+    for (name, path) in [
+        ("unet_a", "unet/config.json"),
+        ("vae_old_keys", "vae/config.json"),
+        ("text_encoders/bare", "text_encoder/config.json"),
+        ("pipeline/model", "model_index.json"),
+    ] {
+        let files = folder(name);
+        let config: Value = serde_json::from_slice(&files[path]).expect("it is JSON");
+        for key in config.as_object().expect("an object").keys() {
+            for value in &values {
+                let change = json!({ key: value });
+                let answer = import(&with_config(files.clone(), path, &change));
+                assert!(answer.is_err() || answer.is_ok_and(|built| !built.is_empty()));
+            }
+        }
     }
 }
 

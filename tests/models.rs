@@ -1,8 +1,9 @@
-//! Networks of diffusers and transformers, imported and executed by the oracle, against what
-//! torch computes on the same weights.
+//! Networks of diffusers and transformers, imported and executed by the oracle and by the CPU
+//! backend, against what torch computes on the same weights.
 
 use std::collections::BTreeMap;
 
+use backends::cpu::Executor;
 use compiler::DType;
 use compiler::bind::solve;
 use compiler::eval::{Array, Precision, eval};
@@ -15,8 +16,8 @@ mod support;
 
 use support::{assert_close, folder, tensors};
 
-/// The goldens are f32 sums of up to some thousand products in torch's order, the oracle's are
-/// f64 sums rounded to f32 after each operator: both lie a few 1e-6 from the exact result.
+/// Everyone rounds to f32 after each operator; torch and the CPU sum up to some thousand products
+/// in f32 in orders of their own, the oracle in f64. All lie a few 1e-6 from the exact result.
 const TOLERANCE: f64 = 1e-5;
 
 const SAMPLING: Options = Options {
@@ -34,8 +35,11 @@ fn import(pipeline: &str, component: &str, options: &Options) -> Imported {
     component.build(options).expect("the component builds")
 }
 
-/// Binds the symbols by the shapes of the inputs and evaluates.
-fn run(model: &Imported, inputs: &Named) -> BTreeMap<String, Array> {
+/// Results by name, and who computed them.
+type Computed = [(&'static str, BTreeMap<String, Array>); 2];
+
+/// Binds the symbols by the shapes of the inputs, and runs the oracle and the CPU backend.
+fn run(model: &Imported, inputs: &Named) -> Computed {
     let declared: Vec<(String, TensorType)> = model
         .func
         .params(Role::Input)
@@ -47,8 +51,17 @@ fn run(model: &Imported, inputs: &Named) -> BTreeMap<String, Array> {
         .collect();
     let bindings = solve(&declared, &shapes).expect("the inputs fit");
     let func = model.func.bind(&bindings).expect("the sizes fit");
-    let results = eval(&func, inputs, &model.weights, Precision::Typed);
-    results.expect("the model evaluates").into_iter().collect()
+    let oracle = eval(&func, inputs, &model.weights, Precision::Typed);
+    let oracle = oracle.expect("the oracle evaluates the model");
+    let executor = Executor::new(&func, &model.weights, None).expect("the weights fit");
+    let cpu = executor.run(inputs).expect("the CPU executes the model");
+    let cpu = cpu
+        .into_iter()
+        .map(|(name, tensor)| (name, Array::from(&tensor)));
+    [
+        ("oracle", oracle.into_iter().collect()),
+        ("cpu", cpu.collect()),
+    ]
 }
 
 /// Runs a component on tensors of a golden file and compares each of its results with the tensor
@@ -62,10 +75,11 @@ fn check(pipeline: &str, component: &str, io: &str, options: &Options, renames: 
     if let Some(timestep) = io.get_mut("timestep") {
         *timestep = timestep.cast(DType::F32);
     }
-    let results = run(&import(pipeline, component, options), &io);
-    for (name, found) in &results {
-        let wanted = Array::from(&io[name]);
-        assert_close(found, &wanted, TOLERANCE, &format!("{name} of {pipeline}"));
+    for (by, results) in run(&import(pipeline, component, options), &io) {
+        for (name, found) in &results {
+            let what = format!("{name} of {pipeline} by {by}");
+            assert_close(found, &Array::from(&io[name]), TOLERANCE, &what);
+        }
     }
 }
 
@@ -141,21 +155,26 @@ fn autoencoders_agree_with_diffusers() {
         check(pipeline, "vae_decoder", io, &SAMPLING, &renames);
         let io = tensors(io);
         let inputs = Named::from([("sample".to_owned(), io["image"].clone())]);
-        let results = run(&import(pipeline, "vae_encoder", &SAMPLING), &inputs);
-        let found = &results["latent_parameters"];
-        // One image: the first half of the channels is the mean, the second the log-variance.
-        let shape = io["mean"].shape();
-        let (mean, log_variance) = found.floats().split_at(shape.iter().product());
-        let clamped: Vec<f64> = log_variance.iter().map(|v| v.clamp(-30.0, 20.0)).collect();
-        for (name, values) in [("mean", mean.to_vec()), ("logvar", clamped)] {
-            let found = Array {
-                shape: shape.to_vec(),
-                values: Values::Float(values),
-            };
-            let what = format!("{name} of {pipeline}");
-            assert_close(&found, &Array::from(&io[name]), TOLERANCE, &what);
+        for (by, results) in run(&import(pipeline, "vae_encoder", &SAMPLING), &inputs) {
+            for (name, found) in posterior(&results["latent_parameters"]) {
+                let what = format!("{name} of {pipeline} by {by}");
+                assert_close(&found, &Array::from(&io[name]), TOLERANCE, &what);
+            }
         }
     }
+}
+
+/// The halves of one image's `latent_parameters`, the log-variance clamped as samplers of it do.
+fn posterior(parameters: &Array) -> [(&'static str, Array); 2] {
+    let mut shape = parameters.shape.clone();
+    shape[1] /= 2;
+    let (mean, log_variance) = parameters.floats().split_at(shape.iter().product());
+    let clamped = log_variance.iter().map(|v| v.clamp(-30.0, 20.0)).collect();
+    let half = |values| Array {
+        shape: shape.clone(),
+        values: Values::Float(values),
+    };
+    [("mean", half(mean.to_vec())), ("logvar", half(clamped))]
 }
 
 /// The first call of the network in whole runs: texts through the text encoder, unconditional
@@ -191,9 +210,7 @@ fn first_calls_of_runs_agree_with_diffusers() {
             ("timestep".to_owned(), Tensor::from_f32(&[], &[timestep])),
             ("encoder_hidden_states".to_owned(), text),
         ]);
-        let found = run(&import(&folder, "unet", &SAMPLING), &inputs);
-        let wanted = first_call(&io["unet_out"]);
-        assert_close(&found["out_sample"], &wanted, TOLERANCE, tag);
+        check_unet(&folder, &inputs, &first_call(&io["unet_out"]), tag);
     }
 }
 
@@ -221,14 +238,24 @@ fn a_unet_with_a_condition_on_the_guidance_agrees_with_diffusers() {
             run_text_encoder("pipeline/model", &[&castle], 933),
         ),
     ]);
-    let found = run(&import("pipeline/model_lcm", "unet", &SAMPLING), &inputs);
     let wanted = first_call(&io["unet_out"]);
-    assert_close(
-        &found["out_sample"],
+    check_unet(
+        "pipeline/model_lcm",
+        &inputs,
         &wanted,
-        TOLERANCE,
         "lcm4_w8_timestepcond",
     );
+}
+
+fn check_unet(pipeline: &str, inputs: &Named, wanted: &Array, what: &str) {
+    for (by, results) in run(&import(pipeline, "unet", &SAMPLING), inputs) {
+        assert_close(
+            &results["out_sample"],
+            wanted,
+            TOLERANCE,
+            &format!("{what} by {by}"),
+        );
+    }
 }
 
 fn run_text_encoder(pipeline: &str, texts: &[&[i64]], padding: i64) -> Tensor {
@@ -239,7 +266,7 @@ fn run_text_encoder(pipeline: &str, texts: &[&[i64]], padding: i64) -> Tensor {
     }
     let ids = Tensor::from_i64(&[texts.len(), 77], &ids);
     let inputs = Named::from([("input_ids".to_owned(), ids)]);
-    let results = run(&import(pipeline, "text_encoder", &SAMPLING), &inputs);
+    let [_, (_, results)] = run(&import(pipeline, "text_encoder", &SAMPLING), &inputs);
     let states = &results["last_hidden_state"];
     Tensor::from_values(DType::F32, &states.shape, &states.values)
 }

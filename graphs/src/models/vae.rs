@@ -15,9 +15,9 @@ use crate::models::layers::{Layers, Window};
 use crate::models::resnet::{Norm, Padding, downsample, resnet, upsample};
 
 /// Most levels of resolution; each halves height and width.
-const LEVELS_MAX: usize = 16;
+const LEVELS_MAX: usize = 8;
 /// Most layers of a level; keeps a hostile file from building forever.
-const LAYERS_MAX: usize = 64;
+const LAYERS_MAX: usize = 16;
 /// Most channels.
 const WIDTH_MAX: usize = 1 << 16;
 /// Epsilon of every normalisation (spec 6.3).

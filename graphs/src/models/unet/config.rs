@@ -11,9 +11,11 @@ use crate::models::resnet::Padding;
 use crate::models::unet::{Added, Attention, Config, Level, Mid};
 
 /// Most levels of resolution; each halves height and width.
-const LEVELS_MAX: usize = 16;
-/// Most layers of anything; keeps a hostile file from building forever.
-const LAYERS_MAX: usize = 64;
+const LEVELS_MAX: usize = 8;
+/// Most residual blocks of a level, and the largest kernel: a hostile file must not build forever.
+const LAYERS_MAX: usize = 16;
+/// Most blocks of one transformer, for the same reason.
+const DEPTH_MAX: usize = 32;
 /// Most features of anything.
 const WIDTH_MAX: usize = 1 << 16;
 /// Numbers in SDXL's `time_ids`: height and width, crop's top and left, target height and width.
@@ -77,7 +79,7 @@ impl Config {
             text_width: text_width(&mut fields, levels.channels.len())?,
             sinusoid: Sinusoid {
                 cosine_first: fields.flag("flip_sin_to_cos", true)?,
-                shift: fields.number("freq_shift", 0.0)?,
+                shift: frequency_shift(&mut fields, levels.channels[0])?,
             },
             time_width: fields.count("time_embedding_dim", 4 * levels.channels[0], WIDTH_MAX)?,
             condition_width: fields.optional_count("time_cond_proj_dim", WIDTH_MAX)?,
@@ -130,6 +132,19 @@ fn kernel(fields: &mut Fields, key: &str) -> Result<usize, ConfigError> {
     match kernel % 2 {
         1 => Ok(kernel),
         _ => Err(fields.refuse(key, &json!(kernel), "an odd number")),
+    }
+}
+
+/// What is subtracted from the number of frequencies, of which some must be left.
+fn frequency_shift(fields: &mut Fields, channels: usize) -> Result<f64, ConfigError> {
+    let key = "freq_shift";
+    let shift = fields.number(key, 0.0)?;
+    match shift == 0.0 || shift > 0.0 && shift < (channels / 2) as f64 {
+        true => Ok(shift),
+        false => {
+            let wanted = format!("0 or less than half of {channels} channels");
+            Err(fields.refuse(key, &json!(shift), wanted))
+        }
     }
 }
 
@@ -221,7 +236,7 @@ enum Depth {
 
 impl Depth {
     fn read(value: &Value) -> Option<Depth> {
-        let count = |value: &Value| as_count(value, 0, LAYERS_MAX);
+        let count = |value: &Value| as_count(value, 0, DEPTH_MAX);
         match value {
             Value::Array(list) => list
                 .iter()
