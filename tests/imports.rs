@@ -462,3 +462,23 @@ fn weights_take_the_type_that_is_asked_for() {
         );
     }
 }
+
+/// SDXL's refiner feeds five numbers per picture; the pooled text has the features left.
+#[test]
+fn an_aesthetics_score_stands_for_the_size_of_the_target() {
+    for (refiner, ids, text) in [(false, 6, 20), (true, 5, 28)] {
+        let change = json!({"requires_aesthetics_score": refiner});
+        let files = with_config(folder("sdxl_unet"), "model_index.json", &change);
+        let pipeline = diffusers::open(&files).expect("the pipeline opens");
+        let built = pipeline.components[0].build(&OPTIONS).expect("it builds");
+        let width = |name: &str| {
+            let mut inputs = built.func.params(Role::Input);
+            let (_, _, ty) = inputs
+                .find(|param| param.1 == name)
+                .expect("it has the input");
+            ty.shape[1].known()
+        };
+        let found = (width("time_ids"), width("text_embeds"));
+        assert_eq!(found, (Some(ids), Some(text)), "refiner: {refiner}");
+    }
+}
