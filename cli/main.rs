@@ -1,2 +1,79 @@
-//! The command line.
-fn main() {}
+//! The command `splamc`: arguments in, one command run, an exit code out.
+//!
+//! Data goes to standard output, progress and messages to standard error. Exit code 0 only when
+//! the work is done, 1 when the job failed, 2 when the command was used wrongly.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the command line is the one room that prints"
+)]
+
+mod compile;
+mod compiled;
+mod devices;
+mod error;
+mod files;
+mod inspect;
+mod model;
+mod options;
+mod png;
+mod progress;
+mod run;
+mod sample;
+mod tensors;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Failure;
+
+/// A portable compiler for few-step diffusion models.
+///
+/// MODEL is a diffusers directory (model_index.json), a directory of ONNX graphs (unet/model.onnx,
+/// text_encoder/, vae_decoder/), one .onnx file, or a compiled .splam directory.
+#[derive(Parser)]
+#[command(
+    name = "splamc",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Compile(compile::Arguments),
+    Run(run::Arguments),
+    Sample(sample::Arguments),
+    Inspect(inspect::Arguments),
+    Devices(devices::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Compile(arguments) => compile::execute(&arguments),
+        Command::Run(arguments) => run::execute(&arguments),
+        Command::Sample(arguments) => sample::execute(&arguments),
+        Command::Inspect(arguments) => inspect::execute(&arguments),
+        Command::Devices(arguments) => devices::execute(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report(&failure);
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// Prints what failed, and on a line of its own what to do.
+fn report(failure: &Failure) {
+    eprintln!("error: {}", failure.message);
+    if let Some(hint) = &failure.hint {
+        eprintln!("  hint: {hint}");
+    }
+}

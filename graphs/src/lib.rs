@@ -19,6 +19,7 @@ pub mod guidance;
 pub mod models;
 pub mod noise_schedule;
 pub mod onnx;
+pub mod optimum;
 pub mod samplers;
 pub mod source;
 

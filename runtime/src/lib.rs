@@ -5,7 +5,10 @@
 //! formula of a model and imports none: bytes in, bytes out, so that it also runs in a browser.
 
 pub mod artifact;
+pub mod devices;
 pub mod noise;
 pub mod sampler_step;
+pub mod sampling;
+pub mod session;
 pub mod tensor_file;
 pub mod tokenizer;

@@ -8,9 +8,10 @@ use thiserror::Error;
 
 use crate::dim::Bindings;
 use crate::eval::last_uses;
-use crate::graph::{Definition, Func, GraphError, Role, TensorType};
+use crate::graph::{Definition, Func, GraphError, Module, Role, TensorType};
+use crate::passes::{self, PassError, Patch};
 use crate::text::{self, ParseError};
-use crate::verify::{VerifyError, check_func};
+use crate::verify::{VerifyError, check_func, verify};
 
 pub mod sampler;
 
@@ -54,6 +55,9 @@ pub enum CompileError {
         /// The constraint.
         error: GraphError,
     },
+    /// A pass failed.
+    #[error(transparent)]
+    Pass(#[from] PassError),
     /// The function breaks a rule of the graph IR.
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -68,16 +72,32 @@ pub enum CompileError {
     },
 }
 
-/// Binds `func` to sizes.
+/// A program, and what the passes did to make it.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The program.
+    pub program: Program,
+    /// The edits of all passes, in order.
+    pub patches: Vec<Patch>,
+}
+
+/// Binds `func` to sizes, raises exporters' spellings and simplifies.
 ///
 /// # Errors
 /// When a symbol is left, a constraint fails for these sizes, or a rule does not hold.
-pub fn compile(func: &Func, bindings: &Bindings) -> Result<Program, CompileError> {
+pub fn compile(func: &Func, bindings: &Bindings) -> Result<Compiled, CompileError> {
     let bound = func.bind(bindings).map_err(|error| CompileError::Bind {
         func: func.name().to_owned(),
         error,
     })?;
-    Program::new(bound)
+    let symbols: Vec<String> = bound.symbols().into_iter().collect();
+    if !symbols.is_empty() {
+        let func = func.name().to_owned();
+        return Err(CompileError::Unbound { func, symbols });
+    }
+    let (module, patches) = passes::optimize(verify(Module { funcs: vec![bound] })?)?;
+    let program = Program::new(module.into_inner().funcs.remove(0))?;
+    Ok(Compiled { program, patches })
 }
 
 impl Program {
@@ -122,6 +142,14 @@ impl Program {
         let inputs = self.func.params(Role::Input);
         inputs
             .map(|(_, name, ty)| (name.to_owned(), ty.clone()))
+            .collect()
+    }
+
+    /// The name and type of each result, in order.
+    pub fn outputs(&self) -> Vec<(String, TensorType)> {
+        let results = self.func.results().iter();
+        results
+            .map(|(name, value)| (name.clone(), self.func.ty(*value).clone()))
             .collect()
     }
 

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use compiler::dim::Bindings;
+use compiler::graph::TensorType;
 use compiler::tensor::Tensor;
 
 use crate::Imported;
@@ -51,6 +52,16 @@ pub struct OnnxModel {
     /// Inputs whose contents the function was compiled for: it is right for no others. They stay
     /// inputs of the function, without uses.
     pub specialised: BTreeMap<String, Tensor>,
+}
+
+/// The inputs that the model at `path` of `source` must be given, with their declared types;
+/// extents that it leaves open are symbols. Initializers that are inputs too have defaults and are
+/// left out.
+///
+/// # Errors
+/// When the file is damaged, or an input is no tensor of a declared shape.
+pub fn inputs(source: &dyn Source, path: &str) -> Result<Vec<(String, TensorType)>, ImportError> {
+    walk::inputs(source, path)
 }
 
 /// Imports the model at `path` of `source`; external data are looked for beside it.

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
+use compiler::dim::Bindings;
+use compiler::graph::TensorType;
 use compiler::tensor::Tensor;
 
 use super::context::{Context, Wire};
@@ -44,12 +46,8 @@ pub(crate) fn import(
         path: path.to_owned(),
         reason,
     };
-    let bytes = source.read(path)?;
-    let model = ModelProto::decode(bytes).map_err(|error| format(error.to_string()))?;
-    let graph = model
-        .graph
-        .as_ref()
-        .ok_or_else(|| format("it has no graph".to_owned()))?;
+    let model = read(source, path)?;
+    let graph = main_graph(&model, path)?;
     if !graph.sparse_initializer.is_empty() {
         return Err(format("it has sparse initializers".to_owned()));
     }
@@ -94,6 +92,33 @@ pub(crate) fn import(
             }
         }
     }
+}
+
+/// See [`super::inputs`].
+pub(crate) fn inputs(
+    source: &dyn Source,
+    path: &str,
+) -> Result<Vec<(String, TensorType)>, ImportError> {
+    let model = read(source, path)?;
+    let graph = main_graph(&model, path)?;
+    let declared = signature::inputs(graph, &Bindings::new(), &BTreeMap::new())?;
+    let owned = |(name, ty): (&str, TensorType)| (name.to_owned(), ty);
+    Ok(declared.into_iter().map(owned).collect())
+}
+
+fn read(source: &dyn Source, path: &str) -> Result<ModelProto, ImportError> {
+    let bytes = source.read(path)?;
+    ModelProto::decode(bytes).map_err(|error| ImportError::Format {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+fn main_graph<'m>(model: &'m ModelProto, path: &str) -> Result<&'m GraphProto, ImportError> {
+    model.graph.as_ref().ok_or_else(|| ImportError::Format {
+        path: path.to_owned(),
+        reason: "it has no graph".to_owned(),
+    })
 }
 
 /// The inputs at hand that would let the import go on: integers first, then small floats.

@@ -1,0 +1,292 @@
+//! `splamc compile`: a model in, an artifact out.
+//!
+//! Takes a model and sizes; gives a `.splam` directory with the programs of a sampling run, or of
+//! one graph.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::ValueEnum;
+use compiler::DType;
+use compiler::graph::TensorType;
+use graphs::source::Source;
+use runtime::artifact::{
+    self, About, ArtifactContents, ArtifactProgram, Kind, MANIFEST, PictureShape, Port,
+    Requirements, Written,
+};
+
+use crate::error::{At, Failure};
+use crate::files::{self, Folder};
+use crate::model::{Facts, Loaded, Model, Part, Sizes};
+use crate::options::{ComponentName, Precision, Target};
+use crate::{compiled, progress};
+
+/// Compile a model to a `.splam` directory for fixed sizes.
+///
+/// The directory holds everything that sampling needs: programs for the text encoder, the
+/// denoising step with and without guidance and the decoder, the weights, the tokenizer and the
+/// scheduler's configuration. A static web host can serve it.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    splamc compile sd15/ --target cpu -o sd15.splam -W 512 -H 512\n  \
+    splamc compile unet.onnx --target cpu --bind batch=2 --bind height=64 --bind width=64")]
+pub(crate) struct Arguments {
+    /// The model: a diffusers or ONNX directory, or one .onnx file.
+    model: PathBuf,
+    /// The machine to compile for.
+    #[arg(long)]
+    target: Target,
+    /// The directory to write; MODEL's name with .splam if not given.
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// The type of weights and values; the model's own if not given.
+    #[arg(long)]
+    dtype: Option<Precision>,
+    /// Width in pixels; the model's own size if not given.
+    #[arg(short = 'W', long)]
+    width: Option<usize>,
+    /// Height in pixels; the model's own size if not given.
+    #[arg(short = 'H', long)]
+    height: Option<usize>,
+    /// Pictures at once.
+    #[arg(short, long, default_value_t = 1)]
+    batch: usize,
+    /// Compile this component alone.
+    #[arg(long)]
+    component: Option<ComponentName>,
+    /// Leave the weights out; `run` then takes them with --weights.
+    #[arg(long)]
+    no_weights: bool,
+    /// Bind a symbolic size of a single graph, as NAME=SIZE.
+    #[arg(long, value_name = "NAME=SIZE", value_parser = crate::options::binding)]
+    bind: Vec<(String, usize)>,
+    /// Print a stage to standard output, or write it to a directory.
+    #[arg(long, value_name = "STAGE[=DIR]", value_parser = dump)]
+    dump: Option<Dump>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stage {
+    /// The programs after all passes, as text.
+    Graph,
+}
+
+#[derive(Debug, Clone)]
+struct Dump {
+    stage: Stage,
+    folder: Option<PathBuf>,
+}
+
+fn dump(text: &str) -> Result<Dump, String> {
+    let (stage, folder) = match text.split_once('=') {
+        Some((stage, folder)) => (stage, Some(PathBuf::from(folder))),
+        None => (text, None),
+    };
+    Ok(Dump {
+        stage: Stage::from_str(stage, false)?,
+        folder,
+    })
+}
+
+/// Compiles and writes the artifact.
+pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
+    let started = Instant::now();
+    let model = Model::open(&arguments.model)?;
+    let facts = model.facts()?;
+    let sizes = Sizes::of(&facts, arguments.batch, arguments.width, arguments.height)?;
+    let spinner = progress::spinner("compile");
+    let programs = programs(arguments, &model, sizes)?;
+    for program in &programs {
+        dump_program(arguments, program)?;
+    }
+    let contents = contents(arguments, &model, &facts, sizes, programs)?;
+    spinner.set_prefix("write");
+    let output = output_path(arguments)?;
+    let written = write(&output, &contents)?;
+    drop(spinner);
+    progress::say(format!(
+        "wrote {} ({} files, {} MB) in {:.1} s",
+        output.display(),
+        written.files.len(),
+        written.bytes / 1_000_000,
+        started.elapsed().as_secs_f64(),
+    ));
+    Ok(())
+}
+
+/// One program of the artifact with its weights.
+struct Named {
+    name: &'static str,
+    component: &'static str,
+    loaded: Loaded,
+}
+
+/// The programs: every component's, and the denoising step with and without guidance; the encoder
+/// of pictures only when it is asked for.
+fn programs(arguments: &Arguments, model: &Model, sizes: Sizes) -> Result<Vec<Named>, Failure> {
+    let bindings: BTreeMap<String, usize> = arguments.bind.iter().cloned().collect();
+    let mut programs = Vec::new();
+    for part in model.parts(arguments.component)? {
+        let guided = Sizes {
+            batch: sizes.batch * 2,
+            ..sizes
+        };
+        let single = Sizes { batch: 1, ..sizes };
+        let variants = match part {
+            Part::Component(ComponentName::Unet) => vec![("step", sizes), ("guided_step", guided)],
+            Part::Component(ComponentName::TextEncoder) => vec![("text", sizes)],
+            Part::Component(ComponentName::VaeDecoder) => vec![("decode", single)],
+            Part::Component(ComponentName::VaeEncoder) if arguments.component.is_none() => vec![],
+            Part::Component(ComponentName::VaeEncoder) => vec![("encode", single)],
+            Part::Graph => vec![("graph", sizes)],
+        };
+        for (name, sizes) in variants {
+            let loaded = model.sized(&part, sizes, &bindings, arguments.dtype.map(Into::into))?;
+            programs.push(Named {
+                name,
+                component: part.name(),
+                loaded,
+            });
+        }
+    }
+    Ok(programs)
+}
+
+fn dump_program(arguments: &Arguments, program: &Named) -> Result<(), Failure> {
+    let Some(Dump {
+        stage: Stage::Graph,
+        folder,
+    }) = &arguments.dump
+    else {
+        return Ok(());
+    };
+    let text = program.loaded.program.text();
+    match folder {
+        None => print!("{text}"),
+        Some(folder) => {
+            std::fs::create_dir_all(folder).at(folder.display())?;
+            let path = folder.join(format!("{}-{}.graph", program.component, program.name));
+            files::replace(&path, &[text.into()])?;
+        }
+    }
+    Ok(())
+}
+
+fn contents(
+    arguments: &Arguments,
+    model: &Model,
+    facts: &Facts,
+    sizes: Sizes,
+    programs: Vec<Named>,
+) -> Result<ArtifactContents, Failure> {
+    let pipeline = arguments.component.is_none() && programs.len() > 1;
+    let mut weights = BTreeMap::new();
+    let mut stored = Vec::new();
+    let mut peak_bytes = 0;
+    for Named {
+        name,
+        component,
+        loaded,
+    } in programs
+    {
+        let plan = loaded.program.plan();
+        peak_bytes = peak_bytes.max(plan.peak_bytes);
+        stored.push(ArtifactProgram {
+            name: name.to_owned(),
+            component: component.to_owned(),
+            peak_bytes: plan.peak_bytes,
+            inputs: loaded.program.inputs().iter().map(port).collect(),
+            outputs: loaded.program.outputs().iter().map(port).collect(),
+            text: loaded.program.text(),
+        });
+        let named = loaded.weights.into_iter();
+        weights.extend(named.map(|(name, tensor)| (format!("{component}/{name}"), tensor)));
+    }
+    let pixels = |latents: usize| (latents * facts.vae_scale) as u64;
+    let picture = pipeline.then(|| PictureShape {
+        batch: sizes.batch as u64,
+        height: pixels(sizes.height),
+        width: pixels(sizes.width),
+    });
+    let facts = Facts {
+        latent_size: [sizes.height, sizes.width],
+        ..facts.clone()
+    };
+    let tokenizers = match pipeline {
+        true => BTreeMap::from([("tokenizer".to_owned(), model.tokenizer_files()?)]),
+        false => BTreeMap::new(),
+    };
+    let dtype = arguments.dtype.map_or(DType::F32, Into::into);
+    Ok(ArtifactContents {
+        about: About {
+            kind: if pipeline {
+                Kind::Pipeline
+            } else {
+                Kind::Graph
+            },
+            producer: format!("splamc {}", env!("CARGO_PKG_VERSION")),
+            target: match arguments.target {
+                Target::Cpu => "cpu".to_owned(),
+            },
+            dtype: dtype.name().to_owned(),
+            picture,
+            requirements: Requirements {
+                peak_bytes,
+                limits: BTreeMap::new(),
+                features: BTreeSet::new(),
+            },
+            scheduler_config: facts.scheduler.clone(),
+            metadata: compiled::metadata(&facts),
+        },
+        programs: stored,
+        kernels: BTreeMap::new(),
+        tokenizers,
+        weights: (!arguments.no_weights).then_some(weights),
+    })
+}
+
+/// An input or output of a program, whose sizes are known.
+fn port((name, ty): &(String, TensorType)) -> Port {
+    let shape = ty.extents().expect("a program has known sizes");
+    Port {
+        name: name.clone(),
+        dtype: ty.dtype,
+        shape: shape.into_iter().map(|extent| extent as u64).collect(),
+    }
+}
+
+/// The directory to write: new, empty, or an artifact that is replaced.
+fn output_path(arguments: &Arguments) -> Result<PathBuf, Failure> {
+    let output = match &arguments.output {
+        Some(output) => output.clone(),
+        None => {
+            let model = std::fs::canonicalize(&arguments.model).at(arguments.model.display())?;
+            PathBuf::from(model.file_stem().unwrap_or_default()).with_extension("splam")
+        }
+    };
+    let foreign = match std::fs::read_dir(&output) {
+        Ok(mut entries) => !output.join(MANIFEST).is_file() && entries.next().is_some(),
+        Err(_) => output.exists(),
+    };
+    match foreign {
+        true => Err(Failure::job(format!(
+            "{}: there is something else already",
+            output.display()
+        ))
+        .hint("choose another name with -o, or remove it")),
+        false => Ok(output),
+    }
+}
+
+/// Writes the artifact and then removes the files of the one that it replaced.
+fn write(output: &Path, contents: &ArtifactContents) -> Result<Written, Failure> {
+    std::fs::create_dir_all(output).at(output.display())?;
+    let folder = Folder::new(output);
+    let before = Source::list(&folder).at(output.display())?;
+    let written = artifact::write(&folder, contents).at(output.display())?;
+    for file in before.iter().filter(|file| !written.files.contains(file)) {
+        std::fs::remove_file(output.join(file)).at(output.display())?;
+    }
+    Ok(written)
+}

@@ -1,0 +1,199 @@
+//! What a compiled model holds: programs for fixed shapes, and the facts that sampling needs.
+//!
+//! Takes an opened artifact, gives the program whose shapes are those wanted, or says which
+//! command would make it; writes the facts as metadata and reads them back.
+
+use std::collections::BTreeMap;
+
+use clap::ValueEnum;
+use compiler::graph::TensorType;
+use compiler::program::Program;
+use compiler::tensor::Tensor;
+use runtime::artifact::{Artifact, ArtifactProgram};
+use serde_json::Value;
+
+use crate::error::{At, Failure};
+use crate::model::{Facts, Loaded, Part};
+use crate::options::ComponentName;
+
+/// The components for which there are programs, in order.
+pub(crate) fn parts(artifact: &Artifact) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for program in artifact.programs() {
+        let part = match ComponentName::from_str(&program.component, false) {
+            Ok(component) => Part::Component(component),
+            Err(_) => Part::Graph,
+        };
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    parts
+}
+
+/// The facts as the manifest's metadata.
+pub(crate) fn metadata(facts: &Facts) -> BTreeMap<String, Value> {
+    let mut metadata = BTreeMap::from([
+        ("latent_channels".to_owned(), facts.latent_channels.into()),
+        ("latent_size".to_owned(), facts.latent_size.to_vec().into()),
+        ("scaling_factor".to_owned(), facts.scaling_factor.into()),
+        ("shift_factor".to_owned(), facts.shift_factor.into()),
+        ("tokens".to_owned(), facts.tokens.into()),
+        ("vae_scale".to_owned(), facts.vae_scale.into()),
+    ]);
+    if let Some(width) = facts.timestep_cond {
+        metadata.insert("timestep_cond".to_owned(), width.into());
+    }
+    metadata
+}
+
+/// Takes the facts that [`metadata`] wrote.
+pub(crate) fn facts(artifact: &Artifact, facts: &mut Facts) -> Result<(), Failure> {
+    let about = &artifact.manifest().about;
+    let number = |name: &str| about.metadata.get(name).and_then(Value::as_f64);
+    // Counts come back from a file: what is no small positive number is damage.
+    let count = |name: &str, value: Option<&Value>| {
+        value
+            .and_then(Value::as_u64)
+            .filter(|count| (1..=1 << 20).contains(count))
+            .map(|count| count as usize)
+            .ok_or_else(|| {
+                let found = value.unwrap_or(&Value::Null);
+                Failure::job(format!(
+                    "manifest.json has {name} = {found}, wanted a count"
+                ))
+            })
+    };
+    let metadata = |name: &str| count(name, about.metadata.get(name));
+    facts.scheduler.clone_from(&about.scheduler_config);
+    if about.picture.is_none() {
+        return Ok(());
+    }
+    let size = about.metadata.get("latent_size");
+    facts.latent_size = [
+        count("latent_size", size.and_then(|size| size.get(0)))?,
+        count("latent_size", size.and_then(|size| size.get(1)))?,
+    ];
+    facts.latent_channels = metadata("latent_channels")?;
+    facts.tokens = metadata("tokens")?;
+    facts.vae_scale = metadata("vae_scale")?;
+    facts.scaling_factor = number("scaling_factor").unwrap_or(facts.scaling_factor);
+    facts.shift_factor = number("shift_factor").unwrap_or(facts.shift_factor);
+    facts.timestep_cond = match about.metadata.contains_key("timestep_cond") {
+        true => Some(metadata("timestep_cond")?),
+        false => None,
+    };
+    Ok(())
+}
+
+/// The inputs of the program of `part` that fits `given` best: its own if shapes are equal, else
+/// those of the first.
+pub(crate) fn inputs(
+    artifact: &Artifact,
+    part: &Part,
+    given: &BTreeMap<String, Tensor>,
+) -> Result<Vec<(String, TensorType)>, Failure> {
+    let shapes = given
+        .iter()
+        .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()));
+    let shapes: BTreeMap<String, Vec<usize>> = shapes.collect();
+    let mut candidates = programs(artifact, part);
+    let fitting = programs(artifact, part).find(|program| fits(program, &shapes));
+    let program = fitting
+        .or_else(|| candidates.next())
+        .expect("parts have programs");
+    let port = |port: &runtime::artifact::Port| {
+        let extents = port.shape.iter().map(|&extent| extent as usize);
+        (port.name.clone(), TensorType::new(port.dtype, extents))
+    };
+    Ok(program.inputs.iter().map(port).collect())
+}
+
+/// The program of `part` for inputs of these shapes, with its weights; the first program if no
+/// shape is given.
+pub(crate) fn load(
+    artifact: &Artifact,
+    part: &Part,
+    shapes: &BTreeMap<String, Vec<usize>>,
+) -> Result<Loaded, Failure> {
+    let fitting =
+        programs(artifact, part).find(|program| shapes.is_empty() || fits(program, shapes));
+    let program = fitting.ok_or_else(|| {
+        let there: Vec<String> = programs(artifact, part).map(describe).collect();
+        let message = format!(
+            "was compiled for {}, wanted {shapes:?}",
+            there.join(" and ")
+        );
+        Failure::job(message).hint(recompile(artifact, shapes))
+    })?;
+    let weights = match artifact.has_weights() {
+        true => artifact.weights(&program.component).at("weights")?,
+        false => BTreeMap::new(),
+    };
+    let prefix = format!("{}/", program.component);
+    let strip = |(name, tensor): (String, Tensor)| {
+        let own = name.strip_prefix(&prefix).map(ToOwned::to_owned);
+        (own.unwrap_or(name), tensor)
+    };
+    let program = Program::parse(&program.text).at("plan")?;
+    Ok(Loaded {
+        program,
+        weights: weights.into_iter().map(strip).collect(),
+        patches: Vec::new(),
+    })
+}
+
+fn programs<'a>(
+    artifact: &'a Artifact,
+    part: &'a Part,
+) -> impl Iterator<Item = &'a ArtifactProgram> {
+    artifact
+        .programs()
+        .iter()
+        .filter(|program| program.component == part.name())
+}
+
+/// Whether every input that is given has the program's shape; one number is a scalar too.
+fn fits(program: &ArtifactProgram, shapes: &BTreeMap<String, Vec<usize>>) -> bool {
+    program.inputs.iter().all(|port| {
+        let own: Vec<usize> = port.shape.iter().map(|&extent| extent as usize).collect();
+        shapes.get(&port.name).is_none_or(|shape| {
+            let single = own.iter().product::<usize>() == 1 && shape.iter().product::<usize>() == 1;
+            *shape == own || single
+        })
+    })
+}
+
+fn describe(program: &ArtifactProgram) -> String {
+    let port = |port: &runtime::artifact::Port| format!("{} {:?}", port.name, port.shape);
+    program
+        .inputs
+        .iter()
+        .map(port)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The command that would make what is missing.
+fn recompile(artifact: &Artifact, shapes: &BTreeMap<String, Vec<usize>>) -> String {
+    let about = &artifact.manifest().about;
+    let scale = about
+        .metadata
+        .get("vae_scale")
+        .and_then(Value::as_u64)
+        .unwrap_or(8);
+    let latents = shapes.get("sample").or_else(|| shapes.get("latent_sample"));
+    match latents.map(Vec::as_slice) {
+        Some(&[_, _, height, width]) => {
+            let (height, width) = (height as u64 * scale, width as u64 * scale);
+            format!(
+                "compile it again: splamc compile MODEL --target {} -W {width} -H {height} -b N",
+                about.target
+            )
+        }
+        Some(_) | None => format!(
+            "compile it again for these shapes: splamc compile MODEL --target {}",
+            about.target
+        ),
+    }
+}

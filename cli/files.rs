@@ -1,0 +1,179 @@
+//! The file system: mapped files to read, and outputs that replace old ones only when complete.
+//!
+//! Takes paths, gives shared bytes; the one place of the project that opens files.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use graphs::source::{self, Source, SourceError};
+use runtime::artifact::{Files, Storage};
+
+use crate::error::{At, Failure};
+
+/// The bytes of a file, mapped: pages are read when they are touched, and never copied.
+pub(crate) fn map(path: &Path) -> Result<Bytes, Failure> {
+    map_file(path).at(path.display())
+}
+
+/// As [`map`], for callers with errors of their own.
+pub(crate) fn map_file(path: &Path) -> std::io::Result<Bytes> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(std::io::Error::other("found a directory, wanted a file"));
+    }
+    if file.metadata()?.len() == 0 {
+        return Ok(Bytes::new());
+    }
+    // SAFETY: the map is read-only and lives in the returned bytes. Another process that
+    // truncates or rewrites the file meanwhile can change what is read; models and inputs are
+    // files that nobody rewrites in place, and our own outputs are replaced by renaming.
+    #[expect(
+        unsafe_code,
+        reason = "a memory map is what keeps weights from being copied"
+    )]
+    let map = unsafe { memmap2::Mmap::map(&file)? };
+    Ok(Bytes::from_owner(map))
+}
+
+/// Writes a file of these parts beside `path` and renames: a reader sees the old or the new.
+pub(crate) fn replace(path: &Path, parts: &[Bytes]) -> Result<(), Failure> {
+    replace_file(path, parts).at(path.display())
+}
+
+/// As [`replace`], for callers with errors of their own.
+fn replace_file(path: &Path, parts: &[Bytes]) -> std::io::Result<()> {
+    let beside = beside(path);
+    let write = || {
+        let mut file = File::create(&beside)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    write().inspect_err(|_| {
+        // What is left beside is worthless; the error that matters is the first.
+        let _ = fs::remove_file(&beside);
+    })
+}
+
+/// A name in the same directory that no reader looks for.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    path.with_file_name(name)
+}
+
+/// A folder whose files are mapped when they are read.
+#[derive(Debug, Clone)]
+pub(crate) struct Folder {
+    root: PathBuf,
+}
+
+impl Folder {
+    /// The folder at `root`.
+    pub(crate) fn new(root: &Path) -> Folder {
+        Folder {
+            root: root.to_owned(),
+        }
+    }
+}
+
+impl Source for Folder {
+    fn read(&self, path: &str) -> Result<Bytes, SourceError> {
+        let checked = source::join("", path)?;
+        map_file(&self.root.join(&checked)).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => SourceError::NotFound {
+                path: checked.clone(),
+            },
+            _ => SourceError::Failed {
+                path: checked.clone(),
+                reason: error.to_string(),
+            },
+        })
+    }
+
+    fn list(&self) -> Result<Vec<String>, SourceError> {
+        let mut files = Vec::new();
+        list(&self.root, "", DEPTH_MAX, &mut files).map_err(|error| SourceError::Failed {
+            path: String::new(),
+            reason: error.to_string(),
+        })?;
+        files.sort();
+        Ok(files)
+    }
+}
+
+impl Files for Folder {
+    fn read(&self, name: &str) -> std::io::Result<Bytes> {
+        let checked = source::join("", name).map_err(std::io::Error::other)?;
+        map_file(&self.root.join(checked))
+    }
+}
+
+impl Storage for Folder {
+    fn write(&self, name: &str, parts: &[Bytes]) -> std::io::Result<()> {
+        let path = self.root.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        // The manifest is what makes these files an artifact: they need no rename of their own.
+        let mut file = File::create(path)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&self, name: &str, content: &Bytes) -> std::io::Result<()> {
+        replace_file(&self.root.join(name), std::slice::from_ref(content))
+    }
+}
+
+/// Folders within folders that are looked into; pipelines have one level.
+const DEPTH_MAX: usize = 4;
+
+fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<String>) -> std::io::Result<()> {
+    for entry in fs::read_dir(root.join(below))? {
+        let entry = entry?;
+        // A name that is not Unicode is none that a model refers to.
+        let Some(name) = entry.file_name().to_str().map(ToOwned::to_owned) else {
+            continue;
+        };
+        let path = if below.is_empty() {
+            name
+        } else {
+            format!("{below}/{name}")
+        };
+        // Links are followed: download caches keep their files behind them.
+        let Ok(metadata) = fs::metadata(entry.path()) else {
+            continue;
+        };
+        if metadata.is_file() {
+            files.push(path);
+        } else if metadata.is_dir() && depth > 1 {
+            list(root, &path, depth - 1, files)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file() {
+        let dir = std::env::temp_dir().join(format!("splamc-files-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory");
+        let path = dir.join("out");
+        replace(&path, &[Bytes::from("one")]).expect("written");
+        replace(&path, &[Bytes::from("t"), Bytes::from("wo")]).expect("replaced");
+        assert_eq!(map(&path).expect("mapped").as_ref(), b"two");
+        assert!(replace(&dir.join("absent/out"), &[]).is_err());
+        assert_eq!(fs::read_dir(&dir).expect("listed").count(), 1);
+        fs::remove_dir_all(&dir).expect("removed");
+    }
+}

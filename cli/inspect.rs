@@ -1,0 +1,218 @@
+//! `splamc inspect`: what a model is, stage by stage.
+//!
+//! Takes a model in any form; gives a summary, its graph, or the plan of its program, on standard
+//! output.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use compiler::graph::{Definition, Func, TensorType};
+use compiler::passes;
+use compiler::tensor::Tensor;
+
+use crate::error::Failure;
+use crate::model::{Loaded, Model, Sizes};
+use crate::options::ComponentName;
+
+/// Show a model's interface, parameters, cost, graph or plan.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    splamc inspect sd15/                                       # every component in brief\n  \
+    splamc inspect sd15/ --component unet --stage graph | less # its graph as text\n  \
+    splamc inspect sd15/ --component unet --stage plan         # operators, FLOPs and bytes")]
+pub(crate) struct Arguments {
+    /// The model: a diffusers or ONNX directory, one .onnx file, or a compiled .splam.
+    model: PathBuf,
+    /// Only this component.
+    #[arg(long)]
+    component: Option<ComponentName>,
+    /// What to show in full, instead of the summary.
+    #[arg(long)]
+    stage: Option<Stage>,
+    /// Width in pixels.
+    #[arg(short = 'W', long)]
+    width: Option<usize>,
+    /// Height in pixels.
+    #[arg(short = 'H', long)]
+    height: Option<usize>,
+    /// Pictures at once.
+    #[arg(short, long, default_value_t = 1)]
+    batch: usize,
+    /// Bind a symbolic size of a single graph, as NAME=SIZE.
+    #[arg(long, value_name = "NAME=SIZE", value_parser = crate::options::binding)]
+    bind: Vec<(String, usize)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stage {
+    /// The imported graph with symbolic sizes.
+    Graph,
+    /// The program after all passes, operator by operator, with its peak of memory.
+    Plan,
+}
+
+/// Prints what was asked for.
+pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
+    let model = Model::open(&arguments.model)?;
+    let sizes = Sizes::of(
+        &model.facts()?,
+        arguments.batch,
+        arguments.width,
+        arguments.height,
+    )?;
+    let bindings: BTreeMap<String, usize> = arguments.bind.iter().cloned().collect();
+    for part in model.parts(arguments.component)? {
+        match arguments.stage {
+            Some(Stage::Graph) => {
+                let imported = model.graph(&part)?;
+                print!("{}", compiler::text::print_func(&imported.func));
+            }
+            Some(Stage::Plan) => {
+                let loaded = model.sized(&part, sizes, &bindings, None)?;
+                print_plan(&loaded.program);
+            }
+            None => {
+                let loaded = model.sized(&part, sizes, &bindings, None)?;
+                print_summary(part.name(), &loaded);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn print_summary(name: &str, loaded: &Loaded) {
+    let Loaded {
+        program,
+        weights,
+        patches,
+    } = loaded;
+    let plan = program.plan();
+    let func = program.func();
+    println!("{name}");
+    for (input, ty) in program.inputs() {
+        println!("  input       {input}: {ty}");
+    }
+    for (output, value) in func.results() {
+        println!("  output      {output}: {}", func.ty(*value));
+    }
+    println!(
+        "  parameters  {} in {} tensors",
+        grouped(plan.parameters),
+        weights.len()
+    );
+    println!("  weights     {} bytes", grouped(plan.weight_bytes));
+    println!("  peak        {} bytes of values", grouped(plan.peak_bytes));
+    println!("  FLOPs       {}", grouped(plan.flops));
+    println!("  operators   {}", histogram(func));
+    if !patches.is_empty() {
+        println!("  passes      {}", ranked(passes::counts(patches)));
+    }
+    for (tensor, count) in not_finite(weights) {
+        println!("  warning     weight {tensor:?} holds {count} values that are NaN or infinite");
+    }
+}
+
+fn print_plan(program: &compiler::program::Program) {
+    let func = program.func();
+    println!(
+        "{:>6}  {:<18} {:>16} {:>14}  {:<28} origin",
+        "value", "operator", "FLOPs", "bytes", "type"
+    );
+    for (value, data) in func.values() {
+        let Definition::Node(node) = &data.definition else {
+            continue;
+        };
+        if node.operands.is_empty() {
+            continue;
+        }
+        let types: Vec<TensorType> = node
+            .operands
+            .iter()
+            .map(|&operand| func.ty(operand).clone())
+            .collect();
+        let flops = node.op.flops(&types, &data.ty).extent().unwrap_or(0);
+        let bytes = data.ty.elements().extent().unwrap_or(0) * data.ty.dtype.bytes();
+        println!(
+            "{:>6}  {:<18} {:>16} {:>14}  {:<28} {}",
+            value.to_string(),
+            node.op.name(),
+            grouped(flops as u64),
+            grouped(bytes as u64),
+            data.ty.to_string(),
+            data.origin,
+        );
+    }
+    let plan = program.plan();
+    println!(
+        "{}: {} operators, {} FLOPs, peak {} bytes of values, {} bytes of weights",
+        func.name(),
+        plan.nodes,
+        grouped(plan.flops),
+        grouped(plan.peak_bytes),
+        grouped(plan.weight_bytes),
+    );
+}
+
+/// Operators by how often they occur, most frequent first.
+fn histogram(func: &Func) -> String {
+    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for (_, data) in func.values() {
+        match &data.definition {
+            Definition::Node(node) if !node.operands.is_empty() => {
+                *counts.entry(node.op.name()).or_default() += 1;
+            }
+            Definition::Node(_) | Definition::Param(_) => {}
+        }
+    }
+    ranked(counts)
+}
+
+/// Names with their counts, most frequent first.
+fn ranked(counts: BTreeMap<&'static str, usize>) -> String {
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|&(name, count)| (std::cmp::Reverse(count), name));
+    let words: Vec<String> = counts
+        .iter()
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    words.join(", ")
+}
+
+/// The weights that hold NaN or infinity, with how many.
+fn not_finite(weights: &BTreeMap<String, Tensor>) -> Vec<(&str, usize)> {
+    let counted = weights
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor.not_finite()));
+    counted.filter(|&(_, count)| count > 0).collect()
+}
+
+/// A number with its digits in groups of three.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn digits_come_in_groups_of_three() {
+        for (number, wanted) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (859520964, "859,520,964"),
+        ] {
+            assert_eq!(grouped(number), wanted);
+        }
+    }
+}

@@ -1,0 +1,639 @@
+//! MODEL in any of its forms, opened once: which parts it has, what sampling must know of it, and
+//! a program for each part and size.
+//!
+//! Takes a path, gives imported graphs, programs and weights. It decides nothing that a room
+//! decides: it asks.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use compiler::DType;
+use compiler::bind::solve;
+use compiler::dim::Bindings;
+use compiler::graph::{Role, TensorType};
+use compiler::passes::Patch;
+use compiler::program::{Compiled, Program, compile};
+use compiler::tensor::Tensor;
+use graphs::Imported;
+use graphs::diffusers::{self, Network};
+use graphs::models::{self, Timestep};
+use graphs::onnx::{self, Request};
+use graphs::optimum;
+use graphs::source::Source;
+use runtime::artifact::{Artifact, MANIFEST};
+use runtime::tokenizer::{Tokenizer, TokenizerFiles};
+
+use crate::compiled;
+use crate::error::{At, Failure};
+use crate::files::Folder;
+use crate::options::ComponentName;
+
+/// An opened model.
+pub(crate) struct Model {
+    path: PathBuf,
+    folder: Folder,
+    form: Form,
+}
+
+/// The forms that a model comes in.
+enum Form {
+    Diffusers { components: Vec<ComponentName> },
+    Optimum(optimum::Layout),
+    Onnx { file: String },
+    Artifact(Box<Artifact>),
+}
+
+/// One graph of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// A component of a pipeline.
+    Component(ComponentName),
+    /// The only graph of a file.
+    Graph,
+}
+
+impl Part {
+    /// The name in messages and artifacts.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Part::Component(component) => component.name(),
+            Part::Graph => "graph",
+        }
+    }
+}
+
+/// What sampling must know of a pipeline beside its graphs.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    /// `scheduler_config.json`, verbatim.
+    pub(crate) scheduler: Option<String>,
+    /// The decoder is fed latents divided by this.
+    pub(crate) scaling_factor: f64,
+    /// What is added to them then.
+    pub(crate) shift_factor: f64,
+    /// Channels of the latents.
+    pub(crate) latent_channels: usize,
+    /// Pixels per latent along each axis.
+    pub(crate) vae_scale: usize,
+    /// Rows and columns of the latents that the network was made for.
+    pub(crate) latent_size: [usize; 2],
+    /// The width of `timestep_cond`, if the network has that input.
+    pub(crate) timestep_cond: Option<usize>,
+    /// The tokens of a prompt.
+    pub(crate) tokens: usize,
+}
+
+impl Facts {
+    /// Latents for `pixels` along one axis.
+    pub(crate) fn latent_extent(&self, axis: &str, pixels: usize) -> Result<usize, Failure> {
+        match pixels {
+            0 => Err(Failure::usage(format!(
+                "the {axis} is 0 pixels, wanted at least {}",
+                self.vae_scale
+            ))),
+            _ if pixels.is_multiple_of(self.vae_scale) => Ok(pixels / self.vae_scale),
+            _ => {
+                let below = pixels / self.vae_scale * self.vae_scale;
+                let message = format!(
+                    "the {axis} is {pixels} pixels, wanted a multiple of {}",
+                    self.vae_scale
+                );
+                Err(Failure::usage(message)
+                    .hint(format!("{below} or {} would do", below + self.vae_scale)))
+            }
+        }
+    }
+}
+
+/// Sizes of a run, in latents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// Pictures; the denoising network sees twice as many under guidance.
+    pub(crate) batch: usize,
+    /// Rows of latents.
+    pub(crate) height: usize,
+    /// Columns of latents.
+    pub(crate) width: usize,
+}
+
+impl Sizes {
+    /// The sizes that options in pixels ask for; the model's own where they are left out.
+    pub(crate) fn of(
+        facts: &Facts,
+        batch: usize,
+        width: Option<usize>,
+        height: Option<usize>,
+    ) -> Result<Sizes, Failure> {
+        let extent = |axis: &str, pixels: Option<usize>, own: usize| match pixels {
+            Some(pixels) => facts.latent_extent(axis, pixels),
+            None => Ok(own),
+        };
+        let [own_height, own_width] = facts.latent_size;
+        let sizes = Sizes {
+            batch,
+            height: extent("height", height, own_height)?,
+            width: extent("width", width, own_width)?,
+        };
+        sizes.check()?;
+        Ok(sizes)
+    }
+
+    /// Refuses sizes that no machine can hold, before anything is allocated.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let Sizes {
+            batch,
+            height,
+            width,
+        } = *self;
+        if batch == 0 {
+            return Err(Failure::usage(
+                "found a batch of 0 pictures, wanted at least 1",
+            ));
+        }
+        let latents = batch
+            .checked_mul(height)
+            .and_then(|rows| rows.checked_mul(width));
+        match latents {
+            Some(latents) if latents <= LATENTS_MAX => Ok(()),
+            Some(_) | None => {
+                let found = format!("{batch} pictures of {width}x{height} latents");
+                Err(Failure::usage(format!(
+                    "found {found}, wanted at most {LATENTS_MAX} latents"
+                )))
+            }
+        }
+    }
+}
+
+/// More latents than this are a slip of the keyboard: 64 pictures of 4096×4096 pixels.
+const LATENTS_MAX: usize = 64 * 512 * 512;
+
+/// Text length where no graph says otherwise: CLIP's.
+const TOKENS: usize = 77;
+
+/// Latents along each axis where no configuration says otherwise: 512 pixels.
+const LATENT_SIZE: [usize; 2] = [64, 64];
+
+/// The components in the order in which sampling uses them.
+const COMPONENTS: [ComponentName; 4] = [
+    ComponentName::TextEncoder,
+    ComponentName::Unet,
+    ComponentName::VaeDecoder,
+    ComponentName::VaeEncoder,
+];
+
+/// A program and the tensors of its weights.
+pub(crate) struct Loaded {
+    /// The program.
+    pub(crate) program: Program,
+    /// Its weights, by name.
+    pub(crate) weights: BTreeMap<String, Tensor>,
+    /// What the passes did; nothing for a program that was compiled before.
+    pub(crate) patches: Vec<Patch>,
+}
+
+impl Model {
+    /// Opens the model at `path`.
+    pub(crate) fn open(path: &Path) -> Result<Model, Failure> {
+        let place = path.display();
+        let metadata = std::fs::metadata(path).at(place)?;
+        if metadata.is_file() {
+            return Model::open_file(path);
+        }
+        let folder = Folder::new(path);
+        if path.join(MANIFEST).is_file() {
+            let artifact = Artifact::open(Arc::new(folder.clone())).at(path.display())?;
+            let form = Form::Artifact(Box::new(artifact));
+            return Ok(Model {
+                path: path.to_owned(),
+                folder,
+                form,
+            });
+        }
+        let form = match optimum::open(&folder).at(path.display())? {
+            Some(layout) => Form::Optimum(layout),
+            None => {
+                let pipeline = diffusers::open(&folder).at(path.display())?;
+                let here =
+                    |component: &ComponentName| pipeline.component(component.name()).is_some();
+                Form::Diffusers {
+                    components: COMPONENTS.into_iter().filter(here).collect(),
+                }
+            }
+        };
+        Ok(Model {
+            path: path.to_owned(),
+            folder,
+            form,
+        })
+    }
+
+    fn open_file(path: &Path) -> Result<Model, Failure> {
+        let place = path.display();
+        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+        match extension.to_str() {
+            Some("onnx") => {
+                let name = path.file_name().and_then(|name| name.to_str());
+                let file = name.ok_or_else(|| Failure::job(format!("{place}: the name is not UTF-8")))?;
+                let parent = match path.parent() {
+                    Some(parent) if !parent.as_os_str().is_empty() => parent,
+                    Some(_) | None => Path::new("."),
+                };
+                let form = Form::Onnx { file: file.to_owned() };
+                Ok(Model { path: path.to_owned(), folder: Folder::new(parent), form })
+            }
+            Some("safetensors") => {
+                Err(Failure::job(format!("{place}: single-file checkpoints are not read yet"))
+                    .hint("convert it with diffusers: StableDiffusionPipeline.from_single_file(…).save_pretrained(…)"))
+            }
+            Some("ckpt" | "pt" | "pth" | "bin") => {
+                Err(Failure::job(format!("{place}: pickled checkpoints can run code and are not read"))
+                    .hint("convert it to safetensors with diffusers' from_single_file and save_pretrained"))
+            }
+            Some(_) | None => {
+                Err(Failure::job(format!("{place}: found a file that is no model"))
+                    .hint("wanted a diffusers or ONNX directory, a .onnx file or a .splam directory"))
+            }
+        }
+    }
+
+    /// The parts of this model, or the one asked for.
+    pub(crate) fn parts(&self, wanted: Option<ComponentName>) -> Result<Vec<Part>, Failure> {
+        let parts = self.all_parts();
+        let Some(wanted) = wanted else {
+            return Ok(parts);
+        };
+        match parts.contains(&Part::Component(wanted)) {
+            true => Ok(vec![Part::Component(wanted)]),
+            false => {
+                let found: Vec<&str> = parts.iter().map(Part::name).collect();
+                let message = format!(
+                    "{}: found {found:?}, wanted {:?}",
+                    self.path.display(),
+                    wanted.name()
+                );
+                Err(Failure::job(message))
+            }
+        }
+    }
+
+    /// The one part to run: the one asked for, or the only one there is.
+    pub(crate) fn pick(&self, wanted: Option<ComponentName>) -> Result<Part, Failure> {
+        let mut parts = self.parts(wanted)?;
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
+        }
+        let found: Vec<&str> = parts.iter().map(Part::name).collect();
+        let message = format!(
+            "{}: found components {found:?}, wanted one of them",
+            self.path.display()
+        );
+        Err(Failure::usage(message).hint("choose with --component NAME"))
+    }
+}
+
+impl Model {
+    fn all_parts(&self) -> Vec<Part> {
+        let components = match &self.form {
+            Form::Diffusers { components } => components.clone(),
+            Form::Optimum(layout) => {
+                let here = |component: &ComponentName| layout.graphs.contains_key(component.name());
+                COMPONENTS.into_iter().filter(here).collect()
+            }
+            Form::Onnx { .. } => return vec![Part::Graph],
+            Form::Artifact(artifact) => return compiled::parts(artifact),
+        };
+        components.into_iter().map(Part::Component).collect()
+    }
+
+    /// What sampling must know beside the graphs.
+    pub(crate) fn facts(&self) -> Result<Facts, Failure> {
+        let mut facts = Facts {
+            scheduler: None,
+            scaling_factor: 0.18215,
+            shift_factor: 0.0,
+            latent_channels: 4,
+            vae_scale: 8,
+            latent_size: LATENT_SIZE,
+            timestep_cond: None,
+            tokens: TOKENS,
+        };
+        match &self.form {
+            Form::Diffusers { .. } => {
+                let pipeline = diffusers::open(&self.folder).at(self.path.display())?;
+                facts.scheduler.clone_from(&pipeline.scheduler);
+                for component in &pipeline.components {
+                    describe(&component.network, &mut facts);
+                }
+            }
+            Form::Optimum(layout) => {
+                facts.scheduler.clone_from(&layout.scheduler);
+                facts.scaling_factor = layout.scaling_factor;
+                facts.shift_factor = layout.shift_factor;
+                facts.vae_scale = layout.vae_scale;
+                facts.latent_size = layout.latent_size.unwrap_or(LATENT_SIZE);
+                if layout.graphs.contains_key("unet") {
+                    let unet = Part::Component(ComponentName::Unet);
+                    for (name, ty) in self.declared(&unet, Timestep::Scalar)? {
+                        let extent =
+                            |axis: usize| ty.shape.get(axis).and_then(compiler::Dim::extent);
+                        match (name.as_str(), extent(1)) {
+                            ("sample", Some(channels)) => facts.latent_channels = channels,
+                            ("timestep_cond", width) => facts.timestep_cond = width,
+                            (_, _) => {}
+                        }
+                    }
+                }
+            }
+            Form::Onnx { .. } => {}
+            Form::Artifact(artifact) => {
+                compiled::facts(artifact, &mut facts).at(self.path.display())?
+            }
+        }
+        Ok(facts)
+    }
+
+    /// The tokenizer beside the text encoder.
+    pub(crate) fn tokenizer(&self) -> Result<Tokenizer, Failure> {
+        let files = self.tokenizer_files()?;
+        Tokenizer::from_files(&files).at(format!("{}: tokenizer", self.path.display()))
+    }
+
+    /// The files of the tokenizer, as they are.
+    pub(crate) fn tokenizer_files(&self) -> Result<TokenizerFiles, Failure> {
+        match &self.form {
+            Form::Artifact(artifact) => artifact
+                .tokenizer_files("tokenizer")
+                .at(self.path.display()),
+            Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => {
+                let file = |name: &str| self.folder.read(&format!("tokenizer/{name}")).ok();
+                Ok(TokenizerFiles::from_names(file))
+            }
+        }
+    }
+
+    /// The name and type of each input of `part`; `given` tells the form of the timestep.
+    pub(crate) fn inputs(
+        &self,
+        part: &Part,
+        given: &BTreeMap<String, Tensor>,
+    ) -> Result<Vec<(String, TensorType)>, Failure> {
+        match &self.form {
+            Form::Artifact(artifact) => compiled::inputs(artifact, part, given),
+            Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => {
+                self.declared(part, timestep_form(given))
+            }
+        }
+    }
+
+    fn declared(
+        &self,
+        part: &Part,
+        timestep: Timestep,
+    ) -> Result<Vec<(String, TensorType)>, Failure> {
+        match &self.form {
+            Form::Diffusers { .. } => {
+                let pipeline = diffusers::open(&self.folder).at(self.path.display())?;
+                let component = pipeline
+                    .component(part.name())
+                    .expect("parts come from this list");
+                let func = component
+                    .func(&options(DType::F32, timestep))
+                    .at(self.place(part))?;
+                Ok(func
+                    .params(Role::Input)
+                    .map(|(_, name, ty)| (name.to_owned(), ty.clone()))
+                    .collect())
+            }
+            Form::Optimum(layout) => {
+                onnx::inputs(&self.folder, &layout.graphs[part.name()]).at(self.place(part))
+            }
+            Form::Onnx { file } => onnx::inputs(&self.folder, file).at(self.place(part)),
+            Form::Artifact(artifact) => compiled::inputs(artifact, part, &BTreeMap::new()),
+        }
+    }
+
+    /// The program of `part` for the shapes of `given`, which holds a tensor for each input.
+    pub(crate) fn load(
+        &self,
+        part: &Part,
+        given: &BTreeMap<String, Tensor>,
+    ) -> Result<Loaded, Failure> {
+        if let Form::Artifact(artifact) = &self.form {
+            let shapes = given
+                .iter()
+                .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()));
+            return compiled::load(artifact, part, &shapes.collect()).at(self.place(part));
+        }
+        let request = Request {
+            bindings: Bindings::new(),
+            inputs: given.clone(),
+        };
+        let imported = self.imported(part, DType::F32, timestep_form(given), &request)?;
+        let func = &imported.func;
+        let declared: Vec<(String, TensorType)> = func
+            .params(Role::Input)
+            .map(|(_, name, ty)| (name.to_owned(), ty.clone()))
+            .collect();
+        let shapes: Vec<Vec<usize>> = declared
+            .iter()
+            .map(|(name, ty)| match given[name].shape() {
+                // One number is a scalar to whoever wants one.
+                [1] if ty.rank() == 0 => Vec::new(),
+                [] if ty.rank() == 1 => vec![1],
+                shape => shape.to_vec(),
+            })
+            .collect();
+        let bindings = solve(&declared, &shapes).at(self.place(part))?;
+        self.compiled(part, imported, &bindings)
+    }
+
+    /// The program of a component for sizes of a sampling run.
+    pub(crate) fn component(
+        &self,
+        component: ComponentName,
+        sizes: Sizes,
+        dtype: Option<DType>,
+    ) -> Result<Loaded, Failure> {
+        let mut parts = self.parts(Some(component))?;
+        self.sized(&parts.remove(0), sizes, &Bindings::new(), dtype)
+    }
+
+    /// The program of `part`: a component for sizes of a sampling run, a single graph for bindings.
+    pub(crate) fn sized(
+        &self,
+        part: &Part,
+        sizes: Sizes,
+        bindings: &Bindings,
+        dtype: Option<DType>,
+    ) -> Result<Loaded, Failure> {
+        let bindings = match part {
+            Part::Graph => bindings.clone(),
+            Part::Component(component) => {
+                let declared = self.declared(part, Timestep::Scalar)?;
+                let shapes = shapes(*component, &declared, sizes, &self.facts()?)?;
+                if let Form::Artifact(artifact) = &self.form {
+                    let names = declared.into_iter().map(|(name, _)| name);
+                    let shapes = names.zip(shapes).collect();
+                    return compiled::load(artifact, part, &shapes).at(self.place(part));
+                }
+                solve(&declared, &shapes).at(self.place(part))?
+            }
+        };
+        let request = Request {
+            bindings: bindings.clone(),
+            inputs: BTreeMap::new(),
+        };
+        let dtype = dtype.unwrap_or(DType::F32);
+        let imported = self.imported(part, dtype, Timestep::Scalar, &request)?;
+        self.compiled(part, imported, &bindings)
+    }
+
+    /// The graph of `part` with its weights; sizes that nobody knows are symbols.
+    pub(crate) fn graph(&self, part: &Part) -> Result<Imported, Failure> {
+        let request = Request {
+            bindings: Bindings::new(),
+            inputs: BTreeMap::new(),
+        };
+        self.imported(part, DType::F32, Timestep::Scalar, &request)
+    }
+
+    fn imported(
+        &self,
+        part: &Part,
+        dtype: DType,
+        timestep: Timestep,
+        request: &Request,
+    ) -> Result<Imported, Failure> {
+        let path = match &self.form {
+            Form::Diffusers { .. } => {
+                let pipeline = diffusers::open(&self.folder).at(self.path.display())?;
+                let component = pipeline
+                    .component(part.name())
+                    .expect("parts come from this list");
+                return component
+                    .build(&options(dtype, timestep))
+                    .at(self.place(part));
+            }
+            Form::Optimum(layout) => &layout.graphs[part.name()],
+            Form::Onnx { file } => file,
+            Form::Artifact(artifact) => {
+                let shapes = BTreeMap::new();
+                let Loaded {
+                    program, weights, ..
+                } = compiled::load(artifact, part, &shapes).at(self.place(part))?;
+                return Ok(Imported {
+                    func: program.func().clone(),
+                    weights,
+                });
+            }
+        };
+        Ok(onnx::import(&self.folder, path, request)
+            .at(self.place(part))?
+            .imported)
+    }
+
+    fn compiled(
+        &self,
+        part: &Part,
+        imported: Imported,
+        bindings: &Bindings,
+    ) -> Result<Loaded, Failure> {
+        let Compiled { program, patches } = compile(&imported.func, bindings)
+            .at(self.place(part))
+            .map_err(|failure| match part {
+                Part::Graph => failure.hint("bind open sizes with --bind NAME=SIZE"),
+                Part::Component(_) => failure,
+            })?;
+        Ok(Loaded {
+            program,
+            weights: imported.weights,
+            patches,
+        })
+    }
+
+    fn place(&self, part: &Part) -> String {
+        match part {
+            Part::Component(component) => format!("{}: {}", self.path.display(), component.name()),
+            Part::Graph => self.path.display().to_string(),
+        }
+    }
+}
+
+fn options(dtype: DType, timestep: Timestep) -> models::Options {
+    models::Options {
+        dtype,
+        timestep,
+        hidden_states: false,
+    }
+}
+
+/// One timestep for all pictures, unless several are given.
+fn timestep_form(given: &BTreeMap<String, Tensor>) -> Timestep {
+    match given.get("timestep").map(Tensor::elements) {
+        None | Some(0 | 1) => Timestep::Scalar,
+        Some(_) => Timestep::PerSample,
+    }
+}
+
+/// Takes what a component's configuration says of a run.
+fn describe(network: &Network, facts: &mut Facts) {
+    match network {
+        Network::Unet(config) => {
+            facts.latent_channels = config.in_channels;
+            facts.timestep_cond = config.condition_width;
+            facts.latent_size = config.sample_size.unwrap_or(LATENT_SIZE);
+        }
+        Network::VaeDecoder(config) => {
+            facts.scaling_factor = config.scaling_factor;
+            facts.shift_factor = config.shift_factor;
+            facts.vae_scale = config.factor();
+        }
+        Network::VaeEncoder(_) => {}
+        Network::TextEncoder(config) => facts.tokens = config.tokens,
+    }
+}
+
+/// The shape of each input of a component in a run of `sizes`.
+fn shapes(
+    component: ComponentName,
+    declared: &[(String, TensorType)],
+    sizes: Sizes,
+    facts: &Facts,
+) -> Result<Vec<Vec<usize>>, Failure> {
+    let Sizes {
+        batch,
+        height,
+        width,
+    } = sizes;
+    let [high, wide] = [height, width].map(|latents| latents.saturating_mul(facts.vae_scale));
+    let batch_symbol = declared
+        .first()
+        .and_then(|(_, ty)| ty.shape.first().cloned());
+    let shape = |(name, ty): &(String, TensorType)| {
+        let usual = match (component, name.as_str(), ty.rank()) {
+            (ComponentName::VaeEncoder, "sample", 4) => vec![batch, 3, high, wide],
+            (_, "sample" | "latent_sample", 4) => {
+                vec![batch, facts.latent_channels, height, width]
+            }
+            (_, "timestep", 0) => vec![],
+            (_, "timestep", 1) if ty.shape.first() == batch_symbol.as_ref() => vec![batch],
+            (_, "timestep", 1) => vec![1],
+            (_, "input_ids", 2) => vec![batch, facts.tokens],
+            (_, "encoder_hidden_states", 3) => vec![batch, facts.tokens, 1],
+            (_, "timestep_cond" | "text_embeds" | "time_ids", 2) => vec![batch, 1],
+            (_, _, _) => {
+                let message = format!("found input {name:?}: {ty}, which sampling does not know");
+                return Err(Failure::job(message).hint("run this graph with splamc run"));
+            }
+        };
+        Ok(ty
+            .shape
+            .iter()
+            .zip(usual)
+            .map(|(dim, usual)| dim.extent().unwrap_or(usual))
+            .collect())
+    };
+    declared.iter().map(shape).collect()
+}

@@ -1,0 +1,90 @@
+//! `splamc run`: one graph, its inputs from a file, its outputs to a file.
+//!
+//! Takes a model and a safetensors file with one tensor per graph input; gives a safetensors file
+//! with one tensor per graph output.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use compiler::graph::TensorType;
+use compiler::tensor::Tensor;
+use runtime::session::Session;
+
+use crate::error::{At, Failure};
+use crate::model::Model;
+use crate::options::{ComponentName, Target};
+use crate::{progress, tensors};
+
+/// Run one graph on tensors from a file.
+///
+/// Works for any ONNX graph whose operators are supported, for each component of a diffusers
+/// pipeline (inputs and outputs under the names of optimum's exports), and for compiled models.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  \
+    splamc run sd15/ --component text_encoder --inputs ids.safetensors --outputs out.safetensors")]
+pub(crate) struct Arguments {
+    /// The model: a diffusers or ONNX directory, one .onnx file, or a compiled .splam.
+    model: PathBuf,
+    /// A safetensors file with one tensor per graph input, by name.
+    #[arg(long, value_name = "FILE")]
+    inputs: PathBuf,
+    /// The safetensors file to write, one tensor per graph output, by name.
+    #[arg(long, value_name = "FILE")]
+    outputs: PathBuf,
+    /// Where to run.
+    #[arg(long, default_value = "cpu")]
+    target: Target,
+    /// The component to run; needed where the model has several.
+    #[arg(long)]
+    component: Option<ComponentName>,
+    /// Weights for a .splam that was compiled without: a safetensors file, or a model directory.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Threads; all cores if not given.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+/// Runs the graph once.
+pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
+    let Target::Cpu = arguments.target;
+    let inputs = tensors::read(&arguments.inputs)?;
+    let model = Model::open(&arguments.model)?;
+    let part = model.pick(arguments.component)?;
+    let declared = model.inputs(&part, &inputs)?;
+    check_names(arguments, &declared, &inputs)?;
+    let spinner = progress::spinner("compile");
+    let mut loaded = model.load(&part, &inputs)?;
+    if let Some(path) = &arguments.weights {
+        loaded.weights = tensors::read(path)?;
+    }
+    let place = arguments.model.display();
+    let session = Session::open(&loaded.program, &loaded.weights, arguments.threads).at(&place)?;
+    spinner.set_prefix("run");
+    let outputs = session.run(&inputs).at(&place)?;
+    tensors::write(&arguments.outputs, &outputs)
+}
+
+/// Refuses missing and unknown inputs before anything is compiled.
+fn check_names(
+    arguments: &Arguments,
+    declared: &[(String, TensorType)],
+    inputs: &BTreeMap<String, Tensor>,
+) -> Result<(), Failure> {
+    let file = arguments.inputs.display();
+    let wanted: BTreeSet<&str> = declared.iter().map(|(name, _)| name.as_str()).collect();
+    if let Some((name, ty)) = declared.iter().find(|(name, _)| !inputs.contains_key(name)) {
+        let found: Vec<&String> = inputs.keys().collect();
+        return Err(Failure::job(format!(
+            "{file}: found tensors {found:?}, wanted {name:?}: {ty}"
+        ))
+        .hint(format!("the graph's inputs are {wanted:?}")));
+    }
+    match inputs.keys().find(|name| !wanted.contains(name.as_str())) {
+        Some(name) => Err(Failure::job(format!(
+            "{file}: tensor {name:?} is no input of the graph"
+        ))
+        .hint(format!("the graph's inputs are {wanted:?}"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,76 @@
+//! How guidance reaches the network: a doubled batch, an embedded scale, or not at all.
+//!
+//! Takes the options and the model's facts, gives the numbers that sampling obeys.
+
+use compiler::program::sampler::Guidance;
+use compiler::tensor::Tensor;
+use graphs::guidance::guidance_embedding;
+use graphs::samplers::SamplerConfig;
+
+use crate::error::{At, Failure};
+use crate::model::Facts;
+use crate::progress;
+
+use super::{Arguments, few_step};
+
+/// How guidance reaches the network.
+pub(crate) struct Guide {
+    pub(crate) scale: f64,
+    /// Whether the network answers for the negative prompt too.
+    pub(crate) doubled: bool,
+    pub(crate) guidance: Guidance,
+    embedded: Option<Vec<f32>>,
+}
+
+impl Guide {
+    pub(crate) fn new(
+        arguments: &Arguments,
+        config: &SamplerConfig,
+        facts: &Facts,
+    ) -> Result<Guide, Failure> {
+        let name = config.sampler_name().at("scheduler_config.json")?;
+        let usual = match (facts.timestep_cond, name) {
+            (_, "splam") => 1.0,
+            (Some(_), _) => 8.5,
+            (None, name) if few_step(name) => 1.0,
+            (None, _) => 7.5,
+        };
+        let scale = arguments.cfg_scale.unwrap_or(usual);
+        if !scale.is_finite() {
+            return Err(Failure::usage(format!(
+                "--cfg-scale is {scale}, wanted a finite number"
+            )));
+        }
+        let rescale = arguments.guidance_rescale;
+        if !(0.0..=1.0).contains(&rescale) {
+            return Err(Failure::usage(format!(
+                "--guidance-rescale is {rescale}, wanted 0 to 1"
+            )));
+        }
+        if name == "splam" && scale != 1.0 {
+            let message =
+                format!("--cfg-scale is {scale}, but a SPLAM model has its guidance built in");
+            return Err(Failure::usage(message).hint("leave --cfg-scale out, or give 1"));
+        }
+        // A network that embeds the scale is fed the scale minus one, once (spec 0.4, 4.7).
+        let embedded = facts
+            .timestep_cond
+            .map(|width| guidance_embedding(scale - 1.0, width));
+        let doubled = embedded.is_none() && scale > 1.0;
+        if !doubled && !arguments.negative.is_empty() {
+            progress::warn("the negative prompt has no effect without guidance");
+        }
+        Ok(Guide {
+            scale,
+            doubled,
+            guidance: Guidance { scale, rescale },
+            embedded,
+        })
+    }
+
+    /// The embedded scale `[batch, width]`, for a network that takes it.
+    pub(crate) fn embedded(&self, batch: usize) -> Option<Tensor> {
+        let row = self.embedded.as_ref()?;
+        Some(Tensor::from_f32(&[batch, row.len()], &row.repeat(batch)))
+    }
+}

@@ -1,0 +1,269 @@
+//! `splamc sample`: a prompt in, a picture out.
+//!
+//! Takes a model in any form, prompts and a seed; gives PNG files and, if wanted, the latents of
+//! every step. It hands tables and noise over; it computes neither.
+
+mod guide;
+mod pictures;
+mod prompts;
+mod start;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use compiler::DType;
+use compiler::program::sampler::SamplerTable;
+use compiler::tensor::Tensor;
+use graphs::samplers::{self, SamplerConfig};
+use runtime::sampling::{self, Conditioning};
+use runtime::session::Session;
+
+use crate::error::{At, Failure};
+use crate::model::{Facts, Model, Sizes};
+use crate::options::{ComponentName, Precision, Target};
+use crate::{progress, tensors};
+
+use guide::Guide;
+use prompts::Prompts;
+use start::Start;
+
+/// Sample pictures from a prompt.
+///
+/// The seed, sampler, steps, scale and noise mean what they mean in diffusers and A1111: the same
+/// model and settings give the same picture.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    splamc sample sd15/ -p 'a lighthouse at dawn' --steps 20 -s 42\n  \
+    splamc sample lcm.splam -p 'a fox' --sampler lcm --steps 4 -o fox.png\n  \
+    splamc sample sd15/ -p 'a cat' -p 'a dog' -b 2 -o pets.png   # pets-0.png, pets-1.png")]
+pub(crate) struct Arguments {
+    /// The model: a diffusers or ONNX directory, or a compiled .splam.
+    model: PathBuf,
+    /// The prompt; once, or once per picture in order.
+    #[arg(short, long, required = true)]
+    prompt: Vec<String>,
+    /// What the picture should not show; once, or once per picture in order.
+    #[arg(short, long)]
+    negative: Vec<String>,
+    /// The PNG file to write; with -b N, out-0.png to out-{N-1}.png.
+    #[arg(short, long, default_value = "out.png")]
+    output: PathBuf,
+    /// The sampler; the model's own configuration decides if none is given.
+    #[arg(long, value_parser = sampler_names())]
+    sampler: Option<String>,
+    /// Steps; 4 for few-step samplers and 20 for others if not given.
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Guidance in the standard form: 1 is none. If not given: 7.5; 8.5 for models that embed the
+    /// scale; 1 for samplers of distilled models.
+    #[arg(long, allow_negative_numbers = true)]
+    cfg_scale: Option<f64>,
+    /// How timesteps are spaced; the sampler's own rule if not given.
+    #[arg(long)]
+    spacing: Option<SpacingName>,
+    /// Use Karras noise levels (Euler, DPM++ and UniPC).
+    #[arg(long)]
+    karras: bool,
+    /// Rescale guided outputs towards the deviation of the conditional ones, 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    guidance_rescale: f64,
+    /// The seed; picture i of a batch uses seed + i with philox.
+    #[arg(short, long, default_value_t = 0)]
+    seed: u64,
+    /// What the seed means: philox as torch on CUDA and A1111's NV, torch-cpu as ComfyUI.
+    #[arg(long, default_value = "philox")]
+    rng: Rng,
+    /// Pictures to sample at once.
+    #[arg(short, long)]
+    batch: Option<usize>,
+    /// Width in pixels; the model's own size if not given.
+    #[arg(short = 'W', long)]
+    width: Option<usize>,
+    /// Height in pixels; the model's own size if not given.
+    #[arg(short = 'H', long)]
+    height: Option<usize>,
+    /// Where to run.
+    #[arg(long, default_value = "cpu")]
+    target: Target,
+    /// The type of weights and values.
+    #[arg(long)]
+    dtype: Option<Precision>,
+    /// Threads; all cores if not given.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Read `init_latents` (and `step_noise`) from a safetensors file instead of the seed.
+    #[arg(long)]
+    latents_in: Option<PathBuf>,
+    /// Write `latents` of every step, `final_latents` and `decoded` to a safetensors file.
+    #[arg(long)]
+    latents_out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SpacingName {
+    Leading,
+    Trailing,
+    Linspace,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Rng {
+    Philox,
+    TorchCpu,
+}
+
+fn sampler_names() -> clap::builder::PossibleValuesParser {
+    clap::builder::PossibleValuesParser::new(samplers::names().collect::<Vec<_>>())
+}
+
+/// Samples the pictures.
+pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
+    let Target::Cpu = arguments.target;
+    let started = Instant::now();
+    let model = Model::open(&arguments.model)?;
+    let facts = model.facts()?;
+    let start = Start::new(arguments, &facts)?;
+    let (config, table) = sampler(arguments, &facts)?;
+    let guide = Guide::new(arguments, &config, &facts)?;
+    let prompts = Prompts::new(arguments, &model, start.sizes.batch)?;
+
+    let prompt_ids = prompts.ids(&arguments.prompt)?;
+    let negative_ids = prompts.ids(&arguments.negative)?;
+    let encoder = open(arguments, &model, ComponentName::TextEncoder, start.sizes)?;
+    let spinner = progress::spinner("text");
+    let prompt = sampling::embed(&encoder, &prompt_ids).at("text encoder")?;
+    let negative = match guide.doubled {
+        true => Some(sampling::embed(&encoder, &negative_ids).at("text encoder")?),
+        false => None,
+    };
+    drop((encoder, spinner));
+
+    let doubled = Sizes {
+        batch: start.sizes.batch * (1 + usize::from(guide.doubled)),
+        ..start.sizes
+    };
+    let unet = open(arguments, &model, ComponentName::Unet, doubled)?;
+    let conditioning = Conditioning {
+        prompt,
+        negative,
+        guidance: guide.guidance,
+        timestep_cond: guide.embedded(start.sizes.batch),
+    };
+    let (latents, steps) = denoise(&unet, &table, &conditioning, start)?;
+    drop(unet);
+
+    let one = Sizes {
+        batch: 1,
+        ..doubled
+    };
+    let decoder = open(arguments, &model, ComponentName::VaeDecoder, one)?;
+    let spinner = progress::spinner("decode");
+    let decoded = sampling::decode(&decoder, &latents, facts.scaling_factor, facts.shift_factor)
+        .at("vae decoder")?;
+    drop(spinner);
+
+    if let Some(path) = &arguments.latents_out {
+        let tensors = [
+            ("latents".to_owned(), steps),
+            ("final_latents".to_owned(), latents),
+            ("decoded".to_owned(), decoded.clone()),
+        ];
+        tensors::write(path, &tensors)?;
+    }
+    pictures::write(arguments, &decoded, &table, &config, guide.scale)?;
+    progress::say(format!("done in {:.1} s", started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// The sampler's configuration and its table.
+fn sampler(arguments: &Arguments, facts: &Facts) -> Result<(SamplerConfig, SamplerTable), Failure> {
+    let text = facts.scheduler.as_ref().ok_or_else(|| {
+        Failure::job(format!(
+            "{}: found no scheduler_config.json",
+            arguments.model.display()
+        ))
+        .hint("put the model's scheduler/scheduler_config.json beside its components")
+    })?;
+    let place = "scheduler_config.json";
+    let mut config = SamplerConfig::from_diffusers(text).at(place)?;
+    if let Some(name) = &arguments.sampler {
+        config = config.with_sampler(name).at(place)?;
+    }
+    if let Some(spacing) = arguments.spacing {
+        let word = match spacing {
+            SpacingName::Leading => "leading",
+            SpacingName::Trailing => "trailing",
+            SpacingName::Linspace => "linspace",
+        };
+        config = config
+            .with_option("timestep_spacing", word.into())
+            .at("--spacing")?;
+    }
+    if arguments.karras {
+        config = config
+            .with_option("use_karras_sigmas", true.into())
+            .at("--karras")?;
+    }
+    let name = config.sampler_name().at(place)?;
+    let steps = arguments
+        .steps
+        .unwrap_or(if few_step(name) { 4 } else { 20 });
+    let table = samplers::table(&config, steps).at("--steps")?;
+    Ok((config, table))
+}
+
+/// Whether a sampler is one of distilled models.
+fn few_step(sampler: &str) -> bool {
+    ["splam", "lcm", "tcd", "perflow"].contains(&sampler)
+}
+
+/// Compiles and loads one component.
+fn open(
+    arguments: &Arguments,
+    model: &Model,
+    component: ComponentName,
+    sizes: Sizes,
+) -> Result<Session, Failure> {
+    let spinner = progress::spinner("compile");
+    let loaded = model.component(component, sizes, arguments.dtype.map(Into::into))?;
+    let plan = loaded.program.plan();
+    let session = Session::open(&loaded.program, &loaded.weights, arguments.threads).at(
+        format!("{}: {}", arguments.model.display(), component.name()),
+    )?;
+    drop(spinner);
+    progress::say(format!(
+        "{:>12} {} MB of weights, {} MB of values at the peak, {:.1} GFLOP",
+        component.name(),
+        plan.weight_bytes / 1_000_000,
+        plan.peak_bytes / 1_000_000,
+        plan.flops as f64 / 1e9,
+    ));
+    Ok(session)
+}
+
+/// Runs the table; gives the final latents and those after each step `[steps, …]`.
+fn denoise(
+    unet: &Session,
+    table: &SamplerTable,
+    conditioning: &Conditioning,
+    start: Start,
+) -> Result<(Tensor, Tensor), Failure> {
+    let Start {
+        latents, mut draws, ..
+    } = start;
+    draws.check(table.draws, latents.shape())?;
+    let bar = progress::bar("sample", table.steps.len());
+    let mut trajectory = Vec::new();
+    let mut on_step = |_: usize, latents: &Tensor| {
+        trajectory.extend_from_slice(latents.bytes());
+        bar.inc(1);
+    };
+    let mut draw = |index: usize| draws.draw(index);
+    let last = sampling::denoise(unet, table, conditioning, &latents, &mut draw, &mut on_step)
+        .at("unet")?;
+    bar.finish();
+    let shape = [&[table.steps.len()], latents.shape()].concat();
+    let steps = Tensor::new(DType::F32, shape, trajectory.into()).at("latents")?;
+    Ok((last, steps))
+}

@@ -1,0 +1,62 @@
+//! Prompts as token ids, one row per picture.
+//!
+//! Takes the texts of `-p` and `-n`, gives `[batch, tokens]`; warns where a text is cut.
+
+use compiler::tensor::Tensor;
+use runtime::tokenizer::Tokenizer;
+
+use crate::error::{At, Failure};
+use crate::model::Model;
+use crate::progress;
+
+use super::Arguments;
+
+/// Prompts as token ids.
+pub(crate) struct Prompts {
+    tokenizer: Tokenizer,
+    batch: usize,
+}
+
+impl Prompts {
+    pub(crate) fn new(
+        arguments: &Arguments,
+        model: &Model,
+        batch: usize,
+    ) -> Result<Prompts, Failure> {
+        for (option, texts) in [("-p", &arguments.prompt), ("-n", &arguments.negative)] {
+            if texts.len() > 1 && texts.len() != batch {
+                let found = texts.len();
+                let message = format!("found {option} {found} times, wanted once or {batch} times");
+                return Err(
+                    Failure::usage(message).hint("give one prompt per picture, or one for all")
+                );
+            }
+        }
+        Ok(Prompts {
+            tokenizer: model.tokenizer()?,
+            batch,
+        })
+    }
+
+    /// `[batch, tokens]`; no text stands for the empty one.
+    pub(crate) fn ids(&self, texts: &[String]) -> Result<Tensor, Failure> {
+        let mut ids = Vec::new();
+        for picture in 0..self.batch {
+            let text = texts.get(if texts.len() > 1 { picture } else { 0 });
+            let text = text.map_or("", String::as_str);
+            let encoded = self.tokenizer.encode(text).at("tokenizer")?;
+            let repeated = texts.len() == 1 && picture > 0;
+            if encoded.truncated && !repeated {
+                let (found, wanted) = (encoded.token_count, self.tokenizer.max_length());
+                progress::warn(format!(
+                    "the prompt has {found} tokens and is cut to {wanted}: {text:?}"
+                ));
+            }
+            ids.extend(encoded.ids);
+        }
+        Ok(Tensor::from_i64(
+            &[self.batch, ids.len() / self.batch],
+            &ids,
+        ))
+    }
+}

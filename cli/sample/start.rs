@@ -1,0 +1,146 @@
+//! Where a sampling run starts: sizes, latents, and the noise of later draws.
+//!
+//! Takes the seed or a file of latents, gives tensors whose shapes fit one another and the model.
+
+use std::path::PathBuf;
+
+use compiler::DType;
+use compiler::tensor::{Tensor, Values};
+use runtime::noise::{Generator, Noise};
+
+use crate::error::{At, Failure};
+use crate::model::{Facts, Sizes};
+use crate::tensors;
+
+use super::{Arguments, Rng};
+
+/// Where a run starts: sizes, unit normal latents, and the noise of later draws.
+pub(crate) struct Start {
+    pub(crate) sizes: Sizes,
+    pub(crate) latents: Tensor,
+    pub(crate) draws: Draws,
+}
+
+/// Noise of later draws: from a file, or from the seed.
+pub(crate) enum Draws {
+    File {
+        path: PathBuf,
+        noise: Option<Tensor>,
+    },
+    Seed(Noise),
+}
+
+impl Start {
+    pub(crate) fn new(arguments: &Arguments, facts: &Facts) -> Result<Start, Failure> {
+        let prompts = arguments.prompt.len().max(arguments.negative.len()).max(1);
+        let Some(path) = &arguments.latents_in else {
+            let batch = arguments.batch.unwrap_or(prompts);
+            let sizes = Sizes::of(facts, batch, arguments.width, arguments.height)?;
+            let shape = [batch, facts.latent_channels, sizes.height, sizes.width];
+            let generator = match arguments.rng {
+                Rng::Philox => Generator::Philox,
+                Rng::TorchCpu => Generator::TorchCpu,
+            };
+            let mut noise = Noise::new(generator, arguments.seed, shape).at("noise")?;
+            let latents = Tensor::from_f32(&shape, &noise.draw());
+            return Ok(Start {
+                sizes,
+                latents,
+                draws: Draws::Seed(noise),
+            });
+        };
+        let mut given = tensors::read(path)?;
+        let place = path.display();
+        let latents = given.remove("init_latents").ok_or_else(|| {
+            let found: Vec<&String> = given.keys().collect();
+            Failure::job(format!(
+                "{place}: found tensors {found:?}, wanted \"init_latents\""
+            ))
+        })?;
+        let &[batch, channels, height, width] = latents.shape() else {
+            let shape = latents.shape();
+            let wanted = "wanted [batch, channels, height, width]";
+            return Err(Failure::job(format!(
+                "{place}: init_latents have shape {shape:?}, {wanted}"
+            )));
+        };
+        let wanted = [
+            arguments.batch.unwrap_or(batch),
+            facts.latent_channels,
+            facts.latent_extent(
+                "height",
+                arguments.height.unwrap_or(height * facts.vae_scale),
+            )?,
+            facts.latent_extent("width", arguments.width.unwrap_or(width * facts.vae_scale))?,
+        ];
+        if wanted != [batch, channels, height, width] || batch == 0 || !latents.dtype().is_float() {
+            let found = format!("{} of shape {:?}", latents.dtype(), latents.shape());
+            let message = format!("{place}: init_latents are {found}, wanted floats of {wanted:?}");
+            return Err(Failure::job(message));
+        }
+        let sizes = Sizes {
+            batch,
+            height,
+            width,
+        };
+        sizes.check()?;
+        let latents = latents.cast(DType::F32);
+        let noise = given
+            .remove("step_noise")
+            .map(|noise| noise.cast(DType::F32));
+        Ok(Start {
+            sizes,
+            latents,
+            draws: Draws::File {
+                path: path.clone(),
+                noise,
+            },
+        })
+    }
+}
+
+impl Draws {
+    /// Checks that there are `draws` draws for latents of `shape` before any work is done.
+    pub(crate) fn check(&self, draws: usize, shape: &[usize]) -> Result<(), Failure> {
+        let Draws::File { path, noise } = self else {
+            return Ok(());
+        };
+        if draws == 0 {
+            return Ok(());
+        }
+        let found = noise.as_ref().map(|noise| noise.shape().to_vec());
+        let enough = found.as_ref().is_some_and(|found| {
+            found.first().is_some_and(|&count| count >= draws) && found[1..] == *shape
+        });
+        match enough {
+            true => Ok(()),
+            false => {
+                let wanted = [&[draws], shape].concat();
+                let found = found.map_or("none".to_owned(), |shape| format!("shape {shape:?}"));
+                Err(Failure::job(format!(
+                    "{}: found step_noise of {found}, wanted {wanted:?}",
+                    path.display()
+                ))
+                .hint("the sampler draws noise at each step; store it in order of drawing"))
+            }
+        }
+    }
+
+    pub(crate) fn draw(&mut self, index: usize) -> Vec<f32> {
+        match self {
+            Draws::Seed(noise) => noise.draw(),
+            Draws::File { noise, .. } => {
+                let noise = noise.as_ref().expect("checked before the first step");
+                let size: usize = noise.shape()[1..].iter().product();
+                floats(noise)[index * size..][..size].to_vec()
+            }
+        }
+    }
+}
+
+fn floats(tensor: &Tensor) -> Vec<f32> {
+    match tensor.values() {
+        Values::Float(values) => values.iter().map(|&v| v as f32).collect(),
+        Values::Int(_) | Values::Bool(_) => Vec::new(),
+    }
+}

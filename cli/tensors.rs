@@ -1,0 +1,26 @@
+//! Named tensors in safetensors files, as `run` and `--latents-in` take and give them.
+//!
+//! Takes paths, gives tensors over mapped bytes and back; never converts a value.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use compiler::tensor::Tensor;
+use runtime::tensor_file;
+
+use crate::error::{At, Failure};
+use crate::files;
+
+/// Reads every tensor of a safetensors file.
+pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Tensor>, Failure> {
+    let bytes = files::map(path)?;
+    tensor_file::read(&bytes).at(path.display())
+}
+
+/// Writes tensors to a safetensors file, beside it first and renamed when complete.
+pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), Failure> {
+    let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    let parts: Vec<Bytes> = tensor_file::parts(named).at(path.display())?;
+    files::replace(path, &parts)
+}

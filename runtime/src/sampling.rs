@@ -1,0 +1,256 @@
+//! The sampling loop: prompts to embeddings, noise to latents by a sampler's table, latents to
+//! pictures.
+//!
+//! Takes sessions of a pipeline's components, token ids, a table and noise; gives latents and
+//! decoded images. It knows no sampler and no noise schedule: the table holds every number.
+
+use std::collections::BTreeMap;
+
+use compiler::DType;
+use compiler::graph::TensorType;
+use compiler::program::sampler::{Guidance, SamplerTable};
+use compiler::tensor::{Tensor, Values};
+use thiserror::Error;
+
+use crate::sampler_step::{SamplerState, SamplerStepError, guide};
+use crate::session::{Session, SessionError};
+
+/// Why sampling stopped.
+#[derive(Debug, Error)]
+pub enum SamplingError {
+    /// A component failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A component lacks an input or output that sampling needs.
+    #[error("the {component} has {found:?}, wanted {wanted:?} among them")]
+    Interface {
+        /// The component.
+        component: &'static str,
+        /// The names it has.
+        found: Vec<String>,
+        /// The name wanted.
+        wanted: &'static str,
+    },
+    /// Tensors that belong together do not fit.
+    #[error("{what} has shape {found:?}, wanted {wanted:?}")]
+    Shape {
+        /// The tensor.
+        what: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape wanted.
+        wanted: Vec<usize>,
+    },
+    /// The table, the noise and the latents do not belong together.
+    #[error(transparent)]
+    Step(#[from] SamplerStepError),
+    /// The network gave something that is not a number.
+    #[error("the network's output of call {call} holds NaN or infinity")]
+    NotFinite {
+        /// The call, from 0.
+        call: usize,
+    },
+}
+
+/// What a run of the denoising network is steered by.
+#[derive(Debug, Clone)]
+pub struct Conditioning {
+    /// Embeddings of the prompts, `[batch, tokens, width]`.
+    pub prompt: Tensor,
+    /// Embeddings of the negative prompts, of the same shape; `None` runs without guidance.
+    pub negative: Option<Tensor>,
+    /// The guidance that combines both.
+    pub guidance: Guidance,
+    /// The embedded guidance scale `[batch, width]` of a network with `timestep_cond`.
+    pub timestep_cond: Option<Tensor>,
+}
+
+/// Embeds token ids `[batch, tokens]`: the result `last_hidden_state` `[batch, tokens, width]`.
+///
+/// # Errors
+/// When the text encoder fails or has another interface.
+pub fn embed(text_encoder: &Session, ids: &Tensor) -> Result<Tensor, SamplingError> {
+    let ty = input_type(text_encoder, "text encoder", "input_ids")?;
+    let inputs = BTreeMap::from([("input_ids".to_owned(), ids.cast(ty.dtype))]);
+    output(
+        text_encoder.run(&inputs)?,
+        "text encoder",
+        "last_hidden_state",
+    )
+}
+
+/// Runs every step of `table` from unit normal noise `latents` `[batch, channels, height, width]`.
+/// `draw` gives the noise of each draw in order, `on_step` sees the latents after each call, in
+/// the sampler's own scale. Gives the final latents, f32.
+///
+/// # Errors
+/// When the network fails, has another interface, or gives what is not a number.
+pub fn denoise(
+    unet: &Session,
+    table: &SamplerTable,
+    conditioning: &Conditioning,
+    latents: &Tensor,
+    draw: &mut dyn FnMut(usize) -> Vec<f32>,
+    on_step: &mut dyn FnMut(usize, &Tensor),
+) -> Result<Tensor, SamplingError> {
+    let shape = latents.shape().to_vec();
+    let batch = shape.first().copied().unwrap_or(0);
+    let mut state = SamplerState::new(table, &floats(latents), batch)?;
+    let fixed = fixed_inputs(unet, conditioning)?;
+    for (call, step) in table.steps.iter().enumerate() {
+        let seen = Tensor::from_f32(&shape, &state.network_input(step));
+        let seen = match conditioning.negative {
+            Some(_) => stack(&seen, &seen),
+            None => seen,
+        };
+        let mut inputs = fixed.clone();
+        let ty = input_type(unet, "unet", "sample")?;
+        inputs.insert("sample".to_owned(), seen.cast(ty.dtype));
+        let ty = input_type(unet, "unet", "timestep")?;
+        inputs.insert("timestep".to_owned(), timestep(step.timestep, ty));
+        let answer = floats(&output(unet.run(&inputs)?, "unet", "out_sample")?);
+        if answer.iter().any(|value| !value.is_finite()) {
+            return Err(SamplingError::NotFinite { call });
+        }
+        let guided = match conditioning.negative {
+            Some(_) => {
+                let (negative, positive) = answer.split_at(answer.len() / 2);
+                guide(conditioning.guidance, batch, negative, positive)?
+            }
+            None => answer,
+        };
+        let noise = step.draw.map(&mut *draw);
+        state.advance(step, &guided, noise.as_deref())?;
+        on_step(call, &Tensor::from_f32(&shape, &state.x));
+    }
+    Ok(Tensor::from_f32(&shape, &state.x))
+}
+
+/// Decodes latents `[batch, channels, height, width]`, picture by picture, to images
+/// `[batch, 3, H, W]` in [-1, 1] (not clamped). The decoder sees `latents / scaling + shift`.
+///
+/// # Errors
+/// When the decoder fails or has another interface.
+pub fn decode(
+    decoder: &Session,
+    latents: &Tensor,
+    scaling: f64,
+    shift: f64,
+) -> Result<Tensor, SamplingError> {
+    let ty = input_type(decoder, "vae decoder", "latent_sample")?.clone();
+    let per_call = ty
+        .shape
+        .first()
+        .and_then(|dim| dim.extent())
+        .unwrap_or(1)
+        .max(1);
+    let (scaling, shift) = (scaling as f32, shift as f32);
+    let values: Vec<f32> = floats(latents)
+        .iter()
+        .map(|x| x / scaling + shift)
+        .collect();
+    let picture: usize = latents.shape()[1..].iter().product();
+    let mut shape = latents.shape().to_vec();
+    let batch = shape[0];
+    let (mut pixels, mut image_shape) = (Vec::new(), Vec::new());
+    for chunk in values.chunks((picture * per_call).max(1)) {
+        shape[0] = chunk.len() / picture.max(1);
+        let input = Tensor::from_f32(&shape, chunk).cast(ty.dtype);
+        let inputs = BTreeMap::from([("latent_sample".to_owned(), input)]);
+        let image = output(decoder.run(&inputs)?, "vae decoder", "sample")?;
+        image_shape = image.shape().to_vec();
+        pixels.extend(floats(&image));
+    }
+    if let Some(first) = image_shape.first_mut() {
+        *first = batch;
+    }
+    Ok(Tensor::from_f32(&image_shape, &pixels))
+}
+
+/// The inputs that stay the same at every step, stacked with the negative half first.
+fn fixed_inputs(
+    unet: &Session,
+    conditioning: &Conditioning,
+) -> Result<BTreeMap<String, Tensor>, SamplingError> {
+    let ty = input_type(unet, "unet", "encoder_hidden_states")?;
+    let prompt = &conditioning.prompt;
+    let embeddings = match &conditioning.negative {
+        Some(negative) if negative.shape() != prompt.shape() => {
+            return Err(SamplingError::Shape {
+                what: "the negative prompt's embedding",
+                found: negative.shape().to_vec(),
+                wanted: prompt.shape().to_vec(),
+            });
+        }
+        Some(negative) => stack(negative, prompt),
+        None => prompt.clone(),
+    };
+    let mut inputs = BTreeMap::from([(
+        "encoder_hidden_states".to_owned(),
+        embeddings.cast(ty.dtype),
+    )]);
+    if let Some(embedded) = &conditioning.timestep_cond {
+        let ty = input_type(unet, "unet", "timestep_cond")?;
+        inputs.insert("timestep_cond".to_owned(), embedded.cast(ty.dtype));
+    }
+    Ok(inputs)
+}
+
+/// Two tensors of one type, one after the other along the first axis.
+fn stack(first: &Tensor, second: &Tensor) -> Tensor {
+    let mut shape = first.shape().to_vec();
+    shape[0] *= 2;
+    let bytes = [first.bytes().as_ref(), second.bytes().as_ref()].concat();
+    Tensor::new(first.dtype(), shape, bytes.into()).expect("both halves have the first's shape")
+}
+
+/// The timestep as the network declares it: a scalar, or one per picture.
+fn timestep(timestep: f64, ty: &TensorType) -> Tensor {
+    let shape = ty.extents().unwrap_or_default();
+    let count = shape.iter().product();
+    Tensor::from_values(ty.dtype, &shape, &Values::Float(vec![timestep; count]))
+}
+
+fn floats(tensor: &Tensor) -> Vec<f32> {
+    match tensor.cast(DType::F32).values() {
+        Values::Float(values) => values.into_iter().map(|value| value as f32).collect(),
+        Values::Bool(_) | Values::Int(_) => panic!("f32 values are floats"),
+    }
+}
+
+fn input_type<'a>(
+    session: &'a Session,
+    component: &'static str,
+    wanted: &'static str,
+) -> Result<&'a TensorType, SamplingError> {
+    let inputs = session.inputs();
+    match inputs.iter().find(|(name, _)| name == wanted) {
+        Some((_, ty)) => Ok(ty),
+        None => {
+            let found = inputs.iter().map(|(name, _)| name.clone()).collect();
+            Err(SamplingError::Interface {
+                component,
+                found,
+                wanted,
+            })
+        }
+    }
+}
+
+fn output(
+    mut outputs: Vec<(String, Tensor)>,
+    component: &'static str,
+    wanted: &'static str,
+) -> Result<Tensor, SamplingError> {
+    match outputs.iter().position(|(name, _)| name == wanted) {
+        Some(position) => Ok(outputs.swap_remove(position).1),
+        None => {
+            let found = outputs.into_iter().map(|(name, _)| name).collect();
+            Err(SamplingError::Interface {
+                component,
+                found,
+                wanted,
+            })
+        }
+    }
+}

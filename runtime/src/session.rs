@@ -1,0 +1,162 @@
+//! A session: one program loaded on one device with its weights.
+//!
+//! Takes a program and weights, gives results for inputs, as often as wanted. It converts what a
+//! caller gives into the type that the program declares only where nothing is lost.
+
+use std::collections::BTreeMap;
+
+use backends::cpu::{ExecuteError, Executor};
+use compiler::DType;
+use compiler::graph::TensorType;
+use compiler::program::Program;
+use compiler::tensor::Tensor;
+use thiserror::Error;
+
+/// A program with its weights, ready to run.
+pub struct Session {
+    executor: Executor,
+    inputs: Vec<(String, TensorType)>,
+}
+
+/// Why a session cannot be opened or run.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// The device refuses the program or its weights, or fails while it runs.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+    /// An input is missing.
+    #[error("input {name:?} of type {ty} is missing, found {found:?}")]
+    MissingInput {
+        /// The input.
+        name: String,
+        /// Its type.
+        ty: TensorType,
+        /// The names given.
+        found: Vec<String>,
+    },
+    /// An input that the program does not have.
+    #[error("input {name:?} is not one of the program's {wanted:?}")]
+    UnknownInput {
+        /// The input.
+        name: String,
+        /// The program's inputs.
+        wanted: Vec<String>,
+    },
+    /// An input of another shape, or of a type that does not convert without loss.
+    #[error("input {name:?} has type {found}, wanted {wanted}")]
+    InputType {
+        /// The input.
+        name: String,
+        /// The type given.
+        found: TensorType,
+        /// The program's type.
+        wanted: TensorType,
+    },
+}
+
+impl Session {
+    /// Loads `program` on the CPU. `weights` holds a tensor for each weight of the program, by
+    /// name; they may be stored in another floating-point type. `threads`: all cores if `None`.
+    ///
+    /// # Errors
+    /// When a weight is missing or has another shape.
+    pub fn open(
+        program: &Program,
+        weights: &BTreeMap<String, Tensor>,
+        threads: Option<usize>,
+    ) -> Result<Session, SessionError> {
+        let executor = Executor::new(program.func(), weights, threads)?;
+        Ok(Session {
+            executor,
+            inputs: program.inputs(),
+        })
+    }
+
+    /// The name and type of each input, in order.
+    pub fn inputs(&self) -> &[(String, TensorType)] {
+        &self.inputs
+    }
+
+    /// Runs the program; gives its results in order.
+    ///
+    /// # Errors
+    /// When an input is missing, unknown or of a type that does not convert without loss, or the
+    /// program meets data outside of an operator's domain.
+    pub fn run(
+        &self,
+        inputs: &BTreeMap<String, Tensor>,
+    ) -> Result<Vec<(String, Tensor)>, SessionError> {
+        if let Some(name) = inputs.keys().find(|name| !self.has_input(name)) {
+            let wanted = self.inputs.iter().map(|(name, _)| name.clone()).collect();
+            return Err(SessionError::UnknownInput {
+                name: name.clone(),
+                wanted,
+            });
+        }
+        let mut converted = BTreeMap::new();
+        for (name, ty) in &self.inputs {
+            let tensor = inputs.get(name).ok_or_else(|| SessionError::MissingInput {
+                name: name.clone(),
+                ty: ty.clone(),
+                found: inputs.keys().cloned().collect(),
+            })?;
+            let tensor = convert(tensor, ty).ok_or_else(|| SessionError::InputType {
+                name: name.clone(),
+                found: TensorType::of(tensor),
+                wanted: ty.clone(),
+            })?;
+            converted.insert(name.clone(), tensor);
+        }
+        Ok(self.executor.run(&converted)?)
+    }
+
+    fn has_input(&self, name: &str) -> bool {
+        self.inputs.iter().any(|(own, _)| own == name)
+    }
+}
+
+/// `tensor` as type `ty`, if no value changes on the way: shapes are equal or both hold one
+/// element, and a cast there and back gives the same bytes.
+pub fn convert(tensor: &Tensor, ty: &TensorType) -> Option<Tensor> {
+    let shape = ty.extents()?;
+    let reshaped = match tensor.shape() == shape {
+        true => tensor.clone(),
+        false if tensor.elements() == 1 => tensor.reshaped(shape).ok()?,
+        false => return None,
+    };
+    if reshaped.dtype() == ty.dtype {
+        return Some(reshaped);
+    }
+    let truth = |dtype: DType| dtype == DType::Bool;
+    if truth(reshaped.dtype()) || truth(ty.dtype) {
+        return None;
+    }
+    let cast = reshaped.cast(ty.dtype);
+    (cast.cast(reshaped.dtype()) == reshaped).then_some(cast)
+}
+
+#[cfg(test)]
+mod tests {
+    use compiler::tensor::Values;
+
+    use super::*;
+
+    #[test]
+    fn only_lossless_conversions_are_made() {
+        let float = |values: &[f64]| {
+            Tensor::from_values(DType::F32, &[values.len()], &Values::Float(values.to_vec()))
+        };
+        let timestep = Tensor::from_i64(&[1], &[981]);
+        let cases = [
+            (&timestep, TensorType::scalar(DType::F32), true),
+            (&timestep, TensorType::new(DType::F32, [2]), false),
+            (&float(&[0.1]), TensorType::new(DType::F16, [1]), false),
+            (&float(&[0.5]), TensorType::new(DType::F16, [1]), true),
+            (&float(&[1.5]), TensorType::new(DType::I64, [1]), false),
+            (&float(&[1.0]), TensorType::new(DType::Bool, [1]), false),
+        ];
+        for (tensor, ty, wanted) in cases {
+            assert_eq!(convert(tensor, &ty).is_some(), wanted, "{tensor:?} as {ty}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Whole runs through the command: the latents of every step and the picture are diffusers'.
+
+mod command;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use command::{Floats, golden, read_floats, scratch, splamc};
+use serde_json::Value;
+
+/// Latents may be off by this share of their largest magnitude. The reference's own f32 error is
+/// 1.5e-5, and up to 8e-5 from one processor to another.
+const LATENTS: f64 = 1e-4;
+
+/// One run: where its goldens lie and the UNet that replaces the model's, if any.
+struct Run {
+    golden: &'static str,
+    tag: &'static str,
+    unet: Option<&'static str>,
+}
+
+const RUNS: [Run; 9] = [
+    Run {
+        golden: "pipeline",
+        tag: "ddim20_cfg7.5",
+        unet: None,
+    },
+    Run {
+        golden: "pipeline",
+        tag: "dpmpp2m_8_cfg7.5",
+        unet: None,
+    },
+    Run {
+        golden: "pipeline",
+        tag: "euler6_nocfg_24x16",
+        unet: None,
+    },
+    Run {
+        golden: "pipeline",
+        tag: "lcm4_cfg1.5",
+        unet: None,
+    },
+    Run {
+        golden: "pipeline",
+        tag: "lcm4_w8_timestepcond",
+        unet: Some("pipeline/model_lcm/unet"),
+    },
+    Run {
+        golden: "pipeline",
+        tag: "pndm10_cfg5_b2",
+        unet: None,
+    },
+    Run {
+        golden: "sd21",
+        tag: "ddim3_nocfg",
+        unet: None,
+    },
+    Run {
+        golden: "sd21",
+        tag: "ddim5_cfg7.5_rescale0.7",
+        unet: None,
+    },
+    Run {
+        golden: "sd21",
+        tag: "euler4_cfg6_rescale0.7_30x22_b2",
+        unet: None,
+    },
+];
+
+/// The run's model in a folder of its own: the golden's, with the run's scheduler and UNet.
+fn assemble(run: &Run, meta: &Value, folder: &Path) -> PathBuf {
+    let model = folder.join("model");
+    copy(&golden(run.golden).join("model"), &model);
+    if let Some(unet) = run.unet {
+        fs::remove_dir_all(model.join("unet")).expect("the model's unet");
+        copy(&golden(unet), &model.join("unet"));
+    }
+    let mut config = meta["scheduler_config"].clone();
+    config["_class_name"] = meta["scheduler"].clone();
+    let path = model.join("scheduler/scheduler_config.json");
+    fs::write(path, config.to_string()).expect("the scheduler's configuration");
+    model
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        match path.is_dir() {
+            true => copy(&path, &target),
+            false => drop(fs::copy(&path, &target).expect("a copy")),
+        }
+    }
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(list) => list
+            .iter()
+            .map(|text| text.as_str().expect("a text").to_owned())
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The arguments of `splamc sample` for a run, but the model and the outputs.
+fn arguments(meta: &Value, latents: &Path) -> Vec<String> {
+    let mut arguments = Vec::new();
+    for prompt in texts(&meta["prompt"]) {
+        arguments.extend(["-p".to_owned(), prompt]);
+    }
+    for negative in texts(&meta["negative_prompt"]) {
+        arguments.extend(["-n".to_owned(), negative]);
+    }
+    let option = |name: &str, value: String| [name.to_owned(), value];
+    arguments.extend(option("--steps", meta["steps"].to_string()));
+    arguments.extend(option("--cfg-scale", meta["guidance_scale"].to_string()));
+    if let Some(rescale) = meta["guidance_rescale"].as_f64() {
+        arguments.extend(option("--guidance-rescale", rescale.to_string()));
+    }
+    arguments.extend(option("--latents-in", latents.display().to_string()));
+    arguments
+}
+
+fn check(run: &Run, model: &Path, folder: &Path, form: &str) {
+    let runs = golden(run.golden).join("runs").join(run.tag);
+    let meta = meta(run);
+    let (png, out) = (
+        folder.join(format!("{form}.png")),
+        folder.join(format!("{form}.st")),
+    );
+    let mut command = splamc();
+    command
+        .arg("sample")
+        .arg(model)
+        .args(arguments(&meta, &runs.join("tensors.safetensors")));
+    command.arg("--latents-out").arg(&out).arg("-o").arg(&png);
+    let output = command.output().expect("the command runs");
+    let place = format!("{} {} {form}", run.golden, run.tag);
+    assert!(
+        output.status.success(),
+        "{place}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+
+    let (found, wanted) = (
+        read_floats(&out),
+        read_floats(&runs.join("tensors.safetensors")),
+    );
+    for (name, bound) in [
+        ("latents", LATENTS),
+        ("final_latents", LATENTS),
+        ("decoded", 3e-4),
+    ] {
+        close(&place, name, &found[name], &wanted[name], bound);
+    }
+    let batch = wanted["final_latents"].shape[0];
+    for picture in 0..batch {
+        let name = match batch {
+            1 => format!("{form}.png"),
+            _ => format!("{form}-{picture}.png"),
+        };
+        let wanted = runs.join(format!("image_{picture}.png"));
+        same_picture(&place, &folder.join(name), &wanted);
+    }
+}
+
+fn close(place: &str, name: &str, found: &Floats, wanted: &Floats, bound: f64) {
+    assert_eq!(found.shape, wanted.shape, "{place}: {name}");
+    let largest = wanted
+        .values
+        .iter()
+        .fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
+    let pairs = found.values.iter().zip(&wanted.values);
+    let error = pairs.fold(0.0f64, |m, (a, b)| m.max(f64::from((a - b).abs())));
+    assert!(
+        error <= bound * largest,
+        "{place}: {name} is off by {error} of {largest}"
+    );
+}
+
+/// 99.9 % of all values within 1, none off by more than 3.
+fn same_picture(place: &str, found: &Path, wanted: &Path) {
+    let (found, wanted) = (command::read_png(found), command::read_png(wanted));
+    assert_eq!(found.len(), wanted.len(), "{place}: pixels");
+    let differences: Vec<u8> = found
+        .iter()
+        .zip(&wanted)
+        .map(|(a, b)| a.abs_diff(*b))
+        .collect();
+    let off = differences
+        .iter()
+        .filter(|&&difference| difference > 1)
+        .count();
+    assert!(
+        off * 1000 <= differences.len(),
+        "{place}: {off} values are off by more than 1"
+    );
+    assert!(
+        differences.iter().all(|&difference| difference <= 3),
+        "{place}: a value is off by > 3"
+    );
+}
+
+fn meta(run: &Run) -> Value {
+    let path = golden(run.golden)
+        .join("runs")
+        .join(run.tag)
+        .join("meta.json");
+    let text = fs::read_to_string(path).expect("meta.json");
+    serde_json::from_str(&text.replace("-Infinity", "\"-inf\"")).expect("JSON")
+}
+
+#[test]
+fn a_diffusers_directory_gives_the_pictures_of_diffusers() {
+    let folder = scratch("diffusers");
+    for run in &RUNS {
+        let folder = folder.join(run.tag);
+        let model = assemble(run, &meta(run), &folder);
+        check(run, &model, &folder, "diffusers");
+    }
+}
+
+#[test]
+fn a_compiled_model_gives_the_pictures_of_diffusers() {
+    let folder = scratch("compiled");
+    for run in &RUNS {
+        let (folder, meta) = (folder.join(run.tag), meta(run));
+        let model = assemble(run, &meta, &folder);
+        let artifact = folder.join("model.splam");
+        let batch = texts(&meta["prompt"]).len();
+        let mut command = splamc();
+        command
+            .arg("compile")
+            .arg(&model)
+            .args(["--target", "cpu"])
+            .arg("-o")
+            .arg(&artifact);
+        command.args([
+            "-W",
+            &meta["width"].to_string(),
+            "-H",
+            &meta["height"].to_string(),
+        ]);
+        let output = command
+            .args(["-b", &batch.to_string()])
+            .output()
+            .expect("the command runs");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        fs::remove_dir_all(&model).expect("the artifact stands alone");
+        check(run, &artifact, &folder, "compiled");
+    }
+}
