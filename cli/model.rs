@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use compiler::DType;
 use compiler::bind::solve;
 use compiler::dim::Bindings;
 use compiler::graph::{Role, TensorType};
 use compiler::passes::Patch;
 use compiler::program::{Compiled, Program, compile};
 use compiler::tensor::Tensor;
+use compiler::{DType, Dim};
 use graphs::Imported;
 use graphs::diffusers::{self, Network};
 use graphs::models::{self, Timestep};
@@ -336,8 +336,7 @@ impl Model {
                 if layout.graphs.contains_key("unet") {
                     let unet = Part::Component(ComponentName::Unet);
                     for (name, ty) in self.declared(&unet, Timestep::Scalar)? {
-                        let extent =
-                            |axis: usize| ty.shape.get(axis).and_then(compiler::Dim::extent);
+                        let extent = |axis: usize| ty.shape.get(axis).and_then(Dim::extent);
                         match (name.as_str(), extent(1)) {
                             ("sample", Some(channels)) => facts.latent_channels = channels,
                             ("timestep_cond", width) => facts.timestep_cond = width,
@@ -472,12 +471,20 @@ impl Model {
             Part::Graph => bindings.clone(),
             Part::Component(component) => {
                 let declared = self.declared(part, Timestep::Scalar)?;
-                let shapes = shapes(*component, &declared, sizes, &self.facts()?)?;
+                let facts = self.facts()?;
                 if let Form::Artifact(artifact) = &self.form {
-                    let names = declared.into_iter().map(|(name, _)| name);
-                    let shapes = names.zip(shapes).collect();
+                    // Which of its programs is meant: the sizes of the run tell, not the first's.
+                    let shape = |(name, ty): (String, TensorType)| {
+                        let shape = run_shape(*component, &name, &ty, sizes, &facts)?;
+                        shape
+                            .into_iter()
+                            .collect::<Option<Vec<usize>>>()
+                            .map(|shape| (name, shape))
+                    };
+                    let shapes = declared.into_iter().filter_map(shape).collect();
                     return compiled::load(artifact, part, &shapes).at(self.place(part));
                 }
+                let shapes = shapes(*component, &declared, sizes, &facts)?;
                 solve(&declared, &shapes).at(self.place(part))?
             }
         };
@@ -595,45 +602,63 @@ fn describe(network: &Network, facts: &mut Facts) {
     }
 }
 
-/// The shape of each input of a component in a run of `sizes`.
+/// The shape of each input of a component in a run of `sizes`: what the graph leaves open is
+/// filled in.
 fn shapes(
     component: ComponentName,
     declared: &[(String, TensorType)],
     sizes: Sizes,
     facts: &Facts,
 ) -> Result<Vec<Vec<usize>>, Failure> {
+    let batch_symbol = declared.first().and_then(|(_, ty)| ty.shape.first());
+    let shape = |(name, ty): &(String, TensorType)| {
+        let Some(usual) = run_shape(component, name, ty, sizes, facts) else {
+            let message = format!("found input {name:?}: {ty}, which sampling does not know");
+            return Err(Failure::job(message).hint("run this graph with splamc run"));
+        };
+        let extent = |(dim, usual): (&Dim, Option<usize>)| {
+            // A list of timesteps is as long as the batch where the graph says so, else 1.
+            let open = if Some(dim) == batch_symbol {
+                sizes.batch
+            } else {
+                1
+            };
+            dim.extent().or(usual).unwrap_or(open)
+        };
+        Ok(ty.shape.iter().zip(usual).map(extent).collect())
+    };
+    declared.iter().map(shape).collect()
+}
+
+/// The shape that a run of `sizes` gives an input of a component; `None` for extents that are the
+/// graph's own, and for inputs that sampling does not know.
+fn run_shape(
+    component: ComponentName,
+    name: &str,
+    ty: &TensorType,
+    sizes: Sizes,
+    facts: &Facts,
+) -> Option<Vec<Option<usize>>> {
     let Sizes {
         batch,
         height,
         width,
     } = sizes;
     let [high, wide] = [height, width].map(|latents| latents.saturating_mul(facts.vae_scale));
-    let batch_symbol = declared
-        .first()
-        .and_then(|(_, ty)| ty.shape.first().cloned());
-    let shape = |(name, ty): &(String, TensorType)| {
-        let usual = match (component, name.as_str(), ty.rank()) {
-            (ComponentName::VaeEncoder, "sample", 4) => vec![batch, 3, high, wide],
-            (_, "sample" | "latent_sample", 4) => {
-                vec![batch, facts.latent_channels, height, width]
-            }
-            (_, "timestep", 0) => vec![],
-            (_, "timestep", 1) if ty.shape.first() == batch_symbol.as_ref() => vec![batch],
-            (_, "timestep", 1) => vec![1],
-            (_, "input_ids", 2) => vec![batch, facts.tokens],
-            (_, "encoder_hidden_states", 3) => vec![batch, facts.tokens, 1],
-            (_, "timestep_cond" | "text_embeds" | "time_ids", 2) => vec![batch, 1],
-            (_, _, _) => {
-                let message = format!("found input {name:?}: {ty}, which sampling does not know");
-                return Err(Failure::job(message).hint("run this graph with splamc run"));
-            }
-        };
-        Ok(ty
-            .shape
-            .iter()
-            .zip(usual)
-            .map(|(dim, usual)| dim.extent().unwrap_or(usual))
-            .collect())
-    };
-    declared.iter().map(shape).collect()
+    let [batch, high, wide] = [batch, high, wide].map(Some);
+    match (component, name, ty.rank()) {
+        (ComponentName::VaeEncoder, "sample", 4) => Some(vec![batch, Some(3), high, wide]),
+        (_, "sample" | "latent_sample", 4) => Some(vec![
+            batch,
+            Some(facts.latent_channels),
+            Some(height),
+            Some(width),
+        ]),
+        (_, "timestep", 0) => Some(vec![]),
+        (_, "timestep", 1) => Some(vec![None]),
+        (_, "input_ids", 2) => Some(vec![batch, Some(facts.tokens)]),
+        (_, "encoder_hidden_states", 3) => Some(vec![batch, Some(facts.tokens), None]),
+        (_, "timestep_cond" | "text_embeds" | "time_ids", 2) => Some(vec![batch, None]),
+        (_, _, _) => None,
+    }
 }
