@@ -14,6 +14,7 @@ mod error;
 mod euler;
 mod euler_a;
 mod lcm;
+mod levels;
 mod multistep;
 mod options;
 mod perflow;

@@ -4,9 +4,10 @@
 //! Takes the options of diffusers' `DPMSolverMultistepScheduler`, whose table serves three sampler
 //! names. History: the last two converted outputs in a ring.
 
-use compiler::program::sampler::{Limit, Row, SamplerStep, SamplerTable, Store};
+use compiler::program::sampler::{Row, SamplerStep, SamplerTable, Store};
 
-use super::row::{NOISE, X, limited, slot, sum};
+use super::levels::{Level, convert, sigma_ends};
+use super::row::{NOISE, X, slot, sum};
 use super::sigmas::{Curve, TrainSigmas, along};
 use super::spacing::{Spacing, solver_timesteps};
 use super::{Options, PredictionType, SamplerError, schedule, threshold};
@@ -93,27 +94,6 @@ const ALGORITHMS: &[(&str, Algorithm)] = &[
     ),
 ];
 
-/// One noise level of a variance-preserving state.
-#[derive(Clone, Copy)]
-pub(super) struct Level {
-    pub(super) alpha: f64,
-    pub(super) sigma: f64,
-    /// Half the log signal-to-noise ratio, ln α − ln σ; infinite at σ = 0.
-    pub(super) lambda: f64,
-}
-
-impl Level {
-    /// From the ratio of noise to signal.
-    pub(super) fn new(ratio: f64) -> Level {
-        let alpha = 1.0 / ratio.hypot(1.0);
-        Level {
-            alpha,
-            sigma: ratio * alpha,
-            lambda: -ratio.ln(),
-        }
-    }
-}
-
 /// How a run orders its solvers.
 struct Plan {
     algorithm: Algorithm,
@@ -163,26 +143,6 @@ pub(super) fn rows(options: &Options, steps: usize) -> Result<SamplerTable, Samp
         history_slots: RING,
         steps: table,
     })
-}
-
-/// The clean estimate before any limit, and what the solver integrates: the limited estimate, or
-/// ε, which is found back from the estimate once that is limited.
-pub(super) fn convert(
-    data: bool,
-    prediction: PredictionType,
-    at: Level,
-    limit: Limit,
-) -> (Row, Row) {
-    let estimate = prediction.clean(at.alpha, at.sigma);
-    let converted = match (data, limit) {
-        (true, _) => limited(estimate, limit),
-        (false, Limit::None) => prediction.noise(at.alpha, at.sigma),
-        (false, Limit::Clip { .. } | Limit::Threshold { .. }) => {
-            let clean = limited(estimate, limit);
-            sum(&[(1.0 / at.sigma, X), (-at.alpha / at.sigma, clean)])
-        }
-    };
-    (estimate, converted)
 }
 
 impl Plan {
@@ -277,6 +237,7 @@ impl Plan {
     fn weights(&self, to: Level, at: Level, h: f64, order: usize) -> Weights {
         // Heun's second term is the third order's as well.
         let heun = self.heun || order > 2;
+        // A last step that should stand still may go back by a rounding error: no noise then.
         // λ runs over 2h where noise is added; σ = 0 makes h infinite and exp(−h) zero.
         let Algorithm { data, stochastic } = self.algorithm;
         if data {
@@ -294,7 +255,7 @@ impl Plan {
                     ratio
                 },
                 noise: if stochastic {
-                    to.sigma * (-lost).sqrt()
+                    to.sigma * (-lost).max(0.0).sqrt()
                 } else {
                     0.0
                 },
@@ -306,7 +267,7 @@ impl Plan {
             let third = (grown - h) / (h * h) - 0.5;
             let twice = if stochastic { 2.0 } else { 1.0 };
             let noise = if stochastic {
-                to.sigma * (2.0 * h).exp_m1().sqrt()
+                to.sigma * (2.0 * h).exp_m1().max(0.0).sqrt()
             } else {
                 0.0
             };
@@ -385,24 +346,5 @@ fn grid(options: &Options, steps: usize) -> Result<(Vec<f64>, Vec<f64>), Sampler
             .into_iter()
             .map(|sigma| f64::from(sigma as f32))
             .collect(),
-    ))
-}
-
-/// The ends of the curves over σ: those of the schedule unless given.
-pub(super) fn sigma_ends(
-    options: &Options,
-    train: &TrainSigmas,
-) -> Result<(f64, f64), SamplerError> {
-    let largest = train
-        .sigmas
-        .last()
-        .map_or(f64::NAN, |sigma| f64::from(*sigma));
-    let smallest = train
-        .sigmas
-        .first()
-        .map_or(f64::NAN, |sigma| f64::from(*sigma));
-    Ok((
-        options.number("sigma_max", largest)?,
-        options.number("sigma_min", smallest)?,
     ))
 }

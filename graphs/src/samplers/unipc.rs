@@ -7,7 +7,7 @@
 
 use compiler::program::sampler::{Limit, Row, SamplerStep, SamplerTable, Store};
 
-use super::multistep::{Level, convert, sigma_ends};
+use super::levels::{Level, convert, sigma_ends};
 use super::row::{X, slot, sum};
 use super::sigmas::{Curve, TrainSigmas, along};
 use super::spacing::{Spacing, solver_timesteps};
