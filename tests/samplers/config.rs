@@ -64,6 +64,28 @@ fn an_option_replaces_the_models_own() {
 }
 
 #[test]
+fn a_file_may_name_a_class_with_its_module_and_hold_infinities() {
+    let file = r#"{"_class_name": ["scheduler_perflow", "PeRFlowScheduler"], "t_clean": 0}"#;
+    let config = SamplerConfig::from_diffusers(file).expect("the file is JSON");
+    assert_eq!(config.sampler_name(), Ok("perflow"));
+    let file = r#"{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity}"#;
+    let config = SamplerConfig::from_diffusers(file).expect("the file is nearly JSON");
+    assert_eq!(table(&config, 4).map(|table| table.steps.len()), Ok(4));
+}
+
+#[test]
+fn options_that_diffusers_filled_in_are_not_taken_over() {
+    let file = MODEL.replace('{', r#"{"_use_default_values": ["timestep_spacing"],"#);
+    let model = SamplerConfig::from_diffusers(&file).expect("the model's file is JSON");
+    let euler = model.with_sampler("euler").expect("the sampler exists");
+    // Euler's own default is linspace.
+    assert_eq!(
+        table(&euler, 4).expect("the table exists").steps[0].timestep,
+        999.0
+    );
+}
+
+#[test]
 fn trailing_spacing_has_as_many_steps_as_asked() {
     let trailing = with_options("DDIMScheduler", json!({"timestep_spacing": "trailing"}));
     // numpy lays out 62 points for 61 steps.

@@ -74,6 +74,11 @@ impl SamplerConfig {
             })?;
         let class = match given.remove("_class_name") {
             Some(Value::String(class)) => class,
+            // A class that comes with the model is written as its module and its name.
+            Some(Value::Array(parts)) => {
+                let name = parts.last().and_then(Value::as_str);
+                name.unwrap_or_default().to_owned()
+            }
             Some(_) | None => String::new(),
         };
         // diffusers takes options that it filled in by itself for absent, and so do we.
