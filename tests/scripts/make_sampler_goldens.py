@@ -2,8 +2,7 @@
 
 Writes tests/golden/schedulers/options.json and options.safetensors: for each case the configuration,
 the arguments, and what diffusers made of them; the outputs and the noise that every case is fed are
-those of schedulers.safetensors beside them. Rerun with the versions in requirements-dev.txt and
-scipy 1.17.1 (the beta curve needs it):
+those of schedulers.safetensors beside them. Rerun with the versions in requirements-dev.txt:
 
     python tests/scripts/make_sampler_goldens.py
 """
