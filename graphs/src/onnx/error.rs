@@ -92,9 +92,15 @@ pub enum ImportError {
         /// What is wrong with it.
         problem: Problem,
     },
-    /// The graph cannot be finished.
+    /// An input cannot be declared.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// The results cannot be given.
+    #[error("outputs of the graph: {problem}")]
+    Results {
+        /// What is wrong with one.
+        problem: Problem,
+    },
 }
 
 /// An operator that the importer does not have.

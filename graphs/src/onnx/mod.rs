@@ -25,6 +25,9 @@ mod signature;
 mod tensor;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{ImportError, Problem, TensorProblem, Unsupported};
 
 /// The opsets of the default domain that are read: 28 is the newest of onnx 1.23.

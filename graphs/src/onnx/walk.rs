@@ -73,10 +73,9 @@ pub(crate) fn import(
         };
         match walker.graph(graph, &initializers, &frame, request, &specialised) {
             Ok(results) => {
-                let (func, weights) = walker
-                    .context
-                    .finish(&results)
-                    .map_err(|problem| at_node("the graph's outputs", "", 0, problem))?;
+                let finished = walker.context.finish(&results);
+                let (func, weights) =
+                    finished.map_err(|problem| ImportError::Results { problem })?;
                 let imported = Imported { func, weights };
                 return Ok(OnnxModel {
                     imported,

@@ -1,0 +1,675 @@
+//! Small models made of messages: what is folded, inlined and specialised, and what is refused.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message;
+
+use compiler::DType;
+use compiler::dim::Bindings;
+use compiler::eval::{Precision, eval};
+use compiler::graph::{Role, TensorType};
+use compiler::tensor::{Tensor, Values};
+
+use super::proto::*;
+use super::{OnnxModel, Request, import};
+
+const F32: i32 = 1;
+const I64: i32 = 7;
+
+/// A node from `Op a b -> c d`; `_` leaves a value out.
+fn node(text: &str) -> NodeProto {
+    let (left, right) = text.split_once("->").expect("operands -> results");
+    let mut left = left.split_whitespace();
+    let name = |word: &str| {
+        if word == "_" {
+            String::new()
+        } else {
+            word.to_owned()
+        }
+    };
+    NodeProto {
+        op_type: left.next().expect("an operator").to_owned(),
+        input: left.map(name).collect(),
+        output: right.split_whitespace().map(name).collect(),
+        ..NodeProto::default()
+    }
+}
+
+fn with(mut node: NodeProto, attribute: AttributeProto) -> NodeProto {
+    node.attribute.push(attribute);
+    node
+}
+
+fn int(name: &str, i: i64) -> AttributeProto {
+    let name = name.to_owned();
+    AttributeProto {
+        name,
+        i: Some(i),
+        ..AttributeProto::default()
+    }
+}
+
+fn body(name: &str, g: GraphProto) -> AttributeProto {
+    let name = name.to_owned();
+    AttributeProto {
+        name,
+        g: Some(g),
+        ..AttributeProto::default()
+    }
+}
+
+/// A value from `name 2 batch ?`: extents as numbers, names, or nothing.
+fn value(text: &str, elem_type: i32) -> ValueInfoProto {
+    let mut words = text.split_whitespace();
+    let name = words.next().expect("a name").to_owned();
+    let dim = |word: &str| match word.parse() {
+        Ok(number) => DimensionProto {
+            dim_value: Some(number),
+            dim_param: None,
+        },
+        Err(_) if word == "?" => DimensionProto::default(),
+        Err(_) => DimensionProto {
+            dim_value: None,
+            dim_param: Some(word.to_owned()),
+        },
+    };
+    let shape = TensorShapeProto {
+        dim: words.map(dim).collect(),
+    };
+    let tensor_type = Some(TensorTypeProto {
+        elem_type,
+        shape: Some(shape),
+    });
+    ValueInfoProto {
+        name,
+        r#type: Some(TypeProto { tensor_type }),
+    }
+}
+
+fn ints(name: &str, values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: name.to_owned(),
+        dims: vec![values.len() as i64],
+        data_type: I64,
+        int64_data: values.to_vec(),
+        ..TensorProto::default()
+    }
+}
+
+fn raw(name: &str, dims: &[i64], data_type: i32, bytes: usize) -> TensorProto {
+    TensorProto {
+        name: name.to_owned(),
+        dims: dims.to_vec(),
+        data_type,
+        raw_data: Some(vec![0; bytes].into()),
+        ..TensorProto::default()
+    }
+}
+
+fn external(location: &str, offset: &str, length: &str) -> TensorProto {
+    let entry = |(key, value): (&str, &str)| StringStringEntryProto {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    };
+    let entries = [
+        ("location", location),
+        ("offset", offset),
+        ("length", length),
+    ];
+    TensorProto {
+        name: "w".to_owned(),
+        dims: vec![100],
+        data_type: F32,
+        external_data: entries.into_iter().map(entry).collect(),
+        data_location: 1,
+        ..TensorProto::default()
+    }
+}
+
+/// A graph with one float input `x` and one result `y`.
+fn graph(input: &str, nodes: &[&str]) -> GraphProto {
+    GraphProto {
+        name: "test".to_owned(),
+        node: nodes.iter().map(|text| node(text)).collect(),
+        input: vec![value(input, F32)],
+        output: vec![value("y", F32)],
+        ..GraphProto::default()
+    }
+}
+
+fn model(graph: GraphProto) -> ModelProto {
+    ModelProto {
+        ir_version: 10,
+        opset_import: vec![OperatorSetIdProto {
+            domain: String::new(),
+            version: 21,
+        }],
+        graph: Some(graph),
+        functions: Vec::new(),
+    }
+}
+
+fn files(model: &ModelProto) -> BTreeMap<String, Bytes> {
+    let data = Bytes::from(vec![0; 400]);
+    let model = Bytes::from(model.encode_to_vec());
+    BTreeMap::from([("m/a.onnx".to_owned(), model), ("m/data".to_owned(), data)])
+}
+
+fn nothing_known() -> Request {
+    Request {
+        bindings: Bindings::new(),
+        inputs: BTreeMap::new(),
+    }
+}
+
+fn imported(model: &ModelProto, request: &Request) -> Result<OnnxModel, String> {
+    import(&files(model), "m/a.onnx", request).map_err(|error| error.to_string())
+}
+
+/// The operators of the function, without constants and parameters.
+fn operators(model: &OnnxModel) -> Vec<&'static str> {
+    let func = &model.imported.func;
+    let nodes = func.values().filter_map(|(value, _)| func.node(value));
+    nodes
+        .map(|node| node.op.name())
+        .filter(|name| *name != "constant")
+        .collect()
+}
+
+/// The type of the first result.
+fn result_type(model: &OnnxModel) -> String {
+    let func = &model.imported.func;
+    func.ty(func.results()[0].1).to_string()
+}
+
+#[test]
+fn shape_arithmetic_leaves_nothing_but_the_reshape() {
+    let mut graph = graph(
+        "x batch 4 height width",
+        &[
+            "Shape x -> s",
+            "Gather s zero -> n",
+            "Slice s two four -> hw",
+            "ReduceProd hw -> area",
+            "Mul area two -> twice",
+            "Div twice two -> area2",
+            "Unsqueeze n zero -> n2",
+            "Squeeze n2 zero -> n1",
+            "Concat n1 minus area2 -> shape",
+            "Reshape x shape -> y",
+        ],
+    );
+    graph.node[8].attribute.push(int("axis", 0));
+    graph.initializer = vec![
+        ints("zero", &[0]),
+        ints("two", &[2]),
+        ints("four", &[i64::MAX]),
+        ints("minus", &[-1]),
+    ];
+    let model = imported(&model(graph), &nothing_known()).expect("imports");
+    assert_eq!(operators(&model), ["reshape"]);
+    assert_eq!(result_type(&model), "f32[batch, 4, height*width]");
+}
+
+#[test]
+fn names_of_extents_become_identifiers_that_differ() {
+    let graph = graph("x a/b a*b ? 7", &["Identity x -> y"]);
+    let found = imported(&model(graph), &nothing_known()).expect("imports");
+    assert_eq!(result_type(&found), "f32[a_b, a_b_, x.2, 7]");
+    let bindings = Bindings::from([("a*b".to_owned(), 3), ("x.2".to_owned(), 5)]);
+    let request = Request {
+        bindings,
+        inputs: BTreeMap::new(),
+    };
+    let graph = self::graph("x a/b a*b ? 7", &["Identity x -> y"]);
+    let found = imported(&model(graph), &request).expect("imports");
+    assert_eq!(result_type(&found), "f32[a_b, 3, 5, 7]");
+}
+
+#[test]
+fn inputs_that_are_shapes_are_specialised_on() {
+    let mut graph = graph("x 2 6", &["Reshape x shape -> y"]);
+    graph.input.push(value("shape 2", I64));
+    let proto = model(graph);
+    let refused = imported(&proto, &nothing_known()).expect_err("the shape is not known");
+    let wanted = "node \"Reshape:y\" (Reshape, opset 21): operand \"shape\" must be known when \
+                  compiling, but depends on the contents of \"shape\": give them when compiling";
+    assert_eq!(refused, wanted);
+    let inputs = BTreeMap::from([
+        ("x".to_owned(), Tensor::from_f32(&[2, 6], &[0.0; 12])),
+        ("shape".to_owned(), Tensor::from_i64(&[2], &[3, -1])),
+    ]);
+    let request = Request {
+        bindings: Bindings::new(),
+        inputs,
+    };
+    let model = imported(&proto, &request).expect("imports");
+    assert_eq!(result_type(&model), "f32[3, 4]");
+    assert_eq!(model.specialised.keys().collect::<Vec<_>>(), ["shape"]);
+    assert_eq!(model.imported.func.params(Role::Input).count(), 2);
+}
+
+#[test]
+fn large_floats_are_weights_that_share_the_file() {
+    let mut graph = graph("x 100", &["Mul x w -> a", "Add a v -> y"]);
+    graph.initializer = vec![external("./data", "0", "400"), raw("v", &[1], F32, 4)];
+    let files = files(&model(graph));
+    let model = import(&files, "m/a.onnx", &nothing_known()).expect("imports");
+    assert_eq!(model.imported.weights.keys().collect::<Vec<_>>(), ["w"]);
+    let found = model.imported.weights["w"].bytes().as_ptr();
+    assert_eq!(found, files["m/data"].as_ptr());
+}
+
+#[test]
+fn functions_are_inlined_with_their_attributes() {
+    let mut call = with(node("Twice x -> y"), int("along", 1));
+    call.domain = "my".to_owned();
+    call.name = "call".to_owned();
+    let reference = AttributeProto {
+        name: "axis".to_owned(),
+        ref_attr_name: "along".to_owned(),
+        ..AttributeProto::default()
+    };
+    let mut proto = model(GraphProto {
+        node: vec![call],
+        ..graph("x 2 3", &[])
+    });
+    proto.functions.push(FunctionProto {
+        name: "Twice".to_owned(),
+        domain: "my".to_owned(),
+        input: vec!["a".to_owned(), "missing".to_owned()],
+        output: vec!["b".to_owned()],
+        attribute: vec!["along".to_owned()],
+        node: vec![with(node("Concat a a -> b"), reference)],
+        ..FunctionProto::default()
+    });
+    let model = imported(&proto, &nothing_known()).expect("imports");
+    assert_eq!(result_type(&model), "f32[2, 6]");
+    let func = &model.imported.func;
+    assert_eq!(func.value(func.results()[0].1).origin, "call/Concat:b");
+    // A function that calls itself twice would never end.
+    proto.functions[0].node = vec![
+        NodeProto {
+            domain: "my".to_owned(),
+            ..node("Twice a -> c")
+        },
+        NodeProto {
+            domain: "my".to_owned(),
+            ..node("Twice c -> b")
+        },
+    ];
+    let refused = imported(&proto, &nothing_known()).expect_err("never ends");
+    assert!(
+        refused.ends_with("expands to more than 32 nested calls"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn the_branch_of_a_known_condition_is_taken() {
+    let branch = |text: &str| GraphProto {
+        node: vec![node(text)],
+        output: vec![value("r", F32)],
+        ..GraphProto::default()
+    };
+    let choose = with(node("If c -> y"), body("then_branch", branch("Neg x -> r")));
+    let choose = with(choose, body("else_branch", branch("Unknown x -> r")));
+    let mut graph = graph(
+        "x 2 n",
+        &["Shape x -> s", "Size s -> k", "Equal k two -> c"],
+    );
+    graph.node.push(choose);
+    graph.initializer.push(TensorProto {
+        dims: Vec::new(),
+        ..ints("two", &[2])
+    });
+    let model = imported(&model(graph), &nothing_known()).expect("imports");
+    assert_eq!(operators(&model), ["neg"]);
+}
+
+#[test]
+fn results_may_be_inputs_constants_and_each_other() {
+    let mut graph = graph("x 2", &["Neg x -> y"]);
+    graph.initializer.push(ints("k", &[5]));
+    graph.output.extend([value("x 2", F32), value("k 1", I64)]);
+    let model = imported(&model(graph), &nothing_known()).expect("imports");
+    let func = &model.imported.func;
+    let inputs = BTreeMap::from([("x".to_owned(), Tensor::from_f32(&[2], &[1.0, 2.0]))]);
+    let weights = BTreeMap::new();
+    let results = eval(func, &inputs, &weights, Precision::Typed).expect("evaluates");
+    let values: Vec<&Values> = results.iter().map(|(_, array)| &array.values).collect();
+    let floats = |list: &[f64]| Values::Float(list.to_vec());
+    assert_eq!(
+        values,
+        [
+            &floats(&[-1.0, -2.0]),
+            &floats(&[1.0, 2.0]),
+            &Values::Int(vec![5])
+        ]
+    );
+}
+
+#[test]
+fn sizes_may_be_data() {
+    let mut graph = graph(
+        "x n 3",
+        &[
+            "Shape x -> s",
+            "Cast s -> f",
+            "Mul x half -> h",
+            "Add h f -> y",
+        ],
+    );
+    graph.node[1] = with(node("Cast t -> f"), int("to", 1));
+    graph.node.insert(
+        1,
+        with(with(node("Shape x -> t"), int("start", 0)), int("end", 1)),
+    );
+    graph.initializer.push(raw("half", &[1], F32, 4));
+    let model = imported(&model(graph), &nothing_known()).expect("imports");
+    let func = &model.imported.func;
+    let bindings = Bindings::from([("n".to_owned(), 2)]);
+    let bound = func.bind(&bindings).expect("binds");
+    let inputs = BTreeMap::from([("x".to_owned(), Tensor::from_f32(&[2, 3], &[1.0; 6]))]);
+    let results = eval(&bound, &inputs, &BTreeMap::new(), Precision::Typed).expect("evaluates");
+    assert_eq!(results[0].1.values, Values::Float(vec![2.0; 6]));
+}
+
+/// Each model is refused, and the message says what and where.
+#[test]
+fn damaged_and_hostile_models_are_refused() {
+    let x = "x 100";
+    let with_weight = |tensor: TensorProto| {
+        let mut graph = graph(x, &["Add x w -> y"]);
+        graph.initializer.push(tensor);
+        graph
+    };
+    let with_input = |input: &str| graph(input, &["Neg x -> y"]);
+    let twice_named = {
+        let mut graph = graph(x, &["Neg x -> y"]);
+        graph.output.push(value("y", F32));
+        graph
+    };
+    let no_type = GraphProto {
+        input: vec![ValueInfoProto {
+            name: "x".to_owned(),
+            r#type: None,
+        }],
+        ..graph(x, &["Neg x -> y"])
+    };
+    let powers = {
+        let squares: Vec<String> = (0..40)
+            .map(|i| format!("Mul s{i} s{i} -> s{}", i + 1))
+            .collect();
+        let mut graph = graph("x a b", &["Shape x -> s"]);
+        graph.node.push(node("ReduceSum s -> s0"));
+        graph.node.extend(squares.iter().map(|text| node(text)));
+        graph.node.push(node("ConstantOfShape s40 -> y"));
+        graph
+    };
+    let huge = vec![1 << 40; 3];
+    let cases: Vec<(&str, GraphProto, &str)> = vec![
+        (
+            "cycle",
+            graph(x, &["Add x b -> a", "Neg a -> b", "Neg b -> y"]),
+            "node \"Add:a\" uses the value \"b\", which only node \"Neg:b\" defines: wanted nodes in an order without cycles",
+        ),
+        (
+            "undefined",
+            graph(x, &["Add x q -> y"]),
+            "node \"Add:y\" uses the value \"q\", which nothing defines",
+        ),
+        (
+            "no result",
+            graph(x, &["Neg x -> z"]),
+            "an output of the graph uses the value \"y\", which nothing defines",
+        ),
+        (
+            "redefined",
+            graph(x, &["Neg x -> y", "Abs x -> y"]),
+            "node \"Abs:y\" defines the value \"y\" a second time",
+        ),
+        (
+            "two results of one name",
+            twice_named,
+            "outputs of the graph: \"test\" has two results named \"y\", wanted distinct names",
+        ),
+        (
+            "unsupported",
+            graph(x, &["Foo x -> a", "Neg a -> b", "Loop b -> y"]),
+            "found unsupported operators: Foo of domain \"ai.onnx\" (opset 21) at \"Foo:a\", Loop of domain \"ai.onnx\" (opset 21) at \"Loop:y\"",
+        ),
+        (
+            "too many results",
+            graph(x, &["Neg x -> y z"]),
+            "node \"Neg:y\" (Neg, opset 21): 2 results are used, the operator has 1 here",
+        ),
+        (
+            "missing operand",
+            graph(x, &["Add x -> y"]),
+            "node \"Add:y\" (Add, opset 21): operand \"B\" is missing",
+        ),
+        (
+            "lying length",
+            with_weight(raw("w", &[100], F32, 8)),
+            "tensor \"w\": found 8 bytes, wanted 400 for f32 of shape [100]",
+        ),
+        (
+            "no data",
+            with_weight(TensorProto {
+                raw_data: None,
+                ..raw("w", &[100], F32, 0)
+            }),
+            "tensor \"w\": found 0 elements for shape [100]",
+        ),
+        (
+            "negative extent",
+            with_weight(raw("w", &[-1], F32, 4)),
+            "tensor \"w\": found shape [-1], wanted extents that memory can hold",
+        ),
+        (
+            "huge extents",
+            with_weight(raw("w", &huge, F32, 4)),
+            "tensor \"w\": a tensor of f32 and shape [1099511627776, 1099511627776, 1099511627776] exceeds the address space",
+        ),
+        (
+            "absurd rank",
+            with_weight(raw("w", &[1; 99], F32, 4)),
+            "tensor \"w\": found 99 axes, wanted at most 16",
+        ),
+        (
+            "strings",
+            with_weight(raw("w", &[1], 8, 4)),
+            "tensor \"w\": found string, wanted a type that the compiler has",
+        ),
+        (
+            "escape",
+            with_weight(external("../data", "0", "400")),
+            "tensor \"w\": found the path \"../data\", wanted a relative path that stays within \"m\"",
+        ),
+        (
+            "absolute",
+            with_weight(external("/m/data", "0", "400")),
+            "tensor \"w\": found the path \"/m/data\", wanted a relative path that stays within \"m\"",
+        ),
+        (
+            "no such file",
+            with_weight(external("other", "0", "400")),
+            "tensor \"w\": found no file \"m/other\"",
+        ),
+        (
+            "behind the end",
+            with_weight(external("data", "4", "400")),
+            "tensor \"w\": external data at 4 with 400 bytes, \"m/data\" has 400 bytes",
+        ),
+        (
+            "wrapping offset",
+            with_weight(external("data", "18446744073709551615", "400")),
+            "tensor \"w\": external data at 18446744073709551615 with 400 bytes, \"m/data\" has 400 bytes",
+        ),
+        (
+            "offset is no number",
+            with_weight(external("data", "-4", "400")),
+            "tensor \"w\": external data has offset \"-4\", wanted a path, offsets and lengths in bytes",
+        ),
+        (
+            "negative input",
+            with_input("x -1"),
+            "input \"x\" has extent -1 on axis 0, wanted an extent of at least 0, or a name",
+        ),
+        (
+            "huge input",
+            with_input("x 1099511627776 1099511627776"),
+            "x at \"x\" has type f32[1099511627776, 1099511627776], wanted at most 2^40 elements per tensor",
+        ),
+        (
+            "no type",
+            no_type,
+            "input \"x\" has a type that is no dense tensor's, wanted a dense tensor",
+        ),
+        (
+            "exploding expressions",
+            powers,
+            "node \"ConstantOfShape:y\" (ConstantOfShape, opset 21): operand \"input\" must be known",
+        ),
+    ];
+    for (what, graph, wanted) in cases {
+        let found = imported(&model(graph), &nothing_known()).expect_err(what);
+        assert!(found.starts_with(wanted), "{what}: {found}");
+    }
+}
+
+#[test]
+fn files_that_are_no_models_are_refused() {
+    let mut whole = model(graph("x 100", &["Neg x -> y"]));
+    let bytes = whole.encode_to_vec();
+    for length in 0..bytes.len() {
+        let cut = Bytes::copy_from_slice(&bytes[..length]);
+        let files = BTreeMap::from([("a.onnx".to_owned(), cut)]);
+        // A cut between two fields leaves a smaller message; nothing may panic.
+        let _ = import(&files, "a.onnx", &nothing_known());
+    }
+    let files = BTreeMap::from([("a.onnx".to_owned(), Bytes::from(vec![0x3a; 64]))]);
+    let found = import(&files, "a.onnx", &nothing_known()).expect_err("no protobuf");
+    assert!(
+        found
+            .to_string()
+            .starts_with("\"a.onnx\" is not an ONNX model:"),
+        "{found}"
+    );
+    whole.opset_import[0].version = 99;
+    let found = imported(&whole, &nothing_known()).expect_err("no such opset");
+    assert_eq!(
+        found,
+        "found opset 99 of the default domain, wanted 1 to 28"
+    );
+}
+
+#[test]
+fn nested_branches_deeper_than_any_model_are_refused() {
+    let mut inner = graph("x 2", &["Neg x -> y"]);
+    for _ in 0..200 {
+        let choose = with(node("If x -> y"), body("then_branch", inner));
+        inner = GraphProto {
+            node: vec![choose],
+            ..graph("x 2", &[])
+        };
+    }
+    let found = imported(&model(inner), &nothing_known()).expect_err("too deep");
+    assert!(found.contains("recursion limit"), "{found}");
+}
+
+#[test]
+fn every_data_field_is_read() {
+    let proto = |data_type, dims: &[i64]| TensorProto {
+        name: "w".to_owned(),
+        dims: dims.to_vec(),
+        data_type,
+        ..TensorProto::default()
+    };
+    let int32_data = vec![1, 0, 3];
+    let cases = [
+        (
+            TensorProto {
+                float_data: vec![0.5],
+                ..proto(1, &[])
+            },
+            DType::F32,
+            Values::Float(vec![0.5]),
+        ),
+        (
+            TensorProto {
+                double_data: vec![0.5],
+                ..proto(11, &[1])
+            },
+            DType::F64,
+            Values::Float(vec![0.5]),
+        ),
+        (
+            TensorProto {
+                int64_data: vec![-7],
+                ..proto(7, &[1])
+            },
+            DType::I64,
+            Values::Int(vec![-7]),
+        ),
+        (
+            TensorProto {
+                int32_data: int32_data.clone(),
+                ..proto(6, &[3])
+            },
+            DType::I32,
+            Values::Int(vec![1, 0, 3]),
+        ),
+        (
+            TensorProto {
+                int32_data: int32_data.clone(),
+                ..proto(2, &[3])
+            },
+            DType::U8,
+            Values::Int(vec![1, 0, 3]),
+        ),
+        (
+            TensorProto {
+                int32_data,
+                ..proto(9, &[3])
+            },
+            DType::Bool,
+            Values::Bool(vec![true, false, true]),
+        ),
+        (
+            TensorProto {
+                int32_data: vec![0x3c00],
+                ..proto(10, &[1])
+            },
+            DType::F16,
+            Values::Float(vec![1.0]),
+        ),
+        (
+            TensorProto {
+                int32_data: vec![0x3f80],
+                ..proto(16, &[1])
+            },
+            DType::BF16,
+            Values::Float(vec![1.0]),
+        ),
+        (
+            TensorProto {
+                raw_data: Some(vec![0, 7].into()),
+                ..proto(9, &[2])
+            },
+            DType::Bool,
+            Values::Bool(vec![false, true]),
+        ),
+    ];
+    let files: BTreeMap<String, Bytes> = BTreeMap::new();
+    let folder = super::tensor::Folder::new(&files, "");
+    for (proto, dtype, values) in cases {
+        let found = super::tensor::tensor(&proto, &folder).expect("reads");
+        assert_eq!(
+            (TensorType::of(&found).dtype, found.values()),
+            (dtype, values)
+        );
+    }
+}
