@@ -9,8 +9,9 @@ use graphs::guidance::{TimestepEmbedding, guidance_embedding, timestep_embedding
 use graphs::noise_schedule::{BetaSchedule, NoiseSchedule, NoiseScheduleSpec};
 use graphs::samplers::{SamplerConfig, lcm_boundary, table};
 use runtime::sampler_step::SamplerState;
-use safetensors::SafeTensors;
 use serde_json::{Value, json};
+
+use crate::{deviation, tensors};
 
 /// Largest deviation of a trajectory, relative to its largest magnitude. diffusers itself, in
 /// single precision, moves by 2e-5 from one processor to another.
@@ -29,19 +30,7 @@ fn goldens(name: &str) -> Goldens {
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     };
     let list: Value = serde_json::from_slice(&read("json")).expect("the case list is JSON");
-    let bytes = read("safetensors");
-    let file = SafeTensors::deserialize(&bytes).expect("the tensors are safetensors");
-    let decoded = |bytes: &[u8]| {
-        let (floats, _) = bytes.as_chunks::<4>();
-        floats
-            .iter()
-            .map(|float| f32::from_le_bytes(*float))
-            .collect()
-    };
-    let tensors = file
-        .iter()
-        .map(|(name, view)| (name.to_owned(), decoded(view.data())))
-        .collect();
+    let tensors = tensors(&read("safetensors"));
     let cases = list["cases"]
         .as_array()
         .expect("the file lists cases")
@@ -67,26 +56,6 @@ fn config(case: &Value) -> SamplerConfig {
         }
     }
     config
-}
-
-/// How far `found` strays from `wanted`, relative to its largest magnitude.
-fn deviation(found: &[f32], wanted: &[f32]) -> f64 {
-    assert_eq!(found.len(), wanted.len());
-    let scale = wanted
-        .iter()
-        .fold(0.0_f64, |scale, w| scale.max(f64::from(w.abs())));
-    let apart = found
-        .iter()
-        .zip(wanted)
-        .map(|(f, w)| (f64::from(*f) - f64::from(*w)).abs());
-    let worst = apart.fold(0.0, |worst: f64, d| {
-        if d.is_nan() {
-            f64::INFINITY
-        } else {
-            worst.max(d)
-        }
-    });
-    worst / scale.max(f64::MIN_POSITIVE)
 }
 
 /// Fails with `what` unless `holds`.
