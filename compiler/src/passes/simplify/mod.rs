@@ -23,6 +23,7 @@ mod reduce_unit_axes;
 mod single_concat;
 mod sink_broadcast;
 mod slice_of_concat;
+mod transpose_between_reshapes;
 
 macro_rules! rules {
     ($($name:ident),* $(,)?) => {
@@ -41,6 +42,7 @@ pub(super) const RULES: &[Rule] = rules![
     reduce_unit_axes,
     merge_casts,
     merge_reshapes,
+    transpose_between_reshapes,
     merge_transposes,
     merge_broadcasts,
     merge_slices,
