@@ -22,11 +22,14 @@ pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     if !editor.used_once(weights) {
         return Ok(None);
     }
-    let Some(found) = softmax_operand(editor, weights).and_then(|value| scores(editor, value))
+    let Some(mut found) = softmax_operand(editor, weights).and_then(|value| scores(editor, value))
     else {
         return Ok(None);
     };
     let (q, scale_q) = scaled(editor, found.q);
+    if let (None, Some((_, source))) = (&found.heads, node_as!(editor, q, Reshape)) {
+        found.heads = split_heads(editor, source[0], q).filter(|_| editor.ty(q).rank() == 3);
+    }
     let (kt, scale_k) = unscaled_transpose(editor, found.kt)?;
     let k = swapped(editor, kt)?;
     let Some([q4, k4, v4]) = four_axes(editor, &found, [q, k, v])? else {
