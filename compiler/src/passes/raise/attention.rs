@@ -138,8 +138,9 @@ pub(super) fn scores(editor: &Editor, value: Value) -> Option<Scores> {
             }
             _ => return None,
         };
-        let same = editor.ty(next).elements() == editor.ty(at).elements();
-        same.then_some(())?;
+        // A mask of more axes would stretch the scores instead of being stretched to them.
+        let same = editor.ty(next).shape == editor.ty(at).shape;
+        (same || matches!(node.op, Op::Reshape(_))).then_some(())?;
         at = next;
     }
 }
