@@ -18,6 +18,7 @@ use crate::source::Source;
 mod context;
 mod error;
 mod fold;
+mod frame;
 mod node;
 mod ops;
 mod proto;
@@ -25,6 +26,8 @@ mod signature;
 mod tensor;
 mod walk;
 
+#[cfg(test)]
+mod readers;
 #[cfg(test)]
 mod tests;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::context::{Context, Result, Wire};
 use super::error::Problem;
-use super::proto::{AttributeProto, NodeProto, TensorProto};
+use super::proto::{AttributeProto, KIND_FLOAT, KIND_INT, KIND_STRING, NodeProto, TensorProto};
 
 /// Attributes by name; those of a function's body that stand for the call's are resolved.
 pub(crate) type Attributes<'m> = BTreeMap<&'m str, &'m AttributeProto>;
@@ -57,7 +57,9 @@ impl<'m> Node<'m> {
 
     /// An integer attribute.
     pub(crate) fn int(&self, name: &str) -> Result<Option<i64>> {
-        self.attribute(name, "an integer", |attribute| attribute.i)
+        self.attribute(name, "an integer", |attribute| {
+            attribute.i.or((attribute.kind == KIND_INT).then_some(0))
+        })
     }
 
     /// An integer attribute with a default.
@@ -72,7 +74,11 @@ impl<'m> Node<'m> {
 
     /// A number attribute with a default.
     pub(crate) fn float_or(&self, name: &str, default: f32) -> Result<f64> {
-        let found = self.attribute(name, "a number", |attribute| attribute.f)?;
+        let found = self.attribute(name, "a number", |attribute| {
+            attribute
+                .f
+                .or((attribute.kind == KIND_FLOAT).then_some(0.0))
+        })?;
         Ok(f64::from(found.unwrap_or(default)))
     }
 
@@ -93,9 +99,9 @@ impl<'m> Node<'m> {
 
     /// A text with a default.
     pub(crate) fn text_or(&self, name: &str, default: &str) -> Result<String> {
-        let text = |attribute: &AttributeProto| {
-            let bytes = attribute.s.as_ref()?;
-            String::from_utf8(bytes.to_vec()).ok()
+        let text = |attribute: &AttributeProto| match &attribute.s {
+            Some(bytes) => String::from_utf8(bytes.to_vec()).ok(),
+            None => (attribute.kind == KIND_STRING).then(String::new),
         };
         let found = self.attribute(name, "a text", text)?;
         Ok(found.unwrap_or_else(|| default.to_owned()))

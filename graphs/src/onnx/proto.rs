@@ -114,6 +114,9 @@ pub(crate) struct AttributeProto {
     /// Texts.
     #[prost(bytes = "bytes", repeated, tag = "9")]
     pub(crate) strings: Vec<Bytes>,
+    /// Which of the fields is meant; 0 in old files. Some writers leave zeros out.
+    #[prost(int32, tag = "20")]
+    pub(crate) kind: i32,
     /// In the body of a function: the attribute of the call that stands here.
     #[prost(string, tag = "21")]
     pub(crate) ref_attr_name: String,
@@ -249,6 +252,15 @@ pub(crate) struct FunctionProto {
 /// A message whose contents are not read.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Unread {}
+
+/// [`AttributeProto::kind`] of a number.
+pub(crate) const KIND_FLOAT: i32 = 1;
+
+/// [`AttributeProto::kind`] of an integer.
+pub(crate) const KIND_INT: i32 = 2;
+
+/// [`AttributeProto::kind`] of a text.
+pub(crate) const KIND_STRING: i32 = 3;
 
 /// The element types of the format that the compiler has, with their numbers.
 pub(crate) const ELEMENT_TYPES: [(i32, compiler::DType); 9] = [

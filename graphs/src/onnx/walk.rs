@@ -13,14 +13,12 @@ use compiler::graph::TensorType;
 use compiler::tensor::Tensor;
 
 use super::context::{Context, Wire};
-use super::error::{ImportError, Problem, Unsupported};
+use super::error::{ImportError, Problem};
+use super::frame::{Frame, Functions, callee, domain, functions, refuse_unsupported, unsupported};
 use super::node::{Attributes, Node, tensor_attributes};
-use super::proto::{
-    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    TensorProto,
-};
+use super::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use super::tensor::{Folder, tensor};
-use super::{OPSETS, OnnxModel, Request, ops, signature};
+use super::{OnnxModel, Request, ops, signature};
 use crate::Imported;
 use crate::source::Source;
 
@@ -144,169 +142,6 @@ fn decisive(
     };
     let ints = pick(false);
     if ints.is_empty() { pick(true) } else { ints }
-}
-
-/// What a body of nodes is read with.
-#[derive(Clone)]
-struct Frame<'m> {
-    /// The versions of operator sets, by domain.
-    opsets: BTreeMap<&'m str, i64>,
-    /// The attributes of the call that this body belongs to.
-    attributes: Attributes<'m>,
-    /// The names of the calls, for origins.
-    prefix: String,
-    depth: usize,
-}
-
-impl<'m> Frame<'m> {
-    fn root(opsets: &'m [OperatorSetIdProto]) -> Result<Frame<'m>, ImportError> {
-        let mut frame = Frame {
-            opsets: BTreeMap::new(),
-            attributes: Attributes::new(),
-            prefix: String::new(),
-            depth: 0,
-        };
-        frame.import_opsets(opsets)?;
-        Ok(frame)
-    }
-
-    fn import_opsets(&mut self, opsets: &'m [OperatorSetIdProto]) -> Result<(), ImportError> {
-        for opset in opsets {
-            let domain = domain(&opset.domain);
-            if domain.is_empty() && !(OPSETS.0..=OPSETS.1).contains(&opset.version) {
-                return Err(ImportError::Opset {
-                    found: opset.version,
-                });
-            }
-            self.opsets.insert(domain, opset.version);
-        }
-        Ok(())
-    }
-
-    /// The frame of the body of `function`, called by `node` with `attributes`.
-    fn call(
-        &self,
-        function: &'m FunctionProto,
-        attributes: Attributes<'m>,
-        name: &str,
-    ) -> Result<Frame<'m>, ImportError> {
-        let mut frame = self.clone();
-        frame.import_opsets(&function.opset_import)?;
-        frame.attributes = function
-            .attribute_proto
-            .iter()
-            .map(|attribute| (attribute.name.as_str(), attribute))
-            .collect();
-        frame.attributes.extend(attributes);
-        frame.prefix = format!("{name}/");
-        frame.depth += 1;
-        Ok(frame)
-    }
-
-    fn opset(&self, domain: &str) -> i64 {
-        self.opsets.get(domain).copied().unwrap_or(0)
-    }
-
-    /// The attributes of a node; one that refers to the call's takes its value, if it has one.
-    fn resolve(&self, node: &'m NodeProto) -> Attributes<'m> {
-        let resolve = |attribute: &'m AttributeProto| -> Option<(&'m str, &'m AttributeProto)> {
-            let value = match attribute.ref_attr_name.as_str() {
-                "" => attribute,
-                name => *self.attributes.get(name)?,
-            };
-            Some((attribute.name.as_str(), value))
-        };
-        node.attribute.iter().filter_map(resolve).collect()
-    }
-
-    /// How messages and origins call a node: by its name, or by its first result.
-    fn name(&self, node: &NodeProto) -> String {
-        match (node.name.as_str(), node.output.first()) {
-            ("", Some(output)) => format!("{}{}:{output}", self.prefix, node.op_type),
-            ("", None) => format!("{}{}", self.prefix, node.op_type),
-            (name, _) => format!("{}{name}", self.prefix),
-        }
-    }
-}
-
-/// The default domain has two spellings.
-fn domain(name: &str) -> &str {
-    if name == "ai.onnx" { "" } else { name }
-}
-
-type Functions<'m> = BTreeMap<(&'m str, &'m str, &'m str), &'m FunctionProto>;
-
-fn functions(model: &ModelProto) -> Functions<'_> {
-    model
-        .functions
-        .iter()
-        .map(|f| ((domain(&f.domain), f.name.as_str(), f.overload.as_str()), f))
-        .collect()
-}
-
-/// The function that a node calls, if it calls one.
-fn callee<'m>(functions: &Functions<'m>, node: &NodeProto) -> Option<&'m FunctionProto> {
-    let key = (
-        domain(&node.domain),
-        node.op_type.as_str(),
-        node.overload.as_str(),
-    );
-    functions.get(&key).copied()
-}
-
-/// Refuses the model if nodes of the graph, or of the functions that it calls, have operators or
-/// attributes that the importer does not know. Branches are judged when one is taken.
-fn refuse_unsupported(
-    graph: &GraphProto,
-    functions: &Functions<'_>,
-    frame: &Frame<'_>,
-) -> Result<(), ImportError> {
-    let mut nodes = Vec::new();
-    let mut visited = BTreeSet::new();
-    let mut open: Vec<(&[NodeProto], Frame<'_>)> = vec![(&graph.node, frame.clone())];
-    while let Some((body, frame)) = open.pop() {
-        for node in body {
-            match callee(functions, node) {
-                Some(function) => {
-                    let key = (&function.domain, &function.name, &function.overload);
-                    if visited.insert(key) {
-                        let frame = frame.call(function, Attributes::new(), &frame.name(node))?;
-                        open.push((&function.node, frame));
-                    }
-                }
-                None => nodes.extend(unsupported(node, &frame)),
-            }
-        }
-    }
-    match nodes.is_empty() {
-        true => Ok(()),
-        false => Err(ImportError::Unsupported { nodes }),
-    }
-}
-
-/// What is not supported about a node, if anything.
-fn unsupported(node: &NodeProto, frame: &Frame<'_>) -> Option<Unsupported> {
-    let domain = domain(&node.domain);
-    let opset = frame.opset(domain);
-    let refuse = |attribute: Option<String>| Unsupported {
-        node: format!("{:?}", frame.name(node)),
-        op: node.op_type.clone(),
-        domain: if domain.is_empty() { "ai.onnx" } else { domain }.to_owned(),
-        opset,
-        attribute,
-    };
-    if domain.is_empty() && node.op_type == "If" {
-        return None;
-    }
-    let Some(operator) = ops::find(domain, &node.op_type).filter(|op| op.since <= opset) else {
-        return Some(refuse(None));
-    };
-    let names = node
-        .attribute
-        .iter()
-        .map(|attribute| attribute.name.as_str());
-    let mut unknown = names.filter(|name| !operator.attributes.contains(name));
-    unknown.next().map(|name| refuse(Some(name.to_owned())))
 }
 
 /// The initializers with their names, in the file's order.
@@ -527,9 +362,7 @@ impl<'m> Walker<'m, '_> {
                 wanted: "a graph".to_owned(),
             })
         })?;
-        let mut frame = frame.clone();
-        frame.prefix = format!("{name}/");
-        frame.depth += 1;
+        let frame = frame.nested(name);
         scope.push(BTreeMap::new());
         for (key, tensor) in initializers(body, self.folder)? {
             let wire = self.stored(&format!("{}{key}", frame.prefix), tensor);
