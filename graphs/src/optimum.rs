@@ -99,7 +99,7 @@ pub fn open(source: &dyn Source) -> Result<Option<Layout>, LayoutError> {
         scheduler,
         scaling_factor: number(&vae, vae_path, "scaling_factor", 0.18215)?,
         shift_factor: number(&vae, vae_path, "shift_factor", 0.0)?,
-        vae_scale: 1 << levels.unwrap_or(4).clamp(1, 8) - 1,
+        vae_scale: 1 << (levels.unwrap_or(4).clamp(1, 8) - 1),
         latent_size: latent_size(&unet),
     }))
 }
