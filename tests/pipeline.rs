@@ -75,11 +75,16 @@ fn assemble(run: &Run, meta: &Value, folder: &Path) -> PathBuf {
         fs::remove_dir_all(model.join("unet")).expect("the model's unet");
         copy(&golden(unet), &model.join("unet"));
     }
+    configure(&model, meta);
+    model
+}
+
+/// Gives a model the run's scheduler.
+fn configure(model: &Path, meta: &Value) {
     let mut config = meta["scheduler_config"].clone();
     config["_class_name"] = meta["scheduler"].clone();
     let path = model.join("scheduler/scheduler_config.json");
     fs::write(path, config.to_string()).expect("the scheduler's configuration");
-    model
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -223,6 +228,32 @@ fn a_diffusers_directory_gives_the_pictures_of_diffusers() {
     }
 }
 
+fn compile(model: &Path, meta: &Value, artifact: &Path) {
+    let batch = texts(&meta["prompt"]).len();
+    let mut command = splamc();
+    command
+        .arg("compile")
+        .arg(model)
+        .args(["--target", "cpu"])
+        .arg("-o")
+        .arg(artifact);
+    command.args([
+        "-W",
+        &meta["width"].to_string(),
+        "-H",
+        &meta["height"].to_string(),
+    ]);
+    let output = command
+        .args(["-b", &batch.to_string()])
+        .output()
+        .expect("the command runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
 #[test]
 fn a_compiled_model_gives_the_pictures_of_diffusers() {
     let folder = scratch("compiled");
@@ -230,30 +261,30 @@ fn a_compiled_model_gives_the_pictures_of_diffusers() {
         let (folder, meta) = (folder.join(run.tag), meta(run));
         let model = assemble(run, &meta, &folder);
         let artifact = folder.join("model.splam");
-        let batch = texts(&meta["prompt"]).len();
-        let mut command = splamc();
-        command
-            .arg("compile")
-            .arg(&model)
-            .args(["--target", "cpu"])
-            .arg("-o")
-            .arg(&artifact);
-        command.args([
-            "-W",
-            &meta["width"].to_string(),
-            "-H",
-            &meta["height"].to_string(),
-        ]);
-        let output = command
-            .args(["-b", &batch.to_string()])
-            .output()
-            .expect("the command runs");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        compile(&model, &meta, &artifact);
         fs::remove_dir_all(&model).expect("the artifact stands alone");
         check(run, &artifact, &folder, "compiled");
+    }
+}
+
+#[test]
+fn exported_graphs_give_the_pictures_of_diffusers() {
+    let folder = scratch("exported");
+    // Exports take latents whose sides halve evenly: the other runs have odd ones.
+    let run = RUNS
+        .iter()
+        .find(|run| run.tag == "ddim5_cfg7.5_rescale0.7")
+        .expect("the run is in the list");
+    for export in ["onnx_torchscript", "onnx_dynamo"] {
+        let folder = folder.join(export);
+        let model = folder.join("model");
+        copy(&golden(export), &model);
+        let meta = meta(run);
+        configure(&model, &meta);
+        check(run, &model, &folder, export);
+
+        let artifact = folder.join("model.splam");
+        compile(&model, &meta, &artifact);
+        check(run, &artifact, &folder, &format!("{export}-compiled"));
     }
 }

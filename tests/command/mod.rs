@@ -8,19 +8,19 @@ use std::process::Command;
 use safetensors::{Dtype, SafeTensors};
 
 /// The command under test.
-pub fn splamc() -> Command {
+pub(crate) fn splamc() -> Command {
     Command::new(env!("CARGO_BIN_EXE_splamc"))
 }
 
 /// A folder of reference data.
-pub fn golden(name: &str) -> PathBuf {
+pub(crate) fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name)
 }
 
 /// An empty folder that the next run of the same test empties again.
-pub fn scratch(name: &str) -> PathBuf {
+pub(crate) fn scratch(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if folder.exists() {
         fs::remove_dir_all(&folder).expect("an old folder");
@@ -30,13 +30,13 @@ pub fn scratch(name: &str) -> PathBuf {
 }
 
 /// An f32 tensor.
-pub struct Floats {
-    pub shape: Vec<usize>,
-    pub values: Vec<f32>,
+pub(crate) struct Floats {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<f32>,
 }
 
 /// The f32 tensors of a safetensors file.
-pub fn read_floats(path: &Path) -> BTreeMap<String, Floats> {
+pub(crate) fn read_floats(path: &Path) -> BTreeMap<String, Floats> {
     let bytes = fs::read(path).expect("a safetensors file");
     let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
     let mut tensors = BTreeMap::new();
@@ -58,7 +58,7 @@ pub fn read_floats(path: &Path) -> BTreeMap<String, Floats> {
 }
 
 /// The RGB values of a PNG.
-pub fn read_png(path: &Path) -> Vec<u8> {
+pub(crate) fn read_png(path: &Path) -> Vec<u8> {
     let file = fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut reader = png::Decoder::new(std::io::BufReader::new(file))
         .read_info()
