@@ -7,12 +7,12 @@ use compiler::ops::{Attention, Extents};
 use compiler::tensor::Values;
 
 use super::gemm::{Into, Matrix, On, gemm};
-use super::math::{exp, largest, sum, vectorized};
+use super::math::exponentials;
 use super::threads::each;
 use super::value::{Data, Value};
 
 /// Scores that one task holds.
-const SCORES: usize = 1 << 17;
+const SCORES: usize = 1 << 19;
 
 /// What is added to the scores, and how far apart its elements are along batch, heads, queries
 /// and keys.
@@ -32,11 +32,11 @@ struct Task<'a> {
 pub(crate) fn attention(op: &Attention, operands: &[Value], result: &Extents) -> Vec<f32> {
     let (queries, d) = (operands[0].shape[2], operands[0].shape[3]);
     let (keys, e) = (operands[1].shape[2], operands[2].shape[3]);
-    let heads = result.shape[1];
+    let (heads, scale) = (result.shape[1], op.scale as f32);
     let [q, k, v] = [0, 1, 2].map(|i| operands[i].floats());
     let mask = operands.get(3).map(mask);
     let mut out = vec![0.0; result.elements()];
-    let block = (SCORES / keys.max(1)).clamp(8, 64).min(queries.max(1));
+    let block = (SCORES / keys.max(1)).clamp(8, 128).min(queries.max(1));
     let heads_out = out.chunks_mut((queries * e).max(1)).enumerate();
     let tasks = heads_out.flat_map(|(head, out)| {
         let blocks = out.chunks_mut((block * e).max(1)).enumerate();
@@ -49,10 +49,11 @@ pub(crate) fn attention(op: &Attention, operands: &[Value], result: &Extents) ->
     each(tasks.collect(), |task: Task<'_>| {
         let rows = task.out.len() / e;
         let q = &q[(task.head * queries + task.first) * d..][..rows * d];
+        let q: Vec<f32> = q.iter().map(|q| q * scale).collect();
         let k = &k[task.head * keys * d..][..keys * d];
         let v = &v[task.head * keys * e..][..keys * e];
         let mut scores = vec![0.0; rows * keys];
-        let (left, right) = (Matrix::rows(q, d), Matrix::columns(k, d));
+        let (left, right) = (Matrix::rows(&q, d), Matrix::columns(k, d));
         gemm(
             [rows, keys, d],
             (&mut scores, keys),
@@ -64,11 +65,6 @@ pub(crate) fn attention(op: &Attention, operands: &[Value], result: &Extents) ->
         let mut sums = Vec::with_capacity(rows);
         for (row, scores) in scores.chunks_mut(keys.max(1)).enumerate() {
             let query = task.first + row;
-            vectorized(|| {
-                scores
-                    .iter_mut()
-                    .for_each(|score| *score *= op.scale as f32)
-            });
             if let Some(mask) = &mask {
                 mask.add(scores, [task.head / heads, task.head % heads, query]);
             }
@@ -92,15 +88,6 @@ pub(crate) fn attention(op: &Attention, operands: &[Value], result: &Extents) ->
         }
     });
     out
-}
-
-/// Replaces scores by the exponentials of their distance to the largest; gives the sum.
-pub(crate) fn exponentials(row: &mut [f32]) -> f32 {
-    vectorized(|| {
-        let most = largest(row);
-        row.iter_mut().for_each(|x| *x = exp(*x - most));
-        sum(row, |x| x) as f32
-    })
 }
 
 /// A mask of truth values or floats as floats to add.

@@ -4,10 +4,13 @@
 //! vectors found at run time. Products and sums are never contracted, so that every machine gives
 //! the same bits.
 
-/// Runs `work` compiled for the widest vectors of this machine.
+use pulp::{Arch, Simd, WithSimd};
+
+/// Runs `work` compiled for the widest vectors of this machine. That holds for what the compiler
+/// inlines: short loops; longer ones are types of their own, as in [`exponentials`].
 #[inline]
 pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
+    Arch::new().dispatch(work)
 }
 
 /// The vector instruction sets that [`vectorized`] and the GEMM library choose from, widest last.
@@ -97,6 +100,58 @@ pub(crate) fn gelu_tanh(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn gelu_quick(x: f32) -> f32 {
     x * sigmoid(1.702 * x)
+}
+
+/// `f` of every element, in place.
+pub(crate) fn map_in_place(row: &mut [f32], f: impl Fn(f32) -> f32) {
+    struct Map<'a, F>(&'a mut [f32], F);
+
+    impl<F: Fn(f32) -> f32> WithSimd for Map<'_, F> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            for x in self.0 {
+                *x = (self.1)(*x);
+            }
+        }
+    }
+
+    Arch::new().dispatch(Map(row, f));
+}
+
+/// Replaces every element by the exponential of its distance to the largest; gives their sum.
+pub(crate) fn exponentials(row: &mut [f32]) -> f32 {
+    struct Exponentials<'a>(&'a mut [f32]);
+
+    impl WithSimd for Exponentials<'_> {
+        type Output = f32;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> f32 {
+            let most = largest(self.0);
+            let mut sum = 0.0;
+            // Short sums in the lanes of vectors, long ones in f64.
+            for block in self.0.chunks_mut(512) {
+                let mut lanes = [0.0f32; 16];
+                let (parts, rest) = block.as_chunks_mut::<16>();
+                for part in parts {
+                    for (lane, x) in lanes.iter_mut().zip(part) {
+                        *x = exp(*x - most);
+                        *lane += *x;
+                    }
+                }
+                for (lane, x) in lanes.iter_mut().zip(rest) {
+                    *x = exp(*x - most);
+                    *lane += *x;
+                }
+                sum += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
+            }
+            sum as f32
+        }
+    }
+
+    Arch::new().dispatch(Exponentials(row))
 }
 
 /// The larger of two, NaN if one is.

@@ -4,7 +4,7 @@
 
 use compiler::ops::Extents;
 
-use super::math::{gelu_erf, vectorized};
+use super::math::{gelu_erf, map_in_place, vectorized};
 use super::movement::{BLOCK, Strided, broadcast, zip_strided};
 use super::threads::{chunks, each};
 use super::value::Value;
@@ -13,7 +13,7 @@ use super::value::Value;
 pub(crate) fn map(mut operands: Vec<Value>, f: impl Fn(f32) -> f32 + Sync) -> Vec<f32> {
     let mut out = operands.remove(0).take();
     each(chunks(&mut out, BLOCK), |(_, block)| {
-        vectorized(|| block.iter_mut().for_each(|x| *x = f(*x)));
+        map_in_place(block, &f);
     });
     out
 }

@@ -5,8 +5,7 @@
 
 use compiler::ops::{Extents, GroupNorm, LayerNorm};
 
-use super::attention::exponentials;
-use super::math::{largest, sum, vectorized};
+use super::math::{exponentials, largest, map_in_place, sum, vectorized};
 use super::movement::BLOCK;
 use super::threads::{chunks, each};
 use super::value::Value;
@@ -26,7 +25,7 @@ pub(crate) fn softmax(mut operands: Vec<Value>, extent: usize) -> Vec<f32> {
     let mut out = operands.remove(0).take();
     each_row(&mut out, extent, |_, row| {
         let sum = exponentials(row);
-        vectorized(|| row.iter_mut().for_each(|x| *x /= sum));
+        map_in_place(row, |x| x / sum);
     });
     out
 }
@@ -50,7 +49,7 @@ pub(crate) fn layer_norm(op: &LayerNorm, mut operands: Vec<Value>) -> Vec<f32> {
     each_row(&mut out, extent, |_, row| {
         let (mean, factor) = statistics(row, op.epsilon);
         let normal = |x: f32| ((f64::from(x) - mean) * factor) as f32;
-        vectorized(|| row.iter_mut().for_each(|x| *x = normal(*x)));
+        map_in_place(row, normal);
         if let Some(scale) = scale {
             row.iter_mut()
                 .zip(scale.floats())
@@ -83,7 +82,7 @@ pub(crate) fn group_norm(op: &GroupNorm, mut operands: Vec<Value>) -> Vec<f32> {
             let factor = factor * parameter(0, first + channel, 1.0);
             let bias = parameter(1, first + channel, 0.0);
             let normal = |x: f32| ((f64::from(x) - mean) * factor + bias) as f32;
-            vectorized(|| plane.iter_mut().for_each(|x| *x = normal(*x)));
+            map_in_place(plane, normal);
         }
     });
     out
