@@ -10,6 +10,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 use compiler::DType;
 use compiler::graph::TensorType;
+use compiler::tensor::Tensor;
 use graphs::source::Source;
 use runtime::artifact::{
     self, About, ArtifactContents, ArtifactProgram, Kind, MANIFEST, PictureShape, Port,
@@ -217,7 +218,19 @@ fn contents(
         true => BTreeMap::from([("tokenizer".to_owned(), model.tokenizer_files()?)]),
         false => BTreeMap::new(),
     };
-    let dtype = arguments.dtype.map_or(DType::F32, Into::into);
+    // The type that most bytes are in, which for imported graphs is their own.
+    let of_weights = |dtype: &DType| {
+        let own = weights
+            .values()
+            .filter(|tensor: &&Tensor| tensor.dtype() == *dtype);
+        own.map(|tensor| tensor.bytes().len()).sum::<usize>()
+    };
+    let floats = [DType::F32, DType::F16, DType::BF16, DType::F64];
+    let dtype = floats
+        .into_iter()
+        .max_by_key(of_weights)
+        .filter(|dtype| of_weights(dtype) > 0);
+    let dtype = dtype.unwrap_or(DType::F32);
     Ok(ArtifactContents {
         about: About {
             kind: if pipeline {

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use compiler::graph::{Definition, Func, TensorType};
 use compiler::passes;
 use compiler::tensor::Tensor;
+use compiler::text;
 
 use crate::error::Failure;
 use crate::model::{Loaded, Model, Sizes};
@@ -46,7 +47,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stage {
-    /// The imported graph with symbolic sizes.
+    /// The imported graph with symbolic sizes; with bound ones where it holds for some sizes only.
     Graph,
     /// The program after all passes, operator by operator, with its peak of memory.
     Plan,
@@ -65,8 +66,16 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     for part in model.parts(arguments.component)? {
         match arguments.stage {
             Some(Stage::Graph) => {
-                let imported = model.graph(&part)?;
-                print!("{}", compiler::text::print_func(&imported.func));
+                let func = match model.graph(&part) {
+                    Ok(imported) => imported.func,
+                    // Exports may hold for some sizes only; those that were asked for may fit.
+                    Err(_) => model
+                        .sized(&part, sizes, &bindings, None)?
+                        .program
+                        .func()
+                        .clone(),
+                };
+                print!("{}", text::print_func(&func));
             }
             Some(Stage::Plan) => {
                 let loaded = model.sized(&part, sizes, &bindings, None)?;

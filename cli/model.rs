@@ -16,7 +16,7 @@ use compiler::program::{Compiled, Program, compile};
 use compiler::tensor::Tensor;
 use compiler::{DType, Dim};
 use graphs::Imported;
-use graphs::diffusers::{self, Network};
+use graphs::diffusers::{self, Network, Pipeline};
 use graphs::models::{self, Timestep};
 use graphs::onnx::{self, Request};
 use graphs::optimum;
@@ -214,7 +214,7 @@ impl Model {
         let form = match optimum::open(&folder).at(path.display())? {
             Some(layout) => Form::Optimum(layout),
             None => {
-                let pipeline = diffusers::open(&folder).at(path.display())?;
+                let pipeline = open_pipeline(&folder, path)?;
                 let here =
                     |component: &ComponentName| pipeline.component(component.name()).is_some();
                 Form::Diffusers {
@@ -307,6 +307,10 @@ impl Model {
         components.into_iter().map(Part::Component).collect()
     }
 
+    fn pipeline(&self) -> Result<Pipeline<'_>, Failure> {
+        open_pipeline(&self.folder, &self.path)
+    }
+
     /// What sampling must know beside the graphs.
     pub(crate) fn facts(&self) -> Result<Facts, Failure> {
         let mut facts = Facts {
@@ -321,7 +325,7 @@ impl Model {
         };
         match &self.form {
             Form::Diffusers { .. } => {
-                let pipeline = diffusers::open(&self.folder).at(self.path.display())?;
+                let pipeline = self.pipeline()?;
                 facts.scheduler.clone_from(&pipeline.scheduler);
                 for component in &pipeline.components {
                     describe(&component.network, &mut facts);
@@ -393,7 +397,7 @@ impl Model {
     ) -> Result<Vec<(String, TensorType)>, Failure> {
         match &self.form {
             Form::Diffusers { .. } => {
-                let pipeline = diffusers::open(&self.folder).at(self.path.display())?;
+                let pipeline = self.pipeline()?;
                 let component = pipeline
                     .component(part.name())
                     .expect("parts come from this list");
@@ -429,7 +433,7 @@ impl Model {
             bindings: Bindings::new(),
             inputs: given.clone(),
         };
-        let imported = self.imported(part, DType::F32, timestep_form(given), &request)?;
+        let imported = self.imported(part, None, timestep_form(given), &request)?;
         let func = &imported.func;
         let declared: Vec<(String, TensorType)> = func
             .params(Role::Input)
@@ -492,7 +496,6 @@ impl Model {
             bindings: bindings.clone(),
             inputs: BTreeMap::new(),
         };
-        let dtype = dtype.unwrap_or(DType::F32);
         let imported = self.imported(part, dtype, Timestep::Scalar, &request)?;
         self.compiled(part, imported, &bindings)
     }
@@ -503,25 +506,26 @@ impl Model {
             bindings: Bindings::new(),
             inputs: BTreeMap::new(),
         };
-        self.imported(part, DType::F32, Timestep::Scalar, &request)
+        self.imported(part, None, Timestep::Scalar, &request)
     }
 
     fn imported(
         &self,
         part: &Part,
-        dtype: DType,
+        dtype: Option<DType>,
         timestep: Timestep,
         request: &Request,
     ) -> Result<Imported, Failure> {
+        self.check_dtype(part, dtype)?;
         let path = match &self.form {
             Form::Diffusers { .. } => {
-                let pipeline = diffusers::open(&self.folder).at(self.path.display())?;
+                let pipeline = self.pipeline()?;
                 let component = pipeline
                     .component(part.name())
                     .expect("parts come from this list");
                 return component
-                    .build(&options(dtype, timestep))
-                    .at(self.place(part));
+                    .build(&options(dtype.unwrap_or(DType::F32), timestep))
+                    .map_err(|error| imported_badly(&self.place(part), &error));
             }
             Form::Optimum(layout) => &layout.graphs[part.name()],
             Form::Onnx { file } => file,
@@ -560,11 +564,44 @@ impl Model {
         })
     }
 
+    /// Refuses a type for graphs that bring their own.
+    fn check_dtype(&self, part: &Part, dtype: Option<DType>) -> Result<(), Failure> {
+        let own = match (&self.form, dtype) {
+            (_, None) | (Form::Diffusers { .. }, Some(_)) => return Ok(()),
+            (Form::Artifact(artifact), Some(dtype)) => {
+                let own = &artifact.manifest().about.dtype;
+                if own == dtype.name() {
+                    return Ok(());
+                }
+                format!("was compiled in {own}")
+            }
+            (Form::Optimum(_) | Form::Onnx { .. }, Some(_)) => "has types of its own".to_owned(),
+        };
+        Err(Failure::usage(format!(
+            "{}: the graph {own}, --dtype cannot change it",
+            self.place(part)
+        ))
+        .hint("give --dtype for a diffusers directory, or export the graph in that type"))
+    }
+
     fn place(&self, part: &Part) -> String {
         match part {
             Part::Component(component) => format!("{}: {}", self.path.display(), component.name()),
             Part::Graph => self.path.display().to_string(),
         }
+    }
+}
+
+fn open_pipeline<'a>(folder: &'a Folder, path: &Path) -> Result<Pipeline<'a>, Failure> {
+    diffusers::open(folder).map_err(|error| imported_badly(&path.display().to_string(), &error))
+}
+
+/// An import that failed, with the hint that it brings.
+fn imported_badly(place: &str, error: &graphs::ImportError) -> Failure {
+    let failure = Failure::job(format!("{place}: {error}"));
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }
 

@@ -6,6 +6,7 @@
 mod guide;
 mod pictures;
 mod prompts;
+mod schedule;
 mod start;
 
 use std::path::PathBuf;
@@ -15,17 +16,18 @@ use clap::ValueEnum;
 use compiler::DType;
 use compiler::program::sampler::SamplerTable;
 use compiler::tensor::Tensor;
-use graphs::samplers::{self, SamplerConfig};
+use graphs::samplers;
 use runtime::sampling::{self, Conditioning};
 use runtime::session::Session;
 
 use crate::error::{At, Failure};
-use crate::model::{Facts, Model, Sizes};
+use crate::model::{Model, Sizes};
 use crate::options::{ComponentName, Precision, Target};
 use crate::{progress, tensors};
 
 use guide::Guide;
 use prompts::Prompts;
+use schedule::Schedule;
 use start::Start;
 
 /// Sample pictures from a prompt.
@@ -124,7 +126,11 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let model = Model::open(&arguments.model)?;
     let facts = model.facts()?;
     let start = Start::new(arguments, &facts)?;
-    let (config, table) = sampler(arguments, &facts)?;
+    let Schedule {
+        config,
+        table,
+        steps,
+    } = Schedule::new(arguments, &facts)?;
     let guide = Guide::new(arguments, &config, &facts)?;
     let prompts = Prompts::new(arguments, &model, start.sizes.batch)?;
 
@@ -150,7 +156,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         guidance: guide.guidance,
         timestep_cond: guide.embedded(start.sizes.batch),
     };
-    let (latents, steps) = denoise(&unet, &table, &conditioning, start)?;
+    let (latents, trajectory) = denoise(&unet, &table, &conditioning, start)?;
     drop(unet);
 
     let one = Sizes {
@@ -165,52 +171,15 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
 
     if let Some(path) = &arguments.latents_out {
         let tensors = [
-            ("latents".to_owned(), steps),
+            ("latents".to_owned(), trajectory),
             ("final_latents".to_owned(), latents),
             ("decoded".to_owned(), decoded.clone()),
         ];
         tensors::write(path, &tensors)?;
     }
-    pictures::write(arguments, &decoded, &table, &config, guide.scale)?;
+    pictures::write(arguments, &decoded, &config, steps, guide.scale)?;
     progress::say(format!("done in {:.1} s", started.elapsed().as_secs_f64()));
     Ok(())
-}
-
-/// The sampler's configuration and its table.
-fn sampler(arguments: &Arguments, facts: &Facts) -> Result<(SamplerConfig, SamplerTable), Failure> {
-    let text = facts.scheduler.as_ref().ok_or_else(|| {
-        Failure::job(format!(
-            "{}: found no scheduler_config.json",
-            arguments.model.display()
-        ))
-        .hint("put the model's scheduler/scheduler_config.json beside its components")
-    })?;
-    let place = "scheduler_config.json";
-    let mut config = SamplerConfig::from_diffusers(text).at(place)?;
-    if let Some(name) = &arguments.sampler {
-        config = config.with_sampler(name).at(place)?;
-    }
-    if let Some(spacing) = arguments.spacing {
-        let word = match spacing {
-            SpacingName::Leading => "leading",
-            SpacingName::Trailing => "trailing",
-            SpacingName::Linspace => "linspace",
-        };
-        config = config
-            .with_option("timestep_spacing", word.into())
-            .at("--spacing")?;
-    }
-    if arguments.karras {
-        config = config
-            .with_option("use_karras_sigmas", true.into())
-            .at("--karras")?;
-    }
-    let name = config.sampler_name().at(place)?;
-    let steps = arguments
-        .steps
-        .unwrap_or(if few_step(name) { 4 } else { 20 });
-    let table = samplers::table(&config, steps).at("--steps")?;
-    Ok((config, table))
 }
 
 /// Whether a sampler is one of distilled models.

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use compiler::program::sampler::SamplerTable;
 use compiler::tensor::Tensor;
 use graphs::samplers::SamplerConfig;
 
@@ -18,8 +17,8 @@ use super::{Arguments, Rng};
 pub(crate) fn write(
     arguments: &Arguments,
     decoded: &Tensor,
-    table: &SamplerTable,
     config: &SamplerConfig,
+    steps: usize,
     scale: f64,
 ) -> Result<(), Failure> {
     let batch = decoded.shape().first().copied().unwrap_or(0);
@@ -40,10 +39,9 @@ pub(crate) fn write(
             text => format!("Negative prompt: {text}\n"),
         };
         let parameters = format!(
-            "{}\n{negative}Steps: {}, Sampler: {name}, CFG scale: {scale}, Seed: {seed}, \
+            "{}\n{negative}Steps: {steps}, Sampler: {name}, CFG scale: {scale}, Seed: {seed}, \
              Size: {}x{}, Model: {}, Version: splamc {}",
             pick(&arguments.prompt),
-            table.steps.len(),
             decoded.shape()[3],
             decoded.shape()[2],
             arguments.model.file_stem().unwrap_or_default().display(),

@@ -1,0 +1,61 @@
+//! Which sampler a run uses, and its table of numbers.
+//!
+//! Takes the options and the model's `scheduler_config.json`, gives what `graphs` makes of them.
+
+use compiler::program::sampler::SamplerTable;
+use graphs::samplers::{self, SamplerConfig};
+
+use crate::error::{At, Failure};
+use crate::model::Facts;
+
+use super::{Arguments, SpacingName, few_step};
+
+/// A sampler, its table, and the steps that it was asked for (some make more calls).
+pub(crate) struct Schedule {
+    pub(crate) config: SamplerConfig,
+    pub(crate) table: SamplerTable,
+    pub(crate) steps: usize,
+}
+
+impl Schedule {
+    /// The sampler that the options ask for, or the model's own.
+    pub(crate) fn new(arguments: &Arguments, facts: &Facts) -> Result<Schedule, Failure> {
+        let text = facts.scheduler.as_ref().ok_or_else(|| {
+            Failure::job(format!(
+                "{}: found no scheduler_config.json",
+                arguments.model.display()
+            ))
+            .hint("put the model's scheduler/scheduler_config.json beside its components")
+        })?;
+        let place = "scheduler_config.json";
+        let mut config = SamplerConfig::from_diffusers(text).at(place)?;
+        if let Some(name) = &arguments.sampler {
+            config = config.with_sampler(name).at(place)?;
+        }
+        if let Some(spacing) = arguments.spacing {
+            let word = match spacing {
+                SpacingName::Leading => "leading",
+                SpacingName::Trailing => "trailing",
+                SpacingName::Linspace => "linspace",
+            };
+            config = config
+                .with_option("timestep_spacing", word.into())
+                .at("--spacing")?;
+        }
+        if arguments.karras {
+            config = config
+                .with_option("use_karras_sigmas", true.into())
+                .at("--karras")?;
+        }
+        let name = config.sampler_name().at(place)?;
+        let steps = arguments
+            .steps
+            .unwrap_or(if few_step(name) { 4 } else { 20 });
+        let table = samplers::table(&config, steps).at("--steps")?;
+        Ok(Schedule {
+            config,
+            table,
+            steps,
+        })
+    }
+}
