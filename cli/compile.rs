@@ -18,8 +18,9 @@ use runtime::artifact::{
 };
 
 use crate::error::{At, Failure};
+use crate::facts::{Facts, Sizes};
 use crate::files::{self, Folder};
-use crate::model::{Facts, Loaded, Model, Part, Sizes};
+use crate::model::{Loaded, Model, Part};
 use crate::options::{ComponentName, Precision, Target};
 use crate::{compiled, progress};
 

@@ -13,7 +13,8 @@ use runtime::artifact::{Artifact, ArtifactProgram};
 use serde_json::Value;
 
 use crate::error::{At, Failure};
-use crate::model::{Facts, Loaded, Part};
+use crate::facts::Facts;
+use crate::model::{Loaded, Part};
 use crate::options::ComponentName;
 
 /// The components for which there are programs, in order.

@@ -13,7 +13,8 @@ use compiler::tensor::Tensor;
 use compiler::text;
 
 use crate::error::Failure;
-use crate::model::{Loaded, Model, Sizes};
+use crate::facts::Sizes;
+use crate::model::{Loaded, Model};
 use crate::options::ComponentName;
 
 /// Show a model's interface, parameters, cost, graph or plan.

@@ -12,6 +12,7 @@ mod compile;
 mod compiled;
 mod devices;
 mod error;
+mod facts;
 mod files;
 mod inspect;
 mod model;

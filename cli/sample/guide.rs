@@ -8,7 +8,7 @@ use graphs::guidance::guidance_embedding;
 use graphs::samplers::SamplerConfig;
 
 use crate::error::{At, Failure};
-use crate::model::Facts;
+use crate::facts::Facts;
 use crate::progress;
 
 use super::{Arguments, few_step};

@@ -21,7 +21,8 @@ use runtime::sampling::{self, Conditioning};
 use runtime::session::Session;
 
 use crate::error::{At, Failure};
-use crate::model::{Model, Sizes};
+use crate::facts::Sizes;
+use crate::model::Model;
 use crate::options::{ComponentName, Precision, Target};
 use crate::{progress, tensors};
 

@@ -6,7 +6,7 @@ use compiler::program::sampler::SamplerTable;
 use graphs::samplers::{self, SamplerConfig};
 
 use crate::error::{At, Failure};
-use crate::model::Facts;
+use crate::facts::Facts;
 
 use super::{Arguments, SpacingName, few_step};
 

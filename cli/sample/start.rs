@@ -9,7 +9,7 @@ use compiler::tensor::{Tensor, Values};
 use runtime::noise::{Generator, Noise};
 
 use crate::error::{At, Failure};
-use crate::model::{Facts, Sizes};
+use crate::facts::{Facts, Sizes};
 use crate::tensors;
 
 use super::{Arguments, Rng};
