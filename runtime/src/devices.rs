@@ -1,5 +1,7 @@
-//! What can execute programs here.
+//! What can execute programs here, and how fast it could at most.
 //!
-//! Takes nothing, gives plain data about the devices that the backends find.
+//! Takes a clock, gives plain data about the devices that the backends find.
 
-pub use backends::cpu::{Description, describe as cpu};
+pub use backends::cpu::{
+    Ceilings, Clock, Description, describe as cpu, measure as measure_ceilings,
+};

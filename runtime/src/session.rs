@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use backends::cpu::{ExecuteError, Executor};
+use backends::cpu::{Clock, ExecuteError, Executor, ValueTime};
 use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::program::Program;
@@ -86,6 +86,27 @@ impl Session {
         &self,
         inputs: &BTreeMap<String, Tensor>,
     ) -> Result<Vec<(String, Tensor)>, SessionError> {
+        Ok(self.executor.run(&self.converted(inputs)?)?)
+    }
+
+    /// As [`Session::run`]; gives the time that each value took instead of the results.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn profile(
+        &self,
+        inputs: &BTreeMap<String, Tensor>,
+        clock: Clock<'_>,
+    ) -> Result<Vec<ValueTime>, SessionError> {
+        let inputs = self.converted(inputs)?;
+        Ok(self.executor.profile(&inputs, clock)?)
+    }
+
+    /// The inputs in the types that the program declares.
+    fn converted(
+        &self,
+        inputs: &BTreeMap<String, Tensor>,
+    ) -> Result<BTreeMap<String, Tensor>, SessionError> {
         if let Some(name) = inputs.keys().find(|name| !self.has_input(name)) {
             let wanted = self.inputs.iter().map(|(name, _)| name.clone()).collect();
             return Err(SessionError::UnknownInput {
@@ -107,7 +128,7 @@ impl Session {
             })?;
             converted.insert(name.clone(), tensor);
         }
-        Ok(self.executor.run(&converted)?)
+        Ok(converted)
     }
 
     fn has_input(&self, name: &str) -> bool {

@@ -6,6 +6,7 @@
 //! is one kernel, or the oracle itself where speed does not matter.
 
 mod attention;
+mod ceilings;
 mod contract;
 mod conv;
 mod gemm;
@@ -25,10 +26,11 @@ use thiserror::Error;
 
 use compiler::DType;
 use compiler::eval::{EvalError, last_uses};
-use compiler::graph::{Definition, Func, Role, TensorType};
+use compiler::graph::{self, Definition, Func, Role, TensorType};
 use compiler::ops::{Extents, Op};
 use compiler::tensor::Tensor;
 
+pub use ceilings::{Ceilings, measure};
 use threads::Threads;
 use value::Value;
 
@@ -67,6 +69,19 @@ pub fn describe() -> Description {
         instruction_sets: math::instruction_sets(),
         threads: threads::available(),
     }
+}
+
+/// A clock: seconds since a moment that does not change. Rooms below the command have none of
+/// their own.
+pub type Clock<'a> = &'a (dyn Fn() -> f64 + Sync);
+
+/// The time that one value took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ValueTime {
+    /// The value; for a parameter the time is that of fetching what was given for it.
+    pub value: graph::Value,
+    /// From the value before to this one, so that all of them add up to the run.
+    pub seconds: f64,
 }
 
 /// A function ready to run: weights checked and widened, constants and sizes known.
@@ -141,12 +156,36 @@ impl Executor {
         &self,
         inputs: &BTreeMap<String, Tensor>,
     ) -> Result<Vec<(String, Tensor)>, ExecuteError> {
-        self.threads.install(|| self.execute(inputs))
+        self.threads.install(|| self.execute(inputs, &mut |_| {}))
     }
 
+    /// As [`Executor::run`]; gives the time that each value took, in order, and no results.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn profile(
+        &self,
+        inputs: &BTreeMap<String, Tensor>,
+        clock: Clock<'_>,
+    ) -> Result<Vec<ValueTime>, ExecuteError> {
+        let mut times = Vec::with_capacity(self.extents.len());
+        self.threads.install(|| {
+            let mut before = clock();
+            self.execute(inputs, &mut |value| {
+                let now = clock();
+                let seconds = now - before;
+                times.push(ValueTime { value, seconds });
+                before = now;
+            })
+        })?;
+        Ok(times)
+    }
+
+    /// Executes the function; tells `observe` of each value when it is there.
     fn execute(
         &self,
         inputs: &BTreeMap<String, Tensor>,
+        observe: &mut (dyn FnMut(graph::Value) + Send),
     ) -> Result<Vec<(String, Tensor)>, ExecuteError> {
         let mut values: Vec<Option<Value>> = Vec::with_capacity(self.extents.len());
         for (value, data) in self.func.values() {
@@ -181,9 +220,10 @@ impl Executor {
             };
             // A parameter or a node that nothing uses dies at once.
             values.push((self.last_uses[index] > value.0).then_some(computed));
+            observe(value);
         }
         let results = self.func.results().iter();
-        let result = |(name, value): &(String, compiler::graph::Value)| {
+        let result = |(name, value): &(String, graph::Value)| {
             let index = value.0 as usize;
             let found = values[index].as_ref().expect("results live to the end");
             (name.clone(), found.tensor(&self.extents[index]))
