@@ -8,6 +8,7 @@
     reason = "the command line is the one room that prints"
 )]
 
+mod bench;
 mod compile;
 mod compiled;
 mod devices;
@@ -51,6 +52,7 @@ enum Command {
     Run(run::Arguments),
     Sample(sample::Arguments),
     Inspect(inspect::Arguments),
+    Bench(bench::Arguments),
     Devices(devices::Arguments),
 }
 
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::execute(&arguments),
         Command::Sample(arguments) => sample::execute(&arguments),
         Command::Inspect(arguments) => inspect::execute(&arguments),
+        Command::Bench(arguments) => bench::execute(&arguments),
         Command::Devices(arguments) => devices::execute(&arguments),
     };
     match result {

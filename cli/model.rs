@@ -147,6 +147,14 @@ impl Model {
         }
     }
 
+    /// Whether the model has fixed sizes: a `.splam`.
+    pub(crate) fn is_compiled(&self) -> bool {
+        match &self.form {
+            Form::Artifact(_) => true,
+            Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => false,
+        }
+    }
+
     /// The parts of this model, or the one asked for.
     pub(crate) fn parts(&self, wanted: Option<ComponentName>) -> Result<Vec<Part>, Failure> {
         let parts = self.all_parts();

@@ -1,0 +1,200 @@
+//! `splamc bench`: how fast one graph runs here, kernel by kernel.
+//!
+//! Takes a model and sizes; runs the graph on inputs made from a fixed seed; gives times, rates and
+//! the machine's own ceilings, as a table or as one JSON object. It checks no result.
+
+mod inputs;
+mod report;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use compiler::tensor::Tensor;
+use runtime::devices::{Ceilings, measure_ceilings};
+use runtime::profile::{KernelRow, kernels};
+use runtime::session::Session;
+
+use crate::error::{At, Failure};
+use crate::facts::Sizes;
+use crate::model::{Loaded, Model, Part};
+use crate::options::{ComponentName, Target};
+use crate::{progress, tensors};
+
+use report::Report;
+
+/// Measure how fast a graph runs, kernel by kernel.
+///
+/// Inputs are made from a fixed seed. Each kernel stands beside what the machine can do at most:
+/// the rate of a matrix product and of a copy of memory, measured before and after.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    splamc bench sd15/ --component unet --threads 2           # a table\n  \
+    splamc bench sd15.splam --component vae_decoder --json    # one JSON object")]
+pub(crate) struct Arguments {
+    /// The model: a diffusers or ONNX directory, one .onnx file, or a compiled .splam.
+    model: PathBuf,
+    /// Where to run.
+    #[arg(long, default_value = "cpu")]
+    target: Target,
+    /// The component to measure; needed where the model has several.
+    #[arg(long)]
+    component: Option<ComponentName>,
+    /// Width in pixels; the model's own size if not given. Of a .splam without any size, its first
+    /// program is measured.
+    #[arg(short = 'W', long)]
+    width: Option<usize>,
+    /// Height in pixels; the model's own size if not given.
+    #[arg(short = 'H', long)]
+    height: Option<usize>,
+    /// Pictures at once; 1 if not given.
+    #[arg(short, long)]
+    batch: Option<usize>,
+    /// Bind a symbolic size of a single graph, as NAME=SIZE.
+    #[arg(long, value_name = "NAME=SIZE", value_parser = crate::options::binding)]
+    bind: Vec<(String, usize)>,
+    /// Weights for a .splam that was compiled without; random ones if not given.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Threads; all cores if not given.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Runs that are timed, after one that is not.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    runs: u64,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One timed run.
+struct Run {
+    seconds: f64,
+    rows: Vec<KernelRow>,
+}
+
+/// Measures and prints.
+pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
+    let Target::Cpu = arguments.target;
+    let model = Model::open(&arguments.model)?;
+    let part = model.pick(arguments.component)?;
+    let spinner = progress::spinner("ceilings");
+    let before = ceilings(arguments)?;
+    forget_peak();
+    spinner.set_prefix("compile");
+    let mut loaded = load(arguments, &model, &part)?;
+    complete_weights(arguments, &mut loaded)?;
+    let inputs = inputs::make(&loaded.program);
+    let place = arguments.model.display();
+    let session = Session::open(&loaded.program, &loaded.weights, arguments.threads).at(&place)?;
+    spinner.finish_and_clear();
+    let (runs, cpu_seconds) = timed(arguments, &session, &loaded, &inputs)?;
+    let peak_resident_bytes = peak_resident_bytes();
+    let after = ceilings(arguments)?;
+    let report = Report {
+        target: "cpu",
+        component: part.name(),
+        program: &loaded.program,
+        threads: arguments
+            .threads
+            .unwrap_or_else(|| runtime::devices::cpu().threads),
+        seconds: runs.iter().map(|run| run.seconds).collect(),
+        cpu_seconds,
+        rows: &runs[(runs.len() - 1) / 2].rows,
+        before,
+        after,
+        peak_resident_bytes,
+    };
+    match arguments.json {
+        true => println!("{:#}", report.json()),
+        false => print!("{}", report.table()),
+    }
+    Ok(())
+}
+
+/// The program of the sizes asked for.
+fn load(arguments: &Arguments, model: &Model, part: &Part) -> Result<Loaded, Failure> {
+    let (batch, width, height) = (arguments.batch, arguments.width, arguments.height);
+    if model.is_compiled() && (batch, width, height) == (None, None, None) {
+        return model.load(part, &BTreeMap::new());
+    }
+    let sizes = Sizes::of(&model.facts()?, batch.unwrap_or(1), width, height)?;
+    let bindings = arguments.bind.iter().cloned().collect();
+    model.sized(part, sizes, &bindings, None)
+}
+
+/// Runs once for the caches, then as often as wanted; gives the timed runs, fastest first, and the
+/// processor's seconds of one, where the system tells.
+fn timed(
+    arguments: &Arguments,
+    session: &Session,
+    loaded: &Loaded,
+    inputs: &BTreeMap<String, Tensor>,
+) -> Result<(Vec<Run>, Option<f64>), Failure> {
+    let bar = progress::bar("run", arguments.runs as usize + 1);
+    let start = Instant::now();
+    let clock = || start.elapsed().as_secs_f64();
+    let run = || -> Result<Run, Failure> {
+        let before = clock();
+        let times = session
+            .profile(inputs, &clock)
+            .at(arguments.model.display())?;
+        let seconds = clock() - before;
+        bar.inc(1);
+        let rows = kernels(&loaded.program, &times);
+        Ok(Run { seconds, rows })
+    };
+    run()?;
+    let before = cpu_seconds();
+    let runs: Result<Vec<Run>, Failure> = (0..arguments.runs).map(|_| run()).collect();
+    let after = cpu_seconds();
+    bar.finish_and_clear();
+    let mut runs = runs?;
+    runs.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    let spent = after.zip(before).map(|(after, before)| after - before);
+    Ok((runs, spent.map(|spent| spent / arguments.runs as f64)))
+}
+
+/// Reads the weights that a program was compiled without, or makes them up and says so.
+fn complete_weights(arguments: &Arguments, loaded: &mut Loaded) -> Result<(), Failure> {
+    if let Some(path) = &arguments.weights {
+        loaded.weights = tensors::read(path)?;
+    } else if loaded.weights.is_empty() && loaded.program.plan().parameters > 0 {
+        progress::warn("the model was compiled without weights, and random ones take their place");
+        loaded.weights = inputs::weights(&loaded.program);
+    }
+    Ok(())
+}
+
+fn ceilings(arguments: &Arguments) -> Result<Ceilings, Failure> {
+    let start = Instant::now();
+    measure_ceilings(arguments.threads, &|| start.elapsed().as_secs_f64()).at("ceilings")
+}
+
+/// Sets the peak of resident memory back, so that the buffers of a measurement do not count.
+fn forget_peak() {
+    // Elsewhere than on Linux there is no such file, and no peak to read either.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
+/// The largest resident memory of this process, where the system tells.
+fn peak_resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// Seconds that all threads of this process spent on processors, where the system tells.
+fn cpu_seconds() -> Option<f64> {
+    // proc(5): user and system time are fields 14 and 15, in ticks of 10 ms on every Linux; the
+    // name, field 2, may hold anything but ends with the last parenthesis.
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: Option<Vec<u64>> = ticks.map(|field| field.parse().ok()).collect();
+    Some(ticks?.iter().sum::<u64>() as f64 / 100.0)
+}

@@ -1,0 +1,106 @@
+//! `splamc bench --json`: the object's structure, and figures that fit each other. No test looks at
+//! a time.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/pipeline/model");
+
+fn splamc() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_splamc"))
+}
+
+/// Runs `bench` with `arguments` after the model; gives the object and what was said.
+fn bench(model: &Path, arguments: &[&str]) -> (Value, String) {
+    let output = splamc()
+        .arg("bench")
+        .arg(model)
+        .args(["--json", "--runs", "2", "--threads", "1"])
+        .args(arguments)
+        .output()
+        .expect("the command starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let object = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    (object, said)
+}
+
+fn number(object: &Value, key: &str) -> f64 {
+    let found = object.pointer(key).and_then(Value::as_f64);
+    found.unwrap_or_else(|| panic!("{key} is no number in {object:#}"))
+}
+
+/// The sum of `key` over the kernels.
+fn sum(object: &Value, key: &str) -> f64 {
+    let kernels = object["kernels"].as_array().expect("a list of kernels");
+    kernels.iter().map(|row| number(row, key)).sum()
+}
+
+/// What holds for every component.
+fn check(object: &Value, component: &str, inputs: &[(&str, &[u64])]) {
+    assert_eq!(object["target"], "cpu");
+    assert_eq!(object["component"], component);
+    assert_eq!(object["dtype"], "f32");
+    for (name, shape) in inputs {
+        assert_eq!(
+            object["shapes"]["inputs"][name],
+            serde_json::json!(shape),
+            "{name}"
+        );
+    }
+    let seconds = ["min", "median", "max"].map(|key| number(object, &format!("/seconds/{key}")));
+    assert!(seconds[0] > 0.0 && seconds.is_sorted(), "{seconds:?}");
+    for rate in ["gemm_flops_per_second", "copy_bytes_per_second"] {
+        let [best, before, after] = ["best", "before", "after"]
+            .map(|when| number(object, &format!("/ceilings/{when}/{rate}")));
+        assert!(before > 1e6 && after > 1e6, "{rate}: {before}, {after}");
+        assert_eq!(best, before.max(after), "{rate}");
+    }
+    assert_eq!(sum(object, "/flops"), number(object, "/flops"));
+    assert_eq!(sum(object, "/bytes"), number(object, "/bytes"));
+    assert!(sum(object, "/seconds") <= seconds[1]);
+    assert!(sum(object, "/calls") > 20.0);
+    assert!(number(object, "/weight_bytes") > 1e4);
+    assert!(number(object, "/peak_arena_bytes") > 1e3);
+}
+
+#[test]
+fn components_are_measured() {
+    let model = Path::new(MODEL);
+    let (unet, _) = bench(
+        model,
+        &["--component", "unet", "-b", "2", "-W", "64", "-H", "32"],
+    );
+    check(
+        &unet,
+        "unet",
+        &[("sample", &[2, 4, 4, 8]), ("timestep", &[])],
+    );
+    let (text, _) = bench(model, &["--component", "text_encoder"]);
+    check(&text, "text_encoder", &[("input_ids", &[1, 77])]);
+}
+
+#[test]
+fn weights_that_are_left_out_are_made_up_aloud() {
+    // `compile` replaces what an earlier run of this test left there.
+    let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench_no_weights.splam");
+    let made = splamc()
+        .arg("compile")
+        .arg(MODEL)
+        .args([
+            "--target",
+            "cpu",
+            "--component",
+            "unet",
+            "--no-weights",
+            "-o",
+        ])
+        .arg(&compiled)
+        .status();
+    assert!(made.expect("the command starts").success());
+    let (object, said) = bench(&compiled, &[]);
+    check(&object, "unet", &[]);
+    assert!(said.contains("random"), "{said}");
+}
