@@ -45,6 +45,9 @@ pub(crate) fn metadata(facts: &Facts) -> BTreeMap<String, Value> {
     if let Some(width) = facts.timestep_cond {
         metadata.insert("timestep_cond".to_owned(), width.into());
     }
+    if let Some(class) = &facts.pipeline {
+        metadata.insert("pipeline".to_owned(), class.clone().into());
+    }
     metadata
 }
 
@@ -67,6 +70,8 @@ pub(crate) fn facts(artifact: &Artifact, facts: &mut Facts) -> Result<(), Failur
     };
     let metadata = |name: &str| count(name, about.metadata.get(name));
     facts.scheduler.clone_from(&about.scheduler_config);
+    let pipeline = about.metadata.get("pipeline").and_then(Value::as_str);
+    facts.pipeline = pipeline.map(str::to_owned);
     if about.picture.is_none() {
         return Ok(());
     }

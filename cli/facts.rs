@@ -13,6 +13,8 @@ use crate::options::ComponentName;
 /// What sampling must know of a pipeline beside its graphs.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
+    /// The class of the pipeline, if it says so: it decides how old files are read.
+    pub(crate) pipeline: Option<String>,
     /// `scheduler_config.json`, verbatim.
     pub(crate) scheduler: Option<String>,
     /// The decoder is fed latents divided by this.

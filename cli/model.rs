@@ -211,6 +211,7 @@ impl Model {
     /// What sampling must know beside the graphs.
     pub(crate) fn facts(&self) -> Result<Facts, Failure> {
         let mut facts = Facts {
+            pipeline: None,
             scheduler: None,
             scaling_factor: 0.18215,
             shift_factor: 0.0,
@@ -223,12 +224,14 @@ impl Model {
         match &self.form {
             Form::Diffusers { .. } => {
                 let pipeline = self.pipeline()?;
+                facts.pipeline.clone_from(&pipeline.class);
                 facts.scheduler.clone_from(&pipeline.scheduler);
                 for component in &pipeline.components {
                     describe(&component.network, &mut facts);
                 }
             }
             Form::Optimum(layout) => {
+                facts.pipeline.clone_from(&layout.class);
                 facts.scheduler.clone_from(&layout.scheduler);
                 facts.scaling_factor = layout.scaling_factor;
                 facts.shift_factor = layout.shift_factor;

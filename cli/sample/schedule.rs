@@ -29,6 +29,9 @@ impl Schedule {
         })?;
         let place = "scheduler_config.json";
         let mut config = SamplerConfig::from_diffusers(text).at(place)?;
+        if let Some(pipeline) = &facts.pipeline {
+            config = config.in_pipeline(pipeline);
+        }
         if let Some(name) = &arguments.sampler {
             config = config.with_sampler(name).at(place)?;
         }

@@ -22,6 +22,8 @@ pub const COMPONENTS: [&str; 4] = ["text_encoder", "unet", "vae_decoder", "vae_e
 pub struct Layout {
     /// The path of each component's graph.
     pub graphs: BTreeMap<&'static str, String>,
+    /// The class of the pipeline, such as `StableDiffusionPipeline`, if `model_index.json` says so.
+    pub class: Option<String>,
     /// `scheduler_config.json`, verbatim.
     pub scheduler: Option<String>,
     /// The factor between latents and what the decoder is fed with.
@@ -86,6 +88,11 @@ pub fn open(source: &dyn Source) -> Result<Option<Layout>, LayoutError> {
     let vae = json(source, vae_path)?;
     let unet_path = Some("unet/config.json").filter(|path| files.iter().any(|file| file == path));
     let unet = json(source, unet_path)?;
+    let index = json(
+        source,
+        Some(INDEX).filter(|&path| files.iter().any(|file| file == path)),
+    )?;
+    let class = index.get("_class_name").and_then(Value::as_str);
     let scheduler = match files.iter().any(|file| file == SCHEDULER) {
         true => Some(text(source, SCHEDULER)?),
         false => None,
@@ -96,6 +103,7 @@ pub fn open(source: &dyn Source) -> Result<Option<Layout>, LayoutError> {
         .map(Vec::len);
     Ok(Some(Layout {
         graphs,
+        class: class.map(str::to_owned),
         scheduler,
         scaling_factor: number(&vae, vae_path, "scaling_factor", 0.18215)?,
         shift_factor: number(&vae, vae_path, "shift_factor", 0.0)?,
@@ -104,6 +112,7 @@ pub fn open(source: &dyn Source) -> Result<Option<Layout>, LayoutError> {
     }))
 }
 
+const INDEX: &str = "model_index.json";
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
 fn text(source: &dyn Source, path: &str) -> Result<String, LayoutError> {

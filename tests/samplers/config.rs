@@ -250,3 +250,44 @@ fn overrides_that_cannot_work_are_refused() {
     assert!(zero_snr.with_sampler("euler").is_ok());
     assert!(zero_snr.with_sampler("pndm").is_err());
 }
+
+/// Old files lack the offset of the timesteps and the clipping of clean latents, or have others.
+#[test]
+fn pipelines_of_stable_diffusion_mend_old_files() {
+    #[track_caller]
+    fn check(given: Value, pipeline: &str, sampler: Option<&str>, wanted: Value) {
+        let file = |options: &Value| {
+            let schedule = json!({"_class_name": "DDIMScheduler", "beta_end": 0.012});
+            let mut file = schedule.as_object().expect("it is an object").clone();
+            file.extend(options.as_object().expect("options are an object").clone());
+            let file = Value::Object(file).to_string();
+            SamplerConfig::from_diffusers(&file).expect("the file is JSON")
+        };
+        let taken_over = |config: SamplerConfig| match sampler {
+            Some(name) => config.with_sampler(name).expect("the sampler exists"),
+            None => config,
+        };
+        let found = taken_over(file(&given).in_pipeline(pipeline));
+        let wanted_config = taken_over(file(&wanted));
+        let place = format!("{given} in {pipeline} under {sampler:?}");
+        assert_eq!(table(&found, 4), table(&wanted_config, 4), "{place}");
+    }
+    let (old, new) = (json!({}), json!({"steps_offset": 1, "clip_sample": false}));
+    let other = json!({"steps_offset": 3, "clip_sample": true});
+    let diffusion = "StableDiffusionPipeline";
+    check(old.clone(), diffusion, None, new.clone());
+    check(old.clone(), "ORTStableDiffusionPipeline", None, new.clone());
+    check(other.clone(), diffusion, None, new.clone());
+    check(other.clone(), diffusion, Some("euler"), new.clone());
+    check(new.clone(), diffusion, None, new.clone());
+    // What the file lacks is mended for its own sampler alone.
+    check(old.clone(), diffusion, Some("ddim"), old.clone());
+    check(old.clone(), diffusion, Some("pndm"), old.clone());
+    for pipeline in [
+        "StableDiffusionXLPipeline",
+        "LatentConsistencyModelPipeline",
+    ] {
+        check(old.clone(), pipeline, None, old.clone());
+        check(other.clone(), pipeline, None, other.clone());
+    }
+}

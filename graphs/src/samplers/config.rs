@@ -5,6 +5,8 @@
 //! written in the file are kept: what is absent falls to the default of whichever sampler reads it.
 //! It never guesses: an option that a sampler does not have is refused by name.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::{Options, PredictionType, SAMPLERS, Sampler, SamplerError, names, schedule};
@@ -49,6 +51,13 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "tensor_format",
 ];
 
+/// Classes of pipelines that mend old files; diffusers' own and those of ONNX graphs.
+const MENDING_PIPELINES: &[&str] = &[
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionPipeline",
+];
+
 /// One sampler's configuration. Options are kept as given; their values are checked when they are
 /// read, by [`super::table`] or [`SamplerConfig::noise_schedule`].
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +65,8 @@ pub struct SamplerConfig {
     class: String,
     name: Option<&'static str>,
     given: Map<String, Value>,
+    /// The given options that a pipeline filled in; no other sampler takes them over.
+    filled: BTreeSet<&'static str>,
 }
 
 impl SamplerConfig {
@@ -91,7 +102,42 @@ impl SamplerConfig {
             class,
             name: None,
             given,
+            filled: BTreeSet::new(),
         })
+    }
+
+    /// The same configuration as a pipeline of class `pipeline` uses it: those of Stable Diffusion
+    /// 1 and 2 mend files that were written before the offset of the timesteps and the clipping of
+    /// clean latents were options, and take 1 and none for them, whatever the file says.
+    ///
+    /// An option that the file lacks is mended for its own sampler alone: another one that takes
+    /// the file over keeps its default, as diffusers' `from_config` does.
+    ///
+    /// # Source
+    /// diffusers `StableDiffusionPipeline.__init__`.
+    pub fn in_pipeline(mut self, pipeline: &str) -> SamplerConfig {
+        let family = ["ORT", "Onnx"]
+            .into_iter()
+            .find_map(|prefix| pipeline.strip_prefix(prefix))
+            .unwrap_or(pipeline);
+        if !MENDING_PIPELINES.contains(&family) {
+            return self;
+        }
+        for (option, value) in [
+            ("steps_offset", Value::from(1)),
+            ("clip_sample", Value::from(false)),
+        ] {
+            let known = self.sampler().is_ok_and(|sampler| sampler.knows(option));
+            match self.given.get_mut(option) {
+                Some(found) => *found = value,
+                None if known => {
+                    self.given.insert(option.to_owned(), value);
+                    self.filled.insert(option);
+                }
+                None => {}
+            }
+        }
+        self
     }
 
     /// The same noise schedule and prediction type under the sampler `name` of [`names`].
@@ -127,7 +173,7 @@ impl SamplerConfig {
             });
         }
         let mut given = self.given.clone();
-        given.retain(|key, _| carried(key));
+        given.retain(|key, _| carried(key) && !self.filled.contains(key.as_str()));
         for (option, value) in sampler.defaults {
             given.entry(*option).or_insert_with(|| value.to_json());
         }
@@ -138,6 +184,7 @@ impl SamplerConfig {
             class: sampler.class.to_owned(),
             name: Some(sampler.name),
             given,
+            filled: BTreeSet::new(),
         })
     }
 
