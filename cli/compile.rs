@@ -167,7 +167,9 @@ fn dump_program(arguments: &Arguments, program: &Named) -> Result<(), Failure> {
     match folder {
         None => print!("{text}"),
         Some(folder) => {
-            std::fs::create_dir_all(folder).at(folder.display())?;
+            std::fs::create_dir_all(folder)
+                .map_err(files::said)
+                .at(folder.display())?;
             let path = folder.join(format!("{}-{}.graph", program.component, program.name));
             files::replace(&path, &[text.into()])?;
         }
@@ -295,7 +297,9 @@ fn output_path(arguments: &Arguments) -> Result<PathBuf, Failure> {
 
 /// Writes the artifact and then removes the files of the one that it replaced.
 fn write(output: &Path, contents: &ArtifactContents) -> Result<Written, Failure> {
-    std::fs::create_dir_all(output).at(output.display())?;
+    std::fs::create_dir_all(output)
+        .map_err(files::said)
+        .at(output.display())?;
     let folder = Folder::new(output);
     let before = Source::list(&folder).at(output.display())?;
     let written = artifact::write(&folder, contents).at(output.display())?;

@@ -9,11 +9,11 @@ use clap::ValueEnum;
 use compiler::graph::TensorType;
 use compiler::program::Program;
 use compiler::tensor::Tensor;
-use runtime::artifact::{Artifact, ArtifactProgram};
+use runtime::artifact::{Artifact, ArtifactProgram, PictureShape};
 use serde_json::Value;
 
 use crate::error::{At, Failure};
-use crate::facts::Facts;
+use crate::facts::{Facts, Sizes};
 use crate::model::{Loaded, Part};
 use crate::options::ComponentName;
 
@@ -147,6 +147,42 @@ pub(crate) fn load(
         weights: weights.into_iter().map(strip).collect(),
         patches: Vec::new(),
     })
+}
+
+/// Refuses a sampling run of other sizes than the artifact's, with the command that would fit.
+pub(crate) fn check_picture(
+    artifact: &Artifact,
+    sizes: Sizes,
+    scale: usize,
+) -> Result<(), Failure> {
+    let about = &artifact.manifest().about;
+    let Some(found) = &about.picture else {
+        return Ok(());
+    };
+    let pixels = |latents: usize| (latents * scale) as u64;
+    let wanted = PictureShape {
+        batch: sizes.batch as u64,
+        height: pixels(sizes.height),
+        width: pixels(sizes.width),
+    };
+    if *found == wanted {
+        return Ok(());
+    }
+    let say = |shape: &PictureShape| format!("{} of {}x{}", shape.batch, shape.width, shape.height);
+    let PictureShape {
+        batch,
+        height,
+        width,
+    } = wanted;
+    let target = &about.target;
+    Err(Failure::job(format!(
+        "was compiled for pictures {}, wanted {}",
+        say(found),
+        say(&wanted)
+    ))
+    .hint(format!(
+        "compile it again: splamc compile MODEL --target {target} -W {width} -H {height} -b {batch}"
+    )))
 }
 
 fn programs<'a>(

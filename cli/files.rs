@@ -3,7 +3,7 @@
 //! Takes paths, gives shared bytes; the one place of the project that opens files.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use crate::error::{At, Failure};
 
 /// The bytes of a file, mapped: pages are read when they are touched, and never copied.
 pub(crate) fn map(path: &Path) -> Result<Bytes, Failure> {
-    map_file(path).at(path.display())
+    map_file(path).map_err(said).at(path.display())
 }
 
 /// As [`map`], for callers with errors of their own.
@@ -37,9 +37,39 @@ pub(crate) fn map_file(path: &Path) -> std::io::Result<Bytes> {
     Ok(Bytes::from_owner(map))
 }
 
+/// What the system says of a file, in the words of our messages.
+pub(crate) fn said(error: std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "found no such file or directory".to_owned(),
+        ErrorKind::NotADirectory => "found a file where a directory was wanted".to_owned(),
+        ErrorKind::PermissionDenied => "found no permission to open it".to_owned(),
+        ErrorKind::StorageFull => "found no space left for it".to_owned(),
+        // The kinds are the system's, and open: its own words do for the rest.
+        _ => error.to_string(),
+    }
+}
+
+/// Refuses an output that could not be written when all work is done.
+pub(crate) fn check_output(path: &Path) -> Result<(), Failure> {
+    let place = path.display();
+    if path.is_dir() || path.file_name().is_none() {
+        return Err(Failure::job(format!(
+            "{place}: found a directory, wanted the name of a file to write"
+        )));
+    }
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
+            let parent = parent.display();
+            let message = format!("{place}: found no directory {parent} to write it to");
+            Err(Failure::job(message).hint(format!("create it: mkdir -p {parent}")))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Writes a file of these parts beside `path` and renames: a reader sees the old or the new.
 pub(crate) fn replace(path: &Path, parts: &[Bytes]) -> Result<(), Failure> {
-    replace_file(path, parts).at(path.display())
+    replace_file(path, parts).map_err(said).at(path.display())
 }
 
 /// As [`replace`], for callers with errors of their own.
@@ -85,7 +115,7 @@ impl Source for Folder {
     fn read(&self, path: &str) -> Result<Bytes, SourceError> {
         let checked = source::join("", path)?;
         map_file(&self.root.join(&checked)).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => SourceError::NotFound {
+            ErrorKind::NotFound => SourceError::NotFound {
                 path: checked.clone(),
             },
             _ => SourceError::Failed {

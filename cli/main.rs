@@ -16,6 +16,7 @@ mod error;
 mod facts;
 mod files;
 mod inspect;
+mod memory;
 mod model;
 mod options;
 mod png;
@@ -39,9 +40,14 @@ use crate::error::Failure;
     name = "splamc",
     version,
     max_term_width = 100,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    disable_help_flag = true
 )]
 struct Cli {
+    /// Print help.
+    // One form of help, short enough for one screen.
+    #[arg(short, long, global = true, action = clap::ArgAction::HelpShort)]
+    help: Option<bool>,
     #[command(subcommand)]
     command: Command,
 }

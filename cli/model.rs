@@ -27,7 +27,7 @@ use runtime::tokenizer::{Tokenizer, TokenizerFiles};
 use crate::compiled;
 use crate::error::{At, Failure};
 use crate::facts::{Facts, LATENT_SIZE, Sizes, TOKENS, describe, run_shape, shapes};
-use crate::files::Folder;
+use crate::files::{self, Folder};
 use crate::options::ComponentName;
 
 /// An opened model.
@@ -86,7 +86,7 @@ impl Model {
     /// Opens the model at `path`.
     pub(crate) fn open(path: &Path) -> Result<Model, Failure> {
         let place = path.display();
-        let metadata = std::fs::metadata(path).at(place)?;
+        let metadata = std::fs::metadata(path).map_err(files::said).at(place)?;
         if metadata.is_file() {
             return Model::open_file(path);
         }
@@ -255,6 +255,16 @@ impl Model {
             }
         }
         Ok(facts)
+    }
+
+    /// Refuses a sampling run whose sizes a compiled model does not have.
+    pub(crate) fn check_sizes(&self, sizes: Sizes, facts: &Facts) -> Result<(), Failure> {
+        match &self.form {
+            Form::Artifact(artifact) => {
+                compiled::check_picture(artifact, sizes, facts.vae_scale).at(self.path.display())
+            }
+            Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => Ok(()),
+        }
     }
 
     /// The tokenizer beside the text encoder.

@@ -69,3 +69,14 @@ pub(crate) fn binding(text: &str) -> Result<(String, usize), String> {
         Ok(size) => Ok((name.to_owned(), size)),
     }
 }
+
+/// More threads than any machine has cores are a slip of the keyboard.
+const THREADS_MAX: usize = 1024;
+
+/// A number of threads.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(threads @ 1..=THREADS_MAX) => Ok(threads),
+        Ok(_) | Err(_) => Err(format!("wanted a whole number from 1 to {THREADS_MAX}")),
+    }
+}

@@ -13,7 +13,7 @@ use runtime::session::Session;
 use crate::error::{At, Failure};
 use crate::model::Model;
 use crate::options::{ComponentName, Target};
-use crate::{progress, tensors};
+use crate::{files, memory, progress, tensors};
 
 /// Run one graph on tensors from a file.
 ///
@@ -41,13 +41,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Threads; all cores if not given.
-    #[arg(long)]
+    #[arg(long, value_parser = crate::options::threads)]
     threads: Option<usize>,
 }
 
 /// Runs the graph once.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let Target::Cpu = arguments.target;
+    files::check_output(&arguments.outputs)?;
     let inputs = tensors::read(&arguments.inputs)?;
     let model = Model::open(&arguments.model)?;
     let part = model.pick(arguments.component)?;
@@ -58,7 +59,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(path) = &arguments.weights {
         loaded.weights = tensors::read(path)?;
     }
-    let place = arguments.model.display();
+    let place = arguments.model.display().to_string();
+    memory::check(&place, &loaded.program.plan())?;
     let session = Session::open(&loaded.program, &loaded.weights, arguments.threads).at(&place)?;
     spinner.set_prefix("run");
     let outputs = session.run(&inputs).at(&place)?;

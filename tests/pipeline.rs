@@ -5,7 +5,7 @@ mod command;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use command::{Floats, golden, read_floats, scratch, splamc};
+use command::{Floats, copy, golden, read_floats, scratch, splamc};
 use serde_json::Value;
 
 /// Latents may be off by this share of their largest magnitude. The reference's own f32 error is
@@ -85,18 +85,6 @@ fn configure(model: &Path, meta: &Value) {
     config["_class_name"] = meta["scheduler"].clone();
     let path = model.join("scheduler/scheduler_config.json");
     fs::write(path, config.to_string()).expect("the scheduler's configuration");
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        match path.is_dir() {
-            true => copy(&path, &target),
-            false => drop(fs::copy(&path, &target).expect("a copy")),
-        }
-    }
 }
 
 fn texts(value: &Value) -> Vec<String> {

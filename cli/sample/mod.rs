@@ -9,6 +9,7 @@ mod prompts;
 mod schedule;
 mod start;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -22,9 +23,9 @@ use runtime::session::Session;
 
 use crate::error::{At, Failure};
 use crate::facts::Sizes;
-use crate::model::Model;
+use crate::model::{Model, Part};
 use crate::options::{ComponentName, Precision, Target};
-use crate::{progress, tensors};
+use crate::{files, memory, progress, tensors};
 
 use guide::Guide;
 use prompts::Prompts;
@@ -69,7 +70,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     karras: bool,
     /// Rescale guided outputs towards the deviation of the conditional ones, 0 to 1.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     guidance_rescale: f64,
     /// The seed; picture i of a batch uses seed + i with philox.
     #[arg(short, long, default_value_t = 0)]
@@ -93,7 +94,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     dtype: Option<Precision>,
     /// Threads; all cores if not given.
-    #[arg(long)]
+    #[arg(long, value_parser = crate::options::threads)]
     threads: Option<usize>,
     /// Read `init_latents` (and `step_noise`) from a safetensors file instead of the seed.
     #[arg(long)]
@@ -125,8 +126,13 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let Target::Cpu = arguments.target;
     let started = Instant::now();
     let model = Model::open(&arguments.model)?;
+    for path in [Some(&arguments.output), arguments.latents_out.as_ref()] {
+        path.map_or(Ok(()), |path| files::check_output(path))?;
+    }
+    check_parts(arguments, &model)?;
     let facts = model.facts()?;
     let start = Start::new(arguments, &facts)?;
+    model.check_sizes(start.sizes, &facts)?;
     let Schedule {
         config,
         table,
@@ -183,6 +189,39 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuses a model that lacks a network of sampling, or wants more than sampling feeds it.
+fn check_parts(arguments: &Arguments, model: &Model) -> Result<(), Failure> {
+    let place = arguments.model.display();
+    let parts = model.parts(None)?;
+    let unet = Part::Component(ComponentName::Unet);
+    if parts.contains(&unet) {
+        let inputs = model.inputs(&unet, &BTreeMap::new())?;
+        if inputs.iter().any(|(name, _)| name == "text_embeds") {
+            let message =
+                "found an SDXL pipeline, whose two text encoders are not sampled with yet";
+            return Err(Failure::job(format!("{place}: {message}"))
+                .hint("run a network of it alone: splamc run MODEL --component unet"));
+        }
+    }
+    let wanted = [
+        ComponentName::TextEncoder,
+        ComponentName::Unet,
+        ComponentName::VaeDecoder,
+    ];
+    match wanted
+        .iter()
+        .find(|&&name| !parts.contains(&Part::Component(name)))
+    {
+        None => Ok(()),
+        Some(missing) => {
+            let found: Vec<&str> = parts.iter().map(Part::name).collect();
+            let message = format!("{place}: found {found:?}, wanted {:?} too", missing.name());
+            Err(Failure::job(message)
+                .hint("sampling needs a whole pipeline; splamc run takes one graph"))
+        }
+    }
+}
+
 /// Whether a sampler is one of distilled models.
 fn few_step(sampler: &str) -> bool {
     ["splam", "lcm", "tcd", "perflow"].contains(&sampler)
@@ -198,9 +237,9 @@ fn open(
     let spinner = progress::spinner("compile");
     let loaded = model.component(component, sizes, arguments.dtype.map(Into::into))?;
     let plan = loaded.program.plan();
-    let session = Session::open(&loaded.program, &loaded.weights, arguments.threads).at(
-        format!("{}: {}", arguments.model.display(), component.name()),
-    )?;
+    let place = format!("{}: {}", arguments.model.display(), component.name());
+    memory::check(&place, &plan)?;
+    let session = Session::open(&loaded.program, &loaded.weights, arguments.threads).at(&place)?;
     drop(spinner);
     progress::say(format!(
         "{:>12} {} MB of weights, {} MB of values at the peak, {:.1} GFLOP",

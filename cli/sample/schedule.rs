@@ -3,7 +3,7 @@
 //! Takes the options and the model's `scheduler_config.json`, gives what `graphs` makes of them.
 
 use compiler::program::sampler::SamplerTable;
-use graphs::samplers::{self, SamplerConfig};
+use graphs::samplers::{self, SamplerConfig, SamplerError};
 
 use crate::error::{At, Failure};
 use crate::facts::Facts;
@@ -43,22 +43,39 @@ impl Schedule {
             };
             config = config
                 .with_option("timestep_spacing", word.into())
-                .at("--spacing")?;
+                .at("--spacing")
+                .map_err(misused)?;
         }
         if arguments.karras {
             config = config
                 .with_option("use_karras_sigmas", true.into())
-                .at("--karras")?;
+                .at("--karras")
+                .map_err(misused)?;
         }
         let name = config.sampler_name().at(place)?;
         let steps = arguments
             .steps
             .unwrap_or(if few_step(name) { 4 } else { 20 });
-        let table = samplers::table(&config, steps).at("--steps")?;
+        let table = samplers::table(&config, steps).map_err(|error| {
+            let about_steps = matches!(error, SamplerError::Steps { .. });
+            let place = if about_steps { "--steps" } else { place };
+            Failure {
+                usage: about_steps,
+                ..Failure::job(format!("{place}: {error}"))
+            }
+        })?;
         Ok(Schedule {
             config,
             table,
             steps,
         })
+    }
+}
+
+/// An option that the sampler does not have is a wrong use of the command.
+fn misused(failure: Failure) -> Failure {
+    Failure {
+        usage: true,
+        ..failure
     }
 }

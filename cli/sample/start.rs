@@ -84,6 +84,14 @@ impl Start {
             width,
         };
         sizes.check()?;
+        match latents.not_finite() {
+            0 => {}
+            count => {
+                let message =
+                    format!("{place}: init_latents hold {count} values that are NaN or infinite");
+                return Err(Failure::job(message));
+            }
+        }
         let latents = latents.cast(DType::F32);
         let noise = given
             .remove("step_noise")

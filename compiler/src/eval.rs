@@ -100,7 +100,7 @@ pub enum Precision {
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum EvalError {
     /// A parameter was not given.
-    #[error("{role:?} {name:?} of type {ty} is missing")]
+    #[error("{role} {name:?} of type {ty} is missing")]
     Missing {
         /// Whether it is an input or a weight.
         role: Role,
@@ -110,7 +110,7 @@ pub enum EvalError {
         ty: TensorType,
     },
     /// A parameter has another type.
-    #[error("{role:?} {name:?} has type {found}, wanted {wanted}")]
+    #[error("{role} {name:?} has type {found}, wanted {wanted}")]
     Type {
         /// Whether it is an input or a weight.
         role: Role,

@@ -100,6 +100,15 @@ pub enum Role {
     Weight,
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Input => "input",
+            Role::Weight => "weight",
+        })
+    }
+}
+
 /// A parameter of a function.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Param {

@@ -29,6 +29,19 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
     folder
 }
 
+/// Copies a folder.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        match path.is_dir() {
+            true => copy(&path, &target),
+            false => drop(fs::copy(&path, &target).expect("a copy")),
+        }
+    }
+}
+
 /// An f32 tensor.
 pub(crate) struct Floats {
     pub(crate) shape: Vec<usize>,
