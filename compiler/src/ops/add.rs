@@ -35,6 +35,7 @@ attributes!(Add {});
 impl Operator for Add {
     const NAME: &'static str = "add";
     const OPERANDS: (usize, usize) = (2, 2);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 1e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

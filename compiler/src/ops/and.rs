@@ -35,6 +35,7 @@ attributes!(And {});
 impl Operator for And {
     const NAME: &'static str = "and";
     const OPERANDS: (usize, usize) = (2, 2);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

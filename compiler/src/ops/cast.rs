@@ -37,6 +37,7 @@ attributes!(Cast { dtype });
 impl Operator for Cast {
     const NAME: &'static str = "cast";
     const OPERANDS: (usize, usize) = (1, 1);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

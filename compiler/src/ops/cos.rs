@@ -33,6 +33,7 @@ attributes!(Cos {});
 impl Operator for Cos {
     const NAME: &'static str = "cos";
     const OPERANDS: (usize, usize) = (1, 1);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 1e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -37,6 +37,7 @@ attributes!(Div {});
 impl Operator for Div {
     const NAME: &'static str = "div";
     const OPERANDS: (usize, usize) = (2, 2);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 1e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -34,6 +34,7 @@ attributes!(Equal {});
 impl Operator for Equal {
     const NAME: &'static str = "equal";
     const OPERANDS: (usize, usize) = (2, 2);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -33,6 +33,7 @@ attributes!(Erf {});
 impl Operator for Erf {
     const NAME: &'static str = "erf";
     const OPERANDS: (usize, usize) = (1, 1);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 2e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

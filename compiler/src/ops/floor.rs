@@ -33,6 +33,7 @@ attributes!(Floor {});
 impl Operator for Floor {
     const NAME: &'static str = "floor";
     const OPERANDS: (usize, usize) = (1, 1);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -64,6 +64,7 @@ const QUICK_STEEPNESS: f64 = 1.702;
 impl Operator for Gelu {
     const NAME: &'static str = "gelu";
     const OPERANDS: (usize, usize) = (1, 1);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 2e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -33,6 +33,7 @@ attributes!(IsNan {});
 impl Operator for IsNan {
     const NAME: &'static str = "is_nan";
     const OPERANDS: (usize, usize) = (1, 1);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

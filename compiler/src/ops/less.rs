@@ -36,6 +36,7 @@ attributes!(Less {});
 impl Operator for Less {
     const NAME: &'static str = "less";
     const OPERANDS: (usize, usize) = (2, 2);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

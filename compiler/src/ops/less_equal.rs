@@ -36,6 +36,7 @@ attributes!(LessEqual {});
 impl Operator for LessEqual {
     const NAME: &'static str = "less_equal";
     const OPERANDS: (usize, usize) = (2, 2);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

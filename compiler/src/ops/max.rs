@@ -36,6 +36,7 @@ attributes!(Max {});
 impl Operator for Max {
     const NAME: &'static str = "max";
     const OPERANDS: (usize, usize) = (2, 2);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

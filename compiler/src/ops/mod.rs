@@ -207,6 +207,11 @@ pub trait Operator: Attributes {
     /// The fewest and the most operands; optional ones are left out at the end.
     const OPERANDS: (usize, usize);
 
+    /// Whether an element of the result depends on nothing but the attributes and the operands'
+    /// elements at its own place, stretched operands apart: the result may then take the memory
+    /// of an operand of its size.
+    const POINTWISE: bool = false;
+
     /// The largest error of an f32 implementation, relative to the largest magnitude of the
     /// result. A value above 1e-5 needs its reason beside it.
     const TOLERANCE: f64;
@@ -308,6 +313,11 @@ macro_rules! operators {
             /// See [`Operator::OPERANDS`].
             pub fn operands(&self) -> (usize, usize) {
                 match self { $(Op::$op(_) => <$op as Operator>::OPERANDS),* }
+            }
+
+            /// See [`Operator::POINTWISE`].
+            pub fn is_pointwise(&self) -> bool {
+                match self { $(Op::$op(_) => <$op as Operator>::POINTWISE),* }
             }
 
             /// See [`Operator::TOLERANCE`].

@@ -36,6 +36,7 @@ attributes!(Mul {});
 impl Operator for Mul {
     const NAME: &'static str = "mul";
     const OPERANDS: (usize, usize) = (2, 2);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 1e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -32,6 +32,7 @@ attributes!(Not {});
 impl Operator for Not {
     const NAME: &'static str = "not";
     const OPERANDS: (usize, usize) = (1, 1);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -35,6 +35,7 @@ attributes!(Or {});
 impl Operator for Or {
     const NAME: &'static str = "or";
     const OPERANDS: (usize, usize) = (2, 2);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -37,6 +37,7 @@ attributes!(Pow {});
 impl Operator for Pow {
     const NAME: &'static str = "pow";
     const OPERANDS: (usize, usize) = (2, 2);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 1e-5;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

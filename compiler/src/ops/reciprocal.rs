@@ -33,6 +33,7 @@ attributes!(Reciprocal {});
 impl Operator for Reciprocal {
     const NAME: &'static str = "reciprocal";
     const OPERANDS: (usize, usize) = (1, 1);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 1e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -33,6 +33,7 @@ attributes!(Relu {});
 impl Operator for Relu {
     const NAME: &'static str = "relu";
     const OPERANDS: (usize, usize) = (1, 1);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

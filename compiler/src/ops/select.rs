@@ -37,6 +37,7 @@ attributes!(Select {});
 impl Operator for Select {
     const NAME: &'static str = "select";
     const OPERANDS: (usize, usize) = (3, 3);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

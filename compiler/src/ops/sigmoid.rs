@@ -34,6 +34,7 @@ attributes!(Sigmoid {});
 impl Operator for Sigmoid {
     const NAME: &'static str = "sigmoid";
     const OPERANDS: (usize, usize) = (1, 1);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 1e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

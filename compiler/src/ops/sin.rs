@@ -33,6 +33,7 @@ attributes!(Sin {});
 impl Operator for Sin {
     const NAME: &'static str = "sin";
     const OPERANDS: (usize, usize) = (1, 1);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 1e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

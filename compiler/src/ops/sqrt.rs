@@ -33,6 +33,7 @@ attributes!(Sqrt {});
 impl Operator for Sqrt {
     const NAME: &'static str = "sqrt";
     const OPERANDS: (usize, usize) = (1, 1);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 1e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -36,6 +36,7 @@ attributes!(Sub {});
 impl Operator for Sub {
     const NAME: &'static str = "sub";
     const OPERANDS: (usize, usize) = (2, 2);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 1e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -33,6 +33,7 @@ attributes!(Tanh {});
 impl Operator for Tanh {
     const NAME: &'static str = "tanh";
     const OPERANDS: (usize, usize) = (1, 1);
+    const POINTWISE: bool = true;
     const TOLERANCE: f64 = 1e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
