@@ -11,6 +11,7 @@ pub mod eval;
 pub mod graph;
 pub mod ops;
 pub mod passes;
+pub mod plan;
 pub mod program;
 pub mod tensor;
 pub mod text;
