@@ -194,12 +194,12 @@ fn contents(
         loaded,
     } in programs
     {
-        let plan = loaded.program.plan();
-        peak_bytes = peak_bytes.max(plan.peak_bytes);
+        let needed = loaded.program.plan().peak_bytes();
+        peak_bytes = peak_bytes.max(needed);
         stored.push(ArtifactProgram {
             name: name.to_owned(),
             component: component.to_owned(),
-            peak_bytes: plan.peak_bytes,
+            peak_bytes: needed,
             inputs: loaded.program.inputs().iter().map(port).collect(),
             outputs: loaded.program.outputs().iter().map(port).collect(),
             text: loaded.program.text(),

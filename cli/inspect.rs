@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use compiler::graph::{Definition, Func, TensorType};
 use compiler::passes;
+use compiler::plan::END;
+use compiler::program::Program;
 use compiler::tensor::Tensor;
 use compiler::text;
 
@@ -97,7 +99,7 @@ fn print_summary(name: &str, loaded: &Loaded) {
         weights,
         patches,
     } = loaded;
-    let plan = program.plan();
+    let (plan, cost) = (program.plan(), program.cost());
     let func = program.func();
     println!("{name}");
     for (input, ty) in program.inputs() {
@@ -108,12 +110,16 @@ fn print_summary(name: &str, loaded: &Loaded) {
     }
     println!(
         "  parameters  {} in {} tensors",
-        grouped(plan.parameters),
+        grouped(cost.parameters),
         weights.len()
     );
-    println!("  weights     {} bytes", grouped(plan.weight_bytes));
-    println!("  peak        {} bytes of values", grouped(plan.peak_bytes));
-    println!("  FLOPs       {}", grouped(plan.flops));
+    println!("  weights     {} bytes", grouped(cost.weight_bytes));
+    println!(
+        "  peak        {} bytes of values, at least {}",
+        grouped(plan.peak_bytes()),
+        grouped(plan.lower_bound_bytes)
+    );
+    println!("  FLOPs       {}", grouped(cost.flops));
     println!("  operators   {}", histogram(func));
     if !patches.is_empty() {
         println!("  passes      {}", ranked(passes::counts(patches)));
@@ -123,45 +129,66 @@ fn print_summary(name: &str, loaded: &Loaded) {
     }
 }
 
-fn print_plan(program: &compiler::program::Program) {
-    let func = program.func();
+/// A row for each value that has memory: its cost, where it lies, from when to when it lives, and
+/// the bytes of all values alive when it is computed.
+fn print_plan(program: &Program) {
+    let (func, plan, cost) = (program.func(), program.plan(), program.cost());
     println!(
-        "{:>6}  {:<18} {:>16} {:>14}  {:<28} origin",
-        "value", "operator", "FLOPs", "bytes", "type"
+        "{:>6}  {:<17} {:>15} {:>13} {:>13}  {:<8} {:>11} {:>13}  {:<28} origin",
+        "value", "operator", "FLOPs", "bytes", "offset", "shares", "lives", "alive", "type"
     );
-    for (value, data) in func.values() {
-        let Definition::Node(node) = &data.definition else {
-            continue;
+    let alive = plan.live_bytes();
+    for place in &plan.places {
+        let data = func.value(place.value);
+        let (operator, flops) = match &data.definition {
+            Definition::Param(_) => ("input", 0),
+            Definition::Node(node) => {
+                let operands = node.operands.iter();
+                let types: Vec<TensorType> = operands.map(|&v| func.ty(v).clone()).collect();
+                let flops = node.op.flops(&types, &data.ty).extent().unwrap_or(0);
+                (node.op.name(), flops)
+            }
         };
-        if node.operands.is_empty() {
-            continue;
-        }
-        let types: Vec<TensorType> = node
-            .operands
-            .iter()
-            .map(|&operand| func.ty(operand).clone())
-            .collect();
-        let flops = node.op.flops(&types, &data.ty).extent().unwrap_or(0);
-        let bytes = data.ty.elements().extent().unwrap_or(0) * data.ty.dtype.bytes();
+        let shares = place.shares.map(|value| value.to_string());
+        let death = match place.death {
+            END => "end".to_owned(),
+            death => death.to_string(),
+        };
         println!(
-            "{:>6}  {:<18} {:>16} {:>14}  {:<28} {}",
-            value.to_string(),
-            node.op.name(),
+            "{:>6}  {:<17} {:>15} {:>13} {:>13}  {:<8} {:>11} {:>13}  {:<28} {}",
+            place.value.to_string(),
+            operator,
             grouped(flops as u64),
-            grouped(bytes as u64),
+            grouped(place.bytes),
+            grouped(plan.storages[place.storage].offset),
+            shares.unwrap_or_default(),
+            format!("{}-{death}", place.birth),
+            grouped(alive.get(place.birth as usize).copied().unwrap_or(0)),
             data.ty.to_string(),
             data.origin,
         );
     }
-    let plan = program.plan();
     println!(
-        "{}: {} operators, {} FLOPs, peak {} bytes of values, {} bytes of weights",
+        "{}: {} operators, {} FLOPs, {} bytes of weights",
         func.name(),
-        plan.nodes,
-        grouped(plan.flops),
-        grouped(plan.peak_bytes),
-        grouped(plan.weight_bytes),
+        cost.nodes,
+        grouped(cost.flops),
+        grouped(cost.weight_bytes),
     );
+    println!(
+        "{}: peak {} bytes of values in {} of memory, at least {}, {:.1} % lost between values",
+        func.name(),
+        grouped(plan.peak_bytes()),
+        counted(plan.slabs.len(), "slab"),
+        grouped(plan.lower_bound_bytes),
+        plan.fragmentation() * 100.0,
+    );
+}
+
+/// A number with its noun.
+fn counted(number: usize, noun: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{ending}")
 }
 
 /// Operators by how often they occur, most frequent first.

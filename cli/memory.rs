@@ -5,17 +5,17 @@
 
 use std::fs;
 
-use compiler::program::Plan;
+use compiler::program::Program;
 
 use crate::error::Failure;
 
 /// Refuses a program whose values and weights are more than this machine's memory.
-pub(crate) fn check(place: &str, plan: &Plan) -> Result<(), Failure> {
-    let wanted = plan.peak_bytes.saturating_add(plan.weight_bytes);
+pub(crate) fn check(place: &str, program: &Program) -> Result<(), Failure> {
+    let (values, weights) = (program.plan().peak_bytes(), program.cost().weight_bytes);
+    let wanted = values.saturating_add(weights);
     match bytes() {
         Some(found) if wanted > found => {
-            let [values, weights, found] =
-                [plan.peak_bytes, plan.weight_bytes, found].map(gigabytes);
+            let [values, weights, found] = [values, weights, found].map(gigabytes);
             let message = format!(
                 "{place}: wanted {values} GB of memory for values and {weights} GB for weights, \
                  found {found} GB"

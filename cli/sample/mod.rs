@@ -236,17 +236,17 @@ fn open(
 ) -> Result<Session, Failure> {
     let spinner = progress::spinner("compile");
     let loaded = model.component(component, sizes, arguments.dtype.map(Into::into))?;
-    let plan = loaded.program.plan();
     let place = format!("{}: {}", arguments.model.display(), component.name());
-    memory::check(&place, &plan)?;
+    memory::check(&place, &loaded.program)?;
     let session = Session::open(&loaded.program, &loaded.weights, arguments.threads).at(&place)?;
+    let cost = loaded.program.cost();
     drop(spinner);
     progress::say(format!(
         "{:>12} {} MB of weights, {} MB of values at the peak, {:.1} GFLOP",
         component.name(),
-        plan.weight_bytes / 1_000_000,
-        plan.peak_bytes / 1_000_000,
-        plan.flops as f64 / 1e9,
+        cost.weight_bytes / 1_000_000,
+        loaded.program.plan().peak_bytes() / 1_000_000,
+        cost.flops as f64 / 1e9,
     ));
     Ok(session)
 }

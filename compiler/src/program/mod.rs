@@ -1,5 +1,5 @@
-//! Programs: functions bound to sizes, simplified and verified, ready for a backend, and the
-//! plain data that the rooms on either side of the compiler agree on.
+//! Programs: functions bound to sizes, simplified, verified and planned, ready for a backend; and
+//! the plain data that the rooms on either side of the compiler agree on.
 //!
 //! `graphs` makes functions and tables, `runtime` executes programs and obeys tables, `cli`
 //! hands them over.
@@ -7,31 +7,31 @@
 use thiserror::Error;
 
 use crate::dim::Bindings;
-use crate::eval::last_uses;
 use crate::graph::{Definition, Func, GraphError, Module, Role, TensorType};
 use crate::passes::{self, PassError, Patch};
+use crate::plan::{Limits, Plan, PlanError, plan_func};
 use crate::text::{self, ParseError};
 use crate::verify::{VerifyError, check_func, verify};
 
 pub mod sampler;
 
-/// A function that a backend can execute: every size is known and every rule holds.
+/// A function that a backend can execute: every size is known, every rule holds, and every value
+/// has its place in memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Program {
     func: Func,
+    plan: Plan,
 }
 
-/// What a program needs, known before it runs.
+/// What a program costs beside the memory of its plan, known before it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
+pub struct Cost {
     /// Operators, parameters and constants not counted.
     pub nodes: usize,
     /// Bytes of the weights in the types that the program computes with.
     pub weight_bytes: u64,
     /// Number of weight elements.
     pub parameters: u64,
-    /// The largest sum of bytes of values alive at once, weights not counted.
-    pub peak_bytes: u64,
     /// Floating-point operations of one run, a multiply-add counted as two.
     pub flops: u64,
 }
@@ -61,6 +61,9 @@ pub enum CompileError {
     /// The function breaks a rule of the graph IR.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// The values do not fit in memory.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// The text is not a program.
     #[error(transparent)]
     Parse(#[from] ParseError),
@@ -104,7 +107,7 @@ impl Program {
     /// The program that executes `func` as it stands.
     ///
     /// # Errors
-    /// When a size is not known or a rule of the graph IR does not hold.
+    /// When a size is not known, a rule of the graph IR does not hold, or memory cannot be planned.
     pub fn new(func: Func) -> Result<Program, CompileError> {
         let symbols: Vec<String> = func.symbols().into_iter().collect();
         if !symbols.is_empty() {
@@ -112,7 +115,8 @@ impl Program {
             return Err(CompileError::Unbound { func, symbols });
         }
         check_func(&func)?;
-        Ok(Program { func })
+        let plan = plan_func(&func, &Limits::NONE)?;
+        Ok(Program { func, plan })
     }
 
     /// The program of a text form, as an artifact stores it.
@@ -153,68 +157,46 @@ impl Program {
             .collect()
     }
 
-    /// What the program needs.
-    pub fn plan(&self) -> Plan {
-        plan(&self.func)
+    /// Where its values lie, on a target whose memory is one piece. It is made of the function
+    /// alone: an artifact need not store it.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What the program costs.
+    pub fn cost(&self) -> Cost {
+        cost(&self.func)
     }
 }
 
-/// Sums sizes over lifetimes: a value lives from its definition to its last use.
-fn plan(func: &Func) -> Plan {
-    let last = last_uses(func);
-    let mut plan = Plan {
+/// Counts operators, weights and operations.
+fn cost(func: &Func) -> Cost {
+    let mut cost = Cost {
         nodes: 0,
         weight_bytes: 0,
         parameters: 0,
-        peak_bytes: 0,
         flops: 0,
     };
-    let mut live = 0u64;
-    for (value, data) in func.values() {
-        let elements = known(data.ty.elements().known());
-        let bytes = elements.saturating_mul(data.ty.dtype.bytes() as u64);
+    for (_, data) in func.values() {
         match &data.definition {
             Definition::Param(param) if param.role == Role::Weight => {
-                plan.parameters = plan.parameters.saturating_add(elements);
-                plan.weight_bytes = plan.weight_bytes.saturating_add(bytes);
-                continue;
+                let elements = known(data.ty.elements().known());
+                let bytes = elements.saturating_mul(data.ty.dtype.bytes() as u64);
+                cost.parameters = cost.parameters.saturating_add(elements);
+                cost.weight_bytes = cost.weight_bytes.saturating_add(bytes);
             }
-            Definition::Param(_) => live = live.saturating_add(bytes),
+            Definition::Param(_) => {}
             Definition::Node(node) => {
-                let types: Vec<TensorType> = node
-                    .operands
-                    .iter()
-                    .map(|&operand| func.ty(operand).clone())
-                    .collect();
+                let operands = node.operands.iter();
+                let types: Vec<TensorType> =
+                    operands.map(|&operand| func.ty(operand).clone()).collect();
                 let flops = known(node.op.flops(&types, &data.ty).known());
-                plan.flops = plan.flops.saturating_add(flops);
-                plan.nodes += usize::from(!types.is_empty());
-                live = live.saturating_add(bytes);
-                plan.peak_bytes = plan.peak_bytes.max(live);
-                live = live.saturating_sub(freed(func, value.0, node, &last));
+                cost.flops = cost.flops.saturating_add(flops);
+                cost.nodes += usize::from(!types.is_empty());
             }
         }
-        plan.peak_bytes = plan.peak_bytes.max(live);
     }
-    plan
-}
-
-/// Bytes of the operands whose last use is the node that defines value `user`.
-fn freed(func: &Func, user: u32, node: &crate::graph::Node, last: &[u32]) -> u64 {
-    let mut operands = node.operands.clone();
-    operands.sort_unstable();
-    operands.dedup();
-    operands.retain(|operand| last[operand.0 as usize] == user);
-    let bytes = operands
-        .iter()
-        .map(|&operand| match &func.value(operand).definition {
-            Definition::Param(param) if param.role == Role::Weight => 0,
-            Definition::Param(_) | Definition::Node(_) => {
-                let ty = func.ty(operand);
-                known(ty.elements().known()).saturating_mul(ty.dtype.bytes() as u64)
-            }
-        });
-    bytes.sum()
+    cost
 }
 
 /// A count that is known because every size of a program is.
