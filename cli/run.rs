@@ -60,7 +60,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         loaded.weights = tensors::read(path)?;
     }
     let place = arguments.model.display().to_string();
-    memory::check(&place, &loaded.program.plan())?;
+    memory::check(&place, &loaded.program)?;
     let session = Session::open(&loaded.program, &loaded.weights, arguments.threads).at(&place)?;
     spinner.set_prefix("run");
     let outputs = session.run(&inputs).at(&place)?;

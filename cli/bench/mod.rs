@@ -160,7 +160,7 @@ fn timed(
 fn complete_weights(arguments: &Arguments, loaded: &mut Loaded) -> Result<(), Failure> {
     if let Some(path) = &arguments.weights {
         loaded.weights = tensors::read(path)?;
-    } else if loaded.weights.is_empty() && loaded.program.plan().parameters > 0 {
+    } else if loaded.weights.is_empty() && loaded.program.cost().parameters > 0 {
         progress::warn("the model was compiled without weights, and random ones take their place");
         loaded.weights = inputs::weights(&loaded.program);
     }

@@ -70,7 +70,7 @@ impl Report<'_> {
 
     /// One object with all figures.
     pub(super) fn json(&self) -> Value {
-        let plan = self.program.plan();
+        let (plan, cost) = (self.program.plan(), self.program.cost());
         let total = self.total();
         json!({
             "target": self.target,
@@ -86,11 +86,11 @@ impl Report<'_> {
             },
             "cpu_seconds": self.cpu_seconds,
             "predicted_seconds": total.predicted,
-            "flops": plan.flops,
-            "flops_per_second": plan.flops as f64 / self.median(),
+            "flops": cost.flops,
+            "flops_per_second": cost.flops as f64 / self.median(),
             "bytes": total.bytes,
-            "peak_arena_bytes": plan.peak_bytes,
-            "weight_bytes": plan.weight_bytes,
+            "peak_arena_bytes": plan.peak_bytes(),
+            "weight_bytes": cost.weight_bytes,
             "peak_resident_bytes": self.peak_resident_bytes,
             "ceilings": {
                 "best": ceilings_json(self.ceilings()),
@@ -133,9 +133,9 @@ impl Report<'_> {
     }
 
     fn write_totals(&self, text: &mut String) -> std::fmt::Result {
-        let plan = self.program.plan();
+        let (plan, cost) = (self.program.plan(), self.program.cost());
         let (first, last) = (self.seconds[0], self.seconds[self.seconds.len() - 1]);
-        let gigaflops = plan.flops as f64 / self.median() / 1e9;
+        let gigaflops = cost.flops as f64 / self.median() / 1e9;
         let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
         writeln!(
             text,
@@ -158,14 +158,14 @@ impl Report<'_> {
         writeln!(
             text,
             "  FLOPs      {:.2} G, {gigaflops:.1} GFLOP/s",
-            plan.flops as f64 / 1e9
+            cost.flops as f64 / 1e9
         )?;
         let resident = self.peak_resident_bytes.map(megabytes);
         writeln!(
             text,
             "  memory     {} of values, {} of weights, {} resident at the peak",
-            megabytes(plan.peak_bytes),
-            megabytes(plan.weight_bytes),
+            megabytes(plan.peak_bytes()),
+            megabytes(cost.weight_bytes),
             resident.as_deref().unwrap_or("an unknown amount"),
         )?;
         for (when, ceilings) in [("before", self.before), ("after", self.after)] {
