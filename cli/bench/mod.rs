@@ -20,7 +20,7 @@ use crate::error::{At, Failure};
 use crate::facts::Sizes;
 use crate::model::{Loaded, Model, Part};
 use crate::options::{ComponentName, Target};
-use crate::{progress, tensors};
+use crate::{memory, progress, tensors};
 
 use report::Report;
 
@@ -58,10 +58,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Threads; all cores if not given.
-    #[arg(long)]
+    #[arg(long, value_parser = crate::options::threads)]
     threads: Option<usize>,
     /// Runs that are timed, after one that is not.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     runs: u64,
     /// Print one JSON object instead of a table.
     #[arg(long)]
@@ -84,9 +84,10 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     forget_peak();
     spinner.set_prefix("compile");
     let mut loaded = load(arguments, &model, &part)?;
+    let place = arguments.model.display().to_string();
+    memory::check(&place, &loaded.program.plan())?;
     complete_weights(arguments, &mut loaded)?;
     let inputs = inputs::make(&loaded.program);
-    let place = arguments.model.display();
     let session = Session::open(&loaded.program, &loaded.weights, arguments.threads).at(&place)?;
     spinner.finish_and_clear();
     let (runs, cpu_seconds) = timed(arguments, &session, &loaded, &inputs)?;

@@ -90,7 +90,9 @@ fn hide_hashes(line: &str) -> String {
 
 #[test]
 fn help_fits_on_a_screen() {
-    for name in ["", "compile", "run", "sample", "inspect", "devices"] {
+    for name in [
+        "", "compile", "run", "sample", "inspect", "bench", "devices",
+    ] {
         let mut command = splamc();
         command.args((!name.is_empty()).then_some(name));
         let output = command.arg("--help").output().expect("the command runs");
