@@ -143,6 +143,30 @@ fn text_encoders_agree_with_transformers() {
     }
 }
 
+/// Attention is causal, so the first tokens' states do not change where the text ends with them.
+#[test]
+fn text_encoders_take_texts_of_any_length() {
+    let io = tensors("pipeline/text_encoder_io.safetensors");
+    let [ids, states] = ["input_ids", "last_hidden_state"].map(|name| Array::from(&io[name]));
+    let Values::Int(ids) = &ids.values else {
+        panic!("the ids are integers");
+    };
+    let width = states.shape[2];
+    for tokens in [1, 9, 76, 77] {
+        let given = Tensor::from_i64(&[1, tokens], &ids[..tokens]);
+        let inputs = Named::from([("input_ids".to_owned(), given)]);
+        let imported = import("pipeline/model", "text_encoder", &SAMPLING);
+        for (by, results) in run(&imported, &inputs) {
+            let wanted = Array {
+                shape: vec![1, tokens, width],
+                values: Values::Float(states.floats()[..tokens * width].to_vec()),
+            };
+            let what = format!("{tokens} tokens by {by}");
+            assert_close(&results["last_hidden_state"], &wanted, TOLERANCE, &what);
+        }
+    }
+}
+
 #[test]
 fn autoencoders_agree_with_diffusers() {
     for (pipeline, io) in [

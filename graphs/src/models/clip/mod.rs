@@ -7,7 +7,7 @@
 use compiler::dim::Dim;
 use compiler::dtype::DType;
 use compiler::graph::{Func, GraphError, Value};
-use compiler::ops::{Argmax, Cast, Constant, Equal, Gather, GatherNd, Gelu, GeluForm};
+use compiler::ops::{Argmax, Cast, Constant, Equal, Gather, GatherNd, Gelu, GeluForm, Slice};
 use compiler::tensor::Tensor;
 
 use crate::models::Options;
@@ -20,7 +20,7 @@ mod config;
 pub struct Config {
     /// Entries of the vocabulary.
     pub vocabulary: usize,
-    /// Tokens of every text, padded.
+    /// Most tokens of a text; pipelines pad every text to as many.
     pub tokens: usize,
     /// Features of a token.
     pub width: usize,
@@ -49,7 +49,8 @@ pub enum EndOfText {
     First(i64),
 }
 
-/// Builds the function `name`: `input_ids` i64 `[batch, tokens]` → `last_hidden_state`
+/// Builds the function `name`: `input_ids` i64 `[batch, tokens]`, of at most as many tokens as there
+/// are positions → `last_hidden_state`
 /// `[batch, tokens, width]` (after the final normalisation), `pooler_output` `[batch, width]` (its
 /// token at the end of the text), or with projection `text_embeds` `[batch, projection]`; f32.
 ///
@@ -60,7 +61,7 @@ pub enum EndOfText {
 /// Spec 6.4; transformers `CLIPTextTransformer.forward`.
 pub fn build(name: &str, config: &Config, options: &Options) -> Result<Func, GraphError> {
     let mut layers = Layers::new(name, options.dtype);
-    let shape = vec![Dim::symbol("batch"), config.tokens.into()];
+    let shape = vec![Dim::symbol("batch"), Dim::symbol("tokens")];
     let ids = layers.typed_input("input_ids", DType::I64, shape)?;
     let mut x = embed(&mut layers, ids, config)?;
     let mut hidden_states = vec![x];
@@ -96,6 +97,13 @@ fn embed(layers: &mut Layers, ids: Value, config: &Config) -> Result<Value, Grap
     let positions = format!("{path}.position_embedding.weight");
     let positions = layers.weight(&positions, [config.tokens, config.width])?;
     let x = layers.push(Gather { axis: 0 }, &[table, ids])?;
+    let first = Slice {
+        axis: 0,
+        start: Dim::from(0),
+        length: layers.shape(ids)[1].clone(),
+        step: 1,
+    };
+    let positions = layers.push(first, &[positions])?;
     layers.add(x, positions)
 }
 
