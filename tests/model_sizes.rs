@@ -1,5 +1,5 @@
 //! Published models, built from their configurations alone: names and shapes of all weights,
-//! their number, and the arithmetic of one call.
+//! their number, and the arithmetic and the memory of one call.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,6 +9,8 @@ use compiler::DType;
 use compiler::dim::{Bindings, Dim};
 use compiler::graph::{Func, Role};
 use compiler::ops::Op;
+use compiler::plan::{Limits, Plan, Window, plan, plan_func, weights};
+use compiler::program::compile;
 use graphs::models::{Options, Timestep, clip, unet, vae};
 use serde_json::Value;
 
@@ -193,6 +195,94 @@ fn published_models_need_the_published_arithmetic() {
             (found - wanted).abs() <= 0.51,
             "{name} at {size}: {found}, wanted {wanted}"
         );
+    }
+}
+
+/// MiB of values of a component of Stable Diffusion 1.5 at 512² and the slabs that hold them, MiB
+/// of its weights and the slabs that hold those; or what does not fit.
+fn memory(name: &str, batch: usize, dtype: DType, limits: &Limits) -> Result<[u64; 4], String> {
+    let options = Options { dtype, ..OPTIONS };
+    let vae = vae::Config::parse("", VAE.as_bytes()).expect("supported");
+    let unet = unet::Config::parse("", SD15.as_bytes()).expect("supported");
+    let clip = clip::Config::parse("", CLIP_L.as_bytes(), None).expect("supported");
+    let (func, size) = match name {
+        "unet" => (unet::build(name, &unet, &options), 64),
+        "decoder" => (vae::build_decoder(name, &vae, &options), 64),
+        "encoder" => (vae::build_encoder(name, &vae, &options), 512),
+        _ => (clip::build(name, &clip, &options), 0),
+    };
+    let sizes = [
+        ("batch", batch),
+        ("height", size),
+        ("width", size),
+        ("tokens", 77),
+    ];
+    let sizes: Bindings = sizes.map(|(name, size)| (name.to_owned(), size)).into();
+    let compiled = compile(&func.expect("builds"), &sizes).expect("compiles");
+    let func = compiled.program.func();
+    let values = plan_func(func, limits).map_err(|error| error.to_string())?;
+    let weights = plan(&weights(func), limits).map_err(|error| error.to_string())?;
+    for plan in [&values, &weights] {
+        let within = |window: &Window| window.bytes <= limits.binding_bytes_max;
+        assert!(plan.windows.iter().all(within), "{name}");
+        let within = |&slab: &u64| slab <= limits.buffer_bytes_max;
+        assert!(plan.slabs.iter().all(within), "{name}");
+    }
+    assert!(values.fragmentation() <= 0.05, "{name}");
+    let mebibytes = |plan: &Plan| plan.peak_bytes().div_ceil(1 << 20);
+    let slabs = |plan: &Plan| plan.slabs.len() as u64;
+    Ok([
+        mebibytes(&values),
+        slabs(&values),
+        mebibytes(&weights),
+        slabs(&weights),
+    ])
+}
+
+/// In halves all of it fits into what every WebGPU adapter grants: the largest value, which the
+/// decoder scales up to 512² of 256 channels, just fills a binding. In floats two things do not.
+#[test]
+fn stable_diffusion_fits_the_limits_of_webgpu_in_halves() {
+    let (halves, floats) = (DType::F16, DType::F32);
+    let (webgpu, none) = (Limits::WEBGPU, Limits::NONE);
+    let too_large = |value: &str, bytes: u64| {
+        let limit = "wanted at most 134217728 in one binding";
+        Err(format!("{value} needs {bytes} bytes, {limit}"))
+    };
+    let embedding = "%1 (weight text_model.embeddings.token_embedding.weight)";
+    let upsampled = "%208 (upsample_nearest decoder.up_blocks.2.upsamplers.0.conv)";
+    let cases = [
+        ("text_encoder", 1, halves, webgpu, Ok([1, 1, 235, 1])),
+        ("text_encoder", 2, halves, webgpu, Ok([2, 1, 235, 1])),
+        ("unet", 1, halves, webgpu, Ok([41, 1, 1640, 7])),
+        ("unet", 2, halves, webgpu, Ok([81, 1, 1640, 7])),
+        ("decoder", 1, halves, webgpu, Ok([320, 2, 95, 1])),
+        ("encoder", 1, halves, webgpu, Ok([192, 1, 66, 1])),
+        (
+            "text_encoder",
+            1,
+            floats,
+            webgpu,
+            too_large(embedding, 151_781_376),
+        ),
+        ("unet", 1, floats, webgpu, Ok([81, 1, 3279, 13])),
+        ("unet", 2, floats, webgpu, Ok([161, 1, 3279, 13])),
+        (
+            "decoder",
+            1,
+            floats,
+            webgpu,
+            too_large(upsampled, 268_435_456),
+        ),
+        ("text_encoder", 1, floats, none, Ok([2, 1, 470, 1])),
+        ("unet", 1, floats, none, Ok([81, 1, 3279, 1])),
+        ("unet", 2, floats, none, Ok([161, 1, 3279, 1])),
+        ("decoder", 1, floats, none, Ok([640, 1, 189, 1])),
+        ("encoder", 1, floats, none, Ok([384, 1, 131, 1])),
+    ];
+    for (name, batch, dtype, limits, wanted) in cases {
+        let found = memory(name, batch, dtype, &limits);
+        assert_eq!(found, wanted, "{name}, batch {batch}, {dtype}, {limits:?}");
     }
 }
 
