@@ -85,7 +85,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     spinner.set_prefix("compile");
     let mut loaded = load(arguments, &model, &part)?;
     let place = arguments.model.display().to_string();
-    memory::check(&place, &loaded.program.plan())?;
+    memory::check(&place, &loaded.program)?;
     complete_weights(arguments, &mut loaded)?;
     let inputs = inputs::make(&loaded.program);
     let session = Session::open(&loaded.program, &loaded.weights, arguments.threads).at(&place)?;
