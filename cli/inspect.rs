@@ -3,7 +3,7 @@
 //! Takes a model in any form; gives a summary, its graph, or the plan of its program, on standard
 //! output.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -11,10 +11,11 @@ use compiler::graph::{Definition, Func, TensorType};
 use compiler::passes;
 use compiler::plan::END;
 use compiler::program::Program;
+use compiler::region::{self, Formed};
 use compiler::tensor::Tensor;
 use compiler::text;
 
-use crate::error::Failure;
+use crate::error::{At, Failure};
 use crate::facts::Sizes;
 use crate::model::{Loaded, Model};
 use crate::options::ComponentName;
@@ -24,6 +25,7 @@ use crate::options::ComponentName;
 #[command(after_help = "Examples:\n  \
     splamc inspect sd15/                                       # every component in brief\n  \
     splamc inspect sd15/ --component unet --stage graph | less # its graph as text\n  \
+    splamc inspect sd15/ --component unet --stage region       # kernels, and why not fewer\n  \
     splamc inspect sd15/ --component unet --stage plan         # operators, FLOPs and bytes")]
 pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, one .onnx file, or a compiled .splam.
@@ -52,6 +54,8 @@ pub(crate) struct Arguments {
 enum Stage {
     /// The imported graph with symbolic sizes; with bound ones where it holds for some sizes only.
     Graph,
+    /// What one kernel each computes, why not more, and how many kernels there are.
+    Region,
     /// The program after all passes, operator by operator, with its peak of memory.
     Plan,
 }
@@ -79,6 +83,11 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
                         .clone(),
                 };
                 print!("{}", text::print_func(&func));
+            }
+            Some(Stage::Region) => {
+                let loaded = model.sized(&part, sizes, &bindings, None)?;
+                let formed = region::form(loaded.program.func()).at(part.name())?;
+                print_regions(&formed);
             }
             Some(Stage::Plan) => {
                 let loaded = model.sized(&part, sizes, &bindings, None)?;
@@ -127,6 +136,42 @@ fn print_summary(name: &str, loaded: &Loaded) {
     for (tensor, count) in not_finite(weights) {
         println!("  warning     weight {tensor:?} holds {count} values that are NaN or infinite");
     }
+}
+
+/// Every region with its cost and key; below it, why a rule refused it.
+fn print_regions(formed: &Formed) {
+    let regions = &formed.regions;
+    let mut classes: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let mut keys = BTreeSet::new();
+    let (mut flops, mut bytes) = (0u64, 0u64);
+    let mut refusals = formed.refusals.iter().peekable();
+    for (id, region) in regions.iter() {
+        let key = regions.key(region);
+        let cost = (regions.flops(region), regions.bytes(region));
+        print!("{}", regions.print(id, region));
+        println!(
+            "    # {} FLOPs, {} bytes, key {key}",
+            grouped(cost.0),
+            grouped(cost.1)
+        );
+        while let Some(refusal) = refusals.next_if(|refusal| refusal.region == id) {
+            println!("    # not {}: {}", refusal.rule, refusal.reason);
+        }
+        *classes.entry(region.anchor.class().name()).or_default() += 1;
+        keys.insert(key);
+        flops = flops.saturating_add(cost.0);
+        bytes = bytes.saturating_add(cost.1);
+    }
+    println!(
+        "{}: {} kernels of {} kinds ({}), {} FLOPs, {} bytes",
+        regions.name,
+        regions.regions.len(),
+        keys.len(),
+        ranked(classes),
+        grouped(flops),
+        grouped(bytes),
+    );
+    println!("fused by {}", ranked(formed.counts.clone()));
 }
 
 /// A row for each value that has memory: its cost, where it lies, from when to when it lives, and

@@ -11,6 +11,7 @@ use compiler::graph::{Func, Role};
 use compiler::ops::Op;
 use compiler::plan::{Limits, Plan, Window, plan, plan_func, weights};
 use compiler::program::compile;
+use compiler::region::{Anchor, form};
 use graphs::models::{Options, Timestep, clip, unet, vae};
 use serde_json::Value;
 
@@ -106,17 +107,21 @@ fn parameters(func: &Func) -> i64 {
     counts.sum()
 }
 
-/// 10⁹ multiply-adds of convolutions, linear layers and the two products of attention, which the
-/// operators count as two each; attention adds five per score for its softmax.
-fn giga_products(func: &Func, size: usize) -> f64 {
+/// One picture or text; `size` is that of the latents, or of what the encoder takes.
+fn bindings(size: usize) -> Bindings {
     let sizes = [
         ("batch", 1),
         ("height", size),
         ("width", size),
         ("tokens", 77),
     ];
-    let sizes: Bindings = sizes.map(|(name, size)| (name.to_owned(), size)).into();
-    let func = func.bind(&sizes).expect("the sizes fit");
+    sizes.map(|(name, size)| (name.to_owned(), size)).into()
+}
+
+/// 10⁹ multiply-adds of convolutions, linear layers and the two products of attention, which the
+/// operators count as two each; attention adds five per score for its softmax.
+fn giga_products(func: &Func, size: usize) -> f64 {
+    let func = func.bind(&bindings(size)).expect("the sizes fit");
     let mut flops = 0;
     for (value, _) in func.values() {
         let Some(node) = func.node(value) else {
@@ -283,6 +288,44 @@ fn stable_diffusion_fits_the_limits_of_webgpu_in_halves() {
     for (name, batch, dtype, limits, wanted) in cases {
         let found = memory(name, batch, dtype, &limits);
         assert_eq!(found, wanted, "{name}, batch {batch}, {dtype}, {limits:?}");
+    }
+}
+
+/// Kernels of Stable Diffusion 1.5 for one picture of 512 x 512 pixels; what the contractions
+/// compute is neither repeated nor lost.
+#[test]
+fn stable_diffusion_takes_few_kernels() {
+    let cases = [
+        ("unet", build_unet(SD15), 403),
+        ("decoder", build_vae(vae::build_decoder), 99),
+        ("encoder", build_vae(vae::build_encoder), 75),
+        ("text encoder", build_text(CLIP_L), 88),
+    ];
+    for (name, func, kernels_max) in cases {
+        let size = if name == "encoder" { 512 } else { 64 };
+        let bindings = bindings(size);
+        let compiled = compile(&func, &bindings).expect("the sizes fit");
+        let formed = form(compiled.program.func()).expect("every size is known");
+        let found = formed.regions.regions.len();
+        assert!(
+            found <= kernels_max,
+            "{name}: {found} kernels, wanted at most {kernels_max}"
+        );
+        let contractions = formed.regions.iter().map(|(_, region)| region);
+        let contractions = contractions.filter(|region| match &region.anchor {
+            Anchor::Op { op, .. } => matches!(op, Op::Conv(_) | Op::Linear(_)),
+            Anchor::Pointwise | Anchor::Statistics { .. } | Anchor::MergeMoments { .. } => false,
+        });
+        let flops: u64 = contractions
+            .map(|region| formed.regions.flops(region))
+            .sum();
+        let products = 2e9 * giga_products(&func, size);
+        // Epilogues and the products of attention are few beside them.
+        let ratio = flops as f64 / products;
+        assert!(
+            (0.7..1.01).contains(&ratio),
+            "{name}: {flops} of {products}"
+        );
     }
 }
 

@@ -257,7 +257,8 @@ pub fn check_param<'a>(
     Ok(tensor)
 }
 
-fn round(values: Values, dtype: DType, precision: Precision) -> Values {
+/// Values as `precision` keeps them.
+pub(crate) fn round(values: Values, dtype: DType, precision: Precision) -> Values {
     match (precision, &values) {
         (Precision::Exact, Values::Float(_)) | (_, Values::Bool(_)) => values,
         (_, _) if dtype == DType::F64 || dtype == DType::I64 => values,

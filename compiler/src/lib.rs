@@ -13,6 +13,7 @@ pub mod ops;
 pub mod passes;
 pub mod plan;
 pub mod program;
+pub mod region;
 pub mod tensor;
 pub mod text;
 pub mod verify;

@@ -12,10 +12,13 @@ use compiler::Bindings;
 use compiler::eval::Precision;
 use compiler::graph::{Func, GraphError, Module};
 use compiler::passes::{self, Pass, RAISE, SIMPLIFY};
+use compiler::region::{self, Refusal};
 use compiler::text::{parse, print, print_func};
 use compiler::verify::{rule, verify};
 
 mod meaning;
+
+use meaning::Named;
 
 #[test]
 fn every_file_gives_what_it_says() {
@@ -37,6 +40,17 @@ fn every_rewrite_has_a_file_where_it_applies_and_one_where_it_must_not() {
                 let applied = text.contains(&format!("\n# {rule} at "));
                 assert_eq!(applied, applies, "{path}");
             }
+        }
+    }
+}
+
+#[test]
+fn every_fusion_has_a_file_where_it_fuses_and_one_where_it_refuses() {
+    for rule in region::rules() {
+        for (suffix, mark) in [("", ": "), ("_not", " not at ")] {
+            let path = format!("tests/filetests/region/{rule}{suffix}.txt");
+            let text = fs::read_to_string(&path).expect(&path);
+            assert!(text.contains(&format!("\n# {rule}{mark}")), "{path}");
         }
     }
 }
@@ -103,6 +117,7 @@ fn run(header: &str, input: &str) -> String {
         },
         ["test", "simplify", bindings @ ..] => pass(&SIMPLIFY, &module, bindings),
         ["test", "raise", bindings @ ..] => pass(&RAISE, &module, bindings),
+        ["test", "region", bindings @ ..] => regions(&module, bindings),
         _ => panic!("unknown header {header:?}"),
     }
 }
@@ -120,6 +135,34 @@ fn bind(module: &Module, words: &[&str]) -> Result<Module, GraphError> {
     let funcs = module.funcs.iter().map(|func| func.bind(&bindings));
     let funcs = funcs.collect::<Result<Vec<Func>, _>>()?;
     Ok(Module { funcs })
+}
+
+/// Gives what was fused and what was refused as comments, and the regions.
+fn regions(module: &Module, bindings: &[&str]) -> String {
+    let bound = bind(module, bindings).expect("bindings that fit");
+    let mut out = String::new();
+    for func in &bound.funcs {
+        let formed = region::form(func).expect("a graph of known sizes");
+        let exact = Precision::Exact;
+        let compute =
+            |inputs: &Named, weights: &Named| region::eval(&formed.regions, inputs, weights, exact);
+        let difference = meaning::difference_of(func, compute, exact, 1e-9);
+        assert_eq!(difference, None, "{}", formed.regions);
+        for (rule, count) in &formed.counts {
+            out += &format!("# {rule}: {count}\n");
+        }
+        for refusal in &formed.refusals {
+            let Refusal {
+                rule,
+                region,
+                reason,
+                ..
+            } = refusal;
+            out += &format!("# {rule} not at {region}: {reason}\n");
+        }
+        out += &formed.regions.to_string();
+    }
+    out
 }
 
 /// Gives the patches as comments and the graph; `bindings` are those to evaluate it with.

@@ -3,6 +3,7 @@
 use compiler::eval::Precision;
 use compiler::graph::{Func, Module};
 use compiler::passes::{RAISE, SIMPLIFY, run};
+use compiler::region;
 use compiler::text::{parse, print};
 use compiler::verify::{Verified, verify};
 use compiler::{Bindings, DType};
@@ -12,6 +13,7 @@ use proptest::prelude::*;
 mod meaning;
 mod random_graph;
 
+use meaning::Named;
 use random_graph::{Instruction, Subset, build};
 
 fn instructions() -> impl Strategy<Value = Vec<Instruction>> {
@@ -42,6 +44,20 @@ fn changed(
     let difference = compare(&after).or_else(|| compare(&late.0.funcs[0]))?;
     let text = print(&module(func));
     Some(format!("{difference}\nin {text}\nafter {patches:?}"))
+}
+
+/// The first difference between a function and its regions.
+fn formed_differently(func: &Func) -> Option<String> {
+    let formed = region::form(func).expect("a graph of known sizes");
+    let exact = Precision::Exact;
+    let compute =
+        |inputs: &Named, weights: &Named| region::eval(&formed.regions, inputs, weights, exact);
+    let difference = meaning::difference_of(func, compute, exact, 1e-9)?;
+    Some(format!(
+        "{difference}\nin {}{}",
+        print(&module(func)),
+        formed.regions
+    ))
 }
 
 proptest! {
@@ -89,6 +105,17 @@ proptest! {
     fn raising_changes_rounding_only(instructions in instructions()) {
         let func = build(&instructions, DType::F64, Subset::Smooth);
         prop_assert_eq!(changed(&RAISE, &func, Precision::Exact, 1e-9), None);
+    }
+
+    #[test]
+    fn regions_compute_the_same(instructions in instructions()) {
+        for subset in [Subset::Any, Subset::Smooth] {
+            let func = build(&instructions, DType::F64, subset);
+            let raised = run(&RAISE, module(&func), None).expect("a pass without faults").0;
+            for func in [&func, &raised.funcs[0]] {
+                prop_assert_eq!(bound(func).and_then(|func| formed_differently(&func)), None);
+            }
+        }
     }
 
     #[test]

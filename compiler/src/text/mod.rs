@@ -29,8 +29,8 @@ mod print;
 mod tensor;
 
 pub use parse::{ParseError, parse};
-pub(crate) use print::print_op;
 pub use print::{print, print_func};
+pub(crate) use print::{print_op, print_tensor};
 
 /// Splats of one text may make this many bytes of tensors: beyond, the printer writes all bytes.
 const SPLAT_BYTES_MAX: usize = 256 << 20;

@@ -4,9 +4,10 @@
 
 use std::fmt::Write;
 
-use super::{SPLAT_BYTES_MAX, attribute, is_identifier, write_quoted};
+use super::{SPLAT_BYTES_MAX, attribute, is_identifier, tensor, write_quoted};
 use crate::graph::{Definition, Func, Module, Node, Role};
 use crate::ops::Op;
+use crate::tensor::Tensor;
 
 /// The text of all functions of a module, in order.
 pub fn print(module: &Module) -> String {
@@ -30,6 +31,13 @@ pub fn print_func(func: &Func) -> String {
 pub(crate) fn print_op(op: &Op) -> String {
     let mut out = op.name().to_owned();
     write_attributes(&mut out, op, &mut { SPLAT_BYTES_MAX });
+    out
+}
+
+/// The text of a tensor.
+pub(crate) fn print_tensor(tensor: &Tensor) -> String {
+    let mut out = String::new();
+    tensor::write(&mut out, tensor, &mut { SPLAT_BYTES_MAX });
     out
 }
 

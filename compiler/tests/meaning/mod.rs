@@ -5,9 +5,12 @@
 use std::collections::BTreeMap;
 
 use compiler::DType;
-use compiler::eval::{Precision, eval};
+use compiler::eval::{Array, EvalError, Precision, eval};
 use compiler::graph::{Func, Role, TensorType};
 use compiler::tensor::{Tensor, Values};
+
+/// Tensors by their names.
+pub(crate) type Named = BTreeMap<String, Tensor>;
 
 /// Compares the results of both functions; `tolerance` is relative to the largest magnitude, or to 1
 /// where all is smaller: differences cancel to mere rounding errors.
@@ -18,9 +21,20 @@ pub(crate) fn difference(
     precision: Precision,
     tolerance: f64,
 ) -> Option<String> {
+    let compute = |inputs: &Named, weights: &Named| eval(after, inputs, weights, precision);
+    difference_of(before, compute, precision, tolerance)
+}
+
+/// The same for anything that computes results of the parameters of `before`.
+pub(crate) fn difference_of(
+    before: &Func,
+    after: impl Fn(&Named, &Named) -> Result<Vec<(String, Array)>, EvalError>,
+    precision: Precision,
+    tolerance: f64,
+) -> Option<String> {
     let (inputs, weights) = (data(before, Role::Input), data(before, Role::Weight));
     let wanted = eval(before, &inputs, &weights, precision).ok()?;
-    let found = match eval(after, &inputs, &weights, precision) {
+    let found = match after(&inputs, &weights) {
         Ok(found) => found,
         Err(error) => return Some(error.to_string()),
     };

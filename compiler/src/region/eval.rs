@@ -1,0 +1,291 @@
+//! The oracle of regions: what they mean, in plain loops and 64-bit arithmetic.
+//!
+//! Takes regions and the parameters of their function, gives the results; what the graph's
+//! oracle gives for the function must be equal. Every access map is walked element by element.
+
+use std::collections::BTreeMap;
+
+use crate::eval::{Array, EvalError, Precision, check_param, round};
+use crate::graph::{Role, TensorType};
+use crate::ops::movement::pick;
+use crate::ops::shape::{each_index, offset, strides};
+use crate::ops::{Extents, Op};
+use crate::region::lower::zeros;
+use crate::region::{Access, Anchor, Buffer, Content, Index, Node, Output, Region, Regions};
+use crate::tensor::{Tensor, Values};
+
+/// Evaluates regions; gives the results in order.
+///
+/// # Errors
+/// When a parameter is missing or of another type, or an operator meets data outside of its
+/// domain.
+pub fn eval(
+    regions: &Regions,
+    inputs: &BTreeMap<String, Tensor>,
+    weights: &BTreeMap<String, Tensor>,
+    precision: Precision,
+) -> Result<Vec<(String, Array)>, EvalError> {
+    let mut arrays: Vec<Option<Array>> = Vec::with_capacity(regions.buffers.len());
+    for data in &regions.buffers {
+        arrays.push(match &data.content {
+            Content::Constant(tensor) => Some(Array::from(tensor)),
+            Content::Computed => None,
+            Content::Param(param) => {
+                let given = match param.role {
+                    Role::Input => inputs.get(&param.name),
+                    Role::Weight => weights.get(&param.name),
+                };
+                let Extents { dtype, shape } = &data.extents;
+                let ty = TensorType::new(*dtype, shape.iter().copied());
+                Some(Array::from(check_param(
+                    param.role,
+                    &param.name,
+                    &ty,
+                    given,
+                )?))
+            }
+        });
+    }
+    let mut state = State {
+        regions,
+        arrays,
+        precision,
+    };
+    for region in &regions.regions {
+        state.region(region)?;
+    }
+    let result = |(name, buffer): &(String, Buffer)| (name.clone(), state.array(*buffer).clone());
+    Ok(regions.results.iter().map(result).collect())
+}
+
+struct State<'a> {
+    regions: &'a Regions,
+    arrays: Vec<Option<Array>>,
+    precision: Precision,
+}
+
+impl State<'_> {
+    fn array(&self, buffer: Buffer) -> &Array {
+        let array = self.arrays[buffer.0 as usize].as_ref();
+        array.expect("buffers are stored before they are read")
+    }
+
+    fn store(&mut self, buffer: Buffer, shape: Vec<usize>, values: Values) {
+        let values = round(
+            values,
+            self.regions.buffer(buffer).extents.dtype,
+            self.precision,
+        );
+        self.arrays[buffer.0 as usize] = Some(Array { shape, values });
+    }
+
+    fn region(&mut self, region: &Region) -> Result<(), EvalError> {
+        let operands: Vec<Array> = region.operands.iter().map(|x| self.gather(x)).collect();
+        let anchor = self.anchor(region, &operands)?;
+        for output in &region.outputs {
+            let result = self.epilogue(region, output, anchor.as_ref(), &operands)?;
+            let shape = self.regions.buffer(output.buffer).extents.shape.clone();
+            let values = scatter(&result, &output.store, &shape);
+            let stored = Array { shape, values };
+            if let Some(buffer) = output.moments {
+                let moments = moments(&stored);
+                let shape = vec![stored.shape[0], stored.shape[1], 2];
+                self.store(buffer, shape, Values::Float(moments));
+            }
+            self.store(output.buffer, stored.shape, stored.values);
+        }
+        Ok(())
+    }
+
+    /// The elements that an access map shows.
+    fn gather(&self, access: &Access) -> Array {
+        let fill = access.fill.iter().map(Array::from);
+        let buffers = access
+            .pieces
+            .iter()
+            .map(|piece| self.array(piece.buffer).clone());
+        let values = zeros(access.dtype, 0);
+        // Of no element at all, the kind of values still counts.
+        let none = Array {
+            shape: vec![0],
+            values,
+        };
+        let arrays: Vec<Array> = buffers.chain(fill).chain([none]).collect();
+        let outside = access.fill.as_ref().map(|_| (access.pieces.len(), 0));
+        let mut sources = Vec::new();
+        each_index(&access.shape, |index| {
+            let pieces = access.pieces.iter().enumerate();
+            let mut pieces =
+                pieces.filter(|(_, piece)| piece.bounds.iter().all(|b| b.holds(index)));
+            let source = pieces.next().map(|(number, piece)| {
+                (number, position(&piece.index, index, &arrays[number].shape))
+            });
+            assert!(pieces.next().is_none(), "pieces do not overlap");
+            let source = source.or(outside);
+            assert!(
+                source.is_some(),
+                "pieces without a border leave nothing out"
+            );
+            sources.push(source);
+        });
+        Array {
+            shape: access.shape.clone(),
+            values: pick(&arrays.iter().collect::<Vec<_>>(), &sources),
+        }
+    }
+
+    fn anchor(&self, region: &Region, operands: &[Array]) -> Result<Option<Array>, EvalError> {
+        let Some(ty) = region.anchor_type() else {
+            return Ok(None);
+        };
+        let shape = ty.extents().expect("operands have known sizes");
+        let operands = &operands[..region.anchor_operands()];
+        let values = match &region.anchor {
+            Anchor::Pointwise => return Ok(None),
+            Anchor::Op { op, .. } => {
+                let extents = Extents {
+                    dtype: ty.dtype,
+                    shape: shape.clone(),
+                };
+                let operands: Vec<&Array> = operands.iter().collect();
+                self.op(region, op, &operands, &extents)?
+            }
+            Anchor::Statistics { groups, epsilon } => {
+                let x = &operands[0];
+                let count = x.shape[2..].iter().product();
+                let moments = moments(x);
+                Values::Float(merge(&moments, &x.shape, *groups, count, *epsilon))
+            }
+            Anchor::MergeMoments {
+                groups,
+                epsilon,
+                count,
+            } => {
+                let x = &operands[0];
+                Values::Float(merge(x.floats(), &x.shape, *groups, *count, *epsilon))
+            }
+        };
+        Ok(Some(Array { shape, values }))
+    }
+
+    fn op(
+        &self,
+        region: &Region,
+        op: &Op,
+        operands: &[&Array],
+        extents: &Extents,
+    ) -> Result<Values, EvalError> {
+        let values = op
+            .eval(operands, extents)
+            .map_err(|fault| EvalError::Fault {
+                op: op.name(),
+                origin: region.origin.clone(),
+                fault,
+            })?;
+        Ok(round(values, extents.dtype, self.precision))
+    }
+
+    fn epilogue(
+        &self,
+        region: &Region,
+        output: &Output,
+        anchor: Option<&Array>,
+        operands: &[Array],
+    ) -> Result<Array, EvalError> {
+        let types = self.regions.node_types(region, output);
+        let mut nodes: Vec<Array> = Vec::with_capacity(output.nodes.len());
+        for (node, &dtype) in output.nodes.iter().zip(&types) {
+            let extents = Extents {
+                dtype,
+                shape: output.domain.clone(),
+            };
+            let array = match node {
+                Node::Read(operand) => operands[*operand].clone(),
+                Node::Scalar(tensor) => stretch(&Array::from(tensor), &output.domain),
+                Node::Anchor(index) => {
+                    let anchor = anchor.expect("an epilogue reads an anchor that computes");
+                    walk(anchor, index, &output.domain)
+                }
+                Node::Apply(op, operands) => {
+                    let operands: Vec<&Array> = operands.iter().map(|&n| &nodes[n]).collect();
+                    let values = self.op(region, op, &operands, &extents)?;
+                    let shape = extents.shape;
+                    Array { shape, values }
+                }
+            };
+            nodes.push(array);
+        }
+        Ok(nodes.pop().expect("an epilogue has a node"))
+    }
+}
+
+/// The row-major position that `walk` gives at `index`.
+fn position(walk: &[Index], index: &[usize], shape: &[usize]) -> usize {
+    let place: Vec<usize> = walk
+        .iter()
+        .zip(shape)
+        .map(|(axis, &extent)| {
+            let place = usize::try_from(axis.at(index)).ok();
+            let place = place.filter(|&place| place < extent);
+            place.expect("access maps stay within their buffers")
+        })
+        .collect();
+    offset(&place, &strides(shape))
+}
+
+/// `array` read at `index` for every element of `domain`.
+fn walk(array: &Array, index: &[Index], domain: &[usize]) -> Array {
+    let mut sources = Vec::new();
+    each_index(domain, |at| {
+        sources.push(Some((0, position(index, at, &array.shape))));
+    });
+    Array {
+        shape: domain.to_vec(),
+        values: pick(&[array], &sources),
+    }
+}
+
+fn stretch(scalar: &Array, domain: &[usize]) -> Array {
+    walk(scalar, &[], domain)
+}
+
+/// The elements of `array` at the places where `store` puts them.
+fn scatter(array: &Array, store: &[Index], shape: &[usize]) -> Values {
+    let mut sources = vec![None; shape.iter().product()];
+    let mut number = 0;
+    each_index(&array.shape, |index| {
+        let place = &mut sources[position(store, index, shape)];
+        assert_eq!(*place, None, "every element is stored once");
+        *place = Some((0, number));
+        number += 1;
+    });
+    pick(&[array], &sources)
+}
+
+/// Mean and sum of squared differences for each image and channel.
+fn moments(x: &Array) -> Vec<f64> {
+    let area: usize = x.shape[2..].iter().product();
+    let channels = x.floats().chunks_exact(area);
+    let moments = channels.flat_map(|x| {
+        let mean = x.iter().sum::<f64>() / area as f64;
+        [mean, x.iter().map(|x| (x - mean) * (x - mean)).sum()]
+    });
+    moments.collect()
+}
+
+/// Mean and `1 / sqrt(variance + epsilon)` for each image and group, of the moments of channels
+/// of `count` elements.
+fn merge(moments: &[f64], shape: &[usize], groups: usize, count: usize, epsilon: f64) -> Vec<f64> {
+    let share = shape[1] / groups;
+    let merged = moments.chunks_exact(2 * share).flat_map(|channels| {
+        let pairs = || channels.chunks_exact(2);
+        let mean = pairs().map(|pair| pair[0]).sum::<f64>() / share as f64;
+        let between = pairs()
+            .map(|pair| (pair[0] - mean) * (pair[0] - mean))
+            .sum::<f64>();
+        let within = pairs().map(|pair| pair[1]).sum::<f64>();
+        let variance = (within + between * count as f64) / (share * count) as f64;
+        [mean, 1.0 / (variance + epsilon).sqrt()]
+    });
+    merged.collect()
+}

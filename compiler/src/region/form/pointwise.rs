@@ -1,0 +1,91 @@
+//! Pointwise regions take in pointwise producers that nobody else reads.
+//!
+//! Takes a pointwise region, gives it with one producer's nodes computed in place, at the
+//! indices where they were read. It never computes an element twice.
+
+use super::Verdict;
+use super::state::{State, too_intricate};
+use crate::region::access::Step;
+use crate::region::form::epilogue::{append, append_operand};
+use crate::region::{Anchor, Buffer, Node};
+
+/// See the card.
+pub(super) fn apply(state: &mut State, slot: usize) -> Verdict {
+    let Some((region, _)) = state.pointwise(slot) else {
+        return Verdict::Elsewhere;
+    };
+    let mut verdict = Verdict::Elsewhere;
+    for buffer in region.reads() {
+        match state.producer(buffer) {
+            Some((_, producer)) if producer.anchor == Anchor::Pointwise => {}
+            Some(_) | None => continue,
+        }
+        match refuse(state, slot, buffer) {
+            None => {
+                verdict = take_in(state, slot, buffer);
+                if verdict == Verdict::Fused {
+                    return verdict;
+                }
+            }
+            Some(reason) => verdict = Verdict::Refused(reason),
+        }
+    }
+    verdict
+}
+
+fn refuse(state: &State, slot: usize, buffer: Buffer) -> Option<String> {
+    let (region, output) = state.pointwise(slot)?;
+    if let Some(reason) = state.also_read(buffer, slot) {
+        return Some(reason);
+    }
+    if let Err(reason) = state.only_access(region, buffer) {
+        return Some(reason);
+    }
+    let (stored, computed) = (state.extents(buffer).elements(), elements(&output.domain));
+    (stored < computed)
+        .then(|| format!("{stored} elements of {buffer} would be computed {computed} times"))
+}
+
+/// Computes `buffer`, which the region of `slot` reads, in place.
+fn take_in(state: &mut State, slot: usize, buffer: Buffer) -> Verdict {
+    let (Some((region, output)), Some((from, producer))) =
+        (state.pointwise(slot), state.producer(buffer))
+    else {
+        return Verdict::Elsewhere;
+    };
+    let Ok((access, numbers)) = state.only_access(region, buffer) else {
+        return Verdict::Elsewhere;
+    };
+    let mut fused = region.clone();
+    fused.operands.clear();
+    let index = access
+        .single()
+        .map_or(Vec::new(), |piece| piece.index.clone());
+    let step = Step::whole(&output.domain, index);
+    let mut nodes = Vec::new();
+    for node in &producer.outputs[0].nodes {
+        nodes.push(match node {
+            Node::Read(operand) => {
+                let access = producer.operands[*operand].through(&step);
+                Node::Read(append_operand(&mut fused, access))
+            }
+            Node::Anchor(_) | Node::Scalar(_) | Node::Apply(..) => node.clone(),
+        });
+    }
+    let kept =
+        |operand: usize| (!numbers.contains(&operand)).then(|| region.operands[operand].clone());
+    append(&mut fused, &mut nodes, &output.nodes, kept);
+    fused.outputs[0].nodes = nodes;
+    if fused.origin.is_empty() {
+        fused.origin.clone_from(&producer.origin);
+    }
+    if let Some(reason) = too_intricate(&fused) {
+        return Verdict::Refused(reason);
+    }
+    state.put(slot, fused, &[from]);
+    Verdict::Fused
+}
+
+fn elements(shape: &[usize]) -> usize {
+    shape.iter().product()
+}

@@ -1,0 +1,468 @@
+//! From the graph to regions: one per operator that computes, none for those that move elements.
+//!
+//! Takes a function of known sizes, gives regions that mean the same; nothing is fused but what
+//! access maps swallow. Group normalisation becomes statistics and their pointwise application,
+//! GEGLU a pointwise product of two halves; biases leave their anchors.
+
+use std::collections::BTreeMap;
+
+use crate::dtype::DType;
+use crate::eval::last_uses;
+use crate::graph::{self, Definition, Func, Value};
+use crate::ops::{Add, Cast, Extents, Gelu, GeluForm, GroupNorm, Linear, Mul, Op, PadMode, Sub};
+use crate::region::access::Step;
+use crate::region::class::{Class, class};
+use crate::region::form::Refusal;
+use crate::region::index::Index;
+use crate::region::{
+    Access, Anchor, Buffer, BufferData, Content, FormError, Node, Output, Region, RegionId,
+    Regions, accumulator,
+};
+use crate::tensor::{Tensor, Values};
+
+/// An operand of more pieces is copied together first: a kernel tests the bounds of each.
+const PIECES_MAX: usize = 4;
+
+/// The name under which movements are refused.
+pub(super) const ACCESS: &str = "access_map";
+
+/// A function before anything is fused.
+#[derive(Debug)]
+pub(super) struct Lowered {
+    pub(super) regions: Regions,
+    /// Movements that no kernel makes.
+    pub(super) movements: usize,
+    /// Why others take one.
+    pub(super) refusals: Vec<Refusal>,
+}
+
+/// See the card.
+pub(super) fn lower(func: &Func) -> Result<Lowered, FormError> {
+    let mut state = State {
+        func,
+        views: BTreeMap::new(),
+        extents: Vec::with_capacity(func.values().len()),
+        regions: Regions {
+            name: func.name().to_owned(),
+            buffers: Vec::new(),
+            regions: Vec::new(),
+            results: Vec::new(),
+        },
+        movements: 0,
+        refusals: Vec::new(),
+    };
+    let last = last_uses(func);
+    for (value, data) in func.values() {
+        let shape = data.ty.extents().ok_or_else(|| FormError::Unbound {
+            origin: data.origin.clone(),
+            ty: data.ty.clone(),
+        })?;
+        let dtype = data.ty.dtype;
+        state.extents.push(Extents { dtype, shape });
+        match &data.definition {
+            Definition::Param(param) => {
+                let content = Content::Param(param.clone());
+                let buffer = state.buffer(state.extents[value.0 as usize].clone(), content);
+                state.see(value, buffer);
+            }
+            // Nobody uses it.
+            Definition::Node(_) if last[value.0 as usize] == value.0 => {}
+            Definition::Node(node) => state.node(value, node),
+        }
+    }
+    state.results();
+    Ok(Lowered {
+        regions: state.regions,
+        movements: state.movements,
+        refusals: state.refusals,
+    })
+}
+
+struct State<'a> {
+    func: &'a Func,
+    views: BTreeMap<Value, Access>,
+    extents: Vec<Extents>,
+    regions: Regions,
+    movements: usize,
+    refusals: Vec<Refusal>,
+}
+
+impl State<'_> {
+    fn extents(&self, value: Value) -> &Extents {
+        &self.extents[value.0 as usize]
+    }
+
+    fn buffer(&mut self, extents: Extents, content: Content) -> Buffer {
+        let buffer = Buffer(self.regions.buffers.len() as u32);
+        self.regions.buffers.push(BufferData { extents, content });
+        buffer
+    }
+
+    /// Lets `value` be read as all of `buffer`.
+    fn see(&mut self, value: Value, buffer: Buffer) {
+        let Extents { dtype, shape } = self.extents(value);
+        let access = Access::whole(buffer, *dtype, shape);
+        self.views.insert(value, access);
+    }
+
+    /// How `value` is read; constants get their buffers with their first reader.
+    fn view(&mut self, value: Value) -> Access {
+        if let Some(tensor) = self.func.constant(value)
+            && !self.views.contains_key(&value)
+        {
+            let content = Content::Constant(tensor.clone());
+            let buffer = self.buffer(self.extents(value).clone(), content);
+            self.see(value, buffer);
+        }
+        self.views[&value].clone()
+    }
+
+    fn node(&mut self, value: Value, node: &graph::Node) {
+        match (&node.op, class(&node.op)) {
+            (Op::Constant(_), _) => {}
+            (Op::Geglu(_), _) => self.geglu(value, node.operands[0]),
+            (Op::GroupNorm(norm), _) => self.group_norm(value, norm, &node.operands),
+            (Op::Conv(conv), _) => {
+                let conv = conv.clone();
+                self.contraction(value, conv, &node.operands, 1);
+            }
+            (Op::Linear(_), _) => {
+                let axis = self.extents(value).shape.len() - 1;
+                self.contraction(value, Linear, &node.operands, axis);
+            }
+            (op, Class::Pointwise) => self.pointwise(value, op, &node.operands),
+            (op, Class::Movement) => match self.moved(value, op, &node.operands) {
+                Ok(access) => {
+                    self.movements += 1;
+                    self.views.insert(value, access);
+                }
+                Err(reason) => {
+                    self.refuse(value, reason);
+                    self.anchor(value, op, &node.operands);
+                }
+            },
+            (
+                op,
+                Class::Gemm
+                | Class::Conv
+                | Class::Attention
+                | Class::Row
+                | Class::Gather
+                | Class::Plain,
+            ) => self.anchor(value, op, &node.operands),
+        }
+    }
+
+    fn refuse(&mut self, value: Value, reason: String) {
+        self.refusals.push(Refusal {
+            rule: ACCESS,
+            region: RegionId(self.regions.regions.len() as u32),
+            origin: self.func.value(value).origin.clone(),
+            reason,
+        });
+    }
+
+    /// Adds a region that stores all of `value`.
+    fn region(
+        &mut self,
+        value: Value,
+        anchor: Anchor,
+        operands: Vec<Access>,
+        nodes: Vec<Node>,
+    ) -> Buffer {
+        let extents = self.extents(value).clone();
+        let domain = extents.shape.clone();
+        let buffer = self.buffer(extents, Content::Computed);
+        self.see(value, buffer);
+        let output = Output {
+            buffer,
+            store: Index::identity(&domain),
+            domain,
+            nodes,
+            moments: None,
+        };
+        self.regions.regions.push(Region {
+            anchor,
+            operands,
+            outputs: vec![output],
+            origin: self.func.value(value).origin.clone(),
+        });
+        buffer
+    }
+
+    fn anchor(&mut self, value: Value, op: &Op, operands: &[Value]) {
+        let anchor = Anchor::Op {
+            op: op.clone(),
+            operands: operands.len(),
+        };
+        let shape = &self.extents(value).shape;
+        let nodes = vec![Node::Anchor(Index::identity(shape))];
+        let operands = operands.iter().map(|&operand| self.view(operand)).collect();
+        self.region(value, anchor, operands, nodes);
+    }
+
+    /// A convolution or a linear layer, its bias added along `axis` by the epilogue.
+    fn contraction(&mut self, value: Value, op: impl Into<Op>, operands: &[Value], axis: usize) {
+        let Some(&bias) = operands.get(2) else {
+            return self.anchor(value, &op.into(), operands);
+        };
+        let shape = self.extents(value).shape.clone();
+        let anchor = Anchor::Op {
+            op: op.into(),
+            operands: 2,
+        };
+        let mut reads: Vec<Access> = operands[..2].iter().map(|&v| self.view(v)).collect();
+        reads.push(self.along(bias, axis, &shape));
+        let nodes = vec![
+            Node::Anchor(Index::identity(&shape)),
+            Node::Read(2),
+            Node::Apply(Add.into(), vec![0, 1]),
+        ];
+        self.region(value, anchor, reads, nodes);
+    }
+
+    /// A vector along `axis` of `shape`, the same at all other indices.
+    fn along(&mut self, vector: Value, axis: usize, shape: &[usize]) -> Access {
+        let view = self.view(vector);
+        let mut unit = vec![1; shape.len()];
+        unit[axis] = shape[axis];
+        let stretched = view.through(&Step::reshape(&view.shape, &unit));
+        stretched.through(&Step::broadcast(&unit, shape))
+    }
+
+    /// The operand stretched to `shape`; a constant of one element is in the text of the region.
+    fn stretched(&mut self, operand: Value, shape: &[usize], reads: &mut Vec<Access>) -> Node {
+        if let Some(tensor) = self.func.constant(operand)
+            && tensor.elements() == 1
+        {
+            let scalar = tensor.reshaped(Vec::new());
+            return Node::Scalar(scalar.expect("it has one element"));
+        }
+        let view = self.view(operand);
+        reads.push(view.through(&Step::broadcast(&view.shape, shape)));
+        Node::Read(reads.len() - 1)
+    }
+
+    fn pointwise(&mut self, value: Value, op: &Op, operands: &[Value]) {
+        let shape = self.extents(value).shape.clone();
+        let mut reads = Vec::new();
+        let mut nodes: Vec<Node> = operands
+            .iter()
+            .map(|&operand| self.stretched(operand, &shape, &mut reads))
+            .collect();
+        nodes.push(Node::Apply(op.clone(), (0..operands.len()).collect()));
+        self.region(value, Anchor::Pointwise, reads, nodes);
+    }
+
+    fn geglu(&mut self, value: Value, x: Value) {
+        let shape = self.extents(value).shape.clone();
+        let axis = shape.len() - 1;
+        let view = self.view(x);
+        let half = |start: usize| view.through(&Step::slice(axis, start as i64, 1, &shape));
+        let reads = vec![half(0), half(shape[axis])];
+        let form = GeluForm::Erf;
+        let nodes = vec![
+            Node::Read(0),
+            Node::Read(1),
+            Node::Apply(Gelu { form }.into(), vec![1]),
+            Node::Apply(Mul.into(), vec![0, 2]),
+        ];
+        self.region(value, Anchor::Pointwise, reads, nodes);
+    }
+
+    /// `(x − mean) · factor · scale + bias`, mean and factor read from a region of statistics.
+    fn group_norm(&mut self, value: Value, norm: &GroupNorm, operands: &[Value]) {
+        let Extents { dtype, shape } = self.extents(value).clone();
+        if shape.contains(&0) {
+            return self.anchor(value, &norm.clone().into(), operands);
+        }
+        let x = self.view(operands[0]);
+        let computed = accumulator(dtype);
+        let statistics = self.statistics(value, norm, &x);
+        let share = shape[1] / norm.groups;
+        let mut reads = vec![x];
+        for which in 0..2 {
+            let step = Step::group(&shape, share, which);
+            reads.push(statistics.through(&step));
+        }
+        for &vector in &operands[1..] {
+            reads.push(self.along(vector, 1, &shape));
+        }
+        let mut nodes: Vec<Node> = (0..reads.len()).map(Node::Read).collect();
+        let mut widened: Vec<usize> = (0..nodes.len()).collect();
+        if computed != dtype {
+            for (place, operand) in widened.iter_mut().enumerate() {
+                if !(1..3).contains(&place) {
+                    nodes.push(Node::Apply(Cast { dtype: computed }.into(), vec![*operand]));
+                    *operand = nodes.len() - 1;
+                }
+            }
+        }
+        let ops: [Op; 4] = [Sub.into(), Mul.into(), Mul.into(), Add.into()];
+        let mut last = widened[0];
+        for (op, &operand) in ops.into_iter().zip(&widened[1..]) {
+            nodes.push(Node::Apply(op, vec![last, operand]));
+            last = nodes.len() - 1;
+        }
+        if computed != dtype {
+            nodes.push(Node::Apply(Cast { dtype }.into(), vec![last]));
+        }
+        self.region(value, Anchor::Pointwise, reads, nodes);
+    }
+
+    /// The region that computes mean and factor of each group; gives how they are read.
+    fn statistics(&mut self, value: Value, norm: &GroupNorm, x: &Access) -> Access {
+        let domain = vec![x.shape[0], norm.groups, 2];
+        let dtype = accumulator(x.dtype);
+        let extents = Extents {
+            dtype,
+            shape: domain.clone(),
+        };
+        let buffer = self.buffer(extents, Content::Computed);
+        let access = Access::whole(buffer, dtype, &domain);
+        self.regions.regions.push(Region {
+            anchor: Anchor::Statistics {
+                groups: norm.groups,
+                epsilon: norm.epsilon,
+            },
+            operands: vec![x.clone()],
+            outputs: vec![Output {
+                buffer,
+                store: Index::identity(&domain),
+                nodes: vec![Node::Anchor(Index::identity(&domain))],
+                domain,
+                moments: None,
+            }],
+            origin: self.func.value(value).origin.clone(),
+        });
+        access
+    }
+
+    /// How the result of a movement is read, or why that takes a kernel.
+    fn moved(&mut self, value: Value, op: &Op, operands: &[Value]) -> Result<Access, String> {
+        let access = self.movement(value, op, operands)?;
+        match access.too_intricate() {
+            None => Ok(access),
+            Some(reason) => Err(reason),
+        }
+    }
+
+    fn movement(&mut self, value: Value, op: &Op, operands: &[Value]) -> Result<Access, String> {
+        let shape = self.extents(value).shape.clone();
+        let x = self.view(operands[0]);
+        let step = match op {
+            Op::Reshape(_) => Step::reshape(&x.shape, &shape),
+            Op::Transpose(transpose) => Step::transpose(&transpose.permutation, &shape),
+            Op::Broadcast(_) => Step::broadcast(&x.shape, &shape),
+            Op::Slice(slice) => {
+                let start = slice.start.known().unwrap_or(0);
+                Step::slice(slice.axis, start, slice.step, &shape)
+            }
+            Op::UpsampleNearest(_) => {
+                // The products of i · extent / size must be numbers of 64 bits.
+                let mut pairs = x.shape.iter().zip(&shape);
+                let fits = |(&extent, &size): (&usize, &usize)| {
+                    i64::try_from(extent as u128 * size as u128).is_ok()
+                };
+                if !pairs.all(fits) {
+                    return Err(format!("sizes {:?} and {shape:?} are absurd", x.shape));
+                }
+                Step::upsample(&x.shape, &shape)
+            }
+            Op::Pad(pad) if pad.mode != PadMode::Constant => {
+                return Err("the border repeats the operand".to_owned());
+            }
+            Op::Pad(pad) => return self.pad(&x, &pad.before, operands.get(1), &shape),
+            Op::Concat(concat) => return self.concat(concat.axis, operands, &shape),
+            other => unreachable!("{} moves no elements", other.name()),
+        };
+        Ok(x.through(&step))
+    }
+
+    fn pad(
+        &mut self,
+        x: &Access,
+        before: &[i64],
+        border: Option<&Value>,
+        shape: &[usize],
+    ) -> Result<Access, String> {
+        let fill = match border {
+            None => zero(x.dtype),
+            Some(&border) => match self.func.constant(border) {
+                Some(tensor) => tensor.clone(),
+                None => return Err("the border is not a constant".to_owned()),
+            },
+        };
+        let padded = x.through(&Step::pad(&x.shape, before, shape));
+        filled(padded, Some(fill))
+    }
+
+    fn concat(
+        &mut self,
+        axis: usize,
+        operands: &[Value],
+        shape: &[usize],
+    ) -> Result<Access, String> {
+        let (mut pieces, mut fill, mut start) = (Vec::new(), None, 0);
+        for &operand in operands {
+            let x = self.view(operand);
+            let length = x.shape[axis];
+            let part = x.through(&Step::part(axis, start as i64, length, shape));
+            let part = filled(part, fill.take())?;
+            fill = part.fill;
+            pieces.extend(part.pieces);
+            start += length;
+        }
+        match pieces.len() {
+            0..=PIECES_MAX => Ok(Access {
+                dtype: self.extents(operands[0]).dtype,
+                shape: shape.to_vec(),
+                pieces,
+                fill,
+            }),
+            found => Err(format!("{found} pieces, wanted at most {PIECES_MAX}")),
+        }
+    }
+
+    /// Names the results; what is only a view is copied.
+    fn results(&mut self) {
+        for (name, value) in self.func.results() {
+            let view = self.view(*value);
+            let buffer = match view.as_whole() {
+                Some(buffer) if *self.extents(*value) == self.regions.buffer(buffer).extents => {
+                    buffer
+                }
+                Some(_) | None => {
+                    let nodes = vec![Node::Read(0)];
+                    self.region(*value, Anchor::Pointwise, vec![view], nodes)
+                }
+            };
+            self.regions.results.push((name.clone(), buffer));
+        }
+    }
+}
+
+fn zero(dtype: DType) -> Tensor {
+    Tensor::from_values(dtype, &[], &zeros(dtype, 1))
+}
+
+/// As many zeros, or false.
+pub(super) fn zeros(dtype: DType, count: usize) -> Values {
+    match dtype {
+        DType::Bool => Values::Bool(vec![false; count]),
+        DType::U8 | DType::I8 | DType::I32 | DType::I64 => Values::Int(vec![0; count]),
+        DType::F16 | DType::BF16 | DType::F32 | DType::F64 => Values::Float(vec![0.0; count]),
+    }
+}
+
+/// An access with one more number outside of its pieces, which must be the one it has.
+fn filled(mut access: Access, fill: Option<Tensor>) -> Result<Access, String> {
+    match (&access.fill, fill) {
+        (Some(a), Some(b)) if *a != b => Err("two borders of different numbers".to_owned()),
+        (_, None) => Ok(access),
+        (_, fill) => {
+            access.fill = fill;
+            Ok(access)
+        }
+    }
+}
