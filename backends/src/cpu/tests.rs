@@ -359,7 +359,7 @@ fn weights_are_widened_and_checked() {
     bytes.extend_from_slice(Tensor::from_f32(&[3], &[0.5, -2.0, 4.0]).bytes());
     let unaligned = bytes::Bytes::from(bytes).slice(1..);
     let unaligned = Tensor::new(DType::F32, vec![3], unaligned).expect("12 bytes");
-    let wrong = |found: &str| Err(format!("Weight \"w\" has type {found}, wanted f32[3]"));
+    let wrong = |found: &str| Err(format!("weight \"w\" has type {found}, wanted f32[3]"));
     let cases: Vec<(Option<Tensor>, Result<Values, String>)> = vec![
         (float(DType::F32), Ok(values.clone())),
         (float(DType::F16), Ok(values.clone())),
@@ -370,7 +370,7 @@ fn weights_are_widened_and_checked() {
         (Some(Tensor::from_f32(&[1], &[1.0])), wrong("f32[1]")),
         (
             None,
-            Err("Weight \"w\" of type f32[3] is missing".to_owned()),
+            Err("weight \"w\" of type f32[3] is missing".to_owned()),
         ),
     ];
     for (given, wanted) in cases {
