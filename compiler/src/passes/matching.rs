@@ -95,55 +95,6 @@ pub(super) fn without_leading_ones(shape: &[Dim]) -> &[Dim] {
     &shape[ones..]
 }
 
-/// Whether each element of the result depends on one element of each operand, those being
-/// stretched by NumPy's rule.
-pub(super) fn is_pointwise(op: &Op) -> bool {
-    is_unary_pointwise(op) || is_stretching_pointwise(op)
-}
-
-fn is_unary_pointwise(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Abs(_)
-            | Op::Cast(_)
-            | Op::Ceil(_)
-            | Op::Cos(_)
-            | Op::Erf(_)
-            | Op::Exp(_)
-            | Op::Floor(_)
-            | Op::Gelu(_)
-            | Op::IsNan(_)
-            | Op::Neg(_)
-            | Op::Not(_)
-            | Op::Reciprocal(_)
-            | Op::Relu(_)
-            | Op::Sigmoid(_)
-            | Op::Silu(_)
-            | Op::Sin(_)
-            | Op::Sqrt(_)
-            | Op::Tanh(_)
-    )
-}
-
-fn is_stretching_pointwise(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Add(_)
-            | Op::And(_)
-            | Op::Div(_)
-            | Op::Equal(_)
-            | Op::Less(_)
-            | Op::LessEqual(_)
-            | Op::Max(_)
-            | Op::Min(_)
-            | Op::Mul(_)
-            | Op::Or(_)
-            | Op::Pow(_)
-            | Op::Select(_)
-            | Op::Sub(_)
-    )
-}
-
 /// Both orders of two operands, for operators that commute.
 pub(super) fn either_way(operands: &[Value]) -> [(Value, Value); 2] {
     [(operands[0], operands[1]), (operands[1], operands[0])]

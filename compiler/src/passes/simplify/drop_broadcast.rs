@@ -4,11 +4,11 @@
 use crate::graph::{TensorType, Value};
 use crate::ops::Constant;
 use crate::passes::editor::{Edit, Editor, Outcome, Site};
-use crate::passes::matching::{is_pointwise, node_as, splat};
+use crate::passes::matching::{node_as, splat};
 use crate::tensor::Tensor;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    if !is_pointwise(site.op) || site.operands.len() < 2 {
+    if !site.op.is_pointwise() || site.operands.len() < 2 {
         return Ok(None);
     }
     for (position, &operand) in site.operands.iter().enumerate() {

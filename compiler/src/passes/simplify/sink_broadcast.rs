@@ -3,10 +3,10 @@
 use crate::graph::Value;
 use crate::ops::Broadcast;
 use crate::passes::editor::{Edit, Editor, Outcome, Site};
-use crate::passes::matching::{is_pointwise, node_as};
+use crate::passes::matching::node_as;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    if !is_pointwise(site.op) || site.ty.elements().is(1) {
+    if !site.op.is_pointwise() || site.ty.elements().is(1) {
         return Ok(None);
     }
     let single = |&value: &Value| {
