@@ -231,7 +231,7 @@ def export(graph: Graph, path: pathlib.Path, options: argparse.Namespace) -> Non
     arguments = tuple(example.values())
     if options.exporter == "torchscript":
         axes = {key: names for key, names in graph.axes.items() if names}
-        torch.onnx.export(graph.module, arguments, path, dynamic_axes=axes, dynamo=False, **common)
+        torch.onnx.export(graph.module, arguments, str(path), dynamic_axes=axes, dynamo=False, **common)
         return
     shapes = [
         {axis: torch.export.Dim.DYNAMIC for axis in graph.axes[key]} or None for key in example
