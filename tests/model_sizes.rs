@@ -11,7 +11,7 @@ use compiler::graph::{Func, Role};
 use compiler::ops::Op;
 use compiler::plan::{Limits, Plan, Window, plan, plan_func, weights};
 use compiler::program::compile;
-use compiler::region::{Anchor, form};
+use compiler::region::{Anchor, Class, Content, form};
 use graphs::models::{Options, Timestep, clip, unet, vae};
 use serde_json::Value;
 
@@ -326,6 +326,55 @@ fn stable_diffusion_takes_few_kernels() {
             (0.7..1.01).contains(&ratio),
             "{name}: {flops} of {products}"
         );
+    }
+}
+
+/// The elements that the convolutions and linear layers of Stable Diffusion sum over lie side by
+/// side in memory: images channels last, the heads of each position after one another. So do the
+/// elements of a row that attention reads.
+#[test]
+fn what_is_summed_over_lies_side_by_side() {
+    let networks = [
+        ("unet", build_unet(SD15)),
+        ("decoder", build_vae(vae::build_decoder)),
+        ("text encoder", build_text(CLIP_L)),
+    ];
+    for (name, func) in networks {
+        let compiled = compile(&func, &bindings(64)).expect("the sizes fit");
+        let formed = form(compiled.program.func()).expect("every size is known");
+        let regions = &formed.regions;
+        for (id, region) in regions.iter() {
+            let (operands, conv) = match region.anchor.class() {
+                Class::Conv => (1, true),
+                Class::Gemm => (1, false),
+                Class::Attention => (3, false),
+                Class::Pointwise | Class::Movement | Class::Row | Class::Gather | Class::Plain => {
+                    continue;
+                }
+            };
+            for access in &region.operands[..operands] {
+                let axis = if conv { 1 } else { access.shape.len() - 1 };
+                for piece in &access.pieces {
+                    let data = regions.buffer(piece.buffer);
+                    let strides = data.strides();
+                    let place = |at: &[usize]| {
+                        let axes = piece.index.iter().zip(&strides);
+                        axes.map(|(index, &stride)| index.at(at) * stride as i64)
+                            .sum::<i64>()
+                    };
+                    let mut at = vec![0; access.shape.len()];
+                    let first = place(&at);
+                    at[axis] = 1;
+                    let side_by_side = place(&at) == first + 1;
+                    let given = data.content != Content::Computed;
+                    assert!(
+                        side_by_side || given,
+                        "{name}: {}",
+                        regions.print(id, region)
+                    );
+                }
+            }
+        }
     }
 }
 

@@ -40,13 +40,13 @@ pub struct Piece {
 
 /// One movement: from an index of its result to one of its operand.
 #[derive(Debug)]
-pub(super) struct Step {
+pub(crate) struct Step {
     /// The extents of the result.
-    pub(super) shape: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
     /// The index on each axis of the operand.
-    pub(super) index: Vec<Index>,
+    pub(crate) index: Vec<Index>,
     /// Where the result shows the operand.
-    pub(super) bounds: Vec<Bound>,
+    pub(crate) bounds: Vec<Bound>,
 }
 
 impl Access {
@@ -101,7 +101,7 @@ impl Access {
     }
 
     /// The same elements, read through one more movement.
-    pub(super) fn through(&self, step: &Step) -> Access {
+    pub(crate) fn through(&self, step: &Step) -> Access {
         let pieces = match step.shape.contains(&0) {
             true => Vec::new(),
             false => self.pieces.iter().filter_map(|p| p.through(step)).collect(),
@@ -157,7 +157,7 @@ impl Piece {
 
 impl Step {
     /// Nothing but a walk to the indices of the operand.
-    pub(super) fn whole(shape: &[usize], index: Vec<Index>) -> Step {
+    pub(crate) fn whole(shape: &[usize], index: Vec<Index>) -> Step {
         Step {
             shape: shape.to_vec(),
             index,
@@ -166,7 +166,7 @@ impl Step {
     }
 
     /// Elements in row-major order under another shape.
-    pub(super) fn reshape(operand: &[usize], shape: &[usize]) -> Step {
+    pub(crate) fn reshape(operand: &[usize], shape: &[usize]) -> Step {
         if shape.contains(&0) {
             return Step::whole(shape, vec![Index::constant(0); operand.len()]);
         }
@@ -184,7 +184,7 @@ impl Step {
     }
 
     /// Axis `a` of the result is axis `permutation[a]` of the operand.
-    pub(super) fn transpose(permutation: &[usize], shape: &[usize]) -> Step {
+    pub(crate) fn transpose(permutation: &[usize], shape: &[usize]) -> Step {
         let mut index = vec![Index::constant(0); shape.len()];
         for (axis, &own) in permutation.iter().enumerate() {
             index[own] = axis_of(shape, axis);
@@ -193,7 +193,7 @@ impl Step {
     }
 
     /// NumPy's rule: axes are aligned at the last one, an extent of 1 is repeated.
-    pub(super) fn broadcast(operand: &[usize], shape: &[usize]) -> Step {
+    pub(crate) fn broadcast(operand: &[usize], shape: &[usize]) -> Step {
         let missing = shape.len() - operand.len();
         let index = operand
             .iter()
@@ -206,14 +206,14 @@ impl Step {
     }
 
     /// `start + i · step` on one axis.
-    pub(super) fn slice(axis: usize, start: i64, step: i64, shape: &[usize]) -> Step {
+    pub(crate) fn slice(axis: usize, start: i64, step: i64, shape: &[usize]) -> Step {
         let mut index = Index::identity(shape);
         index[axis] = index[axis].clone().times(step).plus(start);
         Step::whole(shape, index)
     }
 
     /// The part of a longer axis that begins at `start` and has `length` elements.
-    pub(super) fn part(axis: usize, start: i64, length: usize, shape: &[usize]) -> Step {
+    pub(crate) fn part(axis: usize, start: i64, length: usize, shape: &[usize]) -> Step {
         let mut index = Index::identity(shape);
         let bound = Bound::new(&index[axis], start, start.saturating_add(length as i64));
         index[axis] = index[axis].clone().plus(-start);
@@ -226,7 +226,7 @@ impl Step {
 
     /// A border of `before[a]` elements before axis `a` of the operand, and as many after it as
     /// the shape says.
-    pub(super) fn pad(operand: &[usize], before: &[i64], shape: &[usize]) -> Step {
+    pub(crate) fn pad(operand: &[usize], before: &[i64], shape: &[usize]) -> Step {
         let own = |axis: usize| axis_of(shape, axis).plus(-before[axis]);
         let index: Vec<Index> = (0..shape.len()).map(own).collect();
         let bounds = index.iter().zip(operand).filter_map(|(index, &extent)| {
@@ -241,7 +241,7 @@ impl Step {
     }
 
     /// From the channels of `shape` to `[batch, group, which]` for `share` channels a group.
-    pub(super) fn group(shape: &[usize], share: usize, which: i64) -> Step {
+    pub(crate) fn group(shape: &[usize], share: usize, which: i64) -> Step {
         let scope = Scope {
             extents: shape,
             bounds: &[],
@@ -252,7 +252,7 @@ impl Step {
     }
 
     /// `i · extent / size`, rounded down, on the spatial axes.
-    pub(super) fn upsample(operand: &[usize], shape: &[usize]) -> Step {
+    pub(crate) fn upsample(operand: &[usize], shape: &[usize]) -> Step {
         let scope = Scope {
             extents: shape,
             bounds: &[],

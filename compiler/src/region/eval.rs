@@ -3,12 +3,13 @@
 //! Takes regions and the parameters of their function, gives the results; what the graph's
 //! oracle gives for the function must be equal. Every access map is walked element by element.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::eval::{Array, EvalError, Precision, check_param, round};
 use crate::graph::{Role, TensorType};
 use crate::ops::movement::pick;
-use crate::ops::shape::{each_index, offset, strides};
+use crate::ops::shape::each_index;
 use crate::ops::{Extents, Op};
 use crate::region::lower::zeros;
 use crate::region::{Access, Anchor, Buffer, Content, Index, Node, Output, Region, Regions};
@@ -46,95 +47,116 @@ pub fn eval(
             }
         });
     }
-    let mut state = State {
-        regions,
-        arrays,
-        precision,
-    };
     for region in &regions.regions {
-        state.region(region)?;
+        let read = |buffer: Buffer| {
+            let array = arrays[buffer.0 as usize].as_ref();
+            array.expect("buffers are stored before they are read")
+        };
+        for (buffer, array) in eval_region(regions, region, &read, precision)? {
+            arrays[buffer.0 as usize] = Some(array);
+        }
     }
-    let result = |(name, buffer): &(String, Buffer)| (name.clone(), state.array(*buffer).clone());
+    let result = |(name, buffer): &(String, Buffer)| {
+        let array = arrays[buffer.0 as usize].clone();
+        (name.clone(), array.expect("results are stored"))
+    };
     Ok(regions.results.iter().map(result).collect())
 }
 
+/// Evaluates one region; gives what it stores, outputs and moments. `read` gives the buffers that
+/// it reads, constants too; all arrays are row-major, in whatever order buffers lie in memory.
+///
+/// # Errors
+/// When an operator meets data outside of its domain.
+///
+/// # Panics
+/// When `read` gives an array of other extents than the buffer's.
+pub fn eval_region<'a>(
+    regions: &Regions,
+    region: &Region,
+    read: &dyn Fn(Buffer) -> &'a Array,
+    precision: Precision,
+) -> Result<Vec<(Buffer, Array)>, EvalError> {
+    let state = State {
+        regions,
+        region,
+        precision,
+    };
+    let operands = region.operands.iter();
+    let operands: Vec<Cow<'a, Array>> = operands.map(|x| gather(x, read)).collect();
+    let anchor = state.anchor(&operands)?;
+    let mut stored = Vec::with_capacity(region.outputs.len());
+    for output in &region.outputs {
+        let result = state.epilogue(output, anchor.as_ref(), &operands)?;
+        let shape = regions.buffer(output.buffer).extents.shape.clone();
+        let values = scatter(&result, &output.store, &shape);
+        let array = Array { shape, values };
+        if let Some(buffer) = output.moments {
+            let moments = Values::Float(moments(&array));
+            let shape = vec![array.shape[0], array.shape[1], 2];
+            stored.push((buffer, state.rounded(buffer, shape, moments)));
+        }
+        let Array { shape, values } = array;
+        stored.push((output.buffer, state.rounded(output.buffer, shape, values)));
+    }
+    Ok(stored)
+}
+
+/// The elements that an access map shows.
+fn gather<'a>(access: &Access, read: &dyn Fn(Buffer) -> &'a Array) -> Cow<'a, Array> {
+    if let Some(buffer) = access.as_whole() {
+        let array = read(buffer);
+        if array.shape == access.shape {
+            return Cow::Borrowed(array);
+        }
+    }
+    let fill: Option<Array> = access.fill.as_ref().map(Array::from);
+    // Of no element at all, the kind of values still counts.
+    let none = Array {
+        shape: vec![0],
+        values: zeros(access.dtype, 0),
+    };
+    let buffers = access.pieces.iter().map(|piece| read(piece.buffer));
+    let arrays: Vec<&Array> = buffers.chain(&fill).chain([&none]).collect();
+    let outside = access.fill.as_ref().map(|_| (access.pieces.len(), 0));
+    let mut sources = Vec::new();
+    each_index(&access.shape, |index| {
+        let pieces = access.pieces.iter().enumerate();
+        let mut pieces = pieces.filter(|(_, piece)| piece.bounds.iter().all(|b| b.holds(index)));
+        let source = pieces
+            .next()
+            .map(|(number, piece)| (number, position(&piece.index, index, &arrays[number].shape)));
+        assert!(pieces.next().is_none(), "pieces do not overlap");
+        let source = source.or(outside);
+        assert!(
+            source.is_some(),
+            "pieces without a border leave nothing out"
+        );
+        sources.push(source);
+    });
+    Cow::Owned(Array {
+        shape: access.shape.clone(),
+        values: pick(&arrays, &sources),
+    })
+}
+
+/// A region being evaluated.
 struct State<'a> {
     regions: &'a Regions,
-    arrays: Vec<Option<Array>>,
+    region: &'a Region,
     precision: Precision,
 }
 
 impl State<'_> {
-    fn array(&self, buffer: Buffer) -> &Array {
-        let array = self.arrays[buffer.0 as usize].as_ref();
-        array.expect("buffers are stored before they are read")
+    /// What `buffer` holds of these values.
+    fn rounded(&self, buffer: Buffer, shape: Vec<usize>, values: Values) -> Array {
+        let dtype = self.regions.buffer(buffer).extents.dtype;
+        let values = round(values, dtype, self.precision);
+        Array { shape, values }
     }
 
-    fn store(&mut self, buffer: Buffer, shape: Vec<usize>, values: Values) {
-        let values = round(
-            values,
-            self.regions.buffer(buffer).extents.dtype,
-            self.precision,
-        );
-        self.arrays[buffer.0 as usize] = Some(Array { shape, values });
-    }
-
-    fn region(&mut self, region: &Region) -> Result<(), EvalError> {
-        let operands: Vec<Array> = region.operands.iter().map(|x| self.gather(x)).collect();
-        let anchor = self.anchor(region, &operands)?;
-        for output in &region.outputs {
-            let result = self.epilogue(region, output, anchor.as_ref(), &operands)?;
-            let shape = self.regions.buffer(output.buffer).extents.shape.clone();
-            let values = scatter(&result, &output.store, &shape);
-            let stored = Array { shape, values };
-            if let Some(buffer) = output.moments {
-                let moments = moments(&stored);
-                let shape = vec![stored.shape[0], stored.shape[1], 2];
-                self.store(buffer, shape, Values::Float(moments));
-            }
-            self.store(output.buffer, stored.shape, stored.values);
-        }
-        Ok(())
-    }
-
-    /// The elements that an access map shows.
-    fn gather(&self, access: &Access) -> Array {
-        let fill = access.fill.iter().map(Array::from);
-        let buffers = access
-            .pieces
-            .iter()
-            .map(|piece| self.array(piece.buffer).clone());
-        let values = zeros(access.dtype, 0);
-        // Of no element at all, the kind of values still counts.
-        let none = Array {
-            shape: vec![0],
-            values,
-        };
-        let arrays: Vec<Array> = buffers.chain(fill).chain([none]).collect();
-        let outside = access.fill.as_ref().map(|_| (access.pieces.len(), 0));
-        let mut sources = Vec::new();
-        each_index(&access.shape, |index| {
-            let pieces = access.pieces.iter().enumerate();
-            let mut pieces =
-                pieces.filter(|(_, piece)| piece.bounds.iter().all(|b| b.holds(index)));
-            let source = pieces.next().map(|(number, piece)| {
-                (number, position(&piece.index, index, &arrays[number].shape))
-            });
-            assert!(pieces.next().is_none(), "pieces do not overlap");
-            let source = source.or(outside);
-            assert!(
-                source.is_some(),
-                "pieces without a border leave nothing out"
-            );
-            sources.push(source);
-        });
-        Array {
-            shape: access.shape.clone(),
-            values: pick(&arrays.iter().collect::<Vec<_>>(), &sources),
-        }
-    }
-
-    fn anchor(&self, region: &Region, operands: &[Array]) -> Result<Option<Array>, EvalError> {
+    fn anchor(&self, operands: &[Cow<'_, Array>]) -> Result<Option<Array>, EvalError> {
+        let region = self.region;
         let Some(ty) = region.anchor_type() else {
             return Ok(None);
         };
@@ -147,8 +169,8 @@ impl State<'_> {
                     dtype: ty.dtype,
                     shape: shape.clone(),
                 };
-                let operands: Vec<&Array> = operands.iter().collect();
-                self.op(region, op, &operands, &extents)?
+                let operands: Vec<&Array> = operands.iter().map(Cow::as_ref).collect();
+                self.op(op, &operands, &extents)?
             }
             Anchor::Statistics { groups, epsilon } => {
                 let x = &operands[0];
@@ -168,18 +190,12 @@ impl State<'_> {
         Ok(Some(Array { shape, values }))
     }
 
-    fn op(
-        &self,
-        region: &Region,
-        op: &Op,
-        operands: &[&Array],
-        extents: &Extents,
-    ) -> Result<Values, EvalError> {
+    fn op(&self, op: &Op, operands: &[&Array], extents: &Extents) -> Result<Values, EvalError> {
         let values = op
             .eval(operands, extents)
             .map_err(|fault| EvalError::Fault {
                 op: op.name(),
-                origin: region.origin.clone(),
+                origin: self.region.origin.clone(),
                 fault,
             })?;
         Ok(round(values, extents.dtype, self.precision))
@@ -187,50 +203,50 @@ impl State<'_> {
 
     fn epilogue(
         &self,
-        region: &Region,
         output: &Output,
         anchor: Option<&Array>,
-        operands: &[Array],
+        operands: &[Cow<'_, Array>],
     ) -> Result<Array, EvalError> {
-        let types = self.regions.node_types(region, output);
-        let mut nodes: Vec<Array> = Vec::with_capacity(output.nodes.len());
+        let types = self.regions.node_types(self.region, output);
+        let mut nodes: Vec<Cow<'_, Array>> = Vec::with_capacity(output.nodes.len());
         for (node, &dtype) in output.nodes.iter().zip(&types) {
             let extents = Extents {
                 dtype,
                 shape: output.domain.clone(),
             };
             let array = match node {
-                Node::Read(operand) => operands[*operand].clone(),
-                Node::Scalar(tensor) => stretch(&Array::from(tensor), &output.domain),
+                Node::Read(operand) => Cow::Borrowed(operands[*operand].as_ref()),
+                Node::Scalar(tensor) => Cow::Owned(stretch(&Array::from(tensor), &output.domain)),
                 Node::Anchor(index) => {
                     let anchor = anchor.expect("an epilogue reads an anchor that computes");
-                    walk(anchor, index, &output.domain)
+                    match *index == Index::identity(&anchor.shape) && anchor.shape == output.domain
+                    {
+                        true => Cow::Borrowed(anchor),
+                        false => Cow::Owned(walk(anchor, index, &output.domain)),
+                    }
                 }
                 Node::Apply(op, operands) => {
-                    let operands: Vec<&Array> = operands.iter().map(|&n| &nodes[n]).collect();
-                    let values = self.op(region, op, &operands, &extents)?;
+                    let operands: Vec<&Array> =
+                        operands.iter().map(|&n| nodes[n].as_ref()).collect();
+                    let values = self.op(op, &operands, &extents)?;
                     let shape = extents.shape;
-                    Array { shape, values }
+                    Cow::Owned(Array { shape, values })
                 }
             };
             nodes.push(array);
         }
-        Ok(nodes.pop().expect("an epilogue has a node"))
+        let last = nodes.pop().expect("an epilogue has a node");
+        Ok(last.into_owned())
     }
 }
 
 /// The row-major position that `walk` gives at `index`.
 fn position(walk: &[Index], index: &[usize], shape: &[usize]) -> usize {
-    let place: Vec<usize> = walk
-        .iter()
-        .zip(shape)
-        .map(|(axis, &extent)| {
-            let place = usize::try_from(axis.at(index)).ok();
-            let place = place.filter(|&place| place < extent);
-            place.expect("access maps stay within their buffers")
-        })
-        .collect();
-    offset(&place, &strides(shape))
+    walk.iter().zip(shape).fold(0, |offset, (axis, &extent)| {
+        let place = usize::try_from(axis.at(index)).ok();
+        let place = place.filter(|&place| place < extent);
+        offset * extent + place.expect("access maps stay within their buffers")
+    })
 }
 
 /// `array` read at `index` for every element of `domain`.

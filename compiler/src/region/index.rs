@@ -25,6 +25,17 @@ enum Atom {
     Mod(Box<Index>, i64),
 }
 
+/// A part of an [`Index`] as others read it: what its coefficient multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// The index on that axis of the domain.
+    Axis(usize),
+    /// The quotient by a positive number, rounded towards minus infinity.
+    Div(&'a Index, i64),
+    /// The remainder of that division, which is never negative.
+    Mod(&'a Index, i64),
+}
+
 /// A condition on indices: `start <= index < end`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Bound {
@@ -79,6 +90,14 @@ impl Index {
     fn atom(atom: Atom) -> Index {
         let terms = vec![(atom, 1)];
         Index { constant: 0, terms }
+    }
+
+    /// The constant, and the parts with their coefficients, none of which is 0: the value is
+    /// `constant + Σ coefficient · part`. Whoever walks memory compiles it to additions.
+    pub fn parts(&self) -> (i64, impl ExactSizeIterator<Item = (Part<'_>, i64)>) {
+        let terms = self.terms.iter();
+        let parts = terms.map(|(atom, coefficient)| (atom.part(), *coefficient));
+        (self.constant, parts)
     }
 
     /// The axis that this is, if it is one.
@@ -334,6 +353,14 @@ impl Index {
 }
 
 impl Atom {
+    fn part(&self) -> Part<'_> {
+        match self {
+            Atom::Axis(axis) => Part::Axis(*axis),
+            Atom::Div(inner, d) => Part::Div(inner, *d),
+            Atom::Mod(inner, d) => Part::Mod(inner, *d),
+        }
+    }
+
     fn range(&self, scope: Scope<'_>) -> (i128, i128) {
         match self {
             Atom::Axis(axis) => {
@@ -443,6 +470,37 @@ mod tests {
         ];
         for (index, wanted) in cases {
             assert_eq!(index.to_string(), wanted);
+        }
+    }
+
+    /// The value at one index, by parts alone.
+    fn sum_of_parts(index: &Index, at: &[usize]) -> i64 {
+        let (constant, parts) = index.parts();
+        let value = |part: Part<'_>| match part {
+            Part::Axis(axis) => at[axis] as i64,
+            Part::Div(inner, d) => sum_of_parts(inner, at).div_euclid(d),
+            Part::Mod(inner, d) => sum_of_parts(inner, at).rem_euclid(d),
+        };
+        constant + parts.map(|(part, c)| c * value(part)).sum::<i64>()
+    }
+
+    #[test]
+    fn the_parts_of_an_index_sum_to_its_value() {
+        let extents = [3, 5, 7];
+        let scope = scope(&extents);
+        let [i0, i1, i2] = [0, 1, 2].map(Index::axis);
+        let sum = i0.clone().times(7).add(&i1.times(-2)).add(&i2).plus(-4);
+        let cases = [
+            Index::constant(9),
+            i0,
+            sum.div(4, scope),
+            sum.modulo(6, scope),
+            sum.div(3, scope).modulo(2, scope).times(5).add(&sum),
+        ];
+        for index in cases {
+            crate::ops::shape::each_index(&extents, |at| {
+                assert_eq!(sum_of_parts(&index, at), index.at(at), "{index}");
+            });
         }
     }
 

@@ -94,7 +94,7 @@ impl State<'_> {
 
     fn buffer(&mut self, extents: Extents, content: Content) -> Buffer {
         let buffer = Buffer(self.regions.buffers.len() as u32);
-        self.regions.buffers.push(BufferData { extents, content });
+        self.regions.buffers.push(BufferData::new(extents, content));
         buffer
     }
 

@@ -13,20 +13,21 @@ use crate::graph::{Param, TensorType};
 use crate::ops::{Extents, Op};
 use crate::tensor::Tensor;
 
-mod access;
+pub(crate) mod access;
 mod class;
 mod cost;
 mod eval;
 mod form;
 mod index;
+mod layout;
 mod lower;
 mod print;
 
 pub use access::{Access, Piece};
 pub use class::{Class, class};
-pub use eval::eval;
+pub use eval::{eval, eval_region};
 pub use form::{FormError, Formed, Refusal, form, rules};
-pub use index::{Bound, Index, Scope};
+pub use index::{Bound, Index, Part, Scope};
 pub use print::Key;
 
 /// A tensor that lies in memory between regions; prints as in the text form, `b7`.
@@ -67,6 +68,40 @@ pub struct BufferData {
     pub extents: Extents,
     /// Where the elements come from.
     pub content: Content,
+    /// The axes as they lie in memory, outermost first; those of parameters, constants and
+    /// results lie as they are numbered.
+    pub order: Vec<usize>,
+}
+
+impl BufferData {
+    /// A buffer whose axes lie as they are numbered.
+    pub fn new(extents: Extents, content: Content) -> BufferData {
+        let order = (0..extents.shape.len()).collect();
+        BufferData {
+            extents,
+            content,
+            order,
+        }
+    }
+
+    /// Elements in memory between neighbours on each axis of the extents.
+    pub fn strides(&self) -> Vec<usize> {
+        let mut strides = vec![0; self.order.len()];
+        let mut stride = 1usize;
+        for &axis in self.order.iter().rev() {
+            strides[axis] = stride;
+            stride = stride.saturating_mul(self.extents.shape[axis].max(1));
+        }
+        strides
+    }
+
+    /// Whether the axes lie as they are numbered.
+    pub fn is_row_major(&self) -> bool {
+        self.order
+            .iter()
+            .enumerate()
+            .all(|(place, &axis)| place == axis)
+    }
 }
 
 /// What a region does before its epilogue.

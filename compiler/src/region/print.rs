@@ -9,7 +9,8 @@ use std::fmt::{self, Write};
 use crate::graph::Role;
 use crate::ops::Extents;
 use crate::region::{
-    Access, Anchor, Bound, Buffer, Content, Index, Node, Output, Region, RegionId, Regions,
+    Access, Anchor, Bound, Buffer, BufferData, Content, Index, Node, Output, Region, RegionId,
+    Regions,
 };
 use crate::text::{print_op, print_tensor, write_quoted};
 
@@ -51,7 +52,7 @@ impl fmt::Display for Regions {
                 }
             };
             let buffer = Buffer(number as u32);
-            writeln!(f, "  {buffer} = {what} : {}", typed(&data.extents))?;
+            writeln!(f, "  {buffer} = {what} : {}", typed(data))?;
         }
         for (id, region) in self.iter() {
             f.write_str(&self.print(id, region))?;
@@ -88,7 +89,7 @@ impl Regions {
         };
         let mut out = String::new();
         for &buffer in &buffers {
-            let _ = write!(out, "{} ", typed(&self.buffer(buffer).extents));
+            let _ = write!(out, "{} ", typed(self.buffer(buffer)));
         }
         self.write(&mut out, region, &rename);
         Key(out)
@@ -123,11 +124,7 @@ impl Regions {
         let _ = write!(out, "    {}", rename(output.buffer));
         write_walk(out, &output.store, &output.domain);
         let last = leaf(output, output.nodes.len() - 1);
-        let _ = write!(
-            out,
-            " : {} = {last}",
-            typed(&self.buffer(output.buffer).extents)
-        );
+        let _ = write!(out, " : {} = {last}", typed(self.buffer(output.buffer)));
         if output.store != Index::identity(&output.domain) {
             let _ = write!(out, " over {:?}", output.domain);
         }
@@ -211,6 +208,11 @@ fn leaf(output: &Output, node: usize) -> String {
     }
 }
 
-fn typed(extents: &Extents) -> String {
-    format!("{}{:?}", extents.dtype, extents.shape)
+/// The element type and the extents, and the order in memory unless it is that of the axes.
+fn typed(data: &BufferData) -> String {
+    let Extents { dtype, shape } = &data.extents;
+    match data.is_row_major() {
+        true => format!("{dtype}{shape:?}"),
+        false => format!("{dtype}{shape:?} order {:?}", data.order),
+    }
 }

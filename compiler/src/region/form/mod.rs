@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::graph::{Func, TensorType};
 use crate::region::lower::{ACCESS, Lowered, lower};
-use crate::region::{RegionId, Regions};
+use crate::region::{RegionId, Regions, layout};
 
 mod epilogue;
 mod norm_statistics;
@@ -121,7 +121,8 @@ pub fn form(func: &Func) -> Result<Formed, FormError> {
         }
         refusals.extend(refused);
     }
-    let (regions, renamed) = state.finish();
+    let (mut regions, renamed) = state.finish();
+    layout::choose(&mut regions);
     refusals.retain_mut(|refusal| match renamed[refusal.region.0 as usize] {
         Some(region) => {
             refusal.region = region;

@@ -118,8 +118,8 @@ impl State {
     /// A new buffer.
     pub(super) fn add_buffer(&mut self, extents: Extents) -> Buffer {
         let buffer = Buffer(self.regions.buffers.len() as u32);
-        let content = Content::Computed;
-        self.regions.buffers.push(BufferData { extents, content });
+        let data = BufferData::new(extents, Content::Computed);
+        self.regions.buffers.push(data);
         buffer
     }
 
