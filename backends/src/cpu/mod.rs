@@ -10,6 +10,7 @@ mod ceilings;
 mod contract;
 mod conv;
 mod gemm;
+mod kernel;
 mod kernels;
 mod math;
 mod movement;

@@ -1,0 +1,16 @@
+//! Vector routines of the CPU: matrix products of packed panels, packing, Winograd transforms and
+//! the online softmax, each from one source for every vector instruction set.
+//!
+//! Takes slices and a [`Machine`], which says which instructions the caller may use and how large
+//! its register tile is. Nothing here allocates or starts threads.
+#![allow(
+    dead_code,
+    reason = "called by tests alone until tile programs run on the CPU"
+)]
+
+pub(crate) mod machine;
+pub(crate) mod mma;
+pub(crate) mod wide;
+
+#[cfg(test)]
+mod testing;

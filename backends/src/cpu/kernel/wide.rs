@@ -1,0 +1,111 @@
+//! What kernels need of a vector instruction set beyond [`pulp::Simd`].
+//!
+//! One implementation per machine: the register tile of matrix products, loads and stores at any
+//! address, a multiply-add that is never a call, and a prefetch.
+#![allow(
+    unsafe_code,
+    reason = "vector loads from pointers that kernels have checked"
+)]
+
+use pulp::{Scalar128b, Simd};
+
+/// A vector instruction set with the shape of its register tile.
+pub(super) trait Wide: Simd {
+    /// Rows of the register tile.
+    const ROWS: usize;
+
+    /// Vectors in a row of the register tile.
+    const VECTORS: usize;
+
+    /// `a · b + c`; rounded once where the machine has such an instruction.
+    fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s;
+
+    /// Asks for the line of the cache at `pointer`, which may be any address.
+    fn prefetch(self, pointer: *const f32);
+
+    /// Reads a vector.
+    ///
+    /// # Safety
+    /// `pointer` is valid for a vector of f32; it need not be aligned to one.
+    // SAFETY: the caller's promise is that of `read_unaligned`.
+    #[inline(always)]
+    unsafe fn load(self, pointer: *const f32) -> Self::f32s {
+        unsafe { pointer.cast::<Self::f32s>().read_unaligned() }
+    }
+
+    /// Writes a vector.
+    ///
+    /// # Safety
+    /// As [`Wide::load`], for writing.
+    // SAFETY: the caller's promise is that of `write_unaligned`.
+    #[inline(always)]
+    unsafe fn store(self, pointer: *mut f32, vector: Self::f32s) {
+        unsafe { pointer.cast::<Self::f32s>().write_unaligned(vector) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn prefetch_line(pointer: *const f32) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: every x86-64 processor has the instruction, and it never faults.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(pointer.cast()) }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Wide for pulp::x86::V4 {
+    const ROWS: usize = 14;
+    const VECTORS: usize = 2;
+
+    #[inline(always)]
+    fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
+        self.mul_add_f32s(a, b, c)
+    }
+
+    #[inline(always)]
+    fn prefetch(self, pointer: *const f32) {
+        prefetch_line(pointer);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Wide for pulp::x86::V3 {
+    const ROWS: usize = 6;
+    const VECTORS: usize = 2;
+
+    #[inline(always)]
+    fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
+        self.mul_add_f32s(a, b, c)
+    }
+
+    #[inline(always)]
+    fn prefetch(self, pointer: *const f32) {
+        prefetch_line(pointer);
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+impl Wide for pulp::aarch64::Neon {
+    const ROWS: usize = 6;
+    const VECTORS: usize = 4;
+
+    #[inline(always)]
+    fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
+        self.mul_add_f32s(a, b, c)
+    }
+
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
+}
+
+impl Wide for Scalar128b {
+    const ROWS: usize = 4;
+    const VECTORS: usize = 2;
+
+    #[inline(always)]
+    fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
+        self.add_f32s(self.mul_f32s(a, b), c)
+    }
+
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
+}
