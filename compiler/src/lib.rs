@@ -14,8 +14,10 @@ pub mod passes;
 pub mod plan;
 pub mod program;
 pub mod region;
+pub mod target;
 pub mod tensor;
 pub mod text;
+pub mod tile;
 pub mod verify;
 
 pub use dim::{Bindings, Dim};

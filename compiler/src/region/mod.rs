@@ -29,6 +29,7 @@ pub use eval::{eval, eval_region};
 pub use form::{FormError, Formed, Refusal, form, rules};
 pub use index::{Bound, Index, Part, Scope};
 pub use print::Key;
+pub(crate) use print::write_access;
 
 /// A tensor that lies in memory between regions; prints as in the text form, `b7`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

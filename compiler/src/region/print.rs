@@ -161,7 +161,7 @@ fn heading(region: &Region) -> String {
     format!("{class} {what}({}){ty}", operands.join(", "))
 }
 
-fn write_access(out: &mut String, access: &Access, rename: &dyn Fn(Buffer) -> Buffer) {
+pub(crate) fn write_access(out: &mut String, access: &Access, rename: &dyn Fn(Buffer) -> Buffer) {
     for (number, piece) in access.pieces.iter().enumerate() {
         let _ = write!(
             out,

@@ -1,0 +1,174 @@
+//! Which program computes which region, with which parameters.
+//!
+//! Takes regions and a target, gives one choice per region: the candidate of least predicted time
+//! whose weights fit the budget. It measures nothing itself.
+
+use std::collections::BTreeMap;
+
+use crate::DType;
+use crate::graph::Role;
+use crate::region::{Content, Key, Region, RegionId, Regions};
+use crate::target::Target;
+use crate::tile::BlockProgram;
+use crate::tile::programs::{Candidate, PROGRAMS, Program};
+
+/// What may be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LowerOptions {
+    /// Whether sums stay sums: no program that rounds more than a direct one.
+    pub exact: bool,
+}
+
+/// What computes a region.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Choice {
+    /// Blocks of a tile program.
+    Blocks(Box<BlockProgram>),
+    /// Plain loops, for what is rare and small: with the reason of each program.
+    Plain(Vec<(&'static str, String)>),
+}
+
+/// Regions with what computes each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tiled {
+    /// One per region, in order.
+    pub choices: Vec<Choice>,
+    /// The time predicted for each.
+    pub seconds: Vec<f64>,
+    /// Bytes that transformed weights need beyond those stored.
+    pub added_weight_bytes: u64,
+}
+
+/// All that could compute a region, best first, and why the other programs cannot.
+#[derive(Debug, Clone, Default)]
+struct Found {
+    candidates: Vec<(&'static Program, Candidate)>,
+    reasons: Vec<(&'static str, String)>,
+}
+
+/// Chooses for all regions.
+pub fn lower(regions: &Regions, target: &Target, options: LowerOptions) -> Tiled {
+    let mut known: BTreeMap<Key, Found> = BTreeMap::new();
+    let keys: Vec<Key> = regions.regions.iter().map(|r| regions.key(r)).collect();
+    for (key, region) in keys.iter().zip(&regions.regions) {
+        if !known.contains_key(key) {
+            let found = find(regions, region, target, options);
+            known.insert(key.clone(), found);
+        }
+    }
+    let sites: Vec<&Found> = keys.iter().map(|key| &known[key]).collect();
+    let chosen = within_budget(&sites, stored_bytes(regions));
+    let mut tiled = Tiled {
+        choices: Vec::with_capacity(sites.len()),
+        seconds: Vec::with_capacity(sites.len()),
+        added_weight_bytes: 0,
+    };
+    for (((id, region), site), number) in regions.iter().zip(&sites).zip(chosen) {
+        let (choice, candidate) = build(regions, id, region, site, number);
+        tiled.choices.push(choice);
+        tiled.seconds.push(candidate.map_or(0.0, |c| c.seconds));
+        tiled.added_weight_bytes += candidate.map_or(0, |c| c.added_weight_bytes);
+    }
+    tiled
+}
+
+fn find(regions: &Regions, region: &Region, target: &Target, options: LowerOptions) -> Found {
+    let mut found = Found::default();
+    if let Err(reason) = floats(region, regions) {
+        let reasons = PROGRAMS
+            .iter()
+            .map(|program| (program.name, reason.clone()));
+        found.reasons = reasons.collect();
+        return found;
+    }
+    for program in PROGRAMS {
+        if options.exact && program.rounds_more {
+            let reason = "wanted exact sums".to_owned();
+            found.reasons.push((program.name, reason));
+            continue;
+        }
+        match (program.candidates)(regions, region, target) {
+            Ok(candidates) => {
+                let named = candidates.into_iter().map(|candidate| (program, candidate));
+                found.candidates.extend(named);
+            }
+            Err(reason) => found.reasons.push((program.name, reason)),
+        }
+    }
+    // A stable sort: of equal predictions the first program counts.
+    let by_time =
+        |a: &(&Program, Candidate), b: &(&Program, Candidate)| a.1.seconds.total_cmp(&b.1.seconds);
+    found.candidates.sort_by(by_time);
+    found
+}
+
+/// Tiles hold f32: everything that is computed must fit into that.
+fn floats(region: &Region, regions: &Regions) -> Result<(), String> {
+    let narrow = |dtype: DType| dtype.is_float() && dtype != DType::F64;
+    for output in &region.outputs {
+        let types = regions.node_types(region, output);
+        if let Some(dtype) = types.into_iter().find(|&dtype| !narrow(dtype)) {
+            return Err(format!("{dtype} is computed, wanted f32, f16 or bf16"));
+        }
+    }
+    Ok(())
+}
+
+/// For each site the candidate that it gets: the fastest ones of all whose added weights fit
+/// into `budget` bytes together, by gain per byte.
+fn within_budget(sites: &[&Found], budget: u64) -> Vec<usize> {
+    let free = |found: &Found| {
+        let mut candidates = found.candidates.iter();
+        candidates.position(|(_, c)| c.added_weight_bytes == 0)
+    };
+    let mut chosen: Vec<usize> = sites.iter().map(|found| free(found).unwrap_or(0)).collect();
+    let mut wishes: Vec<(f64, usize, usize)> = Vec::new();
+    for (site, found) in sites.iter().enumerate() {
+        let Some(without) = free(found) else { continue };
+        for (number, (_, candidate)) in found.candidates[..without].iter().enumerate() {
+            let gain = found.candidates[without].1.seconds - candidate.seconds;
+            wishes.push((gain / candidate.added_weight_bytes as f64, site, number));
+        }
+    }
+    wishes.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+    let mut spent = 0;
+    for (_, site, number) in wishes {
+        let bytes = |number: usize| sites[site].candidates[number].1.added_weight_bytes;
+        let after = spent - bytes(chosen[site]) + bytes(number);
+        // Candidates are sorted by time.
+        if number < chosen[site] && after <= budget {
+            spent = after;
+            chosen[site] = number;
+        }
+    }
+    chosen
+}
+
+fn build(
+    regions: &Regions,
+    id: RegionId,
+    region: &Region,
+    site: &Found,
+    number: usize,
+) -> (Choice, Option<Candidate>) {
+    let Some((program, candidate)) = site.candidates.get(number) else {
+        return (Choice::Plain(site.reasons.clone()), None);
+    };
+    match (program.build)(regions, id, region, candidate.parameters) {
+        Ok(program) => (Choice::Blocks(Box::new(program)), Some(*candidate)),
+        Err(reason) => (Choice::Plain(vec![(program.name, reason)]), None),
+    }
+}
+
+/// Bytes of all weights as they are stored.
+fn stored_bytes(regions: &Regions) -> u64 {
+    let buffers = regions.buffers.iter();
+    let weights = buffers.filter(|data| match &data.content {
+        Content::Param(param) => param.role == Role::Weight,
+        Content::Constant(_) | Content::Computed => false,
+    });
+    let bytes = |data: &crate::region::BufferData| {
+        data.extents.elements() as u64 * data.extents.dtype.bytes() as u64
+    };
+    weights.map(bytes).sum()
+}

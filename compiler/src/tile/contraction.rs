@@ -1,0 +1,284 @@
+//! Contractions as matrix products: linear layers, products of matrices, convolutions.
+//!
+//! Takes a region whose anchor sums products, gives the views of its factors over
+//! `[batch, planes, rows, depth]` and of its outputs: one program serves them all. Nothing is
+//! chosen here.
+
+use crate::DType;
+use crate::ops::{Conv, Op};
+use crate::region::access::Step;
+use crate::region::{Access, Anchor, Bound, Index, Region, Regions};
+use crate::tensor::{Tensor, Values};
+use crate::tile::outputs::{Domain, OutputViews, outputs, pairing};
+use crate::tile::view::{Axes, View};
+
+/// A product of matrices.
+pub(super) struct Contraction {
+    /// `[batch, rows, depth]`.
+    pub(super) left: View,
+    /// `[batch, planes, columns, depth]`.
+    pub(super) right: View,
+    /// How the results are stored.
+    pub(super) outputs: Vec<OutputViews>,
+    pub(super) batch: usize,
+    pub(super) planes: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) depth: usize,
+}
+
+/// See the card.
+///
+/// # Errors
+/// With the reason, when the region is none, or its epilogue is not element by element.
+pub(super) fn contraction(regions: &Regions, region: &Region) -> Result<Contraction, String> {
+    let Anchor::Op { op, .. } = &region.anchor else {
+        return Err("the anchor sums no products".to_owned());
+    };
+    let found = match op {
+        Op::Linear(_) => linear(regions, region)?,
+        Op::Matmul(_) => matmul(regions, region)?,
+        Op::Conv(conv) => convolution(regions, region, conv)?,
+        other => return Err(format!("{} sums no products", other.name())),
+    };
+    match [found.batch, found.rows, found.columns, found.planes].contains(&0) {
+        true => Err("the result is empty".to_owned()),
+        false => Ok(found),
+    }
+}
+
+/// Whether side reductions need rows of one image to stay apart.
+pub(super) fn by_image(region: &Region) -> bool {
+    region.outputs.iter().any(|output| output.moments.is_some())
+}
+
+fn linear(regions: &Regions, region: &Region) -> Result<Contraction, String> {
+    let (x, w) = (&region.operands[0], &region.operands[1]);
+    let (depth, leading) = x.shape.split_last().ok_or("the operand is a number")?;
+    let images = usize::from(by_image(region) && leading.len() > 1);
+    let column = leading.len();
+    let planes = pairing(region, column)?;
+    let axes = Axes {
+        batch: leading[..images].to_vec(),
+        planes: Vec::new(),
+        rows: leading[images..].to_vec(),
+        columns: vec![w.shape[0]],
+    };
+    let index = |axes: &Axes| ((0..=column).map(|a| axes.index(a)).collect(), Vec::new());
+    let domain = Domain {
+        axes: axes.clone(),
+        column: Some(column),
+        index: &index,
+    };
+    let left = Axes {
+        columns: vec![*depth],
+        ..axes.clone()
+    };
+    let walk = (0..=column).map(|axis| left.index(axis)).collect();
+    Ok(Contraction {
+        outputs: outputs(regions, region, &domain, planes)?,
+        right: weight(w, planes),
+        left: View::read(x, &left, walk, Vec::new()),
+        batch: axes.batch.iter().product(),
+        planes,
+        rows: axes.rows.iter().product(),
+        columns: w.shape[0] / planes,
+        depth: *depth,
+    })
+}
+
+/// `[planes, columns, depth]` of a weight `[planes · columns, depth]`.
+fn weight(w: &Access, planes: usize) -> View {
+    let columns = w.shape[0] / planes;
+    let axes = Axes {
+        batch: Vec::new(),
+        planes: vec![planes],
+        rows: vec![columns],
+        columns: vec![w.shape[1]],
+    };
+    let row = axes.index(0).times(columns as i64).add(&axes.index(1));
+    View::read(w, &axes, vec![row, axes.index(2)], Vec::new())
+}
+
+fn matmul(regions: &Regions, region: &Region) -> Result<Contraction, String> {
+    let (a, b) = (&region.operands[0], &region.operands[1]);
+    let result = region.anchor_type().and_then(|ty| ty.extents());
+    let result = result.ok_or("the anchor has no result")?;
+    let (leading, last) = result.split_at(result.len() - 2);
+    let (depth, column) = (a.shape[a.shape.len() - 1], result.len() - 1);
+    // Matrices that meet the same right factor are one tall matrix.
+    let shared = b.shape[..b.shape.len() - 2]
+        .iter()
+        .all(|&extent| extent == 1);
+    let images = match (shared, by_image(region)) {
+        (true, false) => 0,
+        (true, true) => leading.len().min(1),
+        (false, _) => leading.len(),
+    };
+    let rows = [&leading[images..], &last[..1]].concat();
+    let axes = Axes {
+        batch: leading[..images].to_vec(),
+        planes: Vec::new(),
+        rows,
+        columns: vec![last[1]],
+    };
+    if pairing(region, column)? > 1 {
+        return Err("its columns are paired".to_owned());
+    }
+    let index = |axes: &Axes| ((0..=column).map(|a| axes.index(a)).collect(), Vec::new());
+    let domain = Domain {
+        axes: axes.clone(),
+        column: Some(column),
+        index: &index,
+    };
+    let left = Axes {
+        columns: vec![depth],
+        ..axes.clone()
+    };
+    let right = Axes {
+        rows: vec![last[1]],
+        ..left.clone()
+    };
+    let stretched = |access: &Access, own: &[usize], of: &Axes, leads: usize| {
+        let missing = leading.len() + 2 - access.shape.len();
+        let walk = |axis: usize| match access.shape[axis] {
+            1 => Index::constant(0),
+            _ => of.index(axis + missing),
+        };
+        let mut index: Vec<Index> = (0..access.shape.len() - 2).map(walk).collect();
+        index.extend(own.iter().map(|&axis| of.index(leads + axis)));
+        View::read(access, of, index, Vec::new())
+    };
+    Ok(Contraction {
+        outputs: outputs(regions, region, &domain, 1)?,
+        left: stretched(a, &[0, 1], &left, leading.len()),
+        right: match shared {
+            true => {
+                let mut index = vec![Index::constant(0); b.shape.len() - 2];
+                let right = Axes {
+                    batch: Vec::new(),
+                    ..right
+                };
+                index.extend([right.index(1), right.index(0)]);
+                View::read(b, &right, index, Vec::new())
+            }
+            false => stretched(b, &[1, 0], &right, images),
+        },
+        batch: axes.batch.iter().product(),
+        planes: 1,
+        rows: axes.rows.iter().product(),
+        columns: last[1],
+        depth,
+    })
+}
+
+fn convolution(regions: &Regions, region: &Region, conv: &Conv) -> Result<Contraction, String> {
+    let (x, w) = (bordered(&region.operands[0])?, &region.operands[1]);
+    let result = region.anchor_type().and_then(|ty| ty.extents());
+    let result = result.ok_or("the anchor has no result")?;
+    let (positions, kernel) = (&result[2..], &w.shape[2..]);
+    let (spatial, depth) = (positions.len(), w.shape[1]);
+    let share = result[1] / conv.groups;
+    let images = usize::from(by_image(region));
+    let batch = [&result[..images], &[conv.groups][..]].concat();
+    let rows = [&result[images..1], positions].concat();
+    let axes = Axes {
+        batch,
+        planes: Vec::new(),
+        rows,
+        columns: vec![share],
+    };
+    // The image is the first of the batch's axes or of the rows'; the group the batch's last.
+    let (group, image) = (images, if images == 1 { 0 } else { 1 });
+    let index = |axes: &Axes| {
+        let column = axes.index(axes.first_column());
+        let feature = axes.index(group).times(share as i64).add(&column);
+        let mut index = vec![axes.index(image), feature];
+        index.extend((2..2 + spatial).map(|axis| axes.index(axis)));
+        (index, Vec::new())
+    };
+    if conv.groups > 1 && (region.outputs.len() > 1 || pairing(region, 1)? > 1) {
+        return Err("groups of channels have several outputs".to_owned());
+    }
+    let domain = Domain {
+        axes: axes.clone(),
+        column: (conv.groups == 1).then_some(1),
+        index: &index,
+    };
+    let left = Axes {
+        columns: [kernel, &[depth]].concat(),
+        ..axes.clone()
+    };
+    let tap = left.first_column();
+    let channel = left.index(group).times(depth as i64);
+    let mut walk = vec![left.index(image), channel.add(&left.index(tap + spatial))];
+    let mut bounds = Vec::new();
+    for axis in 0..spatial {
+        let place = left.index(2 + axis).times(conv.strides[axis] as i64);
+        let place = place.add(&left.index(tap + axis).times(conv.dilations[axis] as i64));
+        let place = place.plus(-(conv.pads_before[axis] as i64));
+        bounds.push(Bound::new(&place, 0, x.shape[2 + axis] as i64));
+        walk.push(place);
+    }
+    let right = Axes {
+        batch: vec![conv.groups],
+        planes: Vec::new(),
+        rows: vec![share],
+        columns: left.columns.clone(),
+    };
+    let feature = right.index(0).times(share as i64).add(&right.index(1));
+    let mut taps = vec![feature, right.index(2 + spatial)];
+    taps.extend((2..2 + spatial).map(|axis| right.index(axis)));
+    // Products of several images share the weights: their batch is that of the groups.
+    let mut right = View::read(w, &right, taps, Vec::new());
+    if images == 1 {
+        right = with_images(&right, result[0]);
+    }
+    Ok(Contraction {
+        outputs: outputs(regions, region, &domain, 1)?,
+        left: View::read(&x, &left, walk, bounds),
+        right,
+        batch: axes.batch.iter().product(),
+        planes: 1,
+        rows: axes.rows.iter().product(),
+        columns: share,
+        depth: kernel.iter().product::<usize>() * depth,
+    })
+}
+
+/// The same weights for each image of the batch.
+fn with_images(view: &View, images: usize) -> View {
+    let shape = [&[images][..], &view.access.shape].concat();
+    let axes = shape.iter().enumerate().skip(1);
+    let index = axes.map(|(axis, &extent)| match extent {
+        1 => Index::constant(0),
+        _ => Index::axis(axis),
+    });
+    let step = Step {
+        index: index.collect(),
+        shape: shape.clone(),
+        bounds: Vec::new(),
+    };
+    let mut roles = view.roles;
+    roles.batch += 1;
+    View {
+        access: view.access.through(&step),
+        roles,
+    }
+}
+
+/// The operand of a convolution, 0 outside; one that has another border already is refused.
+pub(super) fn bordered(x: &Access) -> Result<Access, String> {
+    let zero = zero(x.dtype);
+    match &x.fill {
+        Some(fill) if *fill != zero => Err("the operand has a border that is not 0".to_owned()),
+        Some(_) | None => Ok(Access {
+            fill: Some(zero),
+            ..x.clone()
+        }),
+    }
+}
+
+fn zero(dtype: DType) -> Tensor {
+    Tensor::from_values(dtype, &[], &Values::Float(vec![0.0]))
+}

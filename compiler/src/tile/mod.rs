@@ -1,0 +1,228 @@
+//! The tile IR (level 2): programs that blocks of threads run over tiles.
+//!
+//! Takes regions and the numbers of a target, gives one [`BlockProgram`] per region: which block
+//! computes which part of the result, the tiles it holds near, and steps over whole tiles. A
+//! backend has one routine, or one expansion, per step. This is the only level that carries a
+//! schedule; nothing in it names a machine, an instruction or a thread.
+//!
+//! A program is well formed when
+//! * T1: steps name tiles and views that exist, and a loop lies in no other of the same name;
+//! * T2: the tiles of an `mma` agree: planes in all three (a left or right tile of one plane serves
+//!   all), rows of the left and columns of the right with the accumulator, depth of both;
+//! * T3: accumulators are fragments, and what is copied is shared;
+//! * T4: a tile is written before it is read;
+//! * T5: the views that a step copies have the roles that the tile's extents come from;
+//! * T6: every output of the region is stored by the last step, and the grid covers it.
+
+mod choose;
+mod contraction;
+mod outputs;
+mod print;
+mod programs;
+mod verify;
+mod view;
+
+use crate::region::RegionId;
+
+pub use choose::{Choice, LowerOptions, Tiled, lower};
+pub use outputs::OutputViews;
+pub use programs::names;
+pub use verify::TileError;
+pub use view::{Roles, View};
+
+/// A tile of one program; prints as its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TileId(pub u32);
+
+/// Where a tile lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Near to all threads of the block.
+    Shared,
+    /// In the registers of the threads, in pieces that the backend lays out.
+    Fragment,
+}
+
+/// A stack of matrices that a block works on, `[planes, rows, columns]` of f32.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// The name in the text form.
+    pub name: &'static str,
+    /// Where it lies.
+    pub scope: Scope,
+    /// Matrices in it.
+    pub planes: usize,
+    /// Rows of each; the last tile of an axis may be filled in part.
+    pub rows: usize,
+    /// Columns of each.
+    pub columns: usize,
+}
+
+/// Where on its axis a tile begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// At the start.
+    Zero,
+    /// At the first row of the block.
+    Rows,
+    /// At the first column of the block, or of the loop over columns.
+    Columns,
+    /// At the loop over the depth of a product, or over the keys of attention.
+    Depth,
+}
+
+/// A linear map of the planes of a tile: `m · x · mᵀ` on planes arranged in a square.
+///
+/// # Source
+/// Lavin and Gray 2015 (arXiv 1509.09308), section 4.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transform {
+    /// `Bᵀ d B`: the points of an input tile, for results of so many rows.
+    WinogradInput(usize),
+    /// `G g Gᵀ`: the points of a kernel of 3×3.
+    WinogradWeight(usize),
+    /// `Aᵀ m A`: the results of a tile.
+    WinogradOutput(usize),
+}
+
+/// One step of a block.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// The tile becomes 0.
+    Zero {
+        /// The tile.
+        tile: TileId,
+    },
+    /// Elements of a view, 0 where it shows none, transformed on the way.
+    Copy {
+        /// Where they go.
+        tile: TileId,
+        /// The view: a position in the program's list.
+        view: usize,
+        /// The first row.
+        rows: Origin,
+        /// The first column.
+        columns: Origin,
+        /// What becomes of the planes.
+        transform: Option<Transform>,
+    },
+    /// `acc[p, i, j] += Σ_k left[p, i, k] · right[p, j, k]`.
+    Mma {
+        /// The accumulator.
+        acc: TileId,
+        /// The left factor.
+        left: TileId,
+        /// The right factor, transposed.
+        right: TileId,
+    },
+    /// The online softmax of `scores[query, key]`: `m' = max(m, max_key scale·s)`,
+    /// `s = exp(scale·s − m')`, and what `acc` and the sum held is multiplied by `exp(m − m')`
+    /// before the new sum is added.
+    ///
+    /// # Source
+    /// Milakov and Gimelshein 2018 (arXiv 1805.02867), algorithm 3.
+    Online {
+        /// The scores, which become weights.
+        scores: TileId,
+        /// What weighted sums were accumulated.
+        acc: TileId,
+        /// What scores are multiplied with.
+        scale: f64,
+        /// Whether a query sees no later key.
+        causal: bool,
+        /// The view of what is added to scaled scores, or of the truth that a key is seen.
+        mask: Option<usize>,
+    },
+    /// `acc[query, …]` divided by the sum of its weights; 0 without any key.
+    Normalize {
+        /// The weighted sums.
+        acc: TileId,
+    },
+    /// The region's row operator on each row of a tile.
+    Rows {
+        /// Whole rows.
+        from: TileId,
+        /// What becomes of them; as many rows.
+        to: TileId,
+    },
+    /// Rows of a table that indices name.
+    Gather {
+        /// Where they go.
+        tile: TileId,
+        /// The view of the table: its rows are all that an index can name.
+        table: usize,
+        /// The view of the indices: one column.
+        indices: usize,
+    },
+    /// The body for each part of an axis.
+    Loop {
+        /// Which origin advances.
+        over: Origin,
+        /// The extent of the axis.
+        extent: usize,
+        /// The part's extent; the last may be smaller.
+        step: usize,
+        /// Parts that are under way at a time: copies run ahead of what computes.
+        stages: usize,
+        /// What is done.
+        body: Vec<Step>,
+    },
+    /// The region's epilogue on the anchor's tile, its side reductions, and the stores.
+    Store {
+        /// The anchor's result; `None` where the epilogue reads operands only.
+        tile: Option<TileId>,
+        /// What becomes of the planes first.
+        transform: Option<Transform>,
+    },
+}
+
+/// A region as blocks compute it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockProgram {
+    /// The program: the name of its file.
+    pub program: &'static str,
+    /// The region.
+    pub region: RegionId,
+    /// Independent products.
+    pub batch: usize,
+    /// Rows of the result, without planes.
+    pub rows: usize,
+    /// Columns of the result.
+    pub columns: usize,
+    /// Rows and columns that one block computes: the grid is `batch`, then the parts of `columns`,
+    /// then those of `rows`, the last one innermost.
+    pub block: [usize; 2],
+    /// The tiles; a [`TileId`] is a position in this list.
+    pub tiles: Vec<Tile>,
+    /// How operands of the anchor are read.
+    pub views: Vec<View>,
+    /// How the epilogue of each output reads, and how it stores.
+    pub outputs: Vec<OutputViews>,
+    /// What a block does.
+    pub body: Vec<Step>,
+}
+
+impl BlockProgram {
+    /// What is known of a tile.
+    ///
+    /// # Panics
+    /// When it is of another program.
+    pub fn tile(&self, tile: TileId) -> &Tile {
+        &self.tiles[tile.0 as usize]
+    }
+
+    /// Blocks of the grid: batch, parts of columns, parts of rows.
+    pub fn grid(&self) -> [usize; 3] {
+        [
+            self.batch,
+            self.columns.div_ceil(self.block[1].max(1)),
+            self.rows.div_ceil(self.block[0].max(1)),
+        ]
+    }
+
+    /// Bytes of all tiles of one block.
+    pub fn tile_bytes(&self) -> usize {
+        let elements = |tile: &Tile| tile.planes * tile.rows * tile.columns;
+        self.tiles.iter().map(elements).sum::<usize>() * size_of::<f32>()
+    }
+}

@@ -1,0 +1,129 @@
+//! The text form of block programs.
+//!
+//! Takes a program, gives text: what it computes and its grid, its tiles, and its steps. Views are
+//! printed as the access maps that they are.
+
+use std::fmt::{self, Write};
+
+use crate::region::{Buffer, write_access};
+use crate::tile::{BlockProgram, Origin, Scope, Step, TileId, Transform, View};
+
+impl fmt::Display for BlockProgram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [rows, columns] = self.block;
+        let grid = self.grid();
+        writeln!(
+            f,
+            "{} {} : [{}, {}, {}] in blocks [{rows}, {columns}], grid {grid:?}",
+            self.region, self.program, self.batch, self.rows, self.columns
+        )?;
+        for (number, view) in self.views.iter().enumerate() {
+            writeln!(f, "  v{number} = {}", text(view))?;
+        }
+        for tile in &self.tiles {
+            let scope = match tile.scope {
+                Scope::Shared => "shared",
+                Scope::Fragment => "fragment",
+            };
+            let extents = [tile.planes, tile.rows, tile.columns];
+            writeln!(f, "  {} : {scope} f32{extents:?}", tile.name)?;
+        }
+        self.steps(f, &self.body, 1)
+    }
+}
+
+impl BlockProgram {
+    fn steps(&self, f: &mut fmt::Formatter<'_>, steps: &[Step], depth: usize) -> fmt::Result {
+        for step in steps {
+            write!(f, "{:width$}", "", width = 2 * depth)?;
+            self.step(f, step, depth)?;
+        }
+        Ok(())
+    }
+
+    fn step(&self, f: &mut fmt::Formatter<'_>, step: &Step, depth: usize) -> fmt::Result {
+        let name = |tile: &TileId| self.tile(*tile).name;
+        match step {
+            Step::Zero { tile } => writeln!(f, "zero {}", name(tile)),
+            Step::Copy {
+                tile,
+                view,
+                rows,
+                columns,
+                transform,
+            } => {
+                let (rows, columns) = (origin(*rows), origin(*columns));
+                write!(f, "{} = copy v{view}[{rows}, {columns}]", name(tile))?;
+                suffix(f, *transform)
+            }
+            Step::Mma { acc, left, right } => {
+                writeln!(f, "{} += {} · {}ᵀ", name(acc), name(left), name(right))
+            }
+            Step::Online {
+                scores,
+                acc,
+                scale,
+                causal,
+                mask,
+            } => {
+                write!(f, "online {}, {} scale {scale:?}", name(scores), name(acc))?;
+                if *causal {
+                    write!(f, " causal")?;
+                }
+                match mask {
+                    Some(view) => writeln!(f, " mask v{view}"),
+                    None => writeln!(f),
+                }
+            }
+            Step::Normalize { acc } => writeln!(f, "normalize {}", name(acc)),
+            Step::Rows { from, to } => writeln!(f, "{} = rows {}", name(to), name(from)),
+            Step::Gather {
+                tile,
+                table,
+                indices,
+            } => writeln!(f, "{} = gather v{table}[v{indices}]", name(tile)),
+            Step::Loop {
+                over,
+                extent,
+                step,
+                stages,
+                body,
+            } => {
+                let over = origin(*over);
+                writeln!(f, "for {over} in 0..{extent} by {step}, stages {stages}")?;
+                self.steps(f, body, depth + 1)
+            }
+            Step::Store { tile, transform } => {
+                write!(f, "store {}", tile.as_ref().map_or("epilogue", name))?;
+                suffix(f, *transform)
+            }
+        }
+    }
+}
+
+fn origin(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Zero => "0",
+        Origin::Rows => "row",
+        Origin::Columns => "column",
+        Origin::Depth => "k",
+    }
+}
+
+fn suffix(f: &mut fmt::Formatter<'_>, transform: Option<Transform>) -> fmt::Result {
+    match transform {
+        None => writeln!(f),
+        Some(Transform::WinogradInput(results)) => writeln!(f, " winograd_input {results}"),
+        Some(Transform::WinogradWeight(results)) => writeln!(f, " winograd_weight {results}"),
+        Some(Transform::WinogradOutput(results)) => writeln!(f, " winograd_output {results}"),
+    }
+}
+
+fn text(view: &View) -> String {
+    let mut out = String::new();
+    write_access(&mut out, &view.access, &|buffer: Buffer| buffer);
+    let roles = view.roles;
+    let roles = [roles.batch, roles.planes, roles.rows, roles.columns];
+    let _ = write!(out, " as {roles:?}");
+    out
+}

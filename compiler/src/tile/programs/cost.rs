@@ -1,0 +1,130 @@
+//! What a program costs on a target: seconds, by arithmetic and by bytes.
+//!
+//! Takes extents and tile sizes, gives a prediction good enough to order candidates: the longer
+//! of computing and moving (Williams, Waterman and Patterson 2009), with what rounding to
+//! fragments, copies into tiles and idle threads add.
+
+use crate::region::{Region, Regions};
+use crate::target::Target;
+use crate::tile::contraction::Contraction;
+
+/// What copying one element into a tile costs, in operations of a product.
+const COPY_FLOPS: f64 = 12.0;
+
+/// What one element of an accumulator costs each time it leaves the registers and comes back.
+const ACCUMULATOR_FLOPS: f64 = 10.0;
+
+/// What transforming one point of a tile costs, its copy included.
+const TRANSFORM_FLOPS: f64 = 32.0;
+
+/// What one score of attention costs beside its products: an exponential, above all.
+const SCORE_FLOPS: f64 = 48.0;
+
+/// How much slower products are when their tiles do not stay near.
+const FAR: f64 = 1.15;
+
+/// The rate of products between short tiles, as a part of the best.
+const POINTS_EFFICIENCY: f64 = 0.9;
+
+/// A convolution by points.
+pub(super) struct Points {
+    pub(super) planes: usize,
+    pub(super) batch: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) depth: usize,
+    /// Results of a tile.
+    pub(super) results: usize,
+}
+
+fn seconds(flops: f64, bytes: f64, target: &Target) -> f64 {
+    let rate = target.flops_per_second * target.threads as f64;
+    (flops / rate).max(bytes / target.bytes_per_second)
+}
+
+/// `extent` in parts of `part`, each rounded up to fragments of `unit`.
+fn padded(extent: usize, part: usize, unit: usize) -> f64 {
+    let (whole, rest) = (extent / part, extent % part);
+    let round = |part: usize| part.div_ceil(unit) * unit;
+    (whole * round(part) + round(rest)) as f64
+}
+
+/// How much longer the busiest thread works than the mean one.
+fn imbalance(blocks: usize, threads: usize) -> f64 {
+    let threads = threads.max(1);
+    (blocks.div_ceil(threads) * threads) as f64 / blocks.max(1) as f64
+}
+
+/// A product of matrices in blocks of `[rows, columns, depth]`.
+pub(super) fn contraction(
+    found: &Contraction,
+    [rows, columns, depth]: [usize; 3],
+    target: &Target,
+) -> f64 {
+    let (batch, planes) = (found.batch as f64, found.planes as f64);
+    // Rows are cut evenly into fragments of any height up to the target's; short ones are slower.
+    let height = rows as f64 / rows.div_ceil(target.fragment[0]) as f64;
+    let short = 1.0 + 0.12 * (target.fragment[0] as f64 / height - 1.0);
+    let wide = padded(found.columns, columns, target.fragment[1]);
+    let products = 2.0 * batch * planes * found.rows as f64 * wide * found.depth as f64;
+    let grid = [found.columns.div_ceil(columns), found.rows.div_ceil(rows)];
+    let copied = batch * grid[0] as f64 * (found.rows * found.depth) as f64;
+    let passes = found.depth.div_ceil(depth) as f64;
+    let accumulated = batch * planes * passes * (found.rows * found.columns) as f64;
+    let near = (rows * depth + planes as usize * columns * (depth + rows)) * size_of::<f32>();
+    let far = if near > target.shared_bytes { FAR } else { 1.0 };
+    let blocks = found.batch * grid[0] * grid[1];
+    let flops = products * far * short + copied * COPY_FLOPS + accumulated * ACCUMULATOR_FLOPS;
+    let moved = found.rows * (found.depth + found.columns) + found.columns * found.depth;
+    let bytes = batch * planes * (moved * size_of::<f32>()) as f64;
+    seconds(flops * imbalance(blocks, target.threads), bytes, target)
+}
+
+/// A convolution by points in blocks of `[tiles, columns]`.
+pub(super) fn winograd(work: &Points, [rows, columns]: [usize; 2], target: &Target) -> f64 {
+    let (planes, batch) = (work.planes as f64, work.batch as f64);
+    let wide = padded(work.columns, columns, target.fragment[1]);
+    let products = 2.0 * planes * batch * work.rows as f64 * wide * work.depth as f64;
+    let points = planes * batch * (work.rows * (work.depth + work.columns)) as f64;
+    let blocks = work.batch * work.rows.div_ceil(rows);
+    let flops = products / POINTS_EFFICIENCY + points * TRANSFORM_FLOPS;
+    // The weights pass by once for each block that does not run beside another.
+    let weights = (work.planes * work.columns * work.depth) as f64;
+    let images = (work.results * work.rows * (work.depth + work.columns)) as f64;
+    let passes = (blocks.div_ceil(target.threads.max(1)) as f64).max(1.0);
+    let bytes = (weights * passes + images * batch) * size_of::<f32>() as f64;
+    seconds(flops * imbalance(blocks, target.threads), bytes, target)
+}
+
+/// Attention of `[heads, queries, keys, width, result]` in blocks of `[queries, keys]`.
+pub(super) fn attention(
+    [heads, queries, keys, width, result]: [usize; 5],
+    [block, part]: [usize; 2],
+    target: &Target,
+) -> f64 {
+    let scores = heads as f64 * padded(queries, block, target.fragment[1]) * keys as f64;
+    let blocks = heads * queries.div_ceil(block);
+    let copied = (blocks * keys * (width + result)) as f64;
+    let passes = (keys.div_ceil(part) * heads * queries * result) as f64;
+    let near = (block * (width + part + result) + part * (width + result)) * size_of::<f32>();
+    let far = if near > target.shared_bytes { FAR } else { 1.0 };
+    let flops = scores * (2 * (width + result)) as f64 * far
+        + scores * SCORE_FLOPS
+        + copied * COPY_FLOPS
+        + passes * ACCUMULATOR_FLOPS;
+    let bytes = heads * (queries + keys) * (width + result) * size_of::<f32>();
+    seconds(
+        flops * imbalance(blocks, target.threads),
+        bytes as f64,
+        target,
+    )
+}
+
+/// What moves its bytes and computes next to nothing.
+pub(super) fn bytes(regions: &Regions, region: &Region, target: &Target) -> f64 {
+    seconds(
+        regions.flops(region) as f64,
+        regions.bytes(region) as f64,
+        target,
+    )
+}

@@ -1,0 +1,139 @@
+//! `gemm`: products of matrices, convolutions among them, by tiles of rows, columns and depth.
+//!
+//! Takes a contraction of more rows than [`small_gemm`](super::small_gemm) keeps, gives programs
+//! for several tile sizes. The accumulator stays while the depth passes by in parts; the epilogue
+//! runs on it before it leaves.
+
+use crate::region::{Region, RegionId, Regions};
+use crate::target::Target;
+use crate::tile::contraction::{Contraction, contraction};
+use crate::tile::programs::{Candidate, Parameters, cost};
+use crate::tile::{BlockProgram, Origin, Scope, Step, Tile, TileId};
+
+/// Depths of a part: long enough to amortise the accumulator's traffic, short enough that a part
+/// of both factors stays near.
+const DEPTHS: [usize; 3] = [256, 384, 512];
+
+/// Columns of a block at most, as multiples of a fragment.
+const COLUMNS: [usize; 4] = [4, 10, 20, 40];
+
+/// Rows of a block at most, as multiples of a fragment.
+const ROWS: [usize; 3] = [4, 8, 12];
+
+/// Whether it rounds more than direct sums.
+pub(super) const ROUNDS_MORE: bool = false;
+
+/// See the card.
+///
+/// # Errors
+/// With the reason, when the region is not a product of matrices.
+pub(super) fn candidates(
+    regions: &Regions,
+    region: &Region,
+    target: &Target,
+) -> Result<Vec<Candidate>, String> {
+    let found = contraction(regions, region)?;
+    let [rows, columns] = target.fragment;
+    let mut blocks = Vec::new();
+    for most in ROWS.map(|count| count * rows) {
+        for wide in COLUMNS.map(|count| count * columns) {
+            for deep in DEPTHS {
+                let block = [
+                    even(found.rows, most, 1),
+                    even(found.columns, wide / found.planes.max(1), columns),
+                    even(found.depth, deep, 1),
+                ];
+                if !blocks.contains(&block) {
+                    blocks.push(block);
+                }
+            }
+        }
+    }
+    let candidate = |block: [usize; 3]| Candidate {
+        seconds: cost::contraction(&found, block, target),
+        added_weight_bytes: 0,
+        parameters: block,
+    };
+    Ok(blocks.into_iter().map(candidate).collect())
+}
+
+/// The program for these parameters.
+///
+/// # Errors
+/// As [`candidates`].
+pub(super) fn program(
+    regions: &Regions,
+    id: RegionId,
+    region: &Region,
+    parameters: Parameters,
+) -> Result<BlockProgram, String> {
+    let found = contraction(regions, region)?;
+    Ok(product("gemm", id, &found, parameters))
+}
+
+/// The extent of each part when `extent` is cut into as few equal parts of at most `most` as can
+/// be, a multiple of `unit`.
+pub(super) fn even(extent: usize, most: usize, unit: usize) -> usize {
+    let most = most.max(1);
+    let parts = extent.div_ceil(most).max(1);
+    let part = extent.div_ceil(parts).max(1);
+    part.div_ceil(unit).saturating_mul(unit).max(1)
+}
+
+/// The program for one `[rows, columns, depth]` of a block.
+pub(super) fn product(
+    name: &'static str,
+    id: RegionId,
+    found: &Contraction,
+    [rows, columns, depth]: [usize; 3],
+) -> BlockProgram {
+    let tile = |name, scope, planes, rows, columns| Tile {
+        name,
+        scope,
+        planes,
+        rows,
+        columns,
+    };
+    let planes = found.planes;
+    let (left, right, acc) = (TileId(0), TileId(1), TileId(2));
+    let copy = |tile, view, rows| Step::Copy {
+        tile,
+        view,
+        rows,
+        columns: Origin::Depth,
+        transform: None,
+    };
+    BlockProgram {
+        program: name,
+        region: id,
+        batch: found.batch,
+        rows: found.rows,
+        columns: found.columns,
+        block: [rows, columns],
+        tiles: vec![
+            tile("a", Scope::Shared, 1, rows, depth),
+            tile("b", Scope::Shared, planes, columns, depth),
+            tile("acc", Scope::Fragment, planes, rows, columns),
+        ],
+        views: vec![found.left.clone(), found.right.clone()],
+        outputs: found.outputs.clone(),
+        body: vec![
+            Step::Zero { tile: acc },
+            Step::Loop {
+                over: Origin::Depth,
+                extent: found.depth,
+                step: depth,
+                stages: 3,
+                body: vec![
+                    copy(left, 0, Origin::Rows),
+                    copy(right, 1, Origin::Columns),
+                    Step::Mma { acc, left, right },
+                ],
+            },
+            Step::Store {
+                tile: Some(acc),
+                transform: None,
+            },
+        ],
+    }
+}

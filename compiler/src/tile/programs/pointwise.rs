@@ -1,0 +1,128 @@
+//! `pointwise`: everything that is element by element, and copies that change an order.
+//!
+//! Takes a region without an anchor, gives the program whose columns are the elements that lie
+//! next to each other where they are stored.
+
+use crate::region::{Anchor, Index, Output, Region, RegionId, Regions};
+use crate::target::Target;
+use crate::tile::outputs::{Domain, outputs};
+use crate::tile::programs::gemm::even;
+use crate::tile::programs::{Candidate, Parameters, cost};
+use crate::tile::view::Axes;
+use crate::tile::{BlockProgram, Step};
+
+/// Elements of a block at most: enough to hide its start, few enough to keep threads busy.
+const ELEMENTS: usize = 1 << 15;
+
+/// Whether it rounds more than direct sums.
+pub(super) const ROUNDS_MORE: bool = false;
+
+/// See the card.
+///
+/// # Errors
+/// With the reason, when the region has an anchor or other types than f32, f16 and bf16.
+pub(super) fn candidates(
+    regions: &Regions,
+    region: &Region,
+    target: &Target,
+) -> Result<Vec<Candidate>, String> {
+    let (rows, columns) = extents(regions, suited(region)?);
+    let share = rows.div_ceil(target.threads.max(1));
+    let most = (ELEMENTS / columns.max(1)).max(1).min(share);
+    Ok(vec![Candidate {
+        seconds: cost::bytes(regions, region, target),
+        added_weight_bytes: 0,
+        parameters: [even(rows, most, 1), 1, 1],
+    }])
+}
+
+/// The program for these parameters.
+///
+/// # Errors
+/// As [`candidates`].
+pub(super) fn program(
+    regions: &Regions,
+    id: RegionId,
+    region: &Region,
+    parameters: Parameters,
+) -> Result<BlockProgram, String> {
+    let output = suited(region)?;
+    let order = order(regions, output);
+    let (rows, columns) = extents(regions, output);
+    let axes = match order.split_last() {
+        Some((&column, rows)) => Axes {
+            rows: rows.iter().map(|&axis| output.domain[axis]).collect(),
+            columns: vec![output.domain[column]],
+            ..Axes::default()
+        },
+        None => Axes::default(),
+    };
+    let index = |axes: &Axes| {
+        let mut index = vec![Index::constant(0); order.len()];
+        for (place, &own) in order.iter().enumerate() {
+            index[own] = axes.index(place);
+        }
+        (index, Vec::new())
+    };
+    let domain = Domain {
+        axes,
+        column: None,
+        index: &index,
+    };
+    Ok(BlockProgram {
+        program: "pointwise",
+        region: id,
+        batch: 1,
+        rows,
+        columns,
+        block: [parameters[0], columns],
+        tiles: Vec::new(),
+        views: Vec::new(),
+        outputs: outputs(regions, region, &domain, 1)?,
+        body: vec![Step::Store {
+            tile: None,
+            transform: None,
+        }],
+    })
+}
+
+fn suited(region: &Region) -> Result<&Output, String> {
+    let output = &region.outputs[0];
+    match region.anchor == Anchor::Pointwise {
+        false => Err("there is an anchor".to_owned()),
+        true if output.domain.contains(&0) => Err("the result is empty".to_owned()),
+        true => Ok(output),
+    }
+}
+
+/// Rows and columns of the domain.
+fn extents(regions: &Regions, output: &Output) -> (usize, usize) {
+    let order = order(regions, output);
+    let columns = order.last().map_or(1, |&axis| output.domain[axis]);
+    (output.domain.iter().product::<usize>() / columns, columns)
+}
+
+/// The axes of the domain as they are stored, outermost first.
+fn order(regions: &Regions, output: &Output) -> Vec<usize> {
+    let strides = regions.buffer(output.buffer).strides();
+    let zero = vec![0; output.domain.len()];
+    let mut axes: Vec<(i64, usize)> = (0..output.domain.len())
+        .map(|axis| {
+            // How far the second element of the axis is from the first.
+            let mut second = zero.clone();
+            second[axis] = usize::from(output.domain[axis] > 1);
+            let place = |at: &[usize]| {
+                let walk = output.store.iter().zip(&strides);
+                walk.map(|(index, &stride)| index.at(at) * stride as i64)
+                    .sum::<i64>()
+            };
+            let distance = match output.domain[axis] {
+                1 => i64::MAX,
+                _ => (place(&second) - place(&zero)).abs(),
+            };
+            (-distance, axis)
+        })
+        .collect();
+    axes.sort_unstable();
+    axes.into_iter().map(|(_, axis)| axis).collect()
+}

@@ -1,0 +1,63 @@
+//! `small_gemm`: products with few rows, such as those of a time embedding.
+//!
+//! Takes a contraction of a fragment's rows at most, gives the program in which one block has all
+//! rows: the weights, which cost more than the arithmetic, are read once, in parts of columns
+//! that keep every thread busy.
+
+use crate::region::{Region, RegionId, Regions};
+use crate::target::Target;
+use crate::tile::BlockProgram;
+use crate::tile::contraction::contraction;
+use crate::tile::programs::gemm::{even, product};
+use crate::tile::programs::{Candidate, Parameters, cost};
+
+/// The most rows.
+const ROWS_MAX: usize = 16;
+
+/// Depth of a part.
+const DEPTH: usize = 1024;
+
+/// Whether it rounds more than direct sums.
+pub(super) const ROUNDS_MORE: bool = false;
+
+/// See the card.
+///
+/// # Errors
+/// With the reason, when the region is not a product of matrices or has more rows.
+pub(super) fn candidates(
+    regions: &Regions,
+    region: &Region,
+    target: &Target,
+) -> Result<Vec<Candidate>, String> {
+    let found = contraction(regions, region)?;
+    if found.rows > ROWS_MAX {
+        let rows = found.rows;
+        return Err(format!("{rows} rows, wanted at most {ROWS_MAX}"));
+    }
+    let share = found.columns.div_ceil(target.threads.max(1));
+    let wide = share.min(8 * target.fragment[1]);
+    let block = [
+        found.rows,
+        even(found.columns, wide, target.fragment[1]),
+        even(found.depth, DEPTH, 1),
+    ];
+    Ok(vec![Candidate {
+        seconds: cost::contraction(&found, block, target),
+        added_weight_bytes: 0,
+        parameters: block,
+    }])
+}
+
+/// The program for these parameters.
+///
+/// # Errors
+/// As [`candidates`].
+pub(super) fn program(
+    regions: &Regions,
+    id: RegionId,
+    region: &Region,
+    parameters: Parameters,
+) -> Result<BlockProgram, String> {
+    let found = contraction(regions, region)?;
+    Ok(product("small_gemm", id, &found, parameters))
+}

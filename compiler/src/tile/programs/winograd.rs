@@ -1,0 +1,248 @@
+//! `winograd`: convolutions of 3×3 at stride 1 with fewer products.
+//!
+//! Takes such a convolution, gives programs for results of 2×2 (16 products instead of 36) and
+//! 4×4 (36 instead of 144) at a time: input tiles are transformed as they are copied, every point
+//! is a product of matrices, and the transform back runs before the epilogue. It rounds more than
+//! a direct sum, by the error that the transforms' constants amplify, and its weights are larger.
+//!
+//! Source: Lavin and Gray 2015 (arXiv 1509.09308).
+
+use crate::ops::{Conv, Op};
+use crate::region::{Anchor, Bound, Index, Region, RegionId, Regions};
+use crate::target::Target;
+use crate::tile::contraction::{bordered, by_image};
+use crate::tile::outputs::{Domain, OutputViews, outputs};
+use crate::tile::programs::gemm::even;
+use crate::tile::programs::{Candidate, Parameters, cost};
+use crate::tile::view::{Axes, View};
+use crate::tile::{BlockProgram, Origin, Scope, Step, Tile, TileId, Transform};
+
+/// Taps of a kernel along one axis.
+const TAPS: usize = 3;
+
+/// Results of a tile along one axis.
+const RESULTS: [usize; 2] = [2, 4];
+
+/// Input tiles of a block at most, as multiples of a fragment's rows.
+const ROWS: [usize; 3] = [2, 4, 8];
+
+/// Columns of an accumulator at most, as multiples of a fragment.
+const COLUMNS: usize = 4;
+
+/// A convolution as products at the points of tiles.
+struct Points {
+    results: usize,
+    left: View,
+    right: View,
+    outputs: Vec<OutputViews>,
+    batch: usize,
+    rows: usize,
+    columns: usize,
+    depth: usize,
+}
+
+/// Whether it rounds more than direct sums.
+pub(super) const ROUNDS_MORE: bool = true;
+
+/// See the card.
+///
+/// # Errors
+/// With the reason, when the region is no such convolution.
+pub(super) fn candidates(
+    regions: &Regions,
+    region: &Region,
+    target: &Target,
+) -> Result<Vec<Candidate>, String> {
+    let conv = suited(region)?;
+    let weight = region.operands[1].shape.iter().product::<usize>();
+    let stored = weight * region.operands[1].dtype.bytes();
+    let mut found = Vec::new();
+    for results in RESULTS {
+        let points = points(regions, region, conv, results)?;
+        let planes = (results + TAPS - 1).pow(2);
+        let bytes = planes * points.columns * points.depth * size_of::<f32>();
+        for most in ROWS.map(|count| count * target.fragment[0]) {
+            let block = [
+                even(points.rows, most, 1),
+                even(
+                    points.columns,
+                    COLUMNS * target.fragment[1],
+                    target.fragment[1],
+                ),
+            ];
+            let work = cost::Points {
+                planes,
+                batch: points.batch,
+                rows: points.rows,
+                columns: points.columns,
+                depth: points.depth,
+                results: results * results,
+            };
+            found.push(Candidate {
+                seconds: cost::winograd(&work, block, target),
+                added_weight_bytes: bytes.saturating_sub(stored) as u64,
+                parameters: [results, block[0], block[1]],
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn suited(region: &Region) -> Result<&Conv, String> {
+    let Anchor::Op {
+        op: Op::Conv(conv), ..
+    } = &region.anchor
+    else {
+        return Err("the anchor is no convolution".to_owned());
+    };
+    let kernel = &region.operands[1].shape[2..];
+    if kernel != [TAPS, TAPS] {
+        return Err(format!("a kernel of {kernel:?}, wanted 3×3"));
+    }
+    let steps = [&conv.strides[..], &conv.dilations, &[conv.groups]].concat();
+    match steps.iter().all(|&step| step == 1) {
+        true => Ok(conv),
+        false => Err("stride, dilation or groups are not 1".to_owned()),
+    }
+}
+
+fn points(
+    regions: &Regions,
+    region: &Region,
+    conv: &Conv,
+    results: usize,
+) -> Result<Points, String> {
+    let (x, w) = (bordered(&region.operands[0])?, &region.operands[1]);
+    let result = region.anchor_type().and_then(|ty| ty.extents());
+    let result = result.ok_or("the anchor has no result")?;
+    let (columns, depth) = (w.shape[0], w.shape[1]);
+    if result.contains(&0) || depth == 0 {
+        return Err("the result is empty".to_owned());
+    }
+    let images = usize::from(by_image(region));
+    let tiles = [2, 3].map(|axis| result[axis].div_ceil(results));
+    let axes = |points: usize, columns: usize| Axes {
+        batch: result[..images].to_vec(),
+        planes: vec![points; 2],
+        rows: [&result[images..1], &tiles[..]].concat(),
+        columns: vec![columns],
+    };
+    let image = |axes: &Axes| match images {
+        1 => axes.index(0),
+        _ => axes.index(axes.first_row()),
+    };
+    // The place of a point on one of the two spatial axes.
+    let place = |axes: &Axes, axis: usize| {
+        let tile = axes.index(axes.first_column() - 2 + axis);
+        let point = axes.index(axes.first_plane() + axis);
+        tile.times(results as i64).add(&point)
+    };
+    let left = axes(results + TAPS - 1, depth);
+    let mut walk = vec![image(&left), left.index(left.first_column())];
+    let mut bounds = Vec::new();
+    for axis in 0..2 {
+        let place = place(&left, axis).plus(-(conv.pads_before[axis] as i64));
+        bounds.push(Bound::new(&place, 0, x.shape[2 + axis] as i64));
+        walk.push(place);
+    }
+    let right = Axes {
+        batch: Vec::new(),
+        planes: vec![TAPS; 2],
+        rows: vec![columns],
+        columns: vec![depth],
+    };
+    let taps = [2, 3, 0, 1].map(|axis| right.index(axis)).to_vec();
+    let index = |axes: &Axes| {
+        let places = [0, 1].map(|axis| place(axes, axis));
+        let inside = places.iter().zip(&result[2..]);
+        let inside = inside.map(|(place, &extent)| Bound::new(place, 0, extent as i64));
+        let bounds: Vec<Bound> = inside.collect();
+        let mut index: Vec<Index> = vec![image(axes), axes.index(axes.first_column())];
+        index.extend(places);
+        (index, bounds)
+    };
+    let domain = Domain {
+        axes: axes(results, columns),
+        column: Some(1),
+        index: &index,
+    };
+    Ok(Points {
+        results,
+        outputs: outputs(regions, region, &domain, 1)?,
+        left: View::read(&x, &left, walk, bounds),
+        right: View::read(w, &right, taps, Vec::new()),
+        batch: left.batch.iter().product(),
+        rows: left.rows.iter().product(),
+        columns,
+        depth,
+    })
+}
+
+/// The program for these parameters.
+///
+/// # Errors
+/// As [`candidates`].
+pub(super) fn program(
+    regions: &Regions,
+    id: RegionId,
+    region: &Region,
+    parameters: Parameters,
+) -> Result<BlockProgram, String> {
+    let [results, rows, columns] = parameters;
+    let points = points(regions, region, suited(region)?, results)?;
+    let planes = (points.results + TAPS - 1).pow(2);
+    let tile = |name, scope, rows, columns| Tile {
+        name,
+        scope,
+        planes,
+        rows,
+        columns,
+    };
+    let (left, right, acc) = (TileId(0), TileId(1), TileId(2));
+    Ok(BlockProgram {
+        program: "winograd",
+        region: id,
+        batch: points.batch,
+        rows: points.rows,
+        columns: points.columns,
+        // A block has all columns, so that its input is transformed once.
+        block: [rows, points.columns],
+        tiles: vec![
+            tile("v", Scope::Shared, rows, points.depth),
+            tile("u", Scope::Shared, columns, points.depth),
+            tile("m", Scope::Fragment, rows, columns),
+        ],
+        views: vec![points.left, points.right],
+        outputs: points.outputs,
+        body: vec![
+            Step::Copy {
+                tile: left,
+                view: 0,
+                rows: Origin::Rows,
+                columns: Origin::Zero,
+                transform: Some(Transform::WinogradInput(points.results)),
+            },
+            Step::Loop {
+                over: Origin::Columns,
+                extent: points.columns,
+                step: columns,
+                stages: 1,
+                body: vec![
+                    Step::Copy {
+                        tile: right,
+                        view: 1,
+                        rows: Origin::Columns,
+                        columns: Origin::Zero,
+                        transform: Some(Transform::WinogradWeight(points.results)),
+                    },
+                    Step::Zero { tile: acc },
+                    Step::Mma { acc, left, right },
+                    Step::Store {
+                        tile: Some(acc),
+                        transform: Some(Transform::WinogradOutput(points.results)),
+                    },
+                ],
+            },
+        ],
+    })
+}
