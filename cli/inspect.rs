@@ -1,21 +1,21 @@
 //! `splamc inspect`: what a model is, stage by stage.
 //!
-//! Takes a model in any form; gives a summary, its graph, or the plan of its program, on standard
+//! Takes a model in any form; gives a summary, its graph, its regions, or the plan of its program, on standard
 //! output.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use compiler::graph::{Definition, Func, TensorType};
+use compiler::graph::{Definition, Func};
 use compiler::passes;
-use compiler::plan::END;
+use compiler::plan::{END, Place};
 use compiler::program::Program;
-use compiler::region::{self, Formed};
+use compiler::region::{Content, Formed};
 use compiler::tensor::Tensor;
 use compiler::text;
 
-use crate::error::{At, Failure};
+use crate::error::Failure;
 use crate::facts::Sizes;
 use crate::model::{Loaded, Model};
 use crate::options::ComponentName;
@@ -26,7 +26,7 @@ use crate::options::ComponentName;
     splamc inspect sd15/                                       # every component in brief\n  \
     splamc inspect sd15/ --component unet --stage graph | less # its graph as text\n  \
     splamc inspect sd15/ --component unet --stage region       # kernels, and why not fewer\n  \
-    splamc inspect sd15/ --component unet --stage plan         # operators, FLOPs and bytes")]
+    splamc inspect sd15/ --component unet --stage plan         # where kernels store, and the peak")]
 pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, one .onnx file, or a compiled .splam.
     model: PathBuf,
@@ -56,7 +56,7 @@ enum Stage {
     Graph,
     /// What one kernel each computes, why not more, and how many kernels there are.
     Region,
-    /// The program after all passes, operator by operator, with its peak of memory.
+    /// The kernels with their FLOPs and bytes, where each stores, and the peak of memory.
     Plan,
 }
 
@@ -86,8 +86,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
             }
             Some(Stage::Region) => {
                 let loaded = model.sized(&part, sizes, &bindings, None)?;
-                let formed = region::form(loaded.program.func()).at(part.name())?;
-                print_regions(&formed);
+                print_regions(loaded.program.formed());
             }
             Some(Stage::Plan) => {
                 let loaded = model.sized(&part, sizes, &bindings, None)?;
@@ -174,59 +173,66 @@ fn print_regions(formed: &Formed) {
     println!("fused by {}", ranked(formed.counts.clone()));
 }
 
-/// A row for each value that has memory: its cost, where it lies, from when to when it lives, and
-/// the bytes of all values alive when it is computed.
+/// Every kernel with its region and cost, and below it where what it stores lies: slab and first
+/// byte, what it overwrites, and the time at which it is read last; time 1 is that of `r0`.
 fn print_plan(program: &Program) {
-    let (func, plan, cost) = (program.func(), program.plan(), program.cost());
-    println!(
-        "{:>6}  {:<17} {:>15} {:>13} {:>13}  {:<8} {:>11} {:>13}  {:<28} origin",
-        "value", "operator", "FLOPs", "bytes", "offset", "shares", "lives", "alive", "type"
-    );
+    let (regions, plan, cost) = (program.regions(), program.plan(), program.cost());
+    for place in plan.places.iter().filter(|place| place.birth == 0) {
+        print_place(program, "input", place);
+    }
     let alive = plan.live_bytes();
-    for place in &plan.places {
-        let data = func.value(place.value);
-        let (operator, flops) = match &data.definition {
-            Definition::Param(_) => ("input", 0),
-            Definition::Node(node) => {
-                let operands = node.operands.iter();
-                let types: Vec<TensorType> = operands.map(|&v| func.ty(v).clone()).collect();
-                let flops = node.op.flops(&types, &data.ty).extent().unwrap_or(0);
-                (node.op.name(), flops)
-            }
-        };
-        let shares = place.shares.map(|value| value.to_string());
-        let death = match place.death {
-            END => "end".to_owned(),
-            death => death.to_string(),
-        };
+    let (mut flops, mut bytes) = (0u64, 0u64);
+    for (id, region) in regions.iter() {
+        let time = id.0 as usize + 1;
+        let own = (regions.flops(region), regions.bytes(region));
+        print!("{}", regions.print(id, region));
         println!(
-            "{:>6}  {:<17} {:>15} {:>13} {:>13}  {:<8} {:>11} {:>13}  {:<28} {}",
-            place.value.to_string(),
-            operator,
-            grouped(flops as u64),
-            grouped(place.bytes),
-            grouped(plan.storages[place.storage].offset),
-            shares.unwrap_or_default(),
-            format!("{}-{death}", place.birth),
-            grouped(alive.get(place.birth as usize).copied().unwrap_or(0)),
-            data.ty.to_string(),
-            data.origin,
+            "    # {} FLOPs, {} bytes, {} bytes alive",
+            grouped(own.0),
+            grouped(own.1),
+            grouped(alive.get(time).copied().unwrap_or(0)),
         );
+        for place in region.stores().iter().filter_map(|&b| plan.place(b)) {
+            print_place(program, "stores", place);
+        }
+        flops = flops.saturating_add(own.0);
+        bytes = bytes.saturating_add(own.1);
     }
     println!(
-        "{}: {} operators, {} FLOPs, {} bytes of weights",
-        func.name(),
-        cost.nodes,
-        grouped(cost.flops),
+        "{}: {}, {} FLOPs, {} bytes read and stored, {} bytes of weights",
+        regions.name,
+        counted(regions.regions.len(), "kernel"),
+        grouped(flops),
+        grouped(bytes),
         grouped(cost.weight_bytes),
     );
     println!(
-        "{}: peak {} bytes of values in {} of memory, at least {}, {:.1} % lost between values",
-        func.name(),
+        "{}: peak {} bytes in {} of memory, at least {}, {:.1} % lost between buffers",
+        regions.name,
         grouped(plan.peak_bytes()),
         counted(plan.slabs.len(), "slab"),
         grouped(plan.lower_bound_bytes),
         plan.fragmentation() * 100.0,
+    );
+}
+
+fn print_place(program: &Program, verb: &str, place: &Place) {
+    let (slab, offset) = program.plan().address(place);
+    let name = match &program.regions().buffer(place.buffer).content {
+        Content::Param(param) => format!(" {:?}", param.name),
+        Content::Constant(_) | Content::Computed => String::new(),
+    };
+    let shares = place.shares.map(|buffer| format!(" over {buffer}"));
+    let death = match place.death {
+        END => "the end".to_owned(),
+        death => format!("time {death}"),
+    };
+    println!(
+        "    # {verb} {}{name} at {slab}:{}, {} bytes{}, until {death}",
+        place.buffer,
+        grouped(offset),
+        grouped(place.bytes),
+        shares.unwrap_or_default(),
     );
 }
 

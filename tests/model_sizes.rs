@@ -9,9 +9,9 @@ use compiler::DType;
 use compiler::dim::{Bindings, Dim};
 use compiler::graph::{Func, Role};
 use compiler::ops::Op;
-use compiler::plan::{Limits, Plan, Window, plan, plan_func, weights};
+use compiler::plan::{Limits, Plan, Window, plan, plan_regions, weights};
 use compiler::program::compile;
-use compiler::region::{Anchor, Class, Content, form};
+use compiler::region::{Anchor, Class, Content};
 use graphs::models::{Options, Timestep, clip, unet, vae};
 use serde_json::Value;
 
@@ -224,16 +224,16 @@ fn memory(name: &str, batch: usize, dtype: DType, limits: &Limits) -> Result<[u6
     ];
     let sizes: Bindings = sizes.map(|(name, size)| (name.to_owned(), size)).into();
     let compiled = compile(&func.expect("builds"), &sizes).expect("compiles");
-    let func = compiled.program.func();
-    let values = plan_func(func, limits).map_err(|error| error.to_string())?;
-    let weights = plan(&weights(func), limits).map_err(|error| error.to_string())?;
+    let regions = compiled.program.regions();
+    let values = plan_regions(regions, limits).map_err(|error| error.to_string())?;
+    let weights = plan(&weights(regions), limits).map_err(|error| error.to_string())?;
     for plan in [&values, &weights] {
         let within = |window: &Window| window.bytes <= limits.binding_bytes_max;
         assert!(plan.windows.iter().all(within), "{name}");
         let within = |&slab: &u64| slab <= limits.buffer_bytes_max;
         assert!(plan.slabs.iter().all(within), "{name}");
     }
-    assert!(values.fragmentation() <= 0.05, "{name}");
+    assert!(values.fragmentation() <= 0.1, "{name}");
     let mebibytes = |plan: &Plan| plan.peak_bytes().div_ceil(1 << 20);
     let slabs = |plan: &Plan| plan.slabs.len() as u64;
     Ok([
@@ -244,8 +244,8 @@ fn memory(name: &str, batch: usize, dtype: DType, limits: &Limits) -> Result<[u6
     ])
 }
 
-/// In halves all of it fits into what every WebGPU adapter grants: the largest value, which the
-/// decoder scales up to 512² of 256 channels, just fills a binding. In floats two things do not.
+/// In halves all of it fits into what every WebGPU adapter grants: the largest tensor, 256
+/// channels of 512² in the decoder, just fills a binding. In floats two things do not.
 #[test]
 fn stable_diffusion_fits_the_limits_of_webgpu_in_halves() {
     let (halves, floats) = (DType::F16, DType::F32);
@@ -254,15 +254,15 @@ fn stable_diffusion_fits_the_limits_of_webgpu_in_halves() {
         let limit = "wanted at most 134217728 in one binding";
         Err(format!("{value} needs {bytes} bytes, {limit}"))
     };
-    let embedding = "%1 (weight text_model.embeddings.token_embedding.weight)";
-    let upsampled = "%208 (upsample_nearest decoder.up_blocks.2.upsamplers.0.conv)";
+    let embedding = "b1 (weight text_model.embeddings.token_embedding.weight)";
+    let upsampled = "b223 (conv decoder.up_blocks.2.upsamplers.0.conv)";
     let cases = [
         ("text_encoder", 1, halves, webgpu, Ok([1, 1, 235, 1])),
         ("text_encoder", 2, halves, webgpu, Ok([2, 1, 235, 1])),
-        ("unet", 1, halves, webgpu, Ok([41, 1, 1640, 7])),
-        ("unet", 2, halves, webgpu, Ok([81, 1, 1640, 7])),
-        ("decoder", 1, halves, webgpu, Ok([320, 2, 95, 1])),
-        ("encoder", 1, halves, webgpu, Ok([192, 1, 66, 1])),
+        ("unet", 1, halves, webgpu, Ok([29, 1, 1640, 7])),
+        ("unet", 2, halves, webgpu, Ok([58, 1, 1640, 7])),
+        ("decoder", 1, halves, webgpu, Ok([321, 2, 95, 1])),
+        ("encoder", 1, halves, webgpu, Ok([193, 1, 66, 1])),
         (
             "text_encoder",
             1,
@@ -270,8 +270,8 @@ fn stable_diffusion_fits_the_limits_of_webgpu_in_halves() {
             webgpu,
             too_large(embedding, 151_781_376),
         ),
-        ("unet", 1, floats, webgpu, Ok([81, 1, 3279, 13])),
-        ("unet", 2, floats, webgpu, Ok([161, 1, 3279, 13])),
+        ("unet", 1, floats, webgpu, Ok([58, 1, 3279, 13])),
+        ("unet", 2, floats, webgpu, Ok([115, 1, 3279, 13])),
         (
             "decoder",
             1,
@@ -280,10 +280,10 @@ fn stable_diffusion_fits_the_limits_of_webgpu_in_halves() {
             too_large(upsampled, 268_435_456),
         ),
         ("text_encoder", 1, floats, none, Ok([2, 1, 470, 1])),
-        ("unet", 1, floats, none, Ok([81, 1, 3279, 1])),
-        ("unet", 2, floats, none, Ok([161, 1, 3279, 1])),
-        ("decoder", 1, floats, none, Ok([640, 1, 189, 1])),
-        ("encoder", 1, floats, none, Ok([384, 1, 131, 1])),
+        ("unet", 1, floats, none, Ok([58, 1, 3279, 1])),
+        ("unet", 2, floats, none, Ok([115, 1, 3279, 1])),
+        ("decoder", 1, floats, none, Ok([641, 1, 189, 1])),
+        ("encoder", 1, floats, none, Ok([385, 1, 131, 1])),
     ];
     for (name, batch, dtype, limits, wanted) in cases {
         let found = memory(name, batch, dtype, &limits);
@@ -305,20 +305,18 @@ fn stable_diffusion_takes_few_kernels() {
         let size = if name == "encoder" { 512 } else { 64 };
         let bindings = bindings(size);
         let compiled = compile(&func, &bindings).expect("the sizes fit");
-        let formed = form(compiled.program.func()).expect("every size is known");
-        let found = formed.regions.regions.len();
+        let regions = compiled.program.regions();
+        let found = regions.regions.len();
         assert!(
             found <= kernels_max,
             "{name}: {found} kernels, wanted at most {kernels_max}"
         );
-        let contractions = formed.regions.iter().map(|(_, region)| region);
+        let contractions = regions.iter().map(|(_, region)| region);
         let contractions = contractions.filter(|region| match &region.anchor {
             Anchor::Op { op, .. } => matches!(op, Op::Conv(_) | Op::Linear(_)),
             Anchor::Pointwise | Anchor::Statistics { .. } | Anchor::MergeMoments { .. } => false,
         });
-        let flops: u64 = contractions
-            .map(|region| formed.regions.flops(region))
-            .sum();
+        let flops: u64 = contractions.map(|region| regions.flops(region)).sum();
         let products = 2e9 * giga_products(&func, size);
         // Epilogues and the products of attention are few beside them.
         let ratio = flops as f64 / products;
@@ -341,8 +339,7 @@ fn what_is_summed_over_lies_side_by_side() {
     ];
     for (name, func) in networks {
         let compiled = compile(&func, &bindings(64)).expect("the sizes fit");
-        let formed = form(compiled.program.func()).expect("every size is known");
-        let regions = &formed.regions;
+        let regions = compiled.program.regions();
         for (id, region) in regions.iter() {
             let (operands, conv) = match region.anchor.class() {
                 Class::Conv => (1, true),

@@ -1,92 +1,122 @@
-//! When the values of a function live, and what memory they may share.
+//! When the buffers of regions live, and which may take the memory of others.
 //!
-//! Takes a bound function, gives a lifetime for each value that a run needs memory for, or for each
-//! weight. Weights, constants and their reshapes outlive a run and are not among the former.
+//! Takes regions, gives a lifetime for each buffer that a run needs memory for, or for each
+//! weight. Weights and constants outlive a run and are not among the former.
 
-use crate::eval::last_uses;
-use crate::graph::{Definition, Func, Node, Role, TensorType, Value};
-use crate::ops::Op;
+use crate::graph::Role;
+use crate::region::{Access, Buffer, BufferData, Content, Index, Node, Output, Region, Regions};
 
 use super::{END, Lifetime};
 
-/// The lifetimes of inputs, which are given before the run begins, and of nodes, ordered by value.
+/// The lifetimes of inputs, which are given before the run begins, and of what regions store,
+/// ordered by birth. The region `r0` runs at time 1.
 ///
-/// A reshape is its operand in another shape. The result of a pointwise operator may overwrite an
-/// operand of as many elements and bytes.
-///
-/// # Panics
-/// When a size is not known: programs are bound.
-pub fn lifetimes(func: &Func) -> Vec<Lifetime> {
-    let last = last_uses(func);
-    let mut fixed = vec![false; last.len()];
+/// What a region stores may overwrite a buffer of as many bytes that its epilogue alone reads,
+/// each element just where and when the result takes its place.
+pub fn lifetimes(regions: &Regions) -> Vec<Lifetime> {
+    let mut deaths: Vec<u32> = vec![0; regions.buffers.len()];
+    for (id, region) in regions.iter() {
+        for buffer in region.reads() {
+            deaths[buffer.0 as usize] = id.0 + 1;
+        }
+    }
+    for (_, buffer) in &regions.results {
+        deaths[buffer.0 as usize] = END;
+    }
+    let lifetime = |buffer: Buffer, birth: u32, kind: &str, place: &str| Lifetime {
+        buffer,
+        origin: origin(kind, place),
+        bytes: regions.buffer_bytes(buffer),
+        birth,
+        death: deaths[buffer.0 as usize].max(birth),
+        overwrites: Vec::new(),
+    };
     let mut lifetimes = Vec::new();
-    for (value, data) in func.values() {
-        let index = value.0 as usize;
-        let (birth, kind, alias, overwrites) = match &data.definition {
-            Definition::Param(param) => {
-                fixed[index] = param.role == Role::Weight;
-                (0, "input", None, Vec::new())
+    for (buffer, name, role) in params(regions) {
+        if role == Role::Input {
+            lifetimes.push(lifetime(buffer, 0, "input", name));
+        }
+    }
+    for (id, region) in regions.iter() {
+        let kind = region.anchor.class().name();
+        for output in &region.outputs {
+            let mut stored = lifetime(output.buffer, id.0 + 1, kind, &region.origin);
+            stored.overwrites = overwritable(regions, region, output);
+            lifetimes.push(stored);
+            if let Some(moments) = output.moments {
+                lifetimes.push(lifetime(moments, id.0 + 1, "moments", &region.origin));
             }
-            Definition::Node(node) => {
-                let alias = match node.op {
-                    Op::Reshape(_) => Some(node.operands[0]),
-                    _ => None,
-                };
-                fixed[index] = match alias {
-                    Some(operand) => fixed[operand.0 as usize],
-                    None => node.operands.is_empty(),
-                };
-                let dying = overwritable(func, node, &data.ty)
-                    .into_iter()
-                    .filter(|operand| !fixed[operand.0 as usize]);
-                (value.0, node.op.name(), alias, dying.collect())
-            }
-        };
-        if !fixed[index] {
-            lifetimes.push(Lifetime {
-                value,
-                origin: origin(kind, &data.origin),
-                bytes: bytes(&data.ty),
-                birth,
-                death: last[index],
-                alias,
-                overwrites,
-            });
         }
     }
     lifetimes
 }
 
-/// The lifetimes of a function's weights, all of which outlive a run, in the types that the
-/// function declares.
-///
-/// # Panics
-/// When a size is not known: programs are bound.
-pub fn weights(func: &Func) -> Vec<Lifetime> {
-    let weights = func.params(Role::Weight);
-    let lifetime = |(value, name, ty): (Value, &str, &TensorType)| Lifetime {
-        value,
+/// The lifetimes of the weights, all of which outlive a run, in the types that the function
+/// declares.
+pub fn weights(regions: &Regions) -> Vec<Lifetime> {
+    let params = params(regions).filter(|(_, _, role)| *role == Role::Weight);
+    let lifetime = |(buffer, name, _): (Buffer, &str, Role)| Lifetime {
+        buffer,
         origin: origin("weight", name),
-        bytes: bytes(ty),
+        bytes: regions.buffer_bytes(buffer),
         birth: 0,
         death: END,
-        alias: None,
         overwrites: Vec::new(),
     };
-    weights.map(lifetime).collect()
+    params.map(lifetime).collect()
 }
 
-/// The operands whose memory the result may take: element for element they lie at the same bytes.
-fn overwritable(func: &Func, node: &Node, result: &TensorType) -> Vec<Value> {
-    if !node.op.is_pointwise() {
-        return Vec::new();
-    }
-    let operands = node.operands.iter().copied();
-    let fits = |operand: &Value| {
-        let ty = func.ty(*operand);
-        ty.dtype.bytes() == result.dtype.bytes() && ty.elements() == result.elements()
+fn params(regions: &Regions) -> impl Iterator<Item = (Buffer, &str, Role)> {
+    let buffers = regions.buffers.iter().enumerate();
+    buffers.filter_map(|(number, data)| match &data.content {
+        Content::Param(param) => Some((Buffer(number as u32), param.name.as_str(), param.role)),
+        Content::Constant(_) | Content::Computed => None,
+    })
+}
+
+/// The buffers whose memory an output may take if they die with its region: element for element
+/// they lie at the same bytes, and nothing else in the region reads them.
+fn overwritable(regions: &Regions, region: &Region, output: &Output) -> Vec<Buffer> {
+    let wanted = flat(&output.store, regions.buffer(output.buffer));
+    let bytes = regions.buffer(output.buffer).extents.dtype.bytes();
+    let fits = |buffer: &Buffer| {
+        let data = regions.buffer(*buffer);
+        let given = match &data.content {
+            Content::Computed => true,
+            Content::Param(param) => param.role == Role::Input,
+            Content::Constant(_) => false,
+        };
+        let same = |access: &Access| {
+            let piece = access.single();
+            access.shape == output.domain
+                && piece.is_some_and(|piece| flat(&piece.index, data) == wanted)
+        };
+        let mut accesses = region.operands.iter().enumerate();
+        given
+            && data.extents.dtype.bytes() == bytes
+            && regions.buffer_bytes(*buffer) == regions.buffer_bytes(output.buffer)
+            && accesses.all(|(number, access)| {
+                let reads = access.pieces.iter().any(|piece| piece.buffer == *buffer);
+                !reads || (only_here(region, output, number) && same(access))
+            })
     };
-    operands.filter(fits).collect()
+    region.reads().into_iter().filter(fits).collect()
+}
+
+/// Whether an operand is read by the epilogue of one output alone.
+fn only_here(region: &Region, output: &Output, operand: usize) -> bool {
+    let others = region.outputs.iter().filter(|other| *other != output);
+    let elsewhere = others.flat_map(|other| &other.nodes);
+    let mut elsewhere = elsewhere.filter(|node| **node == Node::Read(operand));
+    operand >= region.anchor_operands() && elsewhere.next().is_none()
+}
+
+/// The element in memory that a walk reaches.
+fn flat(walk: &[Index], data: &BufferData) -> Index {
+    let axes = walk.iter().zip(data.strides());
+    axes.fold(Index::constant(0), |sum, (index, stride)| {
+        sum.add(&index.clone().times(stride as i64))
+    })
 }
 
 fn origin(kind: &str, place: &str) -> String {
@@ -94,12 +124,4 @@ fn origin(kind: &str, place: &str) -> String {
         "" => kind.to_owned(),
         place => format!("{kind} {place}"),
     }
-}
-
-fn bytes(ty: &TensorType) -> u64 {
-    let elements = ty
-        .elements()
-        .extent()
-        .expect("sizes of a program are known");
-    elements as u64 * ty.dtype.bytes() as u64
 }

@@ -1,14 +1,14 @@
-//! The plan of memory: which bytes of which slab hold which value, and when.
+//! The plan of memory: which bytes of which slab hold which buffer, and when.
 //!
-//! Takes values with their sizes and lifetimes and the limits of a target, gives each value a
-//! place: a window that the target can bind whole, within a slab that it can allocate. Values that
-//! share memory (reshapes, results that overwrite a dying operand) have one place. The same input
-//! gives the same plan. Weights have a plan of their own ([`weights`]) since they outlive a run.
-//! It moves no data and knows no machine but by [`Limits`].
+//! Takes buffers with their sizes and lifetimes and the limits of a target, gives each buffer a
+//! place: a window that the target can bind whole, within a slab that it can allocate. A buffer
+//! that overwrites one that dies takes over its place. The same input gives the same plan. Weights
+//! have a plan of their own ([`weights`]) since they outlive a run. It moves no data and knows no
+//! machine but by [`Limits`].
 
 use thiserror::Error;
 
-use crate::graph::{Func, Value};
+use crate::region::{Buffer, Regions};
 
 mod assign;
 mod lifetimes;
@@ -19,7 +19,7 @@ pub use lifetimes::{lifetimes, weights};
 /// What a target allows, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Every window and every value starts at a multiple of this.
+    /// Every window and every buffer starts at a multiple of this.
     pub alignment: u64,
     /// The most bytes that a kernel sees through one binding.
     pub binding_bytes_max: u64,
@@ -51,49 +51,48 @@ impl Limits {
     }
 }
 
-/// A value that wants memory, from the time at which it is computed to its last use.
+/// A buffer that wants memory, from the time at which it is stored to its last use.
 ///
-/// A time is the position of a node in its function: inputs are there from time 0, and no two nodes
-/// are born at once. A value that dies when another is born is still needed then.
+/// Inputs are there from time 0, and the region `r0` runs at time 1. What dies when a region runs is
+/// still needed then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lifetime {
-    /// The value.
-    pub value: Value,
-    /// Its operator or the kind of parameter, and where in the source model it comes from.
+    /// The buffer.
+    pub buffer: Buffer,
+    /// The class of the region that stores it or the kind of parameter, and where in the source
+    /// model it comes from.
     pub origin: String,
     /// Its size.
     pub bytes: u64,
-    /// When it is computed.
+    /// When it is stored.
     pub birth: u32,
-    /// When it is used last; [`END`] for what outlives the run.
+    /// When it is read last; [`END`] for what outlives the run.
     pub death: u32,
-    /// The earlier value whose memory it is, seen through another shape.
-    pub alias: Option<Value>,
-    /// Earlier values of the same size that it may overwrite if they die at its birth.
-    pub overwrites: Vec<Value>,
+    /// Earlier buffers of the same size that it may overwrite if they die at its birth.
+    pub overwrites: Vec<Buffer>,
 }
 
 /// The death of results and weights.
 pub const END: u32 = u32::MAX;
 
-/// Where a value lies.
+/// Where a buffer lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// The value.
-    pub value: Value,
+    /// The buffer.
+    pub buffer: Buffer,
     /// Its bytes.
     pub bytes: u64,
-    /// When it is computed.
+    /// When it is stored.
     pub birth: u32,
-    /// When it is used last.
+    /// When it is read last.
     pub death: u32,
     /// Which of the plan's storages holds it, alone or in turn with others.
     pub storage: usize,
-    /// The value whose memory it is or takes over, if it has none of its own.
-    pub shares: Option<Value>,
+    /// The buffer whose memory it takes over, if it has none of its own.
+    pub shares: Option<Buffer>,
 }
 
-/// A range of bytes that one value, or several that share memory, have for a time.
+/// A range of bytes that one buffer, or several in turn, have for a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Storage {
     /// Which window of the plan it lies in.
@@ -102,13 +101,13 @@ pub struct Storage {
     pub offset: u64,
     /// Its bytes, a multiple of the alignment.
     pub bytes: u64,
-    /// The birth of the first value in it.
+    /// The birth of the first buffer in it.
     pub birth: u32,
-    /// The death of the last value in it.
+    /// The death of the last buffer in it.
     pub death: u32,
 }
 
-/// A range of a slab that one binding covers; no value crosses its borders.
+/// A range of a slab that one binding covers; no buffer crosses its borders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Which slab it lies in.
@@ -119,7 +118,7 @@ pub struct Window {
     pub bytes: u64,
 }
 
-/// Places for values.
+/// Places for buffers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The limits that it keeps.
@@ -130,7 +129,7 @@ pub struct Plan {
     pub windows: Vec<Window>,
     /// The storages, ordered by birth.
     pub storages: Vec<Storage>,
-    /// The places, ordered by value.
+    /// The places, ordered by buffer.
     pub places: Vec<Place>,
     /// The largest sum of bytes of storages alive at once: no plan needs less.
     pub lower_bound_bytes: u64,
@@ -139,12 +138,12 @@ pub struct Plan {
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PlanError {
-    /// A value is larger than what a kernel can bind.
-    #[error("{value} ({origin}) needs {bytes} bytes, wanted at most {bytes_max} in one binding")]
+    /// A buffer is larger than what a kernel can bind.
+    #[error("{buffer} ({origin}) needs {bytes} bytes, wanted at most {bytes_max} in one binding")]
     Large {
-        /// The value.
-        value: Value,
-        /// Its operator and its place in the source model.
+        /// The buffer.
+        buffer: Buffer,
+        /// What stores it and its place in the source model.
         origin: String,
         /// Its size.
         bytes: u64,
@@ -152,10 +151,10 @@ pub enum PlanError {
         bytes_max: u64,
     },
     /// Sizes cannot be summed in 64 bits.
-    #[error("{values} values need more than 2^64 bytes together")]
+    #[error("{buffers} buffers need more than 2^64 bytes together")]
     Sum {
-        /// The number of values.
-        values: usize,
+        /// The number of buffers.
+        buffers: usize,
     },
 }
 
@@ -170,19 +169,19 @@ impl PlanError {
     }
 }
 
-/// Gives every value of `lifetimes` its place; they are ordered by value, and what they alias or
-/// overwrite comes before them.
+/// Gives every buffer of `lifetimes` its place; they are ordered by birth, and what they overwrite
+/// comes before them.
 ///
-/// Values are placed one by one, each into the smallest gap that holds it among those placed that
+/// Buffers are placed one by one, each into the smallest gap that holds it among those placed that
 /// live at the same time, once from the largest to the smallest and once as they are born (a linear
 /// scan); the smaller plan is kept. The first order is "greedy by size for offset calculation" of
 /// Pisarchyk and Lee 2020 (arXiv 2001.03288).
 ///
 /// # Errors
-/// When a value is larger than a window can be, or the sum of all sizes than 64 bits hold.
+/// When a buffer is larger than a window can be, or the sum of all sizes than 64 bits hold.
 ///
 /// # Panics
-/// When the alignment is 0, or `lifetimes` are not in order.
+/// When the alignment is 0, `lifetimes` are not in order, or two are of one buffer.
 pub fn plan(lifetimes: &[Lifetime], limits: &Limits) -> Result<Plan, PlanError> {
     assert!(limits.alignment > 0, "an alignment is a number of bytes");
     let (mut storages, places) = share::share(lifetimes, limits)?;
@@ -190,7 +189,7 @@ pub fn plan(lifetimes: &[Lifetime], limits: &Limits) -> Result<Plan, PlanError> 
     sizes
         .try_fold(0u64, u64::checked_add)
         .ok_or(PlanError::Sum {
-            values: lifetimes.len(),
+            buffers: lifetimes.len(),
         })?;
     let windows = assign::assign(&mut storages, limits.window_bytes_max());
     let (slabs, windows) = assign::slabs(&windows, &mut storages, limits.buffer_bytes_max);
@@ -204,12 +203,12 @@ pub fn plan(lifetimes: &[Lifetime], limits: &Limits) -> Result<Plan, PlanError> 
     })
 }
 
-/// The plan of a function's inputs, nodes and results.
+/// The plan of the inputs of regions and of what they store.
 ///
 /// # Errors
-/// When a value is larger than what the limits let a kernel bind.
-pub fn plan_func(func: &Func, limits: &Limits) -> Result<Plan, PlanError> {
-    plan(&lifetimes(func), limits)
+/// When a buffer is larger than what the limits let a kernel bind.
+pub fn plan_regions(regions: &Regions, limits: &Limits) -> Result<Plan, PlanError> {
+    plan(&lifetimes(regions), limits)
 }
 
 impl Plan {
@@ -226,11 +225,11 @@ impl Plan {
         }
     }
 
-    /// Where `value` lies; `None` for what is not in the plan.
-    pub fn place(&self, value: Value) -> Option<&Place> {
+    /// Where `buffer` lies; `None` for what is not in the plan.
+    pub fn place(&self, buffer: Buffer) -> Option<&Place> {
         let found = self
             .places
-            .binary_search_by_key(&value, |place| place.value);
+            .binary_search_by_key(&buffer, |place| place.buffer);
         found.ok().map(|index| &self.places[index])
     }
 
@@ -240,7 +239,7 @@ impl Plan {
         (self.windows[storage.window].slab, storage.offset)
     }
 
-    /// The bytes of storages alive at each time from 0 to the last birth of a value.
+    /// The bytes of storages alive at each time from 0 to the last birth of a buffer.
     pub fn live_bytes(&self) -> Vec<u64> {
         live(&self.storages, &self.places)
     }

@@ -1,45 +1,44 @@
-//! Which values share memory.
+//! Which buffers share memory.
 //!
-//! Takes lifetimes, gives storages without offsets, and for each value its storage. It decides only
-//! by who lives when: places are chosen afterwards.
+//! Takes lifetimes, gives storages without offsets, and for each buffer its storage. It decides
+//! only by who lives when: places are chosen afterwards.
 
 use std::collections::BTreeMap;
 
-use crate::graph::Value;
+use crate::region::Buffer;
 
 use super::{Lifetime, Limits, Place, PlanError, Storage};
 
-/// Storages ordered by birth, with no window and no offset yet, and the values that they hold.
+/// Storages ordered by birth, with no window and no offset yet, and the buffers that they hold,
+/// ordered by buffer.
 pub(super) fn share(
     lifetimes: &[Lifetime],
     limits: &Limits,
 ) -> Result<(Vec<Storage>, Vec<Place>), PlanError> {
     let mut storages: Vec<Storage> = Vec::new();
     let mut places: Vec<Place> = Vec::with_capacity(lifetimes.len());
-    let mut homes: BTreeMap<Value, usize> = BTreeMap::new();
+    // The storage of each buffer that nothing has overwritten yet.
+    let mut homes: BTreeMap<Buffer, usize> = BTreeMap::new();
     for lifetime in lifetimes {
         let Lifetime {
-            value,
+            buffer,
             bytes,
             birth,
             ..
         } = *lifetime;
         assert!(
-            places.last().is_none_or(|place| place.value < value),
-            "lifetimes are ordered by value"
+            places.last().is_none_or(|place| place.birth <= birth),
+            "lifetimes are ordered by birth"
         );
         let death = lifetime.death.max(birth);
-        // All that was ever put into a storage is known to it by now: what is put into it later
-        // uses a value in it, which then lives that long.
-        let dying = |operand: &&Value| storages[homes[operand]].death == birth;
-        let shares = match lifetime.alias {
-            Some(alias) => Some(alias),
-            None => lifetime.overwrites.iter().find(dying).copied(),
+        let dying = |operand: &&Buffer| {
+            let home = homes.get(operand);
+            home.is_some_and(|&home| storages[home].death == birth)
         };
-        let storage = match shares {
-            Some(shared) => {
-                let storage = homes[&shared];
-                storages[storage].death = storages[storage].death.max(death);
+        let shares = lifetime.overwrites.iter().find(dying).copied();
+        let storage = match shares.and_then(|shared| homes.remove(&shared)) {
+            Some(storage) => {
+                storages[storage].death = death;
                 storage
             }
             None => {
@@ -53,9 +52,10 @@ pub(super) fn share(
                 storages.len() - 1
             }
         };
-        homes.insert(value, storage);
+        let before = homes.insert(buffer, storage);
+        assert!(before.is_none(), "a buffer is stored once");
         places.push(Place {
-            value,
+            buffer,
             bytes,
             birth,
             death,
@@ -63,17 +63,18 @@ pub(super) fn share(
             shares,
         });
     }
+    places.sort_by_key(|place| place.buffer);
     Ok((storages, places))
 }
 
-/// The bytes that a value takes, one at least so that every place is within a slab.
+/// The bytes that a buffer takes, one at least so that every place is within a slab.
 fn aligned(lifetime: &Lifetime, limits: &Limits) -> Result<u64, PlanError> {
     let bytes = lifetime.bytes.max(1);
     let rounded = bytes.checked_next_multiple_of(limits.alignment);
     rounded
         .filter(|&rounded| rounded <= limits.window_bytes_max())
         .ok_or_else(|| PlanError::Large {
-            value: lifetime.value,
+            buffer: lifetime.buffer,
             origin: lifetime.origin.clone(),
             bytes: lifetime.bytes,
             bytes_max: limits.window_bytes_max(),

@@ -1,5 +1,5 @@
-//! Programs: functions bound to sizes, simplified, verified and planned, ready for a backend; and
-//! the plain data that the rooms on either side of the compiler agree on.
+//! Programs: functions bound to sizes, simplified, verified, formed into regions and planned, ready
+//! for a backend; and the plain data that the rooms on either side of the compiler agree on.
 //!
 //! `graphs` makes functions and tables, `runtime` executes programs and obeys tables, `cli`
 //! hands them over.
@@ -9,17 +9,19 @@ use thiserror::Error;
 use crate::dim::Bindings;
 use crate::graph::{Definition, Func, GraphError, Module, Role, TensorType};
 use crate::passes::{self, PassError, Patch};
-use crate::plan::{Limits, Plan, PlanError, plan_func};
+use crate::plan::{Limits, Plan, PlanError, plan_regions};
+use crate::region::{FormError, Formed, Regions, form};
 use crate::text::{self, ParseError};
 use crate::verify::{VerifyError, check_func, verify};
 
 pub mod sampler;
 
-/// A function that a backend can execute: every size is known, every rule holds, and every value
-/// has its place in memory.
+/// A function that a backend can execute: every size is known, every rule holds, regions cover it,
+/// and every buffer has its place in memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Program {
     func: Func,
+    formed: Formed,
     plan: Plan,
 }
 
@@ -61,7 +63,10 @@ pub enum CompileError {
     /// The function breaks a rule of the graph IR.
     #[error(transparent)]
     Verify(#[from] VerifyError),
-    /// The values do not fit in memory.
+    /// The function has no regions.
+    #[error(transparent)]
+    Form(#[from] FormError),
+    /// The buffers do not fit in memory.
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// The text is not a program.
@@ -115,8 +120,9 @@ impl Program {
             return Err(CompileError::Unbound { func, symbols });
         }
         check_func(&func)?;
-        let plan = plan_func(&func, &Limits::NONE)?;
-        Ok(Program { func, plan })
+        let formed = form(&func)?;
+        let plan = plan_regions(&formed.regions, &Limits::NONE)?;
+        Ok(Program { func, formed, plan })
     }
 
     /// The program of a text form, as an artifact stores it.
@@ -157,8 +163,19 @@ impl Program {
             .collect()
     }
 
-    /// Where its values lie, on a target whose memory is one piece. It is made of the function
-    /// alone: an artifact need not store it.
+    /// What its kernels compute, one region each. They are made of the function alone: an artifact
+    /// need not store them.
+    pub fn regions(&self) -> &Regions {
+        &self.formed.regions
+    }
+
+    /// The regions with what was fused, and why not more.
+    pub fn formed(&self) -> &Formed {
+        &self.formed
+    }
+
+    /// Where its buffers lie, on a target whose memory is one piece. It is made of the
+    /// regions alone.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
