@@ -10,7 +10,10 @@
 
 pub(crate) mod machine;
 pub(crate) mod mma;
-pub(crate) mod wide;
+pub(crate) mod pack;
+mod transpose;
+mod wide;
+pub(crate) mod widen;
 
 #[cfg(test)]
 mod testing;

@@ -7,7 +7,9 @@
     reason = "vector loads from pointers that kernels have checked"
 )]
 
-use pulp::{Scalar128b, Simd};
+use pulp::{Scalar128b, Simd, f32x4};
+
+use super::transpose::{self, LANES_MOST};
 
 /// A vector instruction set with the shape of its register tile.
 pub(super) trait Wide: Simd {
@@ -22,6 +24,10 @@ pub(super) trait Wide: Simd {
 
     /// Asks for the line of the cache at `pointer`, which may be any address.
     fn prefetch(self, pointer: *const f32);
+
+    /// The vector of every lane of the first `F32_LANES` rows, in order; what comes behind them is
+    /// nothing that counts.
+    fn transpose(self, rows: [Self::f32s; LANES_MOST]) -> [Self::f32s; LANES_MOST];
 
     /// Reads a vector.
     ///
@@ -62,6 +68,12 @@ impl Wide for pulp::x86::V4 {
     }
 
     #[inline(always)]
+    fn transpose(self, rows: [Self::f32s; LANES_MOST]) -> [Self::f32s; LANES_MOST] {
+        // SAFETY: `self` exists on processors with these instructions alone.
+        unsafe { bytemuck::cast(transpose::avx512(bytemuck::cast(rows))) }
+    }
+
+    #[inline(always)]
     fn prefetch(self, pointer: *const f32) {
         prefetch_line(pointer);
     }
@@ -75,6 +87,12 @@ impl Wide for pulp::x86::V3 {
     #[inline(always)]
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
         self.mul_add_f32s(a, b, c)
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [Self::f32s; LANES_MOST]) -> [Self::f32s; LANES_MOST] {
+        // SAFETY: `self` exists on processors with these instructions alone.
+        unsafe { bytemuck::cast(transpose::avx2(bytemuck::cast(rows))) }
     }
 
     #[inline(always)]
@@ -94,6 +112,12 @@ impl Wide for pulp::aarch64::Neon {
     }
 
     #[inline(always)]
+    fn transpose(self, rows: [Self::f32s; LANES_MOST]) -> [Self::f32s; LANES_MOST] {
+        // SAFETY: `self` exists on processors with these instructions alone.
+        unsafe { bytemuck::cast(transpose::neon(bytemuck::cast(rows))) }
+    }
+
+    #[inline(always)]
     fn prefetch(self, _: *const f32) {}
 }
 
@@ -104,6 +128,17 @@ impl Wide for Scalar128b {
     #[inline(always)]
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
         self.add_f32s(self.mul_f32s(a, b), c)
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [Self::f32s; LANES_MOST]) -> [Self::f32s; LANES_MOST] {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|row| rows[row]);
+        let mut columns = rows;
+        columns[0] = f32x4(a.0, b.0, c.0, d.0);
+        columns[1] = f32x4(a.1, b.1, c.1, d.1);
+        columns[2] = f32x4(a.2, b.2, c.2, d.2);
+        columns[3] = f32x4(a.3, b.3, c.3, d.3);
+        columns
     }
 
     #[inline(always)]

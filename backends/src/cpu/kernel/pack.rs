@@ -1,0 +1,190 @@
+//! Packing: runs of values become a panel for the matrix product.
+//!
+//! Takes runs that lie anywhere, such as the pixels of an image or the rows of a weight, and writes
+//! them side by side, one step of the depth after the other, by transposes in registers. It widens
+//! nothing and knows no shapes.
+#![allow(
+    unsafe_code,
+    reason = "blocks of runs are addressed by pointers, checked once per panel"
+)]
+
+use super::machine::{Kernel, Machine};
+use super::transpose::LANES_MOST;
+use super::wide::Wide;
+
+/// `out[k · stride + i] = rows[i][k]` for `[height, depth]` of `i` and `k`; 0 where `rows[i]` is
+/// none or missing. What lies between `height` and `stride` is undefined afterwards; what lies
+/// behind `(depth − 1) · stride + height` is left alone.
+///
+/// # Panics
+/// When there are more rows than `height`, a run is not `depth` long, or `out` is too short:
+/// callers computed them.
+pub(crate) fn panel(
+    machine: Machine,
+    out: &mut [f32],
+    [height, depth]: [usize; 2],
+    stride: usize,
+    rows: &[Option<&[f32]>],
+) {
+    if height == 0 || depth == 0 {
+        return;
+    }
+    assert!(
+        rows.len() <= height && height <= stride,
+        "the panel is too low"
+    );
+    let runs = rows.iter().flatten();
+    assert!(
+        runs.copied().all(|run| run.len() == depth),
+        "the runs are not {depth} long"
+    );
+    let end = (depth - 1)
+        .checked_mul(stride)
+        .and_then(|last| last.checked_add(height));
+    let end = end.unwrap_or(usize::MAX);
+    assert!(end <= out.len(), "the panel is too short");
+    machine.run(Panel {
+        out: &mut out[..end],
+        height,
+        depth,
+        stride,
+        rows,
+    });
+}
+
+struct Panel<'a> {
+    out: &'a mut [f32],
+    height: usize,
+    depth: usize,
+    stride: usize,
+    rows: &'a [Option<&'a [f32]>],
+}
+
+/// What rows without a run read.
+const ZEROS: [f32; LANES_MOST] = [0.0; LANES_MOST];
+
+impl Kernel for Panel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(mut self, wide: W) {
+        for first in (0..self.height).step_by(W::F32_LANES) {
+            if self.depth < W::F32_LANES {
+                self.shallow(first, W::F32_LANES.min(self.height - first));
+            } else {
+                self.group(wide, first);
+            }
+        }
+    }
+}
+
+impl Panel<'_> {
+    /// Writes `count` rows from `first`, value by value.
+    #[inline(always)]
+    fn shallow(&mut self, first: usize, count: usize) {
+        for i in first..first + count {
+            let run = self.rows.get(i).copied().flatten();
+            for k in 0..self.depth {
+                self.out[k * self.stride + i] = run.map_or(0.0, |run| run[k]);
+            }
+        }
+    }
+
+    /// Writes the rows from `first`, as many as a vector has lanes at most; the depth is at least
+    /// that.
+    #[inline(always)]
+    fn group<W: Wide>(&mut self, wide: W, first: usize) {
+        let lanes = W::F32_LANES;
+        let mut sources = [(ZEROS.as_ptr(), 0); LANES_MOST];
+        let rows = self.rows.iter().skip(first).take(lanes);
+        for (row, source) in rows.zip(&mut sources) {
+            if let Some(run) = row {
+                *source = (run.as_ptr(), usize::MAX);
+            }
+        }
+        // A store of the first group may spill over the next steps, which come later.
+        let full = first == 0 || first + lanes <= self.height;
+        let room = self.out.len() - first;
+        let out = self.out[first..].as_mut_ptr();
+        for k in (0..self.depth).step_by(lanes) {
+            // The last block overlaps the one before rather than being short.
+            let k = k.min(self.depth - lanes);
+            let mut vectors = [wide.splat_f32s(0.0); LANES_MOST];
+            for lane in 0..LANES_MOST {
+                if lane < lanes {
+                    let (source, moves) = sources[lane];
+                    // SAFETY: a run has `depth` values, of which a vector is left at `k`; the
+                    // zeros, which do not move, are as long as the largest vector.
+                    vectors[lane] = unsafe { wide.load(source.wrapping_add(k & moves)) };
+                }
+            }
+            let vectors = wide.transpose(vectors);
+            let place = |step: usize| (k + step) * self.stride;
+            if full && place(lanes - 1) + lanes <= room {
+                for (step, &vector) in vectors.iter().enumerate() {
+                    if step < lanes {
+                        // SAFETY: there is room for the last one.
+                        unsafe { wide.store(out.wrapping_add(place(step)), vector) };
+                    }
+                }
+                continue;
+            }
+            for (step, &vector) in vectors.iter().enumerate().take(lanes) {
+                if full && place(step) + lanes <= room {
+                    // SAFETY: the line above.
+                    unsafe { wide.store(out.wrapping_add(place(step)), vector) };
+                    continue;
+                }
+                let mut values = ZEROS;
+                // SAFETY: the array is as long as the largest vector.
+                unsafe { wide.store(values.as_mut_ptr(), vector) };
+                let count = lanes.min(self.height - first);
+                self.out[first + place(step)..][..count].copy_from_slice(&values[..count]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::kernel::testing::normals;
+
+    /// Packs `given` rows, every third of which is none, into panels `stride` wide.
+    fn check(machine: Machine, [height, depth]: [usize; 2], stride: usize, given: usize) {
+        let case = format!(
+            "{} {height} x {depth} by {stride}, {given} given",
+            machine.name()
+        );
+        let data = normals(given * depth, 3);
+        let row = |i: usize| (i % 3 != 2 && i < given).then(|| &data[i * depth..][..depth]);
+        let rows: Vec<Option<&[f32]>> = (0..given).map(row).collect();
+        let mut out = vec![7.0; depth * stride + 40];
+        panel(machine, &mut out, [height, depth], stride, &rows);
+        for k in 0..depth {
+            for i in 0..height {
+                let wanted = row(i).map_or(0.0, |run| run[k]);
+                assert_eq!(out[k * stride + i], wanted, "{case}: {i}, {k}");
+            }
+        }
+        let end = (depth - 1) * stride + height;
+        assert!(out[end..].iter().all(|&x| x == 7.0), "{case}");
+    }
+
+    #[test]
+    fn panels_of_all_sizes() {
+        for machine in Machine::available() {
+            let (rows, columns) = (machine.rows(), machine.columns());
+            for depth in [1, 3, 15, 16, 17, 40, 77] {
+                for height in 1..=columns {
+                    check(machine, [height, depth], height, height);
+                }
+                for given in [0, 1, rows] {
+                    check(machine, [rows, depth], rows, given);
+                    check(machine, [columns, depth], columns, given);
+                    check(machine, [rows, depth], rows + 3, given);
+                }
+            }
+        }
+    }
+}
