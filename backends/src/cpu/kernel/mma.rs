@@ -226,24 +226,23 @@ impl Tile {
             ($($rows:literal)*) => {
                 match (rows, vectors) {
                     $(
-                        ($rows, 1) if $rows <= W::ROWS => unsafe {
-                            self.sums::<W, $rows, 1>(wide)
-                        },
-                        ($rows, 2) if $rows <= W::ROWS && W::VECTORS >= 2 => unsafe {
+                        ($rows, 1) if $rows <= W::ROWS => self.sums::<W, $rows, 1>(wide),
+                        ($rows, 2) if $rows <= W::ROWS && W::VECTORS >= 2 => {
                             self.sums::<W, $rows, 2>(wide)
-                        },
-                        ($rows, 3) if $rows <= W::ROWS && W::VECTORS >= 3 => unsafe {
+                        }
+                        ($rows, 3) if $rows <= W::ROWS && W::VECTORS >= 3 => {
                             self.sums::<W, $rows, 3>(wide)
-                        },
-                        ($rows, 4) if $rows <= W::ROWS && W::VECTORS >= 4 => unsafe {
+                        }
+                        ($rows, 4) if $rows <= W::ROWS && W::VECTORS >= 4 => {
                             self.sums::<W, $rows, 4>(wide)
-                        },
+                        }
                     )*
                     _ => unreachable!("{rows} rows of {vectors} vectors"),
                 }
             };
         }
-        sizes!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+        // SAFETY: the caller's promise.
+        unsafe { sizes!(1 2 3 4 5 6 7 8 9 10 11 12 13 14) }
     }
 
     /// # Safety
