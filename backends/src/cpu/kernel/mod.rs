@@ -14,6 +14,7 @@ pub(crate) mod pack;
 mod transpose;
 mod wide;
 pub(crate) mod widen;
+pub(crate) mod winograd;
 
 #[cfg(test)]
 mod testing;

@@ -60,8 +60,8 @@ struct Panel<'a> {
     rows: &'a [Option<&'a [f32]>],
 }
 
-/// What rows without a run read.
-const ZEROS: [f32; LANES_MOST] = [0.0; LANES_MOST];
+/// What a run that is not there reads.
+pub(super) const ZEROS: [f32; LANES_MOST] = [0.0; LANES_MOST];
 
 impl Kernel for Panel<'_> {
     type Output = ();
@@ -102,45 +102,64 @@ impl Panel<'_> {
                 *source = (run.as_ptr(), usize::MAX);
             }
         }
-        // A store of the first group may spill over the next steps, which come later.
-        let full = first == 0 || first + lanes <= self.height;
-        let room = self.out.len() - first;
-        let out = self.out[first..].as_mut_ptr();
+        let count = lanes.min(self.height - first);
         for k in (0..self.depth).step_by(lanes) {
             // The last block overlaps the one before rather than being short.
             let k = k.min(self.depth - lanes);
             let mut vectors = [wide.splat_f32s(0.0); LANES_MOST];
-            for lane in 0..LANES_MOST {
-                if lane < lanes {
-                    let (source, moves) = sources[lane];
-                    // SAFETY: a run has `depth` values, of which a vector is left at `k`; the
-                    // zeros, which do not move, are as long as the largest vector.
-                    vectors[lane] = unsafe { wide.load(source.wrapping_add(k & moves)) };
-                }
+            for (vector, (source, moves)) in vectors.iter_mut().zip(sources).take(lanes) {
+                // SAFETY: a run has `depth` values, of which a vector is left at `k`; the
+                // zeros, which do not move, are as long as the largest vector.
+                *vector = unsafe { wide.load(source.wrapping_add(k & moves)) };
             }
             let vectors = wide.transpose(vectors);
-            let place = |step: usize| (k + step) * self.stride;
-            if full && place(lanes - 1) + lanes <= room {
-                for (step, &vector) in vectors.iter().enumerate() {
-                    if step < lanes {
-                        // SAFETY: there is room for the last one.
-                        unsafe { wide.store(out.wrapping_add(place(step)), vector) };
-                    }
-                }
-                continue;
+            store(
+                wide,
+                vectors,
+                self.out,
+                [first, count],
+                [k, lanes],
+                self.stride,
+            );
+        }
+    }
+}
+
+/// `panel[(k + step) · stride + first + lane] = vectors[step]` for `count` lanes and `steps` steps.
+/// Later steps of a first group are undefined afterwards: they come later.
+#[inline(always)]
+pub(super) fn store<W: Wide>(
+    wide: W,
+    vectors: [W::f32s; LANES_MOST],
+    panel: &mut [f32],
+    [first, count]: [usize; 2],
+    [k, steps]: [usize; 2],
+    stride: usize,
+) {
+    let lanes = W::F32_LANES;
+    let panel = &mut panel[k * stride + first..];
+    // A whole vector of a group that is not the first would spill over what was written before.
+    let whole = first == 0 || count == lanes;
+    if whole && steps == lanes && (lanes - 1) * stride + lanes <= panel.len() {
+        for (step, &vector) in vectors.iter().enumerate() {
+            if step < lanes {
+                let place = panel.as_mut_ptr().wrapping_add(step * stride);
+                // SAFETY: there is room for the last one.
+                unsafe { wide.store(place, vector) };
             }
-            for (step, &vector) in vectors.iter().enumerate().take(lanes) {
-                if full && place(step) + lanes <= room {
-                    // SAFETY: the line above.
-                    unsafe { wide.store(out.wrapping_add(place(step)), vector) };
-                    continue;
-                }
-                let mut values = ZEROS;
-                // SAFETY: the array is as long as the largest vector.
-                unsafe { wide.store(values.as_mut_ptr(), vector) };
-                let count = lanes.min(self.height - first);
-                self.out[first + place(step)..][..count].copy_from_slice(&values[..count]);
-            }
+        }
+        return;
+    }
+    for (step, &vector) in vectors.iter().enumerate().take(steps) {
+        let panel = &mut panel[step * stride..];
+        if whole && lanes <= panel.len() {
+            // SAFETY: the line above.
+            unsafe { wide.store(panel.as_mut_ptr(), vector) };
+        } else {
+            let mut values = ZEROS;
+            // SAFETY: the array is as long as the largest vector.
+            unsafe { wide.store(values.as_mut_ptr(), vector) };
+            panel[..count].copy_from_slice(&values[..count]);
         }
     }
 }
