@@ -6,8 +6,8 @@
 
 use crate::dtype::DType;
 use crate::ops::shape::strides;
-use crate::region::Buffer;
 use crate::region::index::{Bound, Index, Scope};
+use crate::region::{Buffer, Regions};
 use crate::tensor::Tensor;
 
 /// No piece has more axes, divisions and bounds than this; models use about twenty.
@@ -85,8 +85,16 @@ impl Access {
         (*self == whole).then_some(piece.buffer)
     }
 
-    /// Why this is too much for a kernel to compute at each element, if it is.
-    pub(super) fn too_intricate(&self) -> Option<String> {
+    /// Why this is too much for a kernel to compute at each element, if it is, or for us to see
+    /// that it stays within its buffers.
+    pub(super) fn too_intricate(&self, regions: &Regions) -> Option<String> {
+        let strays = self.pieces.iter().find(|piece| {
+            let shape = &regions.buffer(piece.buffer).extents.shape;
+            !piece.stays_within(&self.shape, shape)
+        });
+        if let Some(piece) = strays {
+            return Some(format!("an index that may lie outside of {}", piece.buffer));
+        }
         let pieces = self.pieces.len();
         let walks = self.pieces.iter().flat_map(|piece| {
             let bounds = piece.bounds.iter().map(|bound| &bound.index);
@@ -116,6 +124,16 @@ impl Access {
 }
 
 impl Piece {
+    /// Whether it has an index for each axis of a buffer of these extents, and the bounds keep
+    /// it there.
+    pub(super) fn stays_within(&self, domain: &[usize], extents: &[usize]) -> bool {
+        let scope = Scope {
+            extents: domain,
+            bounds: &self.bounds,
+        };
+        within(&self.index, scope, extents)
+    }
+
     /// `None` where nothing of the piece is left.
     fn through(&self, step: &Step) -> Option<Piece> {
         let mut bounds = Vec::new();
@@ -266,6 +284,16 @@ impl Step {
         });
         Step::whole(shape, index.collect())
     }
+}
+
+/// Whether there is an index for each of these extents, whose range proves that it lies there.
+pub(super) fn within(walk: &[Index], scope: Scope<'_>, extents: &[usize]) -> bool {
+    let mut axes = walk.iter().zip(extents);
+    walk.len() == extents.len()
+        && axes.all(|(index, &extent)| {
+            let (least, most) = index.range(scope);
+            least >= 0 && most < extent as i128
+        })
 }
 
 /// The index on an axis: 0 where there is one element only.

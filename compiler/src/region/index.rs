@@ -270,15 +270,6 @@ impl Index {
         range
     }
 
-    /// A range, cut to what the bounds say of this very expression.
-    fn bounded(&self, scope: Scope<'_>, least: i128, most: i128) -> (i128, i128) {
-        let same = scope.bounds.iter().filter(|bound| bound.index == *self);
-        same.fold((least, most), |(least, most), bound| {
-            let (start, last) = (i128::from(bound.start), i128::from(bound.end) - 1);
-            (least.max(start), most.min(last))
-        })
-    }
-
     /// The same expression with every axis replaced by an expression over another domain.
     pub fn substitute(&self, axes: &[Index], scope: Scope<'_>) -> Index {
         let constant = Index::constant(self.constant);
@@ -362,18 +353,45 @@ impl Atom {
     }
 
     fn range(&self, scope: Scope<'_>) -> (i128, i128) {
-        match self {
-            Atom::Axis(axis) => {
-                Index::axis(*axis).bounded(scope, 0, scope.extents[*axis] as i128 - 1)
-            }
-            Atom::Div(inner, d) => {
-                let (least, most) = inner.range(scope);
-                let d = i128::from(*d);
-                (least.div_euclid(d), most.div_euclid(d))
-            }
+        let range = match self {
+            Atom::Axis(axis) => (0, scope.extents[*axis] as i128 - 1),
+            Atom::Div(inner, d) => quotients(inner.range(scope), *d),
             Atom::Mod(_, d) => (0, i128::from(*d) - 1),
+        };
+        scope.bounds.iter().fold(range, |(least, most), bound| {
+            let ends = (i128::from(bound.start), i128::from(bound.end) - 1);
+            let said = match bound.index.terms.as_slice() {
+                [(atom, 1)] => self.follows(atom).map(|d| quotients(ends, d)),
+                _ => None,
+            };
+            said.map_or((least, most), |said| (least.max(said.0), most.min(said.1)))
+        })
+    }
+
+    /// The number by which `other`, rounded down, gives this: `x / (e · d)` is `(x / e) / d`, and
+    /// `(x / d) % m` is `(x % (d · m)) / d`.
+    fn follows(&self, other: &Atom) -> Option<i64> {
+        let (whole, d) = match self {
+            Atom::Axis(_) => (None, 1),
+            Atom::Div(inner, d) => (Some(inner), *d),
+            Atom::Mod(inner, m) => match (other, inner.terms.as_slice(), inner.constant) {
+                (Atom::Mod(whole, n), [(Atom::Div(x, d), 1)], 0) if whole == x && *n == d * m => {
+                    return Some(*d);
+                }
+                (_, _, _) => (None, 1),
+            },
+        };
+        match (whole, other) {
+            (Some(x), Atom::Div(whole, e)) if whole == x && d % e == 0 => Some(d / e),
+            (_, _) => (self == other).then_some(1),
         }
     }
+}
+
+/// The range of the quotients of a range, rounded down.
+fn quotients((least, most): (i128, i128), divisor: i64) -> (i128, i128) {
+    let d = i128::from(divisor);
+    (least.div_euclid(d), most.div_euclid(d))
 }
 
 impl Bound {

@@ -341,7 +341,7 @@ impl State<'_> {
     /// How the result of a movement is read, or why that takes a kernel.
     fn moved(&mut self, value: Value, op: &Op, operands: &[Value]) -> Result<Access, String> {
         let access = self.movement(value, op, operands)?;
-        match access.too_intricate() {
+        match access.too_intricate(&self.regions) {
             None => Ok(access),
             Some(reason) => Err(reason),
         }

@@ -22,6 +22,7 @@ mod index;
 mod layout;
 mod lower;
 mod print;
+mod verify;
 
 pub use access::{Access, Piece};
 pub use class::{Class, class};
@@ -30,6 +31,7 @@ pub use form::{FormError, Formed, Refusal, form, rules};
 pub use index::{Bound, Index, Part, Scope};
 pub use print::Key;
 pub(crate) use print::write_access;
+pub use verify::{RegionError, verify};
 
 /// A tensor that lies in memory between regions; prints as in the text form, `b7`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,7 +6,7 @@
 //! region stores. Of several such operands the one with most arithmetic is taken, then the last.
 
 use super::Verdict;
-use super::state::{State, contracts, too_intricate};
+use super::state::{State, contracts};
 use crate::region::access::{Step, inverse};
 use crate::region::{Access, Anchor, Buffer, Index, Node, Region, Scope};
 
@@ -96,7 +96,7 @@ fn take_in(state: &mut State, slot: usize, buffer: Buffer, walk: &[Index]) -> Ve
     stored.nodes = nodes;
     stored.buffer = output.buffer;
     stored.store = walk.to_vec();
-    if let Some(reason) = too_intricate(&fused) {
+    if let Some(reason) = state.too_intricate(&fused) {
         return Verdict::Refused(reason);
     }
     state.put(slot, fused, &[from]);

@@ -2,7 +2,7 @@
 //!
 //! Takes a function of known sizes, gives regions that mean the same, how often each rule was
 //! applied, and why not where a rule refused. One rule, one file, one line below, in the order
-//! in which they run to their fixpoints. It never chooses by measuring and knows no machine.
+//! in which they run to a common fixpoint. It never chooses by measuring and knows no machine.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::graph::{Func, TensorType};
 use crate::region::lower::{ACCESS, Lowered, lower};
-use crate::region::{RegionId, Regions, layout};
+use crate::region::{RegionError, RegionId, Regions, layout, verify};
 
 mod epilogue;
 mod norm_statistics;
@@ -46,7 +46,8 @@ macro_rules! rules {
     };
 }
 
-/// All rules, in order: what a kernel computes is whole before kernels are joined.
+/// All rules, in order: what a kernel computes is whole before kernels are joined. They run in
+/// turn until none finds anything.
 const RULES: &[Rule] = rules![
     pointwise,
     paired_columns,
@@ -97,12 +98,20 @@ pub enum FormError {
         /// Its type.
         ty: TensorType,
     },
+    /// Formation broke a rule of regions.
+    #[error("after {after}, {source}")]
+    Broken {
+        /// The name of the rule of formation.
+        after: &'static str,
+        /// The rule that does not hold.
+        source: RegionError,
+    },
 }
 
 /// Covers `func` with regions.
 ///
 /// # Errors
-/// When a size is not known.
+/// When a size is not known, or what was formed breaks a rule.
 pub fn form(func: &Func) -> Result<Formed, FormError> {
     let Lowered {
         regions,
@@ -114,15 +123,28 @@ pub fn form(func: &Func) -> Result<Formed, FormError> {
     if movements > 0 {
         counts.insert(ACCESS, movements);
     }
-    for rule in RULES {
-        let (fused, refused) = fixpoint(rule, &mut state);
-        if fused > 0 {
-            counts.insert(rule.name, fused);
+    loop {
+        let (mut fused, mut refused) = (0, Vec::new());
+        for rule in RULES {
+            let (count, refusals) = fixpoint(rule, &mut state);
+            if count > 0 {
+                *counts.entry(rule.name).or_insert(0) += count;
+            }
+            fused += count;
+            refused.extend(refusals);
+            if cfg!(debug_assertions) {
+                check(rule.name, &state.regions())?;
+            }
         }
-        refusals.extend(refused);
+        // What is refused is said of the regions as they are in the end.
+        if fused == 0 {
+            refusals.extend(refused);
+            break;
+        }
     }
     let (mut regions, renamed) = state.finish();
     layout::choose(&mut regions);
+    check("layout", &regions)?;
     refusals.retain_mut(|refusal| match renamed[refusal.region.0 as usize] {
         Some(region) => {
             refusal.region = region;
@@ -136,6 +158,10 @@ pub fn form(func: &Func) -> Result<Formed, FormError> {
         counts,
         refusals,
     })
+}
+
+fn check(after: &'static str, regions: &Regions) -> Result<(), FormError> {
+    verify(regions).map_err(|source| FormError::Broken { after, source })
 }
 
 /// Applies one rule to every slot until it finds nothing; gives how often it was applied and

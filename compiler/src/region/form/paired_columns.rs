@@ -5,7 +5,7 @@
 //! keeps column `j` and column `j + half` together.
 
 use super::Verdict;
-use super::state::{State, too_intricate};
+use super::state::State;
 use crate::region::access::Step;
 use crate::region::form::epilogue::append_operand;
 use crate::region::{Access, Buffer, Class, Index, Node, Region};
@@ -130,7 +130,7 @@ fn take_in(state: &mut State, slot: usize, buffer: Buffer, halves: Vec<Option<us
     }
     fused.outputs[0] = output.clone();
     fused.outputs[0].nodes = nodes;
-    if let Some(reason) = too_intricate(&fused) {
+    if let Some(reason) = state.too_intricate(&fused) {
         return Verdict::Refused(reason);
     }
     state.put(slot, fused, &[from]);

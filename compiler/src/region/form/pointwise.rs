@@ -4,7 +4,7 @@
 //! indices where they were read. It never computes an element twice.
 
 use super::Verdict;
-use super::state::{State, too_intricate};
+use super::state::State;
 use crate::region::access::Step;
 use crate::region::form::epilogue::{append, append_operand};
 use crate::region::{Anchor, Buffer, Node};
@@ -79,7 +79,7 @@ fn take_in(state: &mut State, slot: usize, buffer: Buffer) -> Verdict {
     if fused.origin.is_empty() {
         fused.origin.clone_from(&producer.origin);
     }
-    if let Some(reason) = too_intricate(&fused) {
+    if let Some(reason) = state.too_intricate(&fused) {
         return Verdict::Refused(reason);
     }
     state.put(slot, fused, &[from]);

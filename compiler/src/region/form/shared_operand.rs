@@ -38,6 +38,9 @@ pub(super) fn apply(state: &mut State, slot: usize) -> Verdict {
     let slots = [slot].into_iter().chain(taken.iter().copied());
     let regions: Vec<&Region> = slots.filter_map(|slot| state.region(slot)).collect();
     let joined = join(&regions);
+    if let Some(reason) = state.too_intricate(&joined) {
+        return Verdict::Refused(reason);
+    }
     state.put(slot, joined, &taken);
     Verdict::Fused
 }

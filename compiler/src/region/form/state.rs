@@ -3,10 +3,20 @@
 //! Takes regions in order and edits of single slots, gives the regions that are left, in order.
 //! It decides nothing.
 
+use crate::graph::Role;
 use crate::ops::Extents;
 use crate::region::{
     Access, Anchor, Buffer, BufferData, Class, Content, Output, Region, RegionId, Regions,
 };
+
+/// An epilogue has at most this many nodes; models use about thirty.
+const NODES_MAX: usize = 128;
+
+/// A kernel reads at most this many buffers of the arena. WebGPU grants 8 bindings; which of these
+/// buffers lie in one window, and so in one binding, is not known before the plan is made, and one
+/// binding each is left for what is stored and for weights and constants, which a weight program
+/// packs into one buffer.
+const READS_MAX: usize = 6;
 
 /// Regions in slots, in an order in which buffers are stored before they are read.
 #[derive(Debug)]
@@ -34,6 +44,14 @@ impl State {
         state.refresh();
         state.drop_unread();
         state
+    }
+
+    /// The regions as they stand.
+    pub(super) fn regions(&self) -> Regions {
+        Regions {
+            regions: self.slots.iter().flatten().cloned().collect(),
+            ..self.regions.clone()
+        }
     }
 
     pub(super) fn slots(&self) -> usize {
@@ -115,6 +133,31 @@ impl State {
         }
     }
 
+    /// Why a region is too much for one kernel, if it is.
+    pub(super) fn too_intricate(&self, region: &Region) -> Option<String> {
+        let mut outputs = region.outputs.iter();
+        if let Some(output) = outputs.find(|output| output.nodes.len() > NODES_MAX) {
+            let found = output.nodes.len();
+            return Some(format!(
+                "{found} nodes in one epilogue, wanted at most {NODES_MAX}"
+            ));
+        }
+        let mut read = region.reads();
+        read.retain(|buffer| match &self.regions.buffer(*buffer).content {
+            Content::Computed => true,
+            Content::Param(param) => param.role == Role::Input,
+            Content::Constant(_) => false,
+        });
+        if read.len() > READS_MAX {
+            let found = read.len();
+            return Some(format!(
+                "{found} buffers to read, wanted at most {READS_MAX}"
+            ));
+        }
+        let mut operands = region.operands.iter();
+        operands.find_map(|access| access.too_intricate(&self.regions))
+    }
+
     /// A new buffer.
     pub(super) fn add_buffer(&mut self, extents: Extents) -> Buffer {
         let buffer = Buffer(self.regions.buffers.len() as u32);
@@ -184,21 +227,6 @@ impl State {
         let renamed = (0..places.len()).map(place).collect();
         (self.regions, renamed)
     }
-}
-
-/// An epilogue has at most this many nodes; models use about thirty.
-const NODES_MAX: usize = 128;
-
-/// Why a region is too much for one kernel, if it is.
-pub(super) fn too_intricate(region: &Region) -> Option<String> {
-    let mut outputs = region.outputs.iter();
-    if let Some(output) = outputs.find(|output| output.nodes.len() > NODES_MAX) {
-        let found = output.nodes.len();
-        return Some(format!(
-            "{found} nodes in one epilogue, wanted at most {NODES_MAX}"
-        ));
-    }
-    region.operands.iter().find_map(Access::too_intricate)
 }
 
 /// Whether anchors of this class sum products: the regions that cost most.
