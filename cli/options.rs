@@ -2,7 +2,7 @@
 //!
 //! Takes words of the command line, gives values of the other rooms' types.
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use compiler::DType;
 
 /// A part of a pipeline that is one graph.
@@ -27,6 +27,27 @@ impl ComponentName {
             ComponentName::VaeDecoder => "vae_decoder",
             ComponentName::VaeEncoder => "vae_encoder",
             ComponentName::TextEncoder => "text_encoder",
+        }
+    }
+}
+
+/// How programs are executed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Execution {
+    /// Threads; all cores if not given
+    #[arg(long, value_parser = threads)]
+    pub(crate) threads: Option<usize>,
+    /// Only direct sums: no Winograd convolutions, which are faster and round a little more
+    #[arg(long)]
+    pub(crate) exact: bool,
+}
+
+impl Execution {
+    /// What a session takes.
+    pub(crate) fn options(&self) -> runtime::session::Options {
+        runtime::session::Options {
+            threads: self.threads,
+            exact: self.exact,
         }
     }
 }
@@ -74,7 +95,7 @@ pub(crate) fn binding(text: &str) -> Result<(String, usize), String> {
 const THREADS_MAX: usize = 1024;
 
 /// A number of threads.
-pub(crate) fn threads(text: &str) -> Result<usize, String> {
+fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(threads @ 1..=THREADS_MAX) => Ok(threads),
         Ok(_) | Err(_) => Err(format!("wanted a whole number from 1 to {THREADS_MAX}")),

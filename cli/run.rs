@@ -12,7 +12,7 @@ use runtime::session::Session;
 
 use crate::error::{At, Failure};
 use crate::model::Model;
-use crate::options::{ComponentName, Target};
+use crate::options::{ComponentName, Execution, Target};
 use crate::{files, memory, progress, tensors};
 
 /// Run one graph on tensors from a file.
@@ -40,9 +40,8 @@ pub(crate) struct Arguments {
     /// Weights for a .splam that was compiled without: a safetensors file, or a model directory.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Threads; all cores if not given.
-    #[arg(long, value_parser = crate::options::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    execution: Execution,
 }
 
 /// Runs the graph once.
@@ -61,7 +60,12 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     }
     let place = arguments.model.display().to_string();
     memory::check(&place, &loaded.program)?;
-    let session = Session::open(&loaded.program, &loaded.weights, arguments.threads).at(&place)?;
+    let session = Session::open(
+        &loaded.program,
+        &loaded.weights,
+        arguments.execution.options(),
+    )
+    .at(&place)?;
     spinner.set_prefix("run");
     let outputs = session.run(&inputs).at(&place)?;
     tensors::write(&arguments.outputs, &outputs)

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use backends::cpu::Executor;
+use backends::cpu::{self, Executor};
 use compiler::DType;
 use compiler::bind::solve;
 use compiler::eval::{Array, Precision, eval};
 use compiler::graph::{Role, TensorType};
+use compiler::program::Program;
 use compiler::tensor::{Tensor, Values};
 use graphs::models::{Options, Timestep};
 use graphs::{Imported, diffusers};
@@ -53,7 +54,12 @@ fn run(model: &Imported, inputs: &Named) -> Computed {
     let func = model.func.bind(&bindings).expect("the sizes fit");
     let oracle = eval(&func, inputs, &model.weights, Precision::Typed);
     let oracle = oracle.expect("the oracle evaluates the model");
-    let executor = Executor::new(&func, &model.weights, None).expect("the weights fit");
+    let program = Program::new(func).expect("the function is a program");
+    let options = cpu::Options {
+        threads: None,
+        exact: true,
+    };
+    let executor = Executor::new(&program, &model.weights, options).expect("the weights fit");
     let cpu = executor.run(inputs).expect("the CPU executes the model");
     let cpu = cpu
         .into_iter()

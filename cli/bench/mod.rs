@@ -19,7 +19,7 @@ use runtime::session::Session;
 use crate::error::{At, Failure};
 use crate::facts::Sizes;
 use crate::model::{Loaded, Model, Part};
-use crate::options::{ComponentName, Target};
+use crate::options::{ComponentName, Execution, Target};
 use crate::{memory, progress, tensors};
 
 use report::Report;
@@ -57,9 +57,8 @@ pub(crate) struct Arguments {
     /// Weights for a .splam that was compiled without; random ones if not given.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Threads; all cores if not given.
-    #[arg(long, value_parser = crate::options::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    execution: Execution,
     /// Runs that are timed, after one that is not.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     runs: u64,
@@ -88,7 +87,12 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     memory::check(&place, &loaded.program)?;
     complete_weights(arguments, &mut loaded)?;
     let inputs = inputs::make(&loaded.program);
-    let session = Session::open(&loaded.program, &loaded.weights, arguments.threads).at(&place)?;
+    let session = Session::open(
+        &loaded.program,
+        &loaded.weights,
+        arguments.execution.options(),
+    )
+    .at(&place)?;
     spinner.finish_and_clear();
     let (runs, cpu_seconds) = timed(arguments, &session, &loaded, &inputs)?;
     let peak_resident_bytes = peak_resident_bytes();
@@ -98,6 +102,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         component: part.name(),
         program: &loaded.program,
         threads: arguments
+            .execution
             .threads
             .unwrap_or_else(|| runtime::devices::cpu().threads),
         seconds: runs.iter().map(|run| run.seconds).collect(),
@@ -143,7 +148,7 @@ fn timed(
             .at(arguments.model.display())?;
         let seconds = clock() - before;
         bar.inc(1);
-        let rows = kernels(&loaded.program, &times);
+        let rows = kernels(&loaded.program, session.tiled(), &times);
         Ok(Run { seconds, rows })
     };
     run()?;
@@ -170,7 +175,10 @@ fn complete_weights(arguments: &Arguments, loaded: &mut Loaded) -> Result<(), Fa
 
 fn ceilings(arguments: &Arguments) -> Result<Ceilings, Failure> {
     let start = Instant::now();
-    measure_ceilings(arguments.threads, &|| start.elapsed().as_secs_f64()).at("ceilings")
+    measure_ceilings(arguments.execution.threads, &|| {
+        start.elapsed().as_secs_f64()
+    })
+    .at("ceilings")
 }
 
 /// Sets the peak of resident memory back, so that the buffers of a measurement do not count.

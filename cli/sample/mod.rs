@@ -24,7 +24,7 @@ use runtime::session::Session;
 use crate::error::{At, Failure};
 use crate::facts::Sizes;
 use crate::model::{Model, Part};
-use crate::options::{ComponentName, Precision, Target};
+use crate::options::{ComponentName, Execution, Precision, Target};
 use crate::{files, memory, progress, tensors};
 
 use guide::Guide;
@@ -93,9 +93,8 @@ pub(crate) struct Arguments {
     /// The type of weights and values.
     #[arg(long)]
     dtype: Option<Precision>,
-    /// Threads; all cores if not given.
-    #[arg(long, value_parser = crate::options::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    execution: Execution,
     /// Read `init_latents` (and `step_noise`) from a safetensors file instead of the seed.
     #[arg(long)]
     latents_in: Option<PathBuf>,
@@ -238,7 +237,12 @@ fn open(
     let loaded = model.component(component, sizes, arguments.dtype.map(Into::into))?;
     let place = format!("{}: {}", arguments.model.display(), component.name());
     memory::check(&place, &loaded.program)?;
-    let session = Session::open(&loaded.program, &loaded.weights, arguments.threads).at(&place)?;
+    let session = Session::open(
+        &loaded.program,
+        &loaded.weights,
+        arguments.execution.options(),
+    )
+    .at(&place)?;
     let cost = loaded.program.cost();
     drop(spinner);
     progress::say(format!(

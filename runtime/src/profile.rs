@@ -1,23 +1,28 @@
-//! Profiles: the time of each value of a run, summed by kernel, beside what the kernel has to do.
+//! Profiles: the time of each region of a run, summed by kernel, beside what the kernel has to do.
 //!
-//! Takes a program and measured times, gives rows with FLOPs, bytes and a prediction. It reads no
+//! Takes a program and measured times, gives rows with FLOPs, bytes and predictions. It reads no
 //! clock.
 
 use std::collections::BTreeMap;
 
-use backends::cpu::{Ceilings, ValueTime};
-use compiler::graph::{Definition, Func, Node, TensorType};
-use compiler::ops::Op;
+use backends::cpu::{Ceilings, RegionTime};
+use compiler::graph::TensorType;
 use compiler::program::Program;
+use compiler::region::{Anchor, Key, Region};
+use compiler::tile::{Choice, Tiled};
 
-/// All calls of one operator on operands of the same types.
+/// All regions of one key: one kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KernelRow {
-    /// The operator.
+    /// The operator of the anchor, or what else the region does.
     pub operator: &'static str,
-    /// The types of its operands.
+    /// The tile program; `plain` without one.
+    pub program: &'static str,
+    /// Rows and columns of a block.
+    pub block: [usize; 2],
+    /// The types of the anchor's operands, or of all operands without an anchor.
     pub operands: Vec<TensorType>,
-    /// The type of its result.
+    /// The type of what is stored first.
     pub result: TensorType,
     /// The number of calls.
     pub calls: u64,
@@ -25,8 +30,10 @@ pub struct KernelRow {
     pub seconds: f64,
     /// Floating-point operations of all calls, a multiply-add counted as two.
     pub flops: u64,
-    /// Bytes that all calls read and write at least: operands and result, each once.
+    /// Bytes that all calls read and write at least: each buffer once.
     pub bytes: u64,
+    /// Seconds of all calls, as the compiler's cost model predicts them.
+    pub modelled_seconds: f64,
 }
 
 impl KernelRow {
@@ -39,66 +46,71 @@ impl KernelRow {
     }
 }
 
-/// Where the time of one run went, longest first. What parameters and constants took is in no
-/// row.
-pub fn kernels(program: &Program, times: &[ValueTime]) -> Vec<KernelRow> {
-    let func = program.func();
-    let mut rows: BTreeMap<(&'static str, String), KernelRow> = BTreeMap::new();
-    for ValueTime { value, seconds } in times {
-        let data = func.value(*value);
-        let Definition::Node(node) = &data.definition else {
-            continue;
-        };
-        if node.operands.is_empty() {
-            continue;
-        }
-        let operands = operand_types(func, node);
-        let empty = KernelRow {
-            operator: node.op.name(),
-            operands: operands.clone(),
-            result: data.ty.clone(),
-            calls: 0,
-            seconds: 0.0,
-            flops: 0,
-            bytes: 0,
-        };
-        let key = (node.op.name(), format!("{operands:?} {:?}", data.ty));
-        let row = rows.entry(key).or_insert(empty);
+/// Where the time of one run went, longest first.
+pub fn kernels(program: &Program, tiled: &Tiled, times: &[RegionTime]) -> Vec<KernelRow> {
+    let regions = program.regions();
+    let mut rows: BTreeMap<Key, KernelRow> = BTreeMap::new();
+    for RegionTime {
+        region: id,
+        seconds,
+    } in times
+    {
+        let number = id.0 as usize;
+        let region = &regions.regions[number];
+        let row = rows.entry(regions.key(region)).or_insert_with(|| {
+            let extents = &regions.buffer(region.outputs[0].buffer).extents;
+            let (program, block) = match &tiled.choices[number] {
+                Choice::Blocks(program) => (program.program, program.block),
+                Choice::Plain(_) => ("plain", [0, 0]),
+            };
+            KernelRow {
+                operator: operator(region),
+                program,
+                block,
+                operands: operand_types(region),
+                result: TensorType::new(extents.dtype, extents.shape.iter().copied()),
+                calls: 0,
+                seconds: 0.0,
+                flops: 0,
+                bytes: 0,
+                modelled_seconds: 0.0,
+            }
+        });
         row.calls += 1;
         row.seconds += seconds;
-        row.flops += extent(node.op.flops(&operands, &data.ty).extent());
-        row.bytes += traffic(&node.op, &operands, &data.ty);
+        row.flops += regions.flops(region);
+        row.bytes += regions.bytes(region);
+        row.modelled_seconds += tiled.seconds[number];
     }
     let mut rows: Vec<KernelRow> = rows.into_values().collect();
     rows.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
     rows
 }
 
-fn operand_types(func: &Func, node: &Node) -> Vec<TensorType> {
-    let operands = node.operands.iter();
-    operands.map(|&operand| func.ty(operand).clone()).collect()
+fn operator(region: &Region) -> &'static str {
+    match &region.anchor {
+        Anchor::Pointwise => "pointwise",
+        Anchor::Op { op, .. } => op.name(),
+        Anchor::Statistics { .. } => "statistics",
+        Anchor::MergeMoments { .. } => "merge_moments",
+    }
 }
 
-/// Bytes that an operator reads and writes at least.
-fn traffic(op: &Op, operands: &[TensorType], result: &TensorType) -> u64 {
-    let bytes = |ty: &TensorType| extent(ty.elements().extent()) * ty.dtype.bytes() as u64;
-    if let Op::Reshape(_) = op {
-        return 0;
-    }
-    // These read of their operand what they give, however large it is.
-    if let Op::Gather(_) | Op::GatherNd(_) | Op::Slice(_) = op {
-        return 2 * bytes(result);
-    }
-    operands.iter().map(bytes).sum::<u64>() + bytes(result)
-}
-
-/// A count that is known because every size of a program is.
-fn extent(count: Option<usize>) -> u64 {
-    count.unwrap_or(0) as u64
+fn operand_types(region: &Region) -> Vec<TensorType> {
+    let count = match region.anchor_operands() {
+        0 => region.operands.len(),
+        count => count,
+    };
+    let operands = region.operands[..count].iter();
+    let ty = operands.map(|x| TensorType::new(x.dtype, x.shape.iter().copied()));
+    ty.collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use compiler::target::Target;
+    use compiler::tile::{LowerOptions, lower};
+
     use super::*;
 
     #[test]
@@ -108,28 +120,37 @@ mod tests {
   %1 = weight "w" : f32[8, 8]
   %2 = linear(%0, %1)
   %3 = linear(%2, %1)
-  %4 = silu(%3)
-  return "y" %4
+  %4 = linear(%3, %1)
+  %5 = silu(%4)
+  return "y" %5
 }
 "#;
         let program = Program::parse(text).expect("the text is a program");
-        let times = program.func().values().map(|(value, _)| ValueTime {
-            value,
-            seconds: f64::from(value.0),
+        let tiled = lower(
+            program.regions(),
+            &Target::CPU,
+            LowerOptions { exact: false },
+        );
+        let times = program.regions().iter().map(|(region, _)| RegionTime {
+            region,
+            seconds: f64::from(region.0 + 1),
         });
-        let rows = kernels(&program, &times.collect::<Vec<_>>());
-        let facts = |row: &KernelRow| (row.operator, row.calls, row.seconds, row.flops, row.bytes);
+        let rows = kernels(&program, &tiled, &times.collect::<Vec<_>>());
+        let facts = |row: &KernelRow| (row.operator, row.calls, row.flops, row.bytes);
         let found: Vec<_> = rows.iter().map(facts).collect();
-        let (linear_bytes, silu_bytes) = (2 * 4 * (16 + 64 + 16), 4 * 32);
-        assert_eq!(found[0], ("linear", 2, 5.0, 2 * 2 * 16 * 8, linear_bytes));
+        let bytes = 4 * (16 + 64 + 16);
+        // The last layer has an epilogue, which makes it another kernel.
         assert_eq!(
-            (found[1].0, found[1].2, found[1].4),
-            ("silu", 4.0, silu_bytes)
+            found,
+            [
+                ("linear", 2, 2 * 2 * 2 * 16 * 8, 2 * bytes),
+                ("linear", 1, 2 * 16 * 8 + 64, bytes),
+            ]
         );
         let ceilings = Ceilings {
             gemm_flops_per_second: 512.0,
             copy_bytes_per_second: 1.0,
         };
-        assert_eq!(rows[0].predicted_seconds(ceilings), linear_bytes as f64);
+        assert_eq!(rows[0].predicted_seconds(ceilings), (2 * bytes) as f64);
     }
 }

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use backends::cpu::{Clock, ExecuteError, Executor, ValueTime};
+pub use backends::cpu::Options;
+use backends::cpu::{Clock, ExecuteError, Executor, RegionTime};
 use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::program::Program;
 use compiler::tensor::Tensor;
+use compiler::tile::Tiled;
 use thiserror::Error;
 
 /// A program with its weights, ready to run.
@@ -56,16 +58,16 @@ pub enum SessionError {
 
 impl Session {
     /// Loads `program` on the CPU. `weights` holds a tensor for each weight of the program, by
-    /// name; they may be stored in another floating-point type. `threads`: all cores if `None`.
+    /// name; they may be stored in another floating-point type.
     ///
     /// # Errors
     /// When a weight is missing or has another shape.
     pub fn open(
         program: &Program,
         weights: &BTreeMap<String, Tensor>,
-        threads: Option<usize>,
+        options: Options,
     ) -> Result<Session, SessionError> {
-        let executor = Executor::new(program.func(), weights, threads)?;
+        let executor = Executor::new(program, weights, options)?;
         Ok(Session {
             executor,
             inputs: program.inputs(),
@@ -75,6 +77,16 @@ impl Session {
     /// The name and type of each input, in order.
     pub fn inputs(&self) -> &[(String, TensorType)] {
         &self.inputs
+    }
+
+    /// What computes each region.
+    pub fn tiled(&self) -> &Tiled {
+        self.executor.tiled()
+    }
+
+    /// Bytes of packed weights.
+    pub fn packed_bytes(&self) -> usize {
+        self.executor.packed_bytes()
     }
 
     /// Runs the program; gives its results in order.
@@ -89,7 +101,7 @@ impl Session {
         Ok(self.executor.run(&self.converted(inputs)?)?)
     }
 
-    /// As [`Session::run`]; gives the time that each value took instead of the results.
+    /// As [`Session::run`]; gives the time that each region took instead of the results.
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -97,7 +109,7 @@ impl Session {
         &self,
         inputs: &BTreeMap<String, Tensor>,
         clock: Clock<'_>,
-    ) -> Result<Vec<ValueTime>, SessionError> {
+    ) -> Result<Vec<RegionTime>, SessionError> {
         let inputs = self.converted(inputs)?;
         Ok(self.executor.profile(&inputs, clock)?)
     }

@@ -9,23 +9,30 @@ mod hostile;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use backends::cpu::{Executor, Options};
 use compiler::dtype::DType;
 use compiler::eval::{Precision, eval};
 use compiler::graph::{Builder, Func, TensorType};
 use compiler::ops::{self, Op};
+use compiler::program::Program;
 use compiler::tensor::{Tensor, Values};
 
 use crate::cases::{Case, cases};
 
 /// Named tensors in, the function's results in order out, or what went wrong in words.
-type Executor = fn(&Func, &BTreeMap<String, Tensor>) -> Result<Vec<Tensor>, String>;
+type Execute = fn(&Func, &BTreeMap<String, Tensor>) -> Result<Vec<Tensor>, String>;
 
-fn executors() -> Vec<(&'static str, Executor)> {
+fn executors() -> Vec<(&'static str, Execute)> {
     vec![("oracle", run_oracle), ("cpu", run_cpu)]
 }
 
 fn run_cpu(func: &Func, inputs: &BTreeMap<String, Tensor>) -> Result<Vec<Tensor>, String> {
-    let executor = backends::cpu::Executor::new(func, &BTreeMap::new(), Some(2));
+    let program = Program::new(func.clone()).map_err(|error| error.to_string())?;
+    let options = Options {
+        threads: Some(2),
+        exact: true,
+    };
+    let executor = Executor::new(&program, &BTreeMap::new(), options);
     let executor = executor.map_err(|error| error.to_string())?;
     let results = executor.run(inputs).map_err(|error| error.to_string())?;
     Ok(results.into_iter().map(|(_, tensor)| tensor).collect())

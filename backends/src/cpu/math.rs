@@ -74,17 +74,33 @@ pub(crate) fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
-/// `x / 2 · (1 + erf(x / √2))`; `erf` to 1.5e-7 by Abramowitz and Stegun, formula 7.1.26.
+/// `1 − erf(z)` for `z` of 0 and above, to 1.5e-7: Abramowitz and Stegun, formula 7.1.26.
 #[inline(always)]
-pub(crate) fn gelu_erf(x: f32) -> f32 {
-    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+fn erf_tail(z: f32) -> f32 {
     let t = 1.0 / (1.0 + 0.327_591_1 * z);
     let mut p = 1.061_405_4;
     p = p * t - 1.453_152;
     p = p * t + 1.421_413_7;
     p = p * t - 0.284_496_74;
     p = p * t + 0.254_829_6;
-    let tail = p * t * exp(-z * z);
+    p * t * exp(-z * z)
+}
+
+/// `2/√π · ∫₀ˣ e^(−t²) dt`.
+#[inline(always)]
+pub(crate) fn erf(x: f32) -> f32 {
+    let tail = erf_tail(x.abs());
+    // Near 0 the difference would cancel: erf(x) = 2/√π · (x − x³/3 + x⁵/10).
+    let square = x * x;
+    let near = x * std::f32::consts::FRAC_2_SQRT_PI * (1.0 - square / 3.0 + square * square * 0.1);
+    let far = if x < 0.0 { tail - 1.0 } else { 1.0 - tail };
+    if square < 0.01 { near } else { far }
+}
+
+/// `x / 2 · (1 + erf(x / √2))`.
+#[inline(always)]
+pub(crate) fn gelu_erf(x: f32) -> f32 {
+    let tail = erf_tail(x.abs() * std::f32::consts::FRAC_1_SQRT_2);
     // erf is odd: 1 + erf(z) = 2 − tail, 1 + erf(−z) = tail.
     x * 0.5 * if x < 0.0 { tail } else { 2.0 - tail }
 }
@@ -118,6 +134,44 @@ pub(crate) fn map_in_place(row: &mut [f32], f: impl Fn(f32) -> f32) {
     }
 
     Arch::new().dispatch(Map(row, f));
+}
+
+/// `f` of every element of `x`, into `out`.
+#[inline]
+pub(crate) fn map_into(out: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
+    struct Map<'a, F>(&'a mut [f32], &'a [f32], F);
+
+    impl<F: Fn(f32) -> f32> WithSimd for Map<'_, F> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            for (out, &x) in self.0.iter_mut().zip(self.1) {
+                *out = (self.2)(x);
+            }
+        }
+    }
+
+    Arch::new().dispatch(Map(out, x, f));
+}
+
+/// `f` of every pair of elements, into `out`.
+#[inline]
+pub(crate) fn zip_into(out: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) {
+    struct Zip<'a, F>(&'a mut [f32], &'a [f32], &'a [f32], F);
+
+    impl<F: Fn(f32, f32) -> f32> WithSimd for Zip<'_, F> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            for ((out, &a), &b) in self.0.iter_mut().zip(self.1).zip(self.2) {
+                *out = (self.3)(a, b);
+            }
+        }
+    }
+
+    Arch::new().dispatch(Zip(out, a, b, f));
 }
 
 /// Replaces every element by the exponential of its distance to the largest; gives their sum.

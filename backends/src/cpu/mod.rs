@@ -1,39 +1,52 @@
-//! The CPU: executes a bound function operator by operator.
+//! The CPU: executes programs by tile programs, one routine per tile operation.
 //!
-//! Takes a function whose sizes are known and its weights, gives an [`Executor`] that maps inputs
-//! to results. f32 weights stay where they lie, in a mapped file too; other float types are widened
-//! once. Values are freed after their last use. It fuses nothing and plans nothing: every operator
-//! is one kernel, or the oracle itself where speed does not matter.
+//! Takes a program and its weights, gives an [`Executor`] that maps inputs to results. Tile
+//! programs are chosen for this machine when it loads, weights are packed for its vector
+//! instructions, and buffers lie where the plan says. It fuses nothing and plans nothing.
 
-mod attention;
+mod arena;
+mod block;
 mod ceilings;
-mod contract;
-mod conv;
+mod copy;
+mod epilogue;
+mod functions;
 mod gemm;
 mod kernel;
-mod kernels;
 mod math;
-mod movement;
-mod pointwise;
-mod rows;
+mod online;
+mod plain;
+mod row_operators;
 #[cfg(test)]
 mod tests;
 mod threads;
-mod value;
+mod tiles;
+mod walk;
+mod weights;
+mod winograd;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
 
 use compiler::DType;
-use compiler::eval::{EvalError, last_uses};
-use compiler::graph::{self, Definition, Func, Role, TensorType};
-use compiler::ops::{Extents, Op};
+use compiler::eval::{EvalError, Fault};
+use compiler::graph::{Role, TensorType};
+use compiler::ops::Extents;
+use compiler::plan::Plan;
+use compiler::program::Program;
+use compiler::region::{Buffer, BufferData, Content, RegionId, Regions};
+use compiler::target::Target;
 use compiler::tensor::Tensor;
+use compiler::tile::{Choice, LowerOptions, Tiled, lower};
 
+use arena::{Arena, Cells};
+use block::Kernel;
 pub use ceilings::{Ceilings, measure};
-use threads::Threads;
-use value::Value;
+use epilogue::Partial;
+use kernel::machine::Machine;
+use threads::{Threads, current, on_each};
 
 /// Why a function cannot be executed.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -76,79 +89,173 @@ pub fn describe() -> Description {
 /// their own.
 pub type Clock<'a> = &'a (dyn Fn() -> f64 + Sync);
 
-/// The time that one value took.
+/// The time that one region took.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ValueTime {
-    /// The value; for a parameter the time is that of fetching what was given for it.
-    pub value: graph::Value,
-    /// From the value before to this one, so that all of them add up to the run.
+pub struct RegionTime {
+    /// The region.
+    pub region: RegionId,
+    /// From the region before to this one; the first takes what fetching inputs took, so that all
+    /// of them add up to the run.
     pub seconds: f64,
 }
 
-/// A function ready to run: weights checked and widened, constants and sizes known.
-#[derive(Debug)]
+/// How a program is executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Threads; one per core if `None`.
+    pub threads: Option<usize>,
+    /// Whether sums stay sums: no program that rounds more than a direct one.
+    pub exact: bool,
+}
+
+/// A program ready to run: tile programs chosen, weights packed, memory laid out.
 pub struct Executor {
-    func: Func,
-    /// Extents of every value.
-    extents: Vec<Extents>,
-    /// Weights and constants, which outlive a run.
-    fixed: Vec<Option<Value>>,
-    last_uses: Vec<u32>,
+    regions: Regions,
+    steps: Vec<Computation>,
+    tiled: Tiled,
+    /// Where each buffer lies.
+    places: Vec<Lies>,
+    memory: Mutex<Memory>,
     threads: Threads,
+    packed_bytes: usize,
+}
+
+/// What computes a region.
+enum Computation {
+    Blocks(Box<Kernel>),
+    Plain,
+}
+
+/// Where a buffer lies.
+enum Lies {
+    /// At this byte of the arena.
+    Arena(usize),
+    /// In a tensor that is always the same.
+    Fixed(Tensor),
+    /// Nowhere any more: it was packed.
+    Packed,
+}
+
+/// What runs work in, one run at a time.
+struct Memory {
+    arena: Arena,
+    /// One for each thread.
+    scratch: Vec<Mutex<Arena>>,
+}
+
+impl fmt::Debug for Executor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.regions.name;
+        write!(f, "Executor {{ {name}, {} regions }}", self.steps.len())
+    }
 }
 
 impl Executor {
-    /// Prepares `func` with its `weights`, by name; they may be stored in another float type than
-    /// the function declares. Runs on `threads` threads, or one per core.
+    /// Prepares `program` with its `weights`, by name; they may be stored in another float type
+    /// than the program declares. What is packed is not held on to.
     ///
     /// # Errors
-    /// When a weight is missing or of another shape, a size is not bound, or threads cannot start.
+    /// When a weight is missing or of another shape, or threads cannot start.
     pub fn new(
-        func: &Func,
+        program: &Program,
         weights: &BTreeMap<String, Tensor>,
-        threads: Option<usize>,
+        options: Options,
     ) -> Result<Executor, ExecuteError> {
-        let threads = Threads::new(threads)?;
-        let mut extents = Vec::with_capacity(func.values().len());
-        let mut fixed = Vec::with_capacity(func.values().len());
-        for (_, data) in func.values() {
-            let (name, value) = match &data.definition {
-                Definition::Param(param) => match param.role {
-                    Role::Input => (param.name.as_str(), None),
-                    Role::Weight => {
-                        let given = weights.get(&param.name);
-                        let tensor = check(Role::Weight, &param.name, &data.ty, given, true)?;
-                        let value = threads.install(|| Value::load(tensor, data.ty.dtype));
-                        (param.name.as_str(), Some(value))
-                    }
-                },
-                Definition::Node(node) => match &node.op {
-                    Op::Constant(op) => {
-                        let value = threads.install(|| Value::load(&op.tensor, data.ty.dtype));
-                        (node.op.name(), Some(value))
-                    }
-                    other => (other.name(), None),
-                },
-            };
-            let shape = data.ty.extents().ok_or_else(|| EvalError::Unbound {
-                op: name.to_owned(),
-                origin: data.origin.clone(),
-                ty: data.ty.clone(),
-            })?;
-            let dtype = data.ty.dtype;
-            extents.push(Extents { dtype, shape });
-            fixed.push(value);
-        }
-        Ok(Executor {
-            last_uses: last_uses(func),
-            func: func.clone(),
-            extents,
-            fixed,
+        let threads = Threads::new(options.threads)?;
+        let machine = Machine::detect();
+        let regions = program.regions().clone();
+        let plan = program.plan();
+        let places = places(&regions, plan, weights)?;
+        let count = threads.install(current);
+        let exact = LowerOptions {
+            exact: options.exact,
+        };
+        let tiled = lower(&regions, &target(machine, count), exact);
+        let mut executor = Executor {
+            steps: Vec::with_capacity(regions.regions.len()),
+            memory: Mutex::new(Memory {
+                arena: Arena::new(plan.peak_bytes() as usize),
+                scratch: Vec::new(),
+            }),
+            places,
+            tiled,
+            regions,
             threads,
-        })
+            packed_bytes: 0,
+        };
+        executor.prepare(machine, count);
+        Ok(executor)
     }
 
-    /// Executes the function on `inputs`, by name; gives its results in order.
+    /// Compiles every choice, packs weights, and forgets the tensors that nothing reads any more.
+    fn prepare(&mut self, machine: Machine, threads: usize) {
+        let arena = &mut self
+            .memory
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .arena;
+        let cells = cells(&self.regions, &self.places, arena);
+        let fixed = |buffer: usize| match &self.places[buffer] {
+            Lies::Fixed(_) => true,
+            Lies::Arena(_) | Lies::Packed => false,
+        };
+        let mut packed = vec![false; self.places.len()];
+        for ((_, region), choice) in self.regions.iter().zip(&self.tiled.choices) {
+            let kernel = match choice {
+                Choice::Blocks(program) => Kernel::new(program, region, &self.regions, machine),
+                Choice::Plain(_) => None,
+            };
+            self.steps.push(match kernel {
+                Some(mut kernel) => {
+                    let buffers = self.threads.install(|| kernel.pack(&cells, &fixed));
+                    buffers.into_iter().for_each(|buffer| packed[buffer] = true);
+                    Computation::Blocks(Box::new(kernel))
+                }
+                None => Computation::Plain,
+            });
+        }
+        for (step, region) in self.steps.iter().zip(&self.regions.regions) {
+            match step {
+                Computation::Blocks(kernel) => {
+                    kernel.reads().into_iter().for_each(|b| packed[b] = false);
+                }
+                Computation::Plain => {
+                    let reads = region.reads().into_iter();
+                    reads.for_each(|buffer| packed[buffer.0 as usize] = false);
+                }
+            }
+        }
+        for (_, buffer) in &self.regions.results {
+            packed[buffer.0 as usize] = false;
+        }
+        for (place, packed) in self.places.iter_mut().zip(packed) {
+            if packed {
+                *place = Lies::Packed;
+            }
+        }
+        let kernels = || self.steps.iter().filter_map(Computation::kernel);
+        self.packed_bytes = kernels().map(Kernel::packed_bytes).sum();
+        let scratch = kernels().map(|kernel| kernel.scratch).max().unwrap_or(0);
+        let memory = self
+            .memory
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        memory.scratch = (0..threads)
+            .map(|_| Mutex::new(Arena::floats(scratch)))
+            .collect();
+    }
+
+    /// The regions, and what computes each.
+    pub fn tiled(&self) -> &Tiled {
+        &self.tiled
+    }
+
+    /// Bytes of packed weights, transformed ones included.
+    pub fn packed_bytes(&self) -> usize {
+        self.packed_bytes
+    }
+
+    /// Executes the program on `inputs`, by name; gives its results in order.
     ///
     /// # Errors
     /// When an input is missing or of another type, or an operator meets data outside of its
@@ -160,7 +267,7 @@ impl Executor {
         self.threads.install(|| self.execute(inputs, &mut |_| {}))
     }
 
-    /// As [`Executor::run`]; gives the time that each value took, in order, and no results.
+    /// As [`Executor::run`]; gives the time that each region took, in order, and no results.
     ///
     /// # Errors
     /// As [`Executor::run`].
@@ -168,69 +275,140 @@ impl Executor {
         &self,
         inputs: &BTreeMap<String, Tensor>,
         clock: Clock<'_>,
-    ) -> Result<Vec<ValueTime>, ExecuteError> {
-        let mut times = Vec::with_capacity(self.extents.len());
+    ) -> Result<Vec<RegionTime>, ExecuteError> {
+        let mut times = Vec::with_capacity(self.steps.len());
         self.threads.install(|| {
             let mut before = clock();
-            self.execute(inputs, &mut |value| {
+            self.execute(inputs, &mut |region| {
                 let now = clock();
                 let seconds = now - before;
-                times.push(ValueTime { value, seconds });
+                times.push(RegionTime { region, seconds });
                 before = now;
             })
         })?;
         Ok(times)
     }
 
-    /// Executes the function; tells `observe` of each value when it is there.
+    /// Executes the program; tells `observe` of each region when it is done.
     fn execute(
         &self,
         inputs: &BTreeMap<String, Tensor>,
-        observe: &mut (dyn FnMut(graph::Value) + Send),
+        observe: &mut (dyn FnMut(RegionId) + Send),
     ) -> Result<Vec<(String, Tensor)>, ExecuteError> {
-        let mut values: Vec<Option<Value>> = Vec::with_capacity(self.extents.len());
-        for (value, data) in self.func.values() {
-            let index = value.0 as usize;
-            let computed = match (&self.fixed[index], &data.definition) {
-                (Some(fixed), _) => fixed.clone(),
-                (None, Definition::Param(param)) => {
-                    let given = inputs.get(&param.name);
-                    let tensor = check(param.role, &param.name, &data.ty, given, false)?;
-                    Value::load(tensor, data.ty.dtype)
-                }
-                (None, Definition::Node(node)) => {
-                    let operands = node.operands.iter().map(|operand| {
-                        let operand = values[operand.0 as usize].clone();
-                        operand.expect("operands come first and live until their last use")
-                    });
-                    let operands: Vec<Value> = operands.collect();
-                    for operand in &node.operands {
-                        if self.last_uses[operand.0 as usize] == value.0 {
-                            values[operand.0 as usize] = None;
-                        }
-                    }
-                    let result = &self.extents[index];
-                    kernels::apply(&node.op, operands, result).map_err(|fault| {
-                        EvalError::Fault {
-                            op: node.op.name(),
-                            origin: data.origin.clone(),
-                            fault,
-                        }
-                    })?
-                }
-            };
-            // A parameter or a node that nothing uses dies at once.
-            values.push((self.last_uses[index] > value.0).then_some(computed));
-            observe(value);
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = &mut *memory;
+        let cells = cells(&self.regions, &self.places, &mut memory.arena);
+        for (data, cells) in self.regions.buffers.iter().zip(&cells) {
+            if let Content::Param(param) = &data.content
+                && param.role == Role::Input
+            {
+                let ty = ty(&data.extents);
+                let given = inputs.get(&param.name);
+                let tensor = check(param.role, &param.name, &ty, given, false)?;
+                cells.fill(tensor.bytes());
+            }
         }
-        let results = self.func.results().iter();
-        let result = |(name, value): &(String, graph::Value)| {
-            let index = value.0 as usize;
-            let found = values[index].as_ref().expect("results live to the end");
-            (name.clone(), found.tensor(&self.extents[index]))
+        for ((id, region), step) in self.regions.iter().zip(&self.steps) {
+            let fault = |fault| EvalError::Fault {
+                op: region.anchor.class().name(),
+                origin: region.origin.clone(),
+                fault,
+            };
+            match step {
+                Computation::Blocks(kernel) => {
+                    launch(kernel, &cells, &memory.scratch).map_err(fault)?;
+                }
+                Computation::Plain => plain::run(&self.regions, region, &cells)?,
+            }
+            observe(id);
+        }
+        let results = self.regions.results.iter();
+        let result = |(name, buffer): &(String, Buffer)| {
+            let Extents { dtype, shape } = &self.regions.buffer(*buffer).extents;
+            let bytes = cells[buffer.0 as usize].to_bytes();
+            let tensor = Tensor::new(*dtype, shape.clone(), bytes.into());
+            (
+                name.clone(),
+                tensor.expect("a buffer has the bytes of its extents"),
+            )
         };
         Ok(results.map(result).collect())
     }
+}
+
+impl Computation {
+    fn kernel(&self) -> Option<&Kernel> {
+        match self {
+            Computation::Blocks(kernel) => Some(kernel),
+            Computation::Plain => None,
+        }
+    }
+}
+
+/// Runs a kernel on all threads, each on its share of the blocks.
+fn launch(kernel: &Kernel, cells: &[Cells], scratch: &[Mutex<Arena>]) -> Result<(), Fault> {
+    let blocks = kernel.blocks();
+    let threads = scratch.len().min(blocks).max(1);
+    let share = |thread: usize| thread * blocks / threads;
+    let partials = on_each(threads, |thread| {
+        let mut scratch = scratch[thread]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        kernel.run(share(thread)..share(thread + 1), cells, &mut scratch)
+    });
+    let partials: Result<Vec<Vec<Partial>>, Fault> = partials.into_iter().collect();
+    kernel.merge(partials?.concat(), cells);
+    Ok(())
+}
+
+/// What the compiler may know of this machine.
+fn target(machine: Machine, threads: usize) -> Target {
+    Target {
+        name: machine.name(),
+        threads,
+        fragment: [machine.rows(), machine.columns()],
+        ..Target::CPU
+    }
+}
+
+fn ty(extents: &Extents) -> TensorType {
+    TensorType::new(extents.dtype, extents.shape.iter().copied())
+}
+
+/// Where all buffers lie.
+fn places(
+    regions: &Regions,
+    plan: &Plan,
+    weights: &BTreeMap<String, Tensor>,
+) -> Result<Vec<Lies>, ExecuteError> {
+    let place = |(number, data): (usize, &BufferData)| {
+        Ok(match &data.content {
+            Content::Constant(tensor) => Lies::Fixed(tensor.clone()),
+            Content::Param(param) if param.role == Role::Weight => {
+                let given = weights.get(&param.name);
+                let tensor = check(Role::Weight, &param.name, &ty(&data.extents), given, true)?;
+                Lies::Fixed(tensor.cast(data.extents.dtype))
+            }
+            Content::Param(_) | Content::Computed => match plan.place(Buffer(number as u32)) {
+                Some(place) => Lies::Arena(plan.address(place).1 as usize),
+                None => Lies::Packed,
+            },
+        })
+    };
+    regions.buffers.iter().enumerate().map(place).collect()
+}
+
+/// The memory of every buffer.
+fn cells(regions: &Regions, places: &[Lies], arena: &mut Arena) -> Vec<Cells> {
+    let cells = places.iter().zip(&regions.buffers).map(|(place, data)| {
+        let Extents { dtype, .. } = data.extents;
+        match place {
+            Lies::Arena(offset) => arena.cells(*offset, dtype, data.extents.elements()),
+            Lies::Fixed(tensor) => Cells::of(tensor),
+            Lies::Packed => arena.cells(0, dtype, 0),
+        }
+    });
+    cells.collect()
 }
 
 /// The tensor given for a parameter, if it has the parameter's shape and element type, or another

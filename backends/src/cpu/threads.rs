@@ -19,7 +19,7 @@ pub(crate) fn chunks(out: &mut [f32], size: usize) -> Vec<(usize, &mut [f32])> {
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
-    use rayon::prelude::{IntoParallelIterator, ParallelIterator};
+    use rayon::prelude::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
     use super::{ExecuteError, Threads};
 
@@ -51,6 +51,16 @@ mod native {
         tasks.into_par_iter().for_each(&work);
     }
 
+    /// Calls `work` with every number below `count`, each on a thread of its own as far as there
+    /// are any; gives the results in order.
+    pub(crate) fn on_each<R: Send>(count: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
+        if count == 1 {
+            return vec![work(0)];
+        }
+        let numbers = (0..count).into_par_iter().with_max_len(1);
+        numbers.map(&work).collect()
+    }
+
     /// Threads that can run at the same time.
     pub(crate) fn available() -> usize {
         std::thread::available_parallelism().map_or(1, usize::from)
@@ -62,7 +72,7 @@ mod native {
     }
 }
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use native::{available, current, each, spread};
+pub(crate) use native::{available, current, each, on_each, spread};
 
 #[cfg(target_arch = "wasm32")]
 mod single {
@@ -90,6 +100,11 @@ mod single {
         tasks.into_iter().for_each(&work);
     }
 
+    /// Calls `work` with every number below `count`; gives the results in order.
+    pub(crate) fn on_each<R>(count: usize, work: impl Fn(usize) -> R) -> Vec<R> {
+        (0..count).map(work).collect()
+    }
+
     /// The one thread.
     pub(crate) fn available() -> usize {
         1
@@ -101,4 +116,4 @@ mod single {
     }
 }
 #[cfg(target_arch = "wasm32")]
-pub(crate) use single::{available, current, each, spread};
+pub(crate) use single::{available, current, each, on_each, spread};

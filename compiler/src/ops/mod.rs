@@ -111,6 +111,7 @@ pub use linear::Linear;
 pub use matmul::Matmul;
 pub use max::Max;
 pub use min::Min;
+pub use movement::wrap_index;
 pub use mul::Mul;
 pub use neg::Neg;
 pub use not::Not;

@@ -46,7 +46,7 @@ pub(crate) fn around(shape: &[usize], axis: usize) -> (usize, usize) {
 }
 
 /// The position that `index` means on an axis: negative counts from the end.
-pub(crate) fn wrap_index(index: i64, extent: usize) -> Result<usize, Fault> {
+pub fn wrap_index(index: i64, extent: usize) -> Result<usize, Fault> {
     let fault = Fault::Index { index, extent };
     let length = i64::try_from(extent).map_err(|_| fault.clone())?;
     let position = if index < 0 { index + length } else { index };

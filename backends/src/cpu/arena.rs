@@ -1,0 +1,245 @@
+//! Memory of a run: buffers at the places that the plan gave them.
+//!
+//! Takes a plan and tensors, gives reads and writes of runs of elements, widened to f32 and
+//! narrowed back. Threads of one kernel write disjoint elements through it; what a kernel reads
+//! while it is written is copied element by element before, never borrowed.
+
+use half::{bf16, f16};
+
+use compiler::DType;
+use compiler::tensor::Tensor;
+
+/// Bytes to which the arena and every buffer in it are aligned: a cache line.
+pub(crate) const ALIGNMENT: usize = 64;
+
+/// Aligned memory that starts as zeros.
+#[derive(Debug, Default)]
+pub(crate) struct Arena {
+    lines: Vec<Line>,
+}
+
+/// Floats in a line.
+const FLOATS: usize = ALIGNMENT / size_of::<f32>();
+
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([f32; FLOATS]);
+
+impl Arena {
+    /// As many bytes, rounded up to whole lines.
+    pub(crate) fn new(bytes: usize) -> Arena {
+        Arena {
+            lines: vec![Line([0.0; FLOATS]); bytes.div_ceil(ALIGNMENT)],
+        }
+    }
+
+    /// Room for so many floats.
+    pub(crate) fn floats(count: usize) -> Arena {
+        Arena::new(count * size_of::<f32>())
+    }
+
+    /// All of it.
+    pub(crate) fn as_floats(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.lines)
+    }
+
+    /// All of it.
+    pub(crate) fn as_floats_mut(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.lines)
+    }
+
+    /// Bytes that it has.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lines.len() * ALIGNMENT
+    }
+
+    fn base(&mut self) -> *mut u8 {
+        self.lines.as_mut_ptr().cast()
+    }
+
+    /// A buffer in it.
+    ///
+    /// # Panics
+    /// When the buffer reaches beyond the end: plans do not.
+    pub(crate) fn cells(&mut self, offset: usize, dtype: DType, elements: usize) -> Cells {
+        let end = offset + elements * dtype.bytes();
+        assert!(end <= self.bytes(), "the plan lies within the arena");
+        assert!(offset.is_multiple_of(ALIGNMENT), "places are aligned");
+        Cells {
+            // The assertion keeps it inside of the allocation.
+            data: self.base().wrapping_add(offset),
+            dtype,
+            elements,
+        }
+    }
+}
+
+/// The elements of one buffer, shared between threads that write disjoint parts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cells {
+    data: *mut u8,
+    pub(crate) dtype: DType,
+    pub(crate) elements: usize,
+}
+
+// SAFETY: it is a pointer into an arena or a tensor that the executor holds for the whole run;
+// kernels read buffers that no thread writes and write disjoint elements: the plan's property.
+#[allow(unsafe_code, reason = "threads share planned memory")]
+unsafe impl Send for Cells {}
+// SAFETY: as above.
+#[allow(unsafe_code, reason = "threads share planned memory")]
+unsafe impl Sync for Cells {}
+
+#[allow(
+    unsafe_code,
+    reason = "buffers of one arena are read and written by several threads; each access is checked against its buffer"
+)]
+impl Cells {
+    /// The elements of a tensor that outlives every use; they are only read.
+    pub(crate) fn of(tensor: &Tensor) -> Cells {
+        Cells {
+            data: tensor.bytes().as_ptr().cast_mut(),
+            dtype: tensor.dtype(),
+            elements: tensor.elements(),
+        }
+    }
+
+    fn check(&self, at: usize, stride: usize, count: usize) {
+        let last = count.checked_sub(1).map_or(0, |last| at + last * stride);
+        assert!(
+            count == 0 || last < self.elements,
+            "a walk stays within its buffer"
+        );
+    }
+
+    /// The elements from `at`, borrowed: only for buffers that the running kernel does not write.
+    /// `None` where they are not aligned f32.
+    pub(crate) fn run(&self, at: usize, count: usize) -> Option<&[f32]> {
+        self.check(at, 1, count);
+        let start = self.data.wrapping_add(at * size_of::<f32>()).cast::<f32>();
+        if self.dtype != DType::F32 || !start.is_aligned() || cfg!(target_endian = "big") {
+            return None;
+        }
+        // SAFETY: checked to lie within the buffer and to be aligned; nobody writes it meanwhile.
+        Some(unsafe { std::slice::from_raw_parts(start, count) })
+    }
+
+    /// Every `stride`-th element from `at` as f32.
+    pub(crate) fn load(&self, at: usize, stride: usize, out: &mut [f32]) {
+        self.check(at, stride, out.len());
+        let size = self.dtype.bytes();
+        let start = self.data.wrapping_add(at * size);
+        let place = |i: usize| start.wrapping_add(i * stride * size);
+        match (self.dtype, stride) {
+            // SAFETY: every place lies within the buffer by the check; reads are unaligned.
+            (DType::F32, 1) => unsafe {
+                std::ptr::copy_nonoverlapping(start, out.as_mut_ptr().cast::<u8>(), out.len() * 4);
+            },
+            (DType::F32, _) => {
+                for (i, out) in out.iter_mut().enumerate() {
+                    // SAFETY: as above.
+                    *out = unsafe { place(i).cast::<f32>().read_unaligned() };
+                }
+            }
+            (DType::F16, _) => {
+                for (i, out) in out.iter_mut().enumerate() {
+                    // SAFETY: as above.
+                    let bits = unsafe { place(i).cast::<u16>().read_unaligned() };
+                    *out = f16::from_bits(bits).to_f32();
+                }
+            }
+            (DType::BF16, _) => {
+                for (i, out) in out.iter_mut().enumerate() {
+                    // SAFETY: as above.
+                    let bits = unsafe { place(i).cast::<u16>().read_unaligned() };
+                    *out = bf16::from_bits(bits).to_f32();
+                }
+            }
+            (DType::F64, _) => {
+                for (i, out) in out.iter_mut().enumerate() {
+                    // SAFETY: as above.
+                    *out = unsafe { place(i).cast::<f64>().read_unaligned() } as f32;
+                }
+            }
+            (DType::Bool | DType::U8 | DType::I8 | DType::I32 | DType::I64, _) => {
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = self.integer(at + i * stride) as f32;
+                }
+            }
+        }
+    }
+
+    /// One element of a buffer of integers or truth values.
+    pub(crate) fn integer(&self, at: usize) -> i64 {
+        self.check(at, 1, 1);
+        let place = self.data.wrapping_add(at * self.dtype.bytes());
+        // SAFETY: checked to lie within the buffer; reads are unaligned.
+        unsafe {
+            match self.dtype {
+                DType::Bool | DType::U8 => i64::from(place.read()),
+                DType::I8 => i64::from(place.cast::<i8>().read()),
+                DType::I32 => i64::from(place.cast::<i32>().read_unaligned()),
+                DType::I64 => place.cast::<i64>().read_unaligned(),
+                DType::F16 | DType::BF16 | DType::F32 | DType::F64 => {
+                    panic!("a buffer of integers is read as such")
+                }
+            }
+        }
+    }
+
+    /// Writes `values` to every `stride`-th element from `at`, rounded to the buffer's type.
+    pub(crate) fn store(&self, at: usize, stride: usize, values: &[f32]) {
+        self.check(at, stride, values.len());
+        let size = self.dtype.bytes();
+        let start = self.data.wrapping_add(at * size);
+        let place = |i: usize| start.wrapping_add(i * stride * size);
+        match (self.dtype, stride) {
+            // SAFETY: every place lies within the buffer by the check, no other thread touches
+            // these elements, and writes are unaligned.
+            (DType::F32, 1) => unsafe {
+                let bytes = values.as_ptr().cast::<u8>();
+                std::ptr::copy_nonoverlapping(bytes, start, values.len() * 4);
+            },
+            (DType::F32, _) => {
+                for (i, value) in values.iter().enumerate() {
+                    // SAFETY: as above.
+                    unsafe { place(i).cast::<f32>().write_unaligned(*value) };
+                }
+            }
+            (DType::F16, _) => {
+                for (i, value) in values.iter().enumerate() {
+                    let bits = f16::from_f32(*value).to_bits();
+                    // SAFETY: as above.
+                    unsafe { place(i).cast::<u16>().write_unaligned(bits) };
+                }
+            }
+            (DType::BF16, _) => {
+                for (i, value) in values.iter().enumerate() {
+                    let bits = bf16::from_f32(*value).to_bits();
+                    // SAFETY: as above.
+                    unsafe { place(i).cast::<u16>().write_unaligned(bits) };
+                }
+            }
+            (DType::Bool | DType::U8 | DType::I8 | DType::I32 | DType::I64 | DType::F64, _) => {
+                panic!("kernels store f32, f16 and bf16")
+            }
+        }
+    }
+
+    /// All bytes, copied.
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let bytes = self.elements * self.dtype.bytes();
+        // SAFETY: it is the whole buffer, and no kernel runs.
+        unsafe { std::slice::from_raw_parts(self.data, bytes) }.to_vec()
+    }
+
+    /// Overwrites all bytes.
+    ///
+    /// # Panics
+    /// When they are not as many as the buffer has.
+    pub(crate) fn fill(&self, bytes: &[u8]) {
+        assert_eq!(bytes.len(), self.elements * self.dtype.bytes());
+        // SAFETY: it is the whole buffer, and no kernel runs.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.data, bytes.len()) };
+    }
+}

@@ -1,0 +1,743 @@
+//! Block programs on a processor: one routine per step.
+//!
+//! Takes a block program and the buffers of a run, computes blocks of its grid. Steps over whole
+//! tiles are few and long, so that walking the list of them costs nothing.
+
+use std::ops::Range;
+
+use compiler::eval::Fault;
+use compiler::region::{Region, Regions};
+use compiler::tile::{BlockProgram, Origin, Step, TileId, Transform};
+
+use super::arena::{Arena, Cells};
+use super::copy::{self, Part};
+use super::epilogue::{COLUMNS, Epilogue, Partial, Place, State};
+use super::kernel::machine::Machine;
+use super::kernel::mma::{Acc, Left, Right, Start, mma};
+use super::row_operators::RowOperator;
+use super::tiles::{Layout, each_step, floats, layouts, padded, panels};
+use super::walk::Walk;
+use super::weights::Packed;
+use super::{online, winograd};
+
+/// Results of one tile of a transform at most: 4×4.
+const RESULTS_MAX: usize = 16;
+
+/// A block program ready to run.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) program: BlockProgram,
+    machine: Machine,
+    walks: Vec<Walk>,
+    epilogues: Vec<Epilogue>,
+    layouts: Vec<Layout>,
+    /// Where each tile begins in the scratch memory of a thread, in floats.
+    offsets: Vec<usize>,
+    /// Where the maxima and sums of an online softmax lie, and the results of a transform.
+    statistics: usize,
+    made: usize,
+    /// Floats of scratch memory.
+    pub(crate) scratch: usize,
+    row_operator: Option<RowOperator>,
+    /// The right factor, where it is the same in every run.
+    packed: Option<(TileId, Packed)>,
+}
+
+/// What one thread works in.
+pub(crate) struct Worker<'a> {
+    kernel: &'a Kernel,
+    cells: &'a [Cells],
+    scratch: &'a mut [f32],
+    states: Vec<State>,
+    partials: Vec<Partial>,
+    /// What each tile holds now.
+    slots: Vec<Slot>,
+    block: Block,
+}
+
+/// Which part of the result a block computes, and where its loops are.
+#[derive(Debug, Clone, Default)]
+struct Block {
+    number: usize,
+    batch: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    depth: Range<usize>,
+}
+
+/// What a tile holds.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    rows: usize,
+    columns: usize,
+    /// Rows of a panel, of a left factor.
+    height: usize,
+    /// Floats between planes and between panels.
+    plane_stride: usize,
+    panel_stride: usize,
+    /// The first float in the packed weights, if it lies there.
+    packed: Option<usize>,
+    /// Whether it is zero, and nothing was written yet.
+    zero: bool,
+}
+
+impl Kernel {
+    /// Prepares a program; `None` if a node of the epilogue has no function on f32.
+    pub(crate) fn new(
+        program: &BlockProgram,
+        region: &Region,
+        regions: &Regions,
+        machine: Machine,
+    ) -> Option<Kernel> {
+        let layouts = layouts(program);
+        let mut offsets = Vec::with_capacity(layouts.len());
+        let mut scratch = 0;
+        for (tile, layout) in layouts.iter().enumerate() {
+            offsets.push(scratch);
+            scratch += floats(program, *layout, tile, machine);
+        }
+        let statistics = scratch;
+        scratch += 2 * padded(program.block[0], machine);
+        let made = scratch;
+        scratch += RESULTS_MAX * padded(program.columns.min(COLUMNS), machine);
+        Some(Kernel {
+            walks: program
+                .views
+                .iter()
+                .map(|view| Walk::new(view, regions))
+                .collect(),
+            epilogues: Epilogue::all(program, region, regions)?,
+            row_operator: RowOperator::of(&region.anchor),
+            program: program.clone(),
+            machine,
+            layouts,
+            offsets,
+            statistics,
+            made,
+            scratch,
+            packed: None,
+        })
+    }
+
+    /// The right factor that could be packed once: its tile, its view, and its transform.
+    fn right_factor(&self) -> Option<(TileId, usize, Option<Transform>)> {
+        let mut found = None;
+        each_step(&self.program.body, &mut |step| {
+            if let Step::Copy {
+                tile,
+                view,
+                transform,
+                ..
+            } = step
+                && self.layouts[tile.0 as usize] == Layout::Right
+            {
+                found = Some((*tile, *view, *transform));
+            }
+        });
+        found
+    }
+
+    /// Packs the right factor if all its buffers are in `fixed`; gives their numbers.
+    pub(crate) fn pack(&mut self, cells: &[Cells], fixed: &dyn Fn(usize) -> bool) -> Vec<usize> {
+        let Some((tile, view, transform)) = self.right_factor() else {
+            return Vec::new();
+        };
+        let walk = &self.walks[view];
+        let buffers: Vec<usize> = walk.buffers().collect();
+        if !buffers.iter().all(|&buffer| fixed(buffer)) {
+            return Vec::new();
+        }
+        self.packed = Some((tile, Packed::new(walk, transform, cells, self.machine)));
+        buffers
+    }
+
+    /// The buffers that it reads when it runs: not those that were packed.
+    pub(crate) fn reads(&self) -> Vec<usize> {
+        let mut reads: Vec<usize> = Vec::new();
+        let packed = self.packed.as_ref().and_then(|_| self.right_factor());
+        for (number, walk) in self.walks.iter().enumerate() {
+            if packed.is_none_or(|(_, view, _)| view != number) {
+                reads.extend(walk.buffers());
+            }
+        }
+        reads.extend(self.epilogues.iter().flat_map(Epilogue::reads));
+        reads
+    }
+
+    /// Bytes of packed weights.
+    pub(crate) fn packed_bytes(&self) -> usize {
+        self.packed.as_ref().map_or(0, |(_, packed)| packed.bytes())
+    }
+
+    /// Blocks of the grid.
+    pub(crate) fn blocks(&self) -> usize {
+        self.program.grid().iter().product()
+    }
+
+    /// Computes some blocks on one thread; gives the moments of each.
+    ///
+    /// # Errors
+    /// When the data lies outside of the region's domain.
+    pub(crate) fn run(
+        &self,
+        blocks: Range<usize>,
+        cells: &[Cells],
+        scratch: &mut Arena,
+    ) -> Result<Vec<Partial>, Fault> {
+        let mut worker = Worker {
+            kernel: self,
+            cells,
+            scratch: scratch.as_floats_mut(),
+            states: self.epilogues.iter().map(Epilogue::state).collect(),
+            partials: Vec::new(),
+            slots: vec![Slot::default(); self.program.tiles.len()],
+            block: Block::default(),
+        };
+        for number in blocks {
+            worker.start(number);
+            worker.steps(&self.program.body)?;
+        }
+        Ok(worker.partials)
+    }
+
+    /// Merges the moments of all blocks.
+    pub(crate) fn merge(&self, mut partials: Vec<Partial>, cells: &[Cells]) {
+        partials.sort_by_key(Partial::order);
+        for (output, epilogue) in self.epilogues.iter().enumerate() {
+            let own = partials
+                .iter()
+                .filter(|partial| partial.order().0 == output);
+            epilogue.merge(&own.collect::<Vec<_>>(), cells);
+        }
+    }
+}
+
+impl Worker<'_> {
+    fn start(&mut self, number: usize) {
+        let program = &self.kernel.program;
+        let [_, across, down] = program.grid();
+        let [rows, columns] = program.block;
+        let row = number % down * rows;
+        let column = number / down % across * columns;
+        self.block = Block {
+            number,
+            batch: number / (down * across),
+            rows: row..(row + rows).min(program.rows),
+            columns: column..(column + columns).min(program.columns),
+            depth: 0..0,
+        };
+    }
+
+    fn steps(&mut self, steps: &[Step]) -> Result<(), Fault> {
+        steps.iter().try_for_each(|step| self.step(step))
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Fault> {
+        match step {
+            Step::Zero { tile } => self.zero(*tile),
+            Step::Copy {
+                tile,
+                view,
+                rows,
+                columns,
+                transform,
+            } => self.copy(*tile, *view, [*rows, *columns], *transform),
+            Step::Mma { acc, left, right } => self.mma(*acc, *left, *right),
+            Step::Online {
+                scores,
+                acc,
+                scale,
+                causal,
+                mask,
+            } => self.online([*scores, *acc], *scale as f32, *causal, *mask),
+            Step::Normalize { acc } => self.normalize(*acc),
+            Step::Rows { from, to } => self.rows(*from, *to),
+            Step::Gather {
+                tile,
+                table,
+                indices,
+            } => self.gather(*tile, *table, *indices)?,
+            Step::Loop {
+                over,
+                extent,
+                step,
+                body,
+                ..
+            } => {
+                let whole = self.range(*over, *extent);
+                for start in (0..*extent).step_by((*step).max(1)) {
+                    let part = start..(start + step).min(*extent);
+                    self.set_range(*over, part);
+                    self.steps(body)?;
+                }
+                self.set_range(*over, whole);
+            }
+            Step::Store { tile, transform } => self.store(*tile, *transform),
+        }
+        Ok(())
+    }
+
+    fn range(&self, origin: Origin, extent: usize) -> Range<usize> {
+        match origin {
+            Origin::Zero => 0..extent,
+            Origin::Rows => self.block.rows.clone(),
+            Origin::Columns => self.block.columns.clone(),
+            Origin::Depth => self.block.depth.clone(),
+        }
+    }
+
+    fn set_range(&mut self, origin: Origin, range: Range<usize>) {
+        match origin {
+            Origin::Zero => {}
+            Origin::Rows => self.block.rows = range,
+            Origin::Columns => self.block.columns = range,
+            Origin::Depth => self.block.depth = range,
+        }
+    }
+
+    /// The memory of a tile.
+    fn memory(&mut self, tile: TileId) -> &mut [f32] {
+        &mut self.scratch[self.kernel.offsets[tile.0 as usize]..]
+    }
+
+    fn zero(&mut self, tile: TileId) {
+        let slot = &mut self.slots[tile.0 as usize];
+        *slot = Slot {
+            zero: true,
+            ..Slot::default()
+        };
+    }
+
+    fn copy(
+        &mut self,
+        tile: TileId,
+        view: usize,
+        origins: [Origin; 2],
+        transform: Option<Transform>,
+    ) {
+        let (kernel, machine) = (self.kernel, self.kernel.machine);
+        let walk = &kernel.walks[view];
+        let extent = |axes: &[usize]| axes.iter().product::<usize>();
+        let rows = self.range(origins[0], extent(walk.rows()));
+        let columns = self.range(origins[1], extent(walk.columns()));
+        let mut slot = Slot {
+            rows: rows.len(),
+            columns: columns.len(),
+            ..Slot::default()
+        };
+        if let Some((own, packed)) = &kernel.packed
+            && *own == tile
+        {
+            let panel = rows.start / machine.columns();
+            let matrix = match walk.batch().is_empty() {
+                true => 0,
+                false => self.block.batch,
+            };
+            slot.panel_stride = packed.panel_stride;
+            slot.plane_stride = packed.plane_stride;
+            let column = columns.start * machine.columns();
+            let first = matrix * packed.batch_stride + panel * packed.panel_stride + column;
+            slot.packed = Some(first);
+            self.slots[tile.0 as usize] = slot;
+            return;
+        }
+        let mut part = Part {
+            batch: self.block.batch,
+            plane: 0,
+            rows,
+            columns,
+        };
+        let planes = kernel.program.tile(tile).planes;
+        let cells = self.cells;
+        match kernel.layouts[tile.0 as usize] {
+            layout @ (Layout::Left | Layout::Right) => {
+                let [count, height] = match layout {
+                    Layout::Left => panels(slot.rows, machine.rows()),
+                    Layout::Right | Layout::Rows | Layout::Across => {
+                        let width = machine.columns();
+                        [slot.rows.div_ceil(width), width]
+                    }
+                };
+                slot.height = height;
+                slot.panel_stride = height * slot.columns;
+                slot.plane_stride = count * slot.panel_stride;
+                let plane_stride = slot.plane_stride;
+                let out = self.memory(tile);
+                match transform {
+                    Some(Transform::WinogradInput(results)) => {
+                        winograd::input(machine, walk, cells, &part, results, height, out);
+                    }
+                    Some(Transform::WinogradWeight(_) | Transform::WinogradOutput(_)) | None => {
+                        for plane in 0..planes {
+                            part.plane = plane;
+                            let out = &mut out[plane * plane_stride..][..plane_stride];
+                            copy::panels(machine, walk, cells, &part, height, out);
+                        }
+                    }
+                }
+            }
+            Layout::Rows | Layout::Across => {
+                slot.panel_stride = machine.columns();
+                let stride = padded(kernel.program.tile(tile).columns, machine);
+                slot.plane_stride = stride * slot.rows;
+                copy::rows(walk, cells, &part, stride, self.memory(tile));
+            }
+        }
+        self.slots[tile.0 as usize] = slot;
+    }
+
+    fn mma(&mut self, acc: TileId, left: TileId, right: TileId) {
+        let (kernel, machine) = (self.kernel, self.kernel.machine);
+        let across = kernel.layouts[acc.0 as usize] == Layout::Across;
+        // Across, the transposed product is computed: the factors change sides.
+        let [first, second] = if across { [right, left] } else { [left, right] };
+        let (a, b) = (
+            self.slots[first.0 as usize].clone(),
+            self.slots[second.0 as usize].clone(),
+        );
+        let data = kernel.program.tile(acc);
+        let width = machine.columns();
+        let start = match self.slots[acc.0 as usize].zero {
+            true => Start::Zero,
+            false => Start::Load,
+        };
+        let (row_stride, panel_stride) = match across {
+            true => (width, width * data.columns),
+            false => (padded(data.columns, machine), width),
+        };
+        self.slots[acc.0 as usize] = Slot {
+            rows: self.slots[left.0 as usize].rows,
+            columns: self.slots[right.0 as usize].rows,
+            panel_stride,
+            plane_stride: row_stride * data.rows,
+            ..Slot::default()
+        };
+        let depth = self.slots[first.0 as usize].columns;
+        let sizes = [a.rows, b.rows, depth];
+        let planes = data.planes;
+        let (a_planes, b_planes) = (
+            kernel.program.tile(first).planes,
+            kernel.program.tile(second).planes,
+        );
+        let scratch = &mut *self.scratch;
+        for plane in 0..planes {
+            let a_first = kernel.offsets[first.0 as usize]
+                + if a_planes > 1 {
+                    plane * a.plane_stride
+                } else {
+                    0
+                };
+            let b_first = if b_planes > 1 {
+                plane * b.plane_stride
+            } else {
+                0
+            };
+            let acc_first = kernel.offsets[acc.0 as usize] + plane * row_stride * data.rows;
+            // The accumulator lies behind its factors in the scratch memory.
+            let (near, acc_data) = scratch.split_at_mut(acc_first);
+            let b_data = match (b.packed, &kernel.packed) {
+                (Some(start), Some((_, packed))) => &packed.floats()[start + b_first..],
+                (Some(_) | None, _) => &near[kernel.offsets[second.0 as usize] + b_first..],
+            };
+            mma(
+                machine,
+                Acc {
+                    data: acc_data,
+                    row_stride,
+                    panel_stride,
+                },
+                Left {
+                    data: &near[a_first..],
+                    height: a.height,
+                    panel_stride: a.panel_stride,
+                },
+                Right {
+                    data: b_data,
+                    panel_stride: b.panel_stride,
+                },
+                sizes,
+                start,
+            );
+        }
+    }
+
+    fn rows(&mut self, from: TileId, to: TileId) {
+        let kernel = self.kernel;
+        let Some(operator) = kernel.row_operator else {
+            return;
+        };
+        let source = self.slots[from.0 as usize].clone();
+        let stride = |tile: TileId| padded(kernel.program.tile(tile).columns, kernel.machine);
+        let columns = kernel.program.tile(to).columns;
+        let parameters: Vec<Vec<f32>> = kernel.walks[1..]
+            .iter()
+            .map(|walk| {
+                let mut values = vec![0.0; walk.columns().iter().product()];
+                walk.read(self.cells, &walk.index(0, 0, 0), 0, &mut values);
+                values
+            })
+            .collect();
+        let offsets = [from, to].map(|tile| kernel.offsets[tile.0 as usize]);
+        let (near, made) = self.scratch.split_at_mut(offsets[1]);
+        for row in 0..source.rows {
+            let x = &near[offsets[0] + row * stride(from)..][..source.columns];
+            let out = &mut made[row * stride(to)..][..columns];
+            operator.apply(x, &parameters, out);
+        }
+        self.slots[to.0 as usize] = Slot {
+            rows: source.rows,
+            columns,
+            ..Slot::default()
+        };
+    }
+
+    fn gather(&mut self, tile: TileId, table: usize, indices: usize) -> Result<(), Fault> {
+        let kernel = self.kernel;
+        let (table, list) = (&kernel.walks[table], &kernel.walks[indices]);
+        let count: usize = table.rows().iter().product();
+        let columns: usize = table.columns().iter().product();
+        let stride = padded(kernel.program.tile(tile).columns, kernel.machine);
+        let cells = self.cells;
+        let rows = self.block.rows.clone();
+        for (number, row) in rows.clone().enumerate() {
+            let named = match list.find(&list.index(0, 0, row)) {
+                Some(run) => cells[run.buffer].integer(run.at),
+                None => list.fill() as i64,
+            };
+            let found = compiler::ops::wrap_index(named, count)?;
+            let index = table.index(0, 0, found);
+            let out = &mut self.memory(tile)[number * stride..][..columns];
+            table.read(cells, &index, 0, out);
+        }
+        self.slots[tile.0 as usize] = Slot {
+            rows: rows.len(),
+            columns,
+            ..Slot::default()
+        };
+        Ok(())
+    }
+
+    /// Scores that lie across become weights; what they leave of sums is scaled.
+    fn online(
+        &mut self,
+        [scores, acc]: [TileId; 2],
+        scale: f32,
+        causal: bool,
+        mask: Option<usize>,
+    ) {
+        let (kernel, width) = (self.kernel, self.kernel.machine.columns());
+        let tile = |tile: TileId| kernel.program.tile(tile);
+        let slot = self.slots[scores.0 as usize].clone();
+        let (deep, wide) = (tile(scores).columns, tile(acc).columns);
+        let fresh = self.slots[acc.0 as usize].zero;
+        let offsets = [scores, acc].map(|tile| kernel.offsets[tile.0 as usize]);
+        let statistics = kernel.statistics;
+        let (keys, first_query) = (self.block.depth.clone(), self.block.rows.start);
+        for panel in 0..slot.rows.div_ceil(width) {
+            let queries = (slot.rows - panel * width).min(width);
+            let (near, far) = self.scratch.split_at_mut(offsets[1]);
+            let s = &mut near[offsets[0] + panel * deep * width..][..slot.columns * width];
+            scale_scores(s, scale);
+            if let Some(mask) = mask {
+                let walk = &kernel.walks[mask];
+                let place = (self.block.batch, first_query + panel * width, queries);
+                add_mask(walk, self.cells, place, keys.clone(), s, width);
+            }
+            if causal {
+                hide_later(s, width, first_query + panel * width, keys.start);
+            }
+            let (o, rest) = far.split_at_mut(statistics - offsets[1]);
+            let [maximum, sum] = [0, 1].map(|which| (2 * panel + which) * width);
+            let (maxima, sums) = rest[..(2 * panel + 2) * width].split_at_mut(sum);
+            let (maxima, sums) = (&mut maxima[maximum..], &mut sums[..width]);
+            if fresh {
+                maxima.fill(f32::NEG_INFINITY);
+                sums.fill(0.0);
+            }
+            let o = match fresh {
+                true => &mut [][..],
+                false => &mut o[panel * wide * width..][..wide * width],
+            };
+            online::step(kernel.machine, s, maxima, sums, o);
+        }
+    }
+
+    /// Weighted sums are divided by the sums of their weights.
+    fn normalize(&mut self, acc: TileId) {
+        let (kernel, width) = (self.kernel, self.kernel.machine.columns());
+        let slot = self.slots[acc.0 as usize].clone();
+        let wide = kernel.program.tile(acc).columns;
+        let offset = kernel.offsets[acc.0 as usize];
+        let (near, statistics) = self.scratch.split_at_mut(kernel.statistics);
+        if slot.zero {
+            // Without any key nothing was added: the result is 0.
+            let rows = self.block.rows.len();
+            near[offset..][..rows.next_multiple_of(width) * wide].fill(0.0);
+            self.slots[acc.0 as usize] = Slot {
+                rows,
+                columns: wide,
+                ..Slot::default()
+            };
+            return;
+        }
+        for panel in 0..slot.rows.div_ceil(width) {
+            let o = &mut near[offset + panel * wide * width..][..wide * width];
+            let sums = &statistics[(2 * panel + 1) * width..][..width];
+            for row in o.chunks_exact_mut(width) {
+                row.iter_mut().zip(sums).for_each(|(o, sum)| *o /= sum);
+            }
+        }
+    }
+
+    fn store(&mut self, tile: Option<TileId>, transform: Option<Transform>) {
+        let kernel = self.kernel;
+        for output in 0..kernel.epilogues.len() {
+            let epilogue = &kernel.epilogues[output];
+            let own = epilogue.first_column..epilogue.first_column + epilogue.columns;
+            let block = self.block.columns.clone();
+            let common = own.start.max(block.start)..own.end.min(block.end);
+            let starts = common.clone().step_by(COLUMNS);
+            for start in starts {
+                let part = start..(start + COLUMNS).min(common.end);
+                epilogue.turn(&mut self.states[output]);
+                match (tile, transform) {
+                    (Some(tile), Some(Transform::WinogradOutput(results))) => {
+                        self.store_points(output, tile, results, part);
+                    }
+                    (Some(tile), _) => self.store_tile(output, tile, part),
+                    (None, _) => self.store_rows(output, part),
+                }
+                let number = self.block.number;
+                let partial = epilogue.end(&mut self.states[output], output, number);
+                self.partials.extend(partial);
+            }
+        }
+    }
+
+    /// The place of a row of an output.
+    fn place(&self, output: usize, row: usize, part: &Range<usize>) -> Place {
+        Place {
+            batch: self.block.batch,
+            plane: 0,
+            row: self.block.rows.start + row,
+            column: part.start - self.kernel.epilogues[output].first_column,
+            count: part.len(),
+        }
+    }
+
+    /// One row through the epilogue of an output.
+    fn row<'b>(&mut self, output: usize, place: Place, anchor: impl Fn(usize) -> &'b [f32]) {
+        let epilogue = &self.kernel.epilogues[output];
+        let state = &mut self.states[output];
+        if epilogue.changes_image(state, place) {
+            let partial = epilogue.end(state, output, self.block.number);
+            self.partials.extend(partial);
+        }
+        epilogue.row(state, self.cells, place, anchor);
+    }
+
+    fn store_rows(&mut self, output: usize, part: Range<usize>) {
+        for row in 0..self.block.rows.len() {
+            let place = self.place(output, row, &part);
+            self.row(output, place, |_| &[]);
+        }
+    }
+
+    fn store_tile(&mut self, output: usize, tile: TileId, part: Range<usize>) {
+        let kernel = self.kernel;
+        let width = kernel.machine.columns();
+        let data = kernel.program.tile(tile);
+        let across = kernel.layouts[tile.0 as usize] == Layout::Across;
+        let offset = kernel.offsets[tile.0 as usize];
+        let stride = padded(data.columns, kernel.machine);
+        let first = part.start - self.block.columns.start;
+        // The tile is read while the epilogue's own state changes.
+        let scratch = std::mem::take(&mut self.scratch);
+        let mut straight = vec![0.0; if across { part.len() } else { 0 }];
+        for row in 0..self.block.rows.len() {
+            let place = self.place(output, row, &part);
+            if across {
+                let panel = &scratch[offset + row / width * data.columns * width..];
+                for (column, out) in straight.iter_mut().enumerate() {
+                    *out = panel[(first + column) * width + row % width];
+                }
+                self.row(output, place, |_| &straight);
+            } else {
+                let start = offset + row * stride + first;
+                let plane = data.rows * stride;
+                self.row(output, place, |number| &scratch[start + number * plane..]);
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    fn store_points(&mut self, output: usize, tile: TileId, results: usize, part: Range<usize>) {
+        let kernel = self.kernel;
+        let data = kernel.program.tile(tile);
+        let stride = padded(data.columns, kernel.machine);
+        let offset = kernel.offsets[tile.0 as usize];
+        let first = part.start - self.block.columns.start;
+        let scratch = std::mem::take(&mut self.scratch);
+        let (tiles, made) = scratch.split_at_mut(kernel.made);
+        let wide = padded(part.len(), kernel.machine);
+        for row in 0..self.block.rows.len() {
+            let points = &tiles[offset + row * stride + first..];
+            let plane = data.rows * stride;
+            winograd::output(
+                kernel.machine,
+                points,
+                plane,
+                part.len(),
+                results,
+                made,
+                wide,
+            );
+            for point in 0..results * results {
+                let mut place = self.place(output, row, &part);
+                place.plane = point;
+                let made = &made[point * wide..][..part.len()];
+                self.row(output, place, |_| made);
+            }
+        }
+        self.scratch = scratch;
+    }
+}
+
+fn scale_scores(scores: &mut [f32], scale: f32) {
+    super::math::map_in_place(scores, |s| s * scale);
+}
+
+/// Adds what a mask says of `[keys]` × queries, which lie along the lanes.
+fn add_mask(
+    walk: &Walk,
+    cells: &[Cells],
+    (batch, first, queries): (usize, usize, usize),
+    keys: Range<usize>,
+    scores: &mut [f32],
+    width: usize,
+) {
+    let mut row = vec![0.0; keys.len()];
+    let truth = walk
+        .buffers()
+        .any(|b| cells[b].dtype == compiler::DType::Bool);
+    for query in 0..queries {
+        let index = walk.index(batch, 0, first + query);
+        walk.read(cells, &index, keys.start, &mut row);
+        for (key, &value) in row.iter().enumerate() {
+            let score = &mut scores[key * width + query];
+            match truth {
+                true if value == 0.0 => *score = f32::NEG_INFINITY,
+                true => {}
+                false => *score += value,
+            }
+        }
+    }
+}
+
+/// Keys behind a query get no weight.
+fn hide_later(scores: &mut [f32], width: usize, first_query: usize, first_key: usize) {
+    for (key, row) in scores.chunks_exact_mut(width).enumerate() {
+        let visible = (first_key + key).saturating_sub(first_query).min(width);
+        row[..visible].fill(f32::NEG_INFINITY);
+    }
+}

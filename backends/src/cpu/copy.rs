@@ -1,0 +1,115 @@
+//! Copies into tiles: elements of a view, through its access map, into panels or rows.
+//!
+//! Takes a walk, a rectangle of it and a layout, fills memory that the tile has. Runs that lie as
+//! f32 next to each other are read in place; others are gathered first.
+
+use std::ops::Range;
+
+use super::arena::Cells;
+use super::kernel::machine::Machine;
+use super::kernel::pack::panel;
+use super::walk::{Run, Walk};
+
+/// A rectangle of a view.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) batch: usize,
+    pub(crate) plane: usize,
+    pub(crate) rows: Range<usize>,
+    pub(crate) columns: Range<usize>,
+}
+
+/// Rows in panels of `height`, `[panel][column][row]`; a panel that is not full ends in zeros.
+pub(crate) fn panels(
+    machine: Machine,
+    walk: &Walk,
+    cells: &[Cells],
+    part: &Part,
+    height: usize,
+    out: &mut [f32],
+) {
+    let depth = part.columns.len();
+    let stride = height * depth;
+    let mut indices: Vec<Vec<usize>> = Vec::with_capacity(height);
+    let mut gathered = Vec::new();
+    let starts = part.rows.clone().step_by(height.max(1));
+    for (number, first) in starts.enumerate() {
+        let end = (first + height).min(part.rows.end);
+        indices.clear();
+        indices.extend((first..end).map(|row| walk.index(part.batch, part.plane, row)));
+        let out = &mut out[number * stride..][..stride];
+        let mut done = 0;
+        while done < depth {
+            let column = part.columns.start + done;
+            let length = walk.run_length(column, depth - done);
+            let runs: Vec<Option<Run>> = indices
+                .iter_mut()
+                .map(|index| {
+                    walk.set_column(index, column);
+                    walk.find(index)
+                })
+                .collect();
+            let out = &mut out[done * height..];
+            transpose(
+                machine,
+                &runs,
+                walk.fill(),
+                cells,
+                [height, length],
+                &mut gathered,
+                out,
+            );
+            done += length;
+        }
+    }
+}
+
+/// Runs of equal length as the columns of a panel.
+fn transpose(
+    machine: Machine,
+    runs: &[Option<Run>],
+    fill: f32,
+    cells: &[Cells],
+    [height, length]: [usize; 2],
+    gathered: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let in_place = |run: &Run| match run.stride {
+        1 => cells[run.buffer].run(run.at, length),
+        _ if length == 1 => cells[run.buffer].run(run.at, 1),
+        _ => None,
+    };
+    let mut rows: Vec<Option<&[f32]>> = Vec::with_capacity(height);
+    let all = runs.iter().all(|run| match run {
+        Some(run) => {
+            let found = in_place(run);
+            rows.push(found);
+            found.is_some()
+        }
+        None => {
+            rows.push(None);
+            fill == 0.0
+        }
+    });
+    if !all {
+        gathered.resize(height * length, 0.0);
+        for (run, row) in runs.iter().zip(gathered.chunks_exact_mut(length)) {
+            match run {
+                Some(run) => cells[run.buffer].load(run.at, run.stride, row),
+                None => row.fill(fill),
+            }
+        }
+        rows.clear();
+        rows.extend(gathered.chunks_exact(length).take(runs.len()).map(Some));
+    }
+    panel(machine, out, [height, length], height, &rows);
+}
+
+/// Rows one after the other, `stride` elements apart.
+pub(crate) fn rows(walk: &Walk, cells: &[Cells], part: &Part, stride: usize, out: &mut [f32]) {
+    for (number, row) in part.rows.clone().enumerate() {
+        let index = walk.index(part.batch, part.plane, row);
+        let out = &mut out[number * stride..][..part.columns.len()];
+        walk.read(cells, &index, part.columns.start, out);
+    }
+}

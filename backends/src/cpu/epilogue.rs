@@ -1,0 +1,358 @@
+//! Epilogues: the pointwise graph on a row of a tile that is still in cache, its stores, and the
+//! moments of what is stored.
+//!
+//! Takes rows of an anchor's tile, gives nothing: results go to their buffers. Operands that do
+//! not change from row to row are read once. Moments are kept per tile and merged in a fixed order
+//! at the end, so that threads cannot be seen in them.
+
+use compiler::region::{Buffer, Index, Node, Region, Regions};
+use compiler::tensor::Tensor;
+use compiler::tile::{BlockProgram, OutputViews};
+
+use super::arena::Cells;
+use super::functions::{Function, function};
+use super::walk::{Affine, Walk};
+
+/// Columns that are computed at a time: every node keeps as many elements.
+pub(crate) const COLUMNS: usize = 1024;
+
+/// One output of a region, ready to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Epilogue {
+    /// The column of the anchor that is its first.
+    pub(crate) first_column: usize,
+    /// Its columns.
+    pub(crate) columns: usize,
+    nodes: Vec<Compiled>,
+    store: Walk,
+    moments: Option<Moments>,
+}
+
+#[derive(Debug, Clone)]
+enum Compiled {
+    Anchor { plane: usize },
+    Read { walk: Walk, depends: Vec<usize> },
+    Scalar(f32),
+    Unary(fn(&mut [f32], &[f32]), usize),
+    Binary(fn(&mut [f32], &[f32], &[f32]), [usize; 2]),
+}
+
+/// Where the moments of an output go.
+#[derive(Debug, Clone)]
+struct Moments {
+    /// The number of the buffer `[batch, channels, 2]`.
+    buffer: usize,
+    channels: usize,
+    /// The image and the channel of an element, over the axes of the store.
+    image: Affine,
+    channel: Affine,
+}
+
+/// Moments of some columns over the rows of one image in one block.
+#[derive(Debug, Clone)]
+pub(crate) struct Partial {
+    /// The output.
+    output: usize,
+    /// The block: the order of merging.
+    block: usize,
+    image: usize,
+    channel: usize,
+    count: f64,
+    /// For each column the mean, then for each the sum of squared differences from it.
+    sums: Vec<f32>,
+}
+
+/// What one thread keeps while it runs an epilogue.
+pub(crate) struct State {
+    values: Vec<Vec<f32>>,
+    /// For each node that reads, the index that its values belong to.
+    known: Vec<Option<Vec<usize>>>,
+    open: Option<Open>,
+}
+
+/// Moments that still grow: shifted by the first row, so that large means cost no digits.
+struct Open {
+    image: usize,
+    channel: usize,
+    count: usize,
+    shift: Vec<f32>,
+    sum: Vec<f32>,
+    square: Vec<f32>,
+}
+
+/// Which part of an output a row is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) batch: usize,
+    pub(crate) plane: usize,
+    pub(crate) row: usize,
+    /// The first column, of the output.
+    pub(crate) column: usize,
+    /// Columns, at most [`COLUMNS`].
+    pub(crate) count: usize,
+}
+
+impl Epilogue {
+    /// The epilogues of a program's region; `None` if a node has no function on f32.
+    pub(crate) fn all(
+        program: &BlockProgram,
+        region: &Region,
+        regions: &Regions,
+    ) -> Option<Vec<Epilogue>> {
+        let outputs = program.outputs.iter().zip(&region.outputs);
+        let compiled = outputs.map(|(views, output)| {
+            let nodes = output.nodes.iter().enumerate();
+            let nodes = nodes.map(|(number, node)| compile(node, number, views, regions));
+            let moments = output.moments.map(|buffer| moments(views, buffer, regions));
+            Some(Epilogue {
+                first_column: views.first_column,
+                columns: views.columns,
+                nodes: nodes.collect::<Option<Vec<Compiled>>>()?,
+                store: Walk::new(&views.store, regions),
+                moments,
+            })
+        });
+        compiled.collect()
+    }
+
+    /// The buffers that it reads.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = usize> {
+        self.nodes.iter().flat_map(|node| match node {
+            Compiled::Read { walk, .. } => walk.buffers().collect(),
+            Compiled::Anchor { .. }
+            | Compiled::Scalar(_)
+            | Compiled::Unary(..)
+            | Compiled::Binary(..) => Vec::new(),
+        })
+    }
+
+    /// What a thread needs to run it.
+    pub(crate) fn state(&self) -> State {
+        let size = COLUMNS.min(self.columns.max(1));
+        let values = self.nodes.iter().map(|node| match node {
+            Compiled::Anchor { .. } => Vec::new(),
+            Compiled::Scalar(value) => vec![*value; size],
+            Compiled::Read { .. } | Compiled::Unary(..) | Compiled::Binary(..) => vec![0.0; size],
+        });
+        State {
+            values: values.collect(),
+            known: vec![None; self.nodes.len()],
+            open: None,
+        }
+    }
+
+    /// Computes and stores one row. `anchor` gives the anchor's elements of a plane, those of the
+    /// place's columns.
+    pub(crate) fn row<'a>(
+        &self,
+        state: &mut State,
+        cells: &[Cells],
+        place: Place,
+        anchor: impl Fn(usize) -> &'a [f32],
+    ) {
+        let mut index = self.store.index(place.batch, place.plane, place.row);
+        self.store.set_column(&mut index, place.column);
+        // Tiles of a transform reach beyond the border.
+        if self.store.find(&index).is_none() {
+            return;
+        }
+        for (number, node) in self.nodes.iter().enumerate() {
+            let (before, rest) = state.values.split_at_mut(number);
+            let out = &mut rest[0];
+            let operand = |operand: usize| match &self.nodes[operand] {
+                Compiled::Anchor { plane } => &anchor(*plane)[..place.count],
+                Compiled::Read { .. }
+                | Compiled::Scalar(_)
+                | Compiled::Unary(..)
+                | Compiled::Binary(..) => &before[operand][..place.count],
+            };
+            match node {
+                Compiled::Anchor { .. } | Compiled::Scalar(_) => {}
+                Compiled::Read { walk, depends } => {
+                    let known = &mut state.known[number];
+                    read(walk, depends, known, cells, &index, place, out);
+                }
+                Compiled::Unary(f, a) => f(&mut out[..place.count], operand(*a)),
+                Compiled::Binary(f, [a, b]) => {
+                    f(&mut out[..place.count], operand(*a), operand(*b));
+                }
+            }
+        }
+        let last = self.nodes.len() - 1;
+        let result = match &self.nodes[last] {
+            Compiled::Anchor { plane } => &anchor(*plane)[..place.count],
+            Compiled::Read { .. }
+            | Compiled::Scalar(_)
+            | Compiled::Unary(..)
+            | Compiled::Binary(..) => &state.values[last][..place.count],
+        };
+        if let Some(moments) = &self.moments {
+            grow(&mut state.open, moments, &index, result);
+        }
+        let mut done = 0;
+        while done < place.count {
+            self.store.set_column(&mut index, place.column + done);
+            let length = self
+                .store
+                .run_length(place.column + done, place.count - done);
+            if let Some(run) = self.store.find(&index) {
+                cells[run.buffer].store(run.at, run.stride.max(1), &result[done..done + length]);
+            }
+            done += length;
+        }
+    }
+
+    /// Ends the moments that grew over the rows of a block.
+    pub(crate) fn end(&self, state: &mut State, output: usize, block: usize) -> Option<Partial> {
+        let open = state.open.take()?;
+        let count = open.count as f32;
+        let means = open
+            .shift
+            .iter()
+            .zip(&open.sum)
+            .map(|(shift, sum)| shift + sum / count);
+        let mut sums: Vec<f32> = means.collect();
+        let squares = open.square.iter().zip(&open.sum);
+        sums.extend(squares.map(|(square, sum)| (square - sum * sum / count).max(0.0)));
+        Some(Partial {
+            output,
+            block,
+            image: open.image,
+            channel: open.channel,
+            count: open.count as f64,
+            sums,
+        })
+    }
+
+    /// Whether the rows from here on belong to another image than those before.
+    pub(crate) fn changes_image(&self, state: &State, place: Place) -> bool {
+        let (Some(moments), Some(open)) = (&self.moments, &state.open) else {
+            return false;
+        };
+        let mut index = self.store.index(place.batch, place.plane, place.row);
+        self.store.set_column(&mut index, place.column);
+        let found = (moments.image.at(&index), moments.channel.at(&index));
+        found != (open.image as i64, open.channel as i64)
+    }
+
+    /// Forgets what was read: other columns come next.
+    pub(crate) fn turn(&self, state: &mut State) {
+        state.known.fill(None);
+    }
+
+    /// Merges the moments of all blocks, in their order, and stores them.
+    ///
+    /// # Source
+    /// Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance", eq. 2.1.
+    pub(crate) fn merge(&self, partials: &[&Partial], cells: &[Cells]) {
+        let Some(moments) = &self.moments else { return };
+        let cells = cells[moments.buffer];
+        let channels = moments.channels;
+        let images = cells.elements / 2 / channels.max(1);
+        // Count, mean and sum of squared differences.
+        let mut merged = vec![[0.0f64; 3]; images * channels];
+        for partial in partials {
+            let (means, squares) = partial.sums.split_at(partial.sums.len() / 2);
+            for (column, (mean, square)) in means.iter().zip(squares).enumerate() {
+                let place = partial.image * channels + partial.channel + column;
+                let [count, old, sum] = merged[place];
+                let total = count + partial.count;
+                let distance = f64::from(*mean) - old;
+                merged[place] = [
+                    total,
+                    old + distance * partial.count / total,
+                    sum + f64::from(*square) + distance * distance * count * partial.count / total,
+                ];
+            }
+        }
+        for (place, [_, mean, square]) in merged.into_iter().enumerate() {
+            cells.store(2 * place, 1, &[mean as f32, square as f32]);
+        }
+    }
+}
+
+impl Partial {
+    /// The output and the block: partial moments are merged in this order.
+    pub(crate) fn order(&self) -> (usize, usize) {
+        (self.output, self.block)
+    }
+}
+
+fn compile(node: &Node, number: usize, views: &OutputViews, regions: &Regions) -> Option<Compiled> {
+    Some(match node {
+        Node::Anchor(_) => Compiled::Anchor {
+            plane: views.planes[number]?,
+        },
+        Node::Read(_) => {
+            let walk = Walk::new(views.reads[number].as_ref()?, regions);
+            let depends = walk.depends_on();
+            Compiled::Read { walk, depends }
+        }
+        Node::Scalar(tensor) => Compiled::Scalar(scalar(tensor)),
+        Node::Apply(op, operands) => match (function(op)?, operands.as_slice()) {
+            (Function::Unary(f), [a]) => Compiled::Unary(f, *a),
+            (Function::Binary(f), [a, b]) => Compiled::Binary(f, [*a, *b]),
+            (_, _) => return None,
+        },
+    })
+}
+
+fn scalar(tensor: &Tensor) -> f32 {
+    let mut value = [0.0];
+    Cells::of(tensor).load(0, 1, &mut value);
+    value[0]
+}
+
+fn moments(views: &OutputViews, buffer: Buffer, regions: &Regions) -> Moments {
+    let index: &[Index] = match views.store.access.pieces.first() {
+        Some(piece) => &piece.index,
+        None => &[],
+    };
+    let affine = |axis: usize| index.get(axis).map(Affine::of).unwrap_or_default();
+    Moments {
+        buffer: buffer.0 as usize,
+        channels: regions.buffer(buffer).extents.shape[1],
+        image: affine(0),
+        channel: affine(1),
+    }
+}
+
+/// Reads the elements of a place, unless they are those that were read before.
+fn read(
+    walk: &Walk,
+    depends: &[usize],
+    known: &mut Option<Vec<usize>>,
+    cells: &[Cells],
+    index: &[usize],
+    place: Place,
+    out: &mut [f32],
+) {
+    if let Some(known) = known
+        && depends.iter().all(|&axis| known[axis] == index[axis])
+    {
+        return;
+    }
+    walk.read(cells, index, place.column, &mut out[..place.count]);
+    *known = Some(index.to_vec());
+}
+
+fn grow(open: &mut Option<Open>, moments: &Moments, index: &[usize], result: &[f32]) {
+    let open = open.get_or_insert_with(|| Open {
+        image: moments.image.at(index) as usize,
+        channel: moments.channel.at(index) as usize,
+        count: 0,
+        shift: result.to_vec(),
+        sum: vec![0.0; result.len()],
+        square: vec![0.0; result.len()],
+    });
+    open.count += 1;
+    let (shift, result) = (&open.shift[..], &result[..open.shift.len()]);
+    super::math::vectorized(|| {
+        let sums = open.sum.iter_mut().zip(open.square.iter_mut());
+        for ((sum, square), (x, shift)) in sums.zip(result.iter().zip(shift)) {
+            let distance = x - shift;
+            *sum += distance;
+            *square += distance * distance;
+        }
+    });
+}

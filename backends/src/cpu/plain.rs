@@ -1,0 +1,85 @@
+//! Plain loops: regions that no tile program computes.
+//!
+//! Takes a region and the buffers of a run, stores what the oracle of regions gives. Such regions
+//! work on integers, truth values and 64-bit floats, or are rare; all are small in a model.
+
+use std::collections::BTreeMap;
+
+use compiler::eval::{Array, EvalError, Precision};
+use compiler::region::{Buffer, Region, Regions, eval_region};
+use compiler::tensor::Tensor;
+
+use super::arena::Cells;
+
+/// Computes one region.
+///
+/// # Errors
+/// When the data lies outside of an operator's domain.
+pub(crate) fn run(regions: &Regions, region: &Region, cells: &[Cells]) -> Result<(), EvalError> {
+    let read = region.reads().into_iter();
+    let read = read.map(|buffer| (buffer, array(regions, buffer, cells)));
+    let arrays: BTreeMap<Buffer, Array> = read.collect();
+    let stored = eval_region(
+        regions,
+        region,
+        &|buffer| &arrays[&buffer],
+        Precision::Typed,
+    )?;
+    for (buffer, array) in stored {
+        let data = regions.buffer(buffer);
+        let values = Tensor::from_values(data.extents.dtype, &array.shape, &array.values);
+        let own = permuted(&values, &data.order);
+        cells[buffer.0 as usize].fill(&own);
+    }
+    Ok(())
+}
+
+/// A buffer in row-major order.
+fn array(regions: &Regions, buffer: Buffer, cells: &[Cells]) -> Array {
+    let data = regions.buffer(buffer);
+    let shape = &data.extents.shape;
+    let bytes = cells[buffer.0 as usize].to_bytes();
+    let stored: Vec<usize> = data.order.iter().map(|&axis| shape[axis]).collect();
+    let tensor = Tensor::new(data.extents.dtype, stored, bytes.into());
+    let tensor = tensor.expect("a buffer has the bytes of its extents");
+    // Axis `a` lies at the place that the order names.
+    let back: Vec<usize> = (0..shape.len())
+        .map(|axis| {
+            data.order
+                .iter()
+                .position(|&own| own == axis)
+                .unwrap_or(axis)
+        })
+        .collect();
+    let bytes = permuted(&tensor, &back);
+    let tensor = Tensor::new(data.extents.dtype, shape.clone(), bytes.into());
+    Array::from(&tensor.expect("a permutation keeps the number of bytes"))
+}
+
+/// The bytes of a tensor with its axes in another order, outermost first.
+fn permuted(tensor: &Tensor, order: &[usize]) -> Vec<u8> {
+    if order.iter().enumerate().all(|(place, &axis)| place == axis) {
+        return tensor.bytes().to_vec();
+    }
+    let size = tensor.dtype().bytes();
+    let mut strides = vec![size; order.len()];
+    for axis in (1..order.len()).rev() {
+        strides[axis - 1] = strides[axis] * tensor.shape()[axis];
+    }
+    let extents: Vec<usize> = order.iter().map(|&axis| tensor.shape()[axis]).collect();
+    let steps: Vec<usize> = order.iter().map(|&axis| strides[axis]).collect();
+    let mut index = vec![0; order.len()];
+    let mut out = Vec::with_capacity(tensor.bytes().len());
+    for _ in 0..tensor.elements() {
+        let at: usize = index.iter().zip(&steps).map(|(i, step)| i * step).sum();
+        out.extend_from_slice(&tensor.bytes()[at..at + size]);
+        for axis in (0..index.len()).rev() {
+            index[axis] += 1;
+            if index[axis] < extents[axis] {
+                break;
+            }
+            index[axis] = 0;
+        }
+    }
+    out
+}

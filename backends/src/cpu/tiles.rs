@@ -1,0 +1,91 @@
+//! Tiles as a processor holds them: which layout each has, and how many floats that takes.
+//!
+//! Takes a block program, gives a layout per tile. The left factor of a product lies in panels of
+//! the register tile's rows, the right one in panels of its columns, an accumulator row by row.
+//! What the online softmax works on lies across, queries along the lanes: maxima and sums then run
+//! down the rows without leaving their lanes, and weights are a right factor as they lie.
+
+use compiler::tile::{BlockProgram, Step, TileId};
+
+use super::kernel::machine::Machine;
+
+/// How a tile lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Panels of rows, even in height, `[plane][panel][column][row]`.
+    Left,
+    /// Panels of rows as wide as the register tile has columns, the same order.
+    Right,
+    /// `[plane][row][column]`, rows padded to whole panels.
+    Rows,
+    /// Panels of rows along the lanes, `[panel][column][row]`.
+    Across,
+}
+
+/// The layout of every tile.
+pub(crate) fn layouts(program: &BlockProgram) -> Vec<Layout> {
+    let mut layouts = vec![Layout::Rows; program.tiles.len()];
+    let mut across: Vec<TileId> = Vec::new();
+    each_step(&program.body, &mut |step| {
+        if let Step::Online { scores, acc, .. } = step {
+            across.extend([*scores, *acc]);
+        }
+    });
+    for tile in &across {
+        layouts[tile.0 as usize] = Layout::Across;
+    }
+    each_step(&program.body, &mut |step| {
+        let Step::Mma { acc, left, right } = step else {
+            return;
+        };
+        // Across, the product is that of the transposed factors.
+        let [first, second] = match across.contains(acc) {
+            true => [Layout::Right, Layout::Left],
+            false => [Layout::Left, Layout::Right],
+        };
+        if !across.contains(left) {
+            layouts[left.0 as usize] = first;
+        }
+        layouts[right.0 as usize] = second;
+    });
+    layouts
+}
+
+/// Calls `visit` with every step, those in loops too.
+pub(crate) fn each_step(steps: &[Step], visit: &mut dyn FnMut(&Step)) {
+    for step in steps {
+        visit(step);
+        if let Step::Loop { body, .. } = step {
+            each_step(body, visit);
+        }
+    }
+}
+
+/// Panels of at most `most` rows, as even as can be: their number and height.
+pub(crate) fn panels(rows: usize, most: usize) -> [usize; 2] {
+    let count = rows.div_ceil(most).max(1);
+    [count, rows.div_ceil(count).max(1)]
+}
+
+/// Columns padded to whole panels.
+pub(crate) fn padded(columns: usize, machine: Machine) -> usize {
+    columns.next_multiple_of(machine.columns())
+}
+
+/// Floats that a tile takes at most.
+pub(crate) fn floats(
+    program: &BlockProgram,
+    layout: Layout,
+    tile: usize,
+    machine: Machine,
+) -> usize {
+    let tile = &program.tiles[tile];
+    let plane = match layout {
+        // Even panels may be a row higher together than the rows are.
+        Layout::Left => tile.rows.next_multiple_of(machine.rows()) * tile.columns,
+        Layout::Right | Layout::Across => padded(tile.rows, machine) * tile.columns,
+        Layout::Rows => tile.rows * padded(tile.columns, machine),
+    };
+    // Every tile starts at a line of its own.
+    (tile.planes * plane).next_multiple_of(16)
+}

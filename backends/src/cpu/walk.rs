@@ -1,0 +1,334 @@
+//! Walks: views compiled to fast address arithmetic, read in runs of neighbouring elements.
+//!
+//! Takes a view and the strides of its buffers, gives for an index of the view's axes the buffer
+//! and the place where a run begins. Runs go along the last axis; where a piece ends or an
+//! address jumps, a run ends.
+
+use compiler::region::{Access, Bound, Index, Part, Regions};
+use compiler::tile::{Roles, View};
+
+use super::arena::Cells;
+
+/// An integer for every index: linear terms, and divisions and remainders of such.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Affine {
+    constant: i64,
+    linear: Vec<(usize, i64)>,
+    nested: Vec<Nested>,
+}
+
+#[derive(Debug, Clone)]
+struct Nested {
+    inner: Affine,
+    divisor: i64,
+    remainder: bool,
+    coefficient: i64,
+}
+
+impl Affine {
+    fn add(&mut self, index: &Index, factor: i64) {
+        let (constant, parts) = index.parts();
+        self.constant += constant * factor;
+        for (part, coefficient) in parts {
+            let coefficient = coefficient * factor;
+            let mut nested = |inner: &Index, divisor: i64, remainder: bool| {
+                self.nested.push(Nested {
+                    inner: Affine::of(inner),
+                    divisor,
+                    remainder,
+                    coefficient,
+                });
+            };
+            match part {
+                Part::Div(inner, divisor) => nested(inner, divisor, false),
+                Part::Mod(inner, divisor) => nested(inner, divisor, true),
+                Part::Axis(axis) => match self.linear.iter_mut().find(|(own, _)| *own == axis) {
+                    Some((_, sum)) => *sum += coefficient,
+                    None => self.linear.push((axis, coefficient)),
+                },
+            }
+        }
+    }
+
+    pub(crate) fn of(index: &Index) -> Affine {
+        let mut affine = Affine::default();
+        affine.add(index, 1);
+        affine
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, index: &[usize]) -> i64 {
+        let mut sum = self.constant;
+        for &(axis, coefficient) in &self.linear {
+            sum += index[axis] as i64 * coefficient;
+        }
+        for nested in &self.nested {
+            let inner = nested.inner.at(index);
+            let value = match nested.remainder {
+                false => inner.div_euclid(nested.divisor),
+                true => inner.rem_euclid(nested.divisor),
+            };
+            sum += value * nested.coefficient;
+        }
+        sum
+    }
+
+    fn uses(&self, axis: usize) -> bool {
+        let linear = self.linear.iter().any(|&(own, c)| own == axis && c != 0);
+        linear || self.nested.iter().any(|nested| nested.inner.uses(axis))
+    }
+
+    fn uses_nested(&self, axis: usize) -> bool {
+        self.nested.iter().any(|nested| nested.inner.uses(axis))
+    }
+
+    fn coefficient(&self, axis: usize) -> i64 {
+        let mut linear = self.linear.iter();
+        linear.find(|(own, _)| *own == axis).map_or(0, |&(_, c)| c)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Piece {
+    /// The buffer's number.
+    buffer: usize,
+    address: Affine,
+    bounds: Vec<(Affine, i64, i64)>,
+    /// Elements between neighbours on the last axis; `None` where that is not one number.
+    stride: Option<usize>,
+}
+
+/// A view as a processor walks it.
+#[derive(Debug, Clone)]
+pub(crate) struct Walk {
+    pieces: Vec<Piece>,
+    /// What is read outside of all pieces.
+    fill: f32,
+    shape: Vec<usize>,
+    pub(crate) roles: Roles,
+    /// Where runs end on the last axis: between two cuts no piece begins or ends.
+    cuts: Vec<usize>,
+}
+
+/// Where a run lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The buffer's number.
+    pub(crate) buffer: usize,
+    /// Its first element.
+    pub(crate) at: usize,
+    /// Elements between neighbours.
+    pub(crate) stride: usize,
+}
+
+impl Walk {
+    /// The walk of a view over buffers of `regions`.
+    pub(crate) fn new(view: &View, regions: &Regions) -> Walk {
+        let Access {
+            shape,
+            pieces,
+            fill,
+            ..
+        } = &view.access;
+        let last = shape.len().checked_sub(1);
+        let compiled: Vec<Piece> = pieces
+            .iter()
+            .map(|piece| {
+                let strides = regions.buffer(piece.buffer).strides();
+                // Summed as an index, in which quotients and remainders join again.
+                let terms = piece.index.iter().zip(strides);
+                let address = terms.fold(Index::constant(0), |sum, (index, stride)| {
+                    sum.add(&index.clone().times(stride as i64))
+                });
+                let address = Affine::of(&address);
+                let bounds = piece.bounds.iter();
+                let bounds =
+                    bounds.map(|Bound { index, start, end }| (Affine::of(index), *start, *end));
+                Piece {
+                    buffer: piece.buffer.0 as usize,
+                    bounds: bounds.collect(),
+                    stride: match last {
+                        Some(last) if address.uses_nested(last) => None,
+                        Some(last) => usize::try_from(address.coefficient(last)).ok(),
+                        None => Some(0),
+                    },
+                    address,
+                }
+            })
+            .collect();
+        let fill = fill.as_ref().map_or(0.0, |fill| {
+            let mut value = [0.0];
+            Cells::of(fill).load(0, 1, &mut value);
+            value[0]
+        });
+        Walk {
+            cuts: cuts(&compiled, shape),
+            pieces: compiled,
+            fill,
+            shape: shape.clone(),
+            roles: view.roles,
+        }
+    }
+
+    /// The number of the first axis of rows.
+    fn first_row(&self) -> usize {
+        self.roles.batch + self.roles.planes
+    }
+
+    fn first_column(&self) -> usize {
+        self.shape.len() - self.roles.columns
+    }
+
+    /// The extents of one role's axes.
+    pub(crate) fn batch(&self) -> &[usize] {
+        &self.shape[..self.roles.batch]
+    }
+
+    pub(crate) fn planes(&self) -> &[usize] {
+        &self.shape[self.roles.batch..self.first_row()]
+    }
+
+    pub(crate) fn rows(&self) -> &[usize] {
+        &self.shape[self.first_row()..self.first_column()]
+    }
+
+    pub(crate) fn columns(&self) -> &[usize] {
+        &self.shape[self.first_column()..]
+    }
+
+    /// The buffers that it reads, by number.
+    pub(crate) fn buffers(&self) -> impl Iterator<Item = usize> {
+        self.pieces.iter().map(|piece| piece.buffer)
+    }
+
+    /// What is read where no piece is.
+    pub(crate) fn fill(&self) -> f32 {
+        self.fill
+    }
+
+    /// An index at the start of batch `batch`, plane `plane` and row `row`.
+    pub(crate) fn index(&self, batch: usize, plane: usize, row: usize) -> Vec<usize> {
+        let mut index = vec![0; self.shape.len()];
+        self.set(&mut index, 0, self.roles.batch, batch);
+        self.set(&mut index, self.roles.batch, self.first_row(), plane);
+        self.set(&mut index, self.first_row(), self.first_column(), row);
+        index
+    }
+
+    /// Moves an index to another plane.
+    pub(crate) fn set_plane(&self, index: &mut [usize], plane: usize) {
+        self.set(index, self.roles.batch, self.first_row(), plane);
+    }
+
+    /// Moves an index to another column.
+    pub(crate) fn set_column(&self, index: &mut [usize], column: usize) {
+        self.set(index, self.first_column(), self.shape.len(), column);
+    }
+
+    #[inline]
+    fn set(&self, index: &mut [usize], start: usize, end: usize, mut flat: usize) {
+        for axis in (start..end).rev() {
+            if axis == start {
+                index[axis] = flat;
+            } else {
+                index[axis] = flat % self.shape[axis];
+                flat /= self.shape[axis];
+            }
+        }
+    }
+
+    /// The longest run that begins at `column` of the columns, taken as one, and is no longer than
+    /// `most`: in it every row has one piece, or none.
+    pub(crate) fn run_length(&self, column: usize, most: usize) -> usize {
+        let extent = match self.roles.columns {
+            0 => 1,
+            _ => self.shape[self.shape.len() - 1],
+        };
+        let inner = column % extent.max(1);
+        let cut = self.cuts.partition_point(|&cut| cut <= inner);
+        let end = self.cuts.get(cut).copied().unwrap_or(extent);
+        (end - inner).min(most)
+    }
+
+    /// Where the run at `index` begins; `None` outside of all pieces.
+    #[inline]
+    pub(crate) fn find(&self, index: &[usize]) -> Option<Run> {
+        let holds = |piece: &&Piece| {
+            let mut bounds = piece.bounds.iter();
+            bounds.all(|(affine, start, end)| {
+                let value = affine.at(index);
+                *start <= value && value < *end
+            })
+        };
+        let piece = self.pieces.iter().find(holds)?;
+        Some(Run {
+            buffer: piece.buffer,
+            at: piece.address.at(index) as usize,
+            stride: piece.stride.unwrap_or(0),
+        })
+    }
+
+    /// The axes, columns apart, that what is read depends on.
+    pub(crate) fn depends_on(&self) -> Vec<usize> {
+        let uses = |axis: &usize| {
+            self.pieces.iter().any(|piece| {
+                let bounds = piece.bounds.iter().any(|(bound, ..)| bound.uses(*axis));
+                bounds || piece.address.uses(*axis)
+            })
+        };
+        (0..self.first_column()).filter(uses).collect()
+    }
+
+    /// The elements from `column` on, of the row that `index` names.
+    pub(crate) fn read(&self, cells: &[Cells], index: &[usize], column: usize, out: &mut [f32]) {
+        let mut index = index.to_vec();
+        let mut done = 0;
+        while done < out.len() {
+            self.set_column(&mut index, column + done);
+            let length = self.run_length(column + done, out.len() - done);
+            let part = &mut out[done..done + length];
+            match self.find(&index) {
+                Some(run) => cells[run.buffer].load(run.at, run.stride, part),
+                None => part.fill(self.fill),
+            }
+            done += length;
+        }
+    }
+}
+
+/// The places on the last axis where runs end.
+fn cuts(pieces: &[Piece], shape: &[usize]) -> Vec<usize> {
+    let Some(last) = shape.len().checked_sub(1) else {
+        return Vec::new();
+    };
+    let extent = shape[last];
+    let single = pieces.iter().any(|piece| {
+        let mixed = |bound: &Affine| {
+            bound.uses(last) && (bound.uses_nested(last) || (0..last).any(|axis| bound.uses(axis)))
+        };
+        piece.stride.is_none() || piece.bounds.iter().any(|(bound, ..)| mixed(bound))
+    });
+    if single {
+        return (1..extent).collect();
+    }
+    let mut cuts = Vec::new();
+    for (bound, start, end) in pieces.iter().flat_map(|piece| &piece.bounds) {
+        let coefficient = bound.coefficient(last);
+        if coefficient == 0 {
+            continue;
+        }
+        // The first index at which coefficient · i + constant reaches a border, or leaves it.
+        for border in [*start, *end] {
+            let reach = border - bound.constant;
+            let cut = match coefficient > 0 {
+                true => (reach + coefficient - 1).div_euclid(coefficient),
+                false => (-reach).div_euclid(-coefficient) + 1,
+            };
+            cuts.extend(usize::try_from(cut).ok());
+        }
+    }
+    cuts.retain(|&cut| cut > 0 && cut < extent);
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts
+}

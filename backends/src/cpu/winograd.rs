@@ -1,0 +1,142 @@
+//! Winograd convolutions: tiles of a view through their transforms.
+//!
+//! Takes walks whose planes are the pixels of a tile or the taps of a kernel, gives points as the
+//! factors of products, and results of products as pixels. The transforms are the kernels'.
+
+use super::arena::Cells;
+use super::copy::Part;
+use super::kernel::machine::Machine;
+use super::kernel::pack::panel;
+use super::kernel::winograd::{self, Points, Taps};
+use super::walk::{Run, Walk};
+
+/// Taps of a kernel.
+const TAPS: usize = 9;
+
+/// The transforms that give so many results along an axis.
+fn points(results: usize) -> Points {
+    match results {
+        2 => Points::Two,
+        _ => Points::Four,
+    }
+}
+
+/// Kernels of some features, transformed: one panel for each plane.
+pub(crate) fn weights(
+    machine: Machine,
+    walk: &Walk,
+    cells: &[Cells],
+    part: &Part,
+    results: usize,
+    out: &mut [&mut [f32]],
+) {
+    let (points, depth, width) = (points(results), part.columns.len(), machine.columns());
+    let planes = points.planes();
+    let mut taps = vec![0.0; TAPS * depth];
+    // `[feature][plane][channel]` of one panel.
+    let mut made = vec![0.0; part.rows.len() * planes * depth];
+    for (row, made) in part.rows.clone().zip(made.chunks_exact_mut(planes * depth)) {
+        for (tap, out) in taps.chunks_exact_mut(depth).enumerate() {
+            let index = walk.index(part.batch, tap, row);
+            walk.read(cells, &index, 0, out);
+        }
+        let runs = std::array::from_fn(|tap| &taps[tap * depth..][..depth]);
+        winograd::weights::weights(points, runs, made, depth);
+    }
+    let rows = part.rows.len();
+    for (plane, out) in out.iter_mut().enumerate() {
+        let run = |row: usize| Some(&made[(row * planes + plane) * depth..][..depth]);
+        let runs: Vec<Option<&[f32]>> = (0..rows).map(run).collect();
+        panel(machine, out, [width, depth], width, &runs);
+    }
+}
+
+/// Input tiles, transformed: left panels of `height` tiles, `[plane][panel][channel][tile]`.
+pub(crate) fn input(
+    machine: Machine,
+    walk: &Walk,
+    cells: &[Cells],
+    part: &Part,
+    results: usize,
+    height: usize,
+    out: &mut [f32],
+) {
+    let points = points(results);
+    let (depth, planes) = (part.columns.len(), points.planes());
+    let panels = part.rows.len().div_ceil(height);
+    let (panel_stride, plane_stride) = (height * depth, panels * height * depth);
+    let mut gathered = Vec::new();
+    let mut runs: Vec<Option<Run>> = Vec::with_capacity(height * planes);
+    for (number, first) in part.rows.clone().step_by(height).enumerate() {
+        let rows = first..(first + height).min(part.rows.end);
+        let mut done = 0;
+        while done < depth {
+            let column = part.columns.start + done;
+            let length = walk.run_length(column, depth - done);
+            runs.clear();
+            for row in rows.clone() {
+                let mut index = walk.index(part.batch, 0, row);
+                walk.set_column(&mut index, column);
+                runs.extend((0..planes).map(|plane| {
+                    walk.set_plane(&mut index, plane);
+                    walk.find(&index)
+                }));
+            }
+            let tiles = taps(&runs, planes, cells, length, &mut gathered);
+            let out = &mut out[number * panel_stride + done * height..];
+            winograd::input::input(machine, points, &tiles, [height, length], out, plane_stride);
+            done += length;
+        }
+    }
+}
+
+/// The runs of each tile, gathered first where they do not lie as f32 next to each other.
+fn taps<'a>(
+    runs: &[Option<Run>],
+    planes: usize,
+    cells: &'a [Cells],
+    length: usize,
+    gathered: &'a mut Vec<f32>,
+) -> Vec<Taps<'a>> {
+    let in_place = |run: &Run| match run.stride {
+        1 => cells[run.buffer].run(run.at, length),
+        _ => None,
+    };
+    let near = runs.iter().flatten().all(|run| in_place(run).is_some());
+    if !near {
+        gathered.resize(runs.len() * length, 0.0);
+        for (run, out) in runs.iter().zip(gathered.chunks_exact_mut(length)) {
+            if let Some(run) = run {
+                cells[run.buffer].load(run.at, run.stride, out);
+            }
+        }
+    }
+    let gathered = &gathered[..];
+    let tile = |(number, tile): (usize, &[Option<Run>])| {
+        std::array::from_fn(|plane| match tile.get(plane).copied().flatten() {
+            Some(run) if near => in_place(&run),
+            Some(_) => Some(&gathered[(number * planes + plane) * length..][..length]),
+            None => None,
+        })
+    };
+    runs.chunks_exact(planes).enumerate().map(tile).collect()
+}
+
+/// The results of one tile, `[pixel][column]`, of its points, `plane` floats apart.
+pub(crate) fn output(
+    machine: Machine,
+    values: &[f32],
+    plane: usize,
+    columns: usize,
+    results: usize,
+    made: &mut [f32],
+    wide: usize,
+) {
+    winograd::output::output(
+        machine,
+        points(results),
+        (values, plane),
+        columns,
+        (made, wide),
+    );
+}
