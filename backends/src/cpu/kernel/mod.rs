@@ -8,8 +8,10 @@
     reason = "called by tests alone until tile programs run on the CPU"
 )]
 
+mod exp2;
 pub(crate) mod machine;
 pub(crate) mod mma;
+pub(crate) mod online;
 pub(crate) mod pack;
 mod transpose;
 mod wide;

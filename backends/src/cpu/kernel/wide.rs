@@ -9,6 +9,7 @@
 
 use pulp::{Scalar128b, Simd, f32x4};
 
+use super::exp2;
 use super::transpose::{self, LANES_MOST};
 
 /// A vector instruction set with the shape of its register tile.
@@ -21,6 +22,13 @@ pub(super) trait Wide: Simd {
 
     /// `a · b + c`; rounded once where the machine has such an instruction.
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s;
+
+    /// `2^x` to 1.5 units in the last place for `x < 127.5`; what would be denormal may be 0. NaN
+    /// stays.
+    #[inline(always)]
+    fn exp2(self, x: Self::f32s) -> Self::f32s {
+        exp2::by_bits(self, x)
+    }
 
     /// Asks for the line of the cache at `pointer`, which may be any address.
     fn prefetch(self, pointer: *const f32);
@@ -65,6 +73,24 @@ impl Wide for pulp::x86::V4 {
     #[inline(always)]
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
         self.mul_add_f32s(a, b, c)
+    }
+
+    #[inline(always)]
+    fn exp2(self, x: Self::f32s) -> Self::f32s {
+        use std::arch::x86_64::{
+            _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm512_roundscale_ps, _mm512_scalef_ps,
+        };
+        // Low enough to give 0, high enough to be a number; the maximum is `x` if that is NaN.
+        let x = self.max_f32s(self.splat_f32s(-160.0), x);
+        // SAFETY: `self` exists on processors with these instructions alone.
+        unsafe {
+            let whole = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(
+                bytemuck::cast(x),
+            );
+            let r = self.sub_f32s(x, bytemuck::cast(whole));
+            let fraction = bytemuck::cast(exp2::fraction(self, r));
+            bytemuck::cast(_mm512_scalef_ps(fraction, whole))
+        }
     }
 
     #[inline(always)]

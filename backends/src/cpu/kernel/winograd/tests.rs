@@ -1,3 +1,6 @@
+//! Winograd convolutions against plain f64 loops: tiles with a border, packed and multiplied as the
+//! executor does it.
+
 use super::input::input;
 use super::output::output;
 use super::weights::weights;
