@@ -8,6 +8,8 @@
     reason = "blocks of runs are addressed by pointers, checked once per panel"
 )]
 
+use pulp::Simd;
+
 use super::machine::{Kernel, Machine};
 use super::transpose::LANES_MOST;
 use super::wide::Wide;
@@ -17,7 +19,7 @@ use super::wide::Wide;
 /// behind `(depth − 1) · stride + height` is left alone.
 ///
 /// # Panics
-/// When there are more rows than `height`, a run is not `depth` long, or `out` is too short:
+/// When there are more rows than `height`, that exceeds 64 or `stride`, a run is not `depth` long, or `out` is too short:
 /// callers computed them.
 pub(crate) fn panel(
     machine: Machine,
@@ -30,8 +32,8 @@ pub(crate) fn panel(
         return;
     }
     assert!(
-        rows.len() <= height && height <= stride,
-        "the panel is too low"
+        rows.len() <= height && height <= stride && height <= ROWS_MOST,
+        "the panel is too low or too high"
     );
     let runs = rows.iter().flatten();
     assert!(
@@ -63,26 +65,30 @@ struct Panel<'a> {
 /// What a run that is not there reads.
 pub(super) const ZEROS: [f32; LANES_MOST] = [0.0; LANES_MOST];
 
+/// The most rows of a panel.
+const ROWS_MOST: usize = 64;
+
 impl Kernel for Panel<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<W: Wide>(mut self, wide: W) {
-        for first in (0..self.height).step_by(W::F32_LANES) {
-            if self.depth < W::F32_LANES {
-                self.shallow(first, W::F32_LANES.min(self.height - first));
-            } else {
-                self.group(wide, first);
+    fn run<W: Wide>(self, wide: W) {
+        if self.depth < W::Narrow::F32_LANES {
+            self.shallow();
+        } else {
+            match self.height {
+                0..=LANES_MOST => self.transpose::<W::Narrow, LANES_MOST>(wide.narrow()),
+                _ => self.transpose::<W::Narrow, ROWS_MOST>(wide.narrow()),
             }
         }
     }
 }
 
 impl Panel<'_> {
-    /// Writes `count` rows from `first`, value by value.
+    /// Writes all rows value by value.
     #[inline(always)]
-    fn shallow(&mut self, first: usize, count: usize) {
-        for i in first..first + count {
+    fn shallow(self) {
+        for i in 0..self.height {
             let run = self.rows.get(i).copied().flatten();
             for k in 0..self.depth {
                 self.out[k * self.stride + i] = run.map_or(0.0, |run| run[k]);
@@ -90,43 +96,41 @@ impl Panel<'_> {
         }
     }
 
-    /// Writes the rows from `first`, as many as a vector has lanes at most; the depth is at least
-    /// that.
+    /// Writes all rows, `ROWS` at most, in square blocks; the depth is at least that of a block.
     #[inline(always)]
-    fn group<W: Wide>(&mut self, wide: W, first: usize) {
+    fn transpose<W: Wide, const ROWS: usize>(self, wide: W) {
         let lanes = W::F32_LANES;
-        let mut sources = [(ZEROS.as_ptr(), 0); LANES_MOST];
-        let rows = self.rows.iter().skip(first).take(lanes);
-        for (row, source) in rows.zip(&mut sources) {
+        // Where each row begins, and whether it goes on.
+        let mut sources = [(ZEROS.as_ptr(), 0); ROWS];
+        for (row, source) in self.rows.iter().zip(&mut sources) {
             if let Some(run) = row {
                 *source = (run.as_ptr(), usize::MAX);
             }
         }
-        let count = lanes.min(self.height - first);
         for k in (0..self.depth).step_by(lanes) {
             // The last block overlaps the one before rather than being short.
             let k = k.min(self.depth - lanes);
-            let mut vectors = [wide.splat_f32s(0.0); LANES_MOST];
-            for (vector, (source, moves)) in vectors.iter_mut().zip(sources).take(lanes) {
-                // SAFETY: a run has `depth` values, of which a vector is left at `k`; the
-                // zeros, which do not move, are as long as the largest vector.
-                *vector = unsafe { wide.load(source.wrapping_add(k & moves)) };
+            for first in (0..self.height).step_by(lanes).rev() {
+                let mut vectors = [wide.splat_f32s(0.0); LANES_MOST];
+                let sources = &sources[first..][..lanes];
+                for (lane, vector) in vectors.iter_mut().enumerate().take(lanes) {
+                    let (source, moves) = sources[lane];
+                    // SAFETY: a run has `depth` values, of which a vector is left at `k`; the
+                    // zeros, which do not move, are as long as the largest vector.
+                    *vector = unsafe { wide.load(source.wrapping_add(k & moves)) };
+                }
+                let vectors = wide.transpose(vectors);
+                let count = lanes.min(self.height - first);
+                let place = [first, count];
+                store(wide, vectors, self.out, place, [k, lanes], self.stride);
             }
-            let vectors = wide.transpose(vectors);
-            store(
-                wide,
-                vectors,
-                self.out,
-                [first, count],
-                [k, lanes],
-                self.stride,
-            );
         }
     }
 }
 
 /// `panel[(k + step) · stride + first + lane] = vectors[step]` for `count` lanes and `steps` steps.
-/// Later steps of a first group are undefined afterwards: they come later.
+/// Whole vectors spill over lanes in front of the group and over later steps, which are undefined
+/// afterwards: the groups of a block come last to first, blocks first to last.
 #[inline(always)]
 pub(super) fn store<W: Wide>(
     wide: W,
@@ -138,9 +142,7 @@ pub(super) fn store<W: Wide>(
 ) {
     let lanes = W::F32_LANES;
     let panel = &mut panel[k * stride + first..];
-    // A whole vector of a group that is not the first would spill over what was written before.
-    let whole = first == 0 || count == lanes;
-    if whole && steps == lanes && (lanes - 1) * stride + lanes <= panel.len() {
+    if steps == lanes && (lanes - 1) * stride + lanes <= panel.len() {
         for (step, &vector) in vectors.iter().enumerate() {
             if step < lanes {
                 let place = panel.as_mut_ptr().wrapping_add(step * stride);
@@ -152,7 +154,7 @@ pub(super) fn store<W: Wide>(
     }
     for (step, &vector) in vectors.iter().enumerate().take(steps) {
         let panel = &mut panel[step * stride..];
-        if whole && lanes <= panel.len() {
+        if lanes <= panel.len() {
             // SAFETY: the line above.
             unsafe { wide.store(panel.as_mut_ptr(), vector) };
         } else {

@@ -20,6 +20,12 @@ pub(super) trait Wide: Simd {
     /// Vectors in a row of the register tile.
     const VECTORS: usize;
 
+    /// The vectors that transposes work on: their cost per element grows with the lanes.
+    type Narrow: Wide;
+
+    /// The same instructions on narrower vectors.
+    fn narrow(self) -> Self::Narrow;
+
     /// `a · b + c`; rounded once where the machine has such an instruction.
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s;
 
@@ -70,6 +76,13 @@ impl Wide for pulp::x86::V4 {
     const ROWS: usize = 14;
     const VECTORS: usize = 2;
 
+    type Narrow = pulp::x86::V3;
+
+    #[inline(always)]
+    fn narrow(self) -> pulp::x86::V3 {
+        *self
+    }
+
     #[inline(always)]
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
         self.mul_add_f32s(a, b, c)
@@ -110,6 +123,13 @@ impl Wide for pulp::x86::V3 {
     const ROWS: usize = 6;
     const VECTORS: usize = 2;
 
+    type Narrow = pulp::x86::V3;
+
+    #[inline(always)]
+    fn narrow(self) -> pulp::x86::V3 {
+        self
+    }
+
     #[inline(always)]
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
         self.mul_add_f32s(a, b, c)
@@ -132,6 +152,13 @@ impl Wide for pulp::aarch64::Neon {
     const ROWS: usize = 6;
     const VECTORS: usize = 4;
 
+    type Narrow = pulp::aarch64::Neon;
+
+    #[inline(always)]
+    fn narrow(self) -> pulp::aarch64::Neon {
+        self
+    }
+
     #[inline(always)]
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
         self.mul_add_f32s(a, b, c)
@@ -150,6 +177,13 @@ impl Wide for pulp::aarch64::Neon {
 impl Wide for Scalar128b {
     const ROWS: usize = 4;
     const VECTORS: usize = 2;
+
+    type Narrow = Scalar128b;
+
+    #[inline(always)]
+    fn narrow(self) -> Scalar128b {
+        self
+    }
 
     #[inline(always)]
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {

@@ -6,6 +6,8 @@
 
 use std::mem::MaybeUninit;
 
+use pulp::Simd;
+
 use super::{Four, PLANES_MOST, Points, Scheme, TILE_MOST, Taps, Two};
 use crate::cpu::kernel::machine::{Kernel, Machine};
 use crate::cpu::kernel::pack::{ZEROS, store};
@@ -64,8 +66,11 @@ struct Input<'a> {
     plane_stride: usize,
 }
 
-/// Transformed vectors of a panel, `[plane][tile][lane]`.
-type Scratch = MaybeUninit<[[[f32; LANES_MOST]; ROWS_MOST]; PLANES_MOST]>;
+/// The most tiles that are transformed together: a first cache holds their planes.
+const GROUP_MOST: usize = 8;
+
+/// Transformed vectors of a group of tiles, `[plane][tile][lane]`.
+type Scratch = MaybeUninit<[[[f32; LANES_MOST]; GROUP_MOST]; PLANES_MOST]>;
 
 impl Kernel for Input<'_> {
     type Output = ();
@@ -83,48 +88,89 @@ impl Input<'_> {
     #[inline(always)]
     fn transform<W: Wide, P: Scheme>(self, wide: W) {
         const { assert!(W::ROWS <= ROWS_MOST && W::F32_LANES <= LANES_MOST) };
-        let lanes = W::F32_LANES;
+        const { assert!(W::Narrow::F32_LANES <= GROUP_MOST) };
+        let (lanes, narrow) = (W::F32_LANES, W::Narrow::F32_LANES);
         let steps = lanes.min(self.depth);
         let mut scratch: Scratch = MaybeUninit::uninit();
         let scratch = scratch.as_mut_ptr().cast::<f32>();
+        let mut bases = [None; ROWS_MOST];
+        for (base, taps) in bases.iter_mut().zip(self.tiles) {
+            *base = inner(&taps[..P::TILE * P::TILE]);
+        }
         for k in (0..self.depth).step_by(lanes) {
             // The last block overlaps the one before rather than being short.
             let k = k.min(self.depth - steps);
-            for (tile, taps) in self.tiles.iter().enumerate() {
-                let to = scratch.wrapping_add(tile * lanes);
-                // SAFETY: all taps are `depth` long, and the scratch holds a vector for each of
-                // `ROWS_MOST` tiles of every plane.
-                unsafe { forward::<W, P>(wide, taps, [k, steps], to) };
-            }
-            for plane in 0..P::TILE * P::TILE {
-                let panel = &mut self.out[plane * self.plane_stride..][..self.depth * self.height];
-                for first in (0..self.height).step_by(lanes) {
-                    let count = lanes.min(self.height - first);
-                    let mut vectors = [wide.splat_f32s(0.0); LANES_MOST];
-                    for (lane, vector) in vectors.iter_mut().enumerate() {
-                        if lane < lanes && first + lane < self.tiles.len() {
-                            let tile = plane * ROWS_MOST + first + lane;
-                            // SAFETY: written above, for the tiles that there are.
-                            *vector = unsafe { wide.load(scratch.wrapping_add(tile * lanes)) };
-                        }
-                    }
-                    let vectors = wide.transpose(vectors);
-                    store(
-                        wide,
-                        vectors,
-                        panel,
-                        [first, count],
-                        [k, steps],
-                        self.height,
-                    );
+            for first in (0..self.height).step_by(narrow).rev() {
+                let tiles = self.tiles.get(first..).unwrap_or_default();
+                for (tile, taps) in tiles.iter().enumerate().take(narrow) {
+                    let to = scratch.wrapping_add(tile * lanes);
+                    // SAFETY: all taps are `depth` long, and the scratch holds a vector for each
+                    // of `GROUP_MOST` tiles of every plane.
+                    unsafe { forward::<W, P>(wide, taps, &bases[first + tile], [k, steps], to) };
+                }
+                let count = tiles.len().min(narrow);
+                for plane in 0..P::TILE * P::TILE {
+                    let place = plane * self.plane_stride;
+                    let panel = &mut self.out[place..][..self.depth * self.height];
+                    let group = scratch.wrapping_add(plane * GROUP_MOST * lanes);
+                    let place = [first, self.height];
+                    // SAFETY: the vectors of `count` tiles were written above.
+                    unsafe { turn(wide, group, count, panel, place, [k, steps]) };
                 }
             }
         }
     }
 }
 
+/// Transposes the `steps` channels of `count` tiles of a plane into the panel, whose `height` is
+/// given, from tile `first`; missing tiles of the group are 0.
+///
+/// # Safety
+/// `group` is valid for a vector of each of `count` tiles.
+// SAFETY: the caller's promise.
+#[inline(always)]
+unsafe fn turn<W: Wide>(
+    wide: W,
+    group: *const f32,
+    count: usize,
+    panel: &mut [f32],
+    [first, height]: [usize; 2],
+    [k, steps]: [usize; 2],
+) {
+    let (narrow, lanes) = (wide.narrow(), W::Narrow::F32_LANES);
+    for channel in (0..steps).step_by(lanes) {
+        let mut vectors = [narrow.splat_f32s(0.0); LANES_MOST];
+        for (tile, vector) in vectors.iter_mut().enumerate().take(lanes) {
+            if tile < count {
+                let place = tile * W::F32_LANES + channel;
+                // SAFETY: the caller's promise.
+                *vector = unsafe { narrow.load(group.wrapping_add(place)) };
+            }
+        }
+        let vectors = narrow.transpose(vectors);
+        let (left, some) = ((steps - channel).min(lanes), (height - first).min(lanes));
+        store(
+            narrow,
+            vectors,
+            panel,
+            [first, some],
+            [k + channel, left],
+            height,
+        );
+    }
+}
+
+/// The first channels of the taps of a tile, if it lies in the image whole.
+fn inner(taps: &[Option<&[f32]>]) -> Option<[*const f32; PLANES_MOST]> {
+    let mut bases = [ZEROS.as_ptr(); PLANES_MOST];
+    for (base, tap) in bases.iter_mut().zip(taps) {
+        *base = tap.as_ref()?.as_ptr();
+    }
+    Some(bases)
+}
+
 /// Transforms `steps` channels of a tile from channel `k`; writes a vector per plane, each
-/// `ROWS_MOST` vectors behind the one before.
+/// `GROUP_MOST` vectors behind the one before. `bases` are those of [`inner`].
 ///
 /// # Safety
 /// Every tap has `k + steps` channels, and `to` is valid for these vectors.
@@ -133,23 +179,32 @@ impl Input<'_> {
 unsafe fn forward<W: Wide, P: Scheme>(
     wide: W,
     taps: &Taps<'_>,
+    bases: &Option<[*const f32; PLANES_MOST]>,
     [k, steps]: [usize; 2],
     to: *mut f32,
 ) {
     let short;
-    let mut sources = [ZEROS.as_ptr(); PLANES_MOST];
-    if steps < W::F32_LANES {
-        short = padded(taps, k);
-        for (source, values) in sources.iter_mut().zip(&short) {
-            *source = values.as_ptr();
-        }
-    } else {
-        for (source, tap) in sources.iter_mut().zip(taps) {
-            if let Some(run) = tap {
-                *source = run.as_ptr().wrapping_add(k);
+    let mut border;
+    let (sources, offset) = match bases {
+        _ if steps < W::F32_LANES => {
+            short = padded(taps, k);
+            border = [ZEROS.as_ptr(); PLANES_MOST];
+            for (source, values) in border.iter_mut().zip(&short) {
+                *source = values.as_ptr();
             }
+            (&border, 0)
         }
-    }
+        Some(bases) => (bases, k),
+        None => {
+            border = [ZEROS.as_ptr(); PLANES_MOST];
+            for (source, tap) in border.iter_mut().zip(taps) {
+                if let Some(run) = tap {
+                    *source = run.as_ptr().wrapping_add(k);
+                }
+            }
+            (&border, 0)
+        }
+    };
     let zero = wide.splat_f32s(0.0);
     let mut lines = [[zero; TILE_MOST]; TILE_MOST];
     for column in 0..P::TILE {
@@ -157,7 +212,7 @@ unsafe fn forward<W: Wide, P: Scheme>(
         for (row, value) in d.iter_mut().enumerate() {
             if row < P::TILE {
                 // SAFETY: the caller's promise, or an array as long as the largest vector.
-                *value = unsafe { wide.load(sources[row * P::TILE + column]) };
+                *value = unsafe { wide.load(sources[row * P::TILE + column].wrapping_add(offset)) };
             }
         }
         let d = P::forward(wide, d);
@@ -170,7 +225,7 @@ unsafe fn forward<W: Wide, P: Scheme>(
             let values = P::forward(wide, *line);
             for (column, &value) in values.iter().enumerate() {
                 if column < P::TILE {
-                    let place = (row * P::TILE + column) * ROWS_MOST * W::F32_LANES;
+                    let place = (row * P::TILE + column) * GROUP_MOST * W::F32_LANES;
                     // SAFETY: the caller's promise.
                     unsafe { wide.store(to.wrapping_add(place), value) };
                 }
