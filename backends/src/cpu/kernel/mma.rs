@@ -377,4 +377,39 @@ mod tests {
             check(machine, [3, 0, 2], 1, true);
         }
     }
+
+    #[test]
+    fn operands_that_are_too_short_are_refused() {
+        for machine in Machine::available() {
+            let (height, width) = (machine.rows(), machine.columns());
+            let (sizes, rows, strips) = ([height + 1, width + 1, 3], height + 1, 2);
+            let lacks = |[acc, left, right]: [usize; 3]| {
+                // The last strip holds one vector, the last panel one row.
+                let mut data =
+                    vec![0.0; (rows - 1) * strips * width + width + machine.lanes() - acc];
+                let left = vec![0.0; 3 * height + 2 * height + 1 - left];
+                let right = vec![0.0; 3 * width + 2 * width + machine.lanes() - right];
+                let work = std::panic::AssertUnwindSafe(|| {
+                    let acc = Acc {
+                        data: &mut data,
+                        row_stride: strips * width,
+                        panel_stride: width,
+                    };
+                    let left = Left {
+                        data: &left,
+                        height,
+                        panel_stride: 3 * height,
+                    };
+                    let right = Right {
+                        data: &right,
+                        panel_stride: 3 * width,
+                    };
+                    mma(machine, acc, left, right, sizes, Start::Zero);
+                });
+                std::panic::catch_unwind(work).is_err()
+            };
+            let found = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]].map(lacks);
+            assert_eq!(found, [false, true, true, true], "{}", machine.name());
+        }
+    }
 }
