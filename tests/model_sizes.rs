@@ -8,10 +8,10 @@ use std::path::Path;
 use compiler::DType;
 use compiler::dim::{Bindings, Dim};
 use compiler::graph::{Func, Role};
-use compiler::ops::Op;
+use compiler::ops::{Class, Op};
 use compiler::plan::{Limits, Plan, Window, plan, plan_regions, weights};
 use compiler::program::compile;
-use compiler::region::{Anchor, Class, Content};
+use compiler::region::{Anchor, Content};
 use graphs::models::{Options, Timestep, clip, unet, vae};
 use serde_json::Value;
 

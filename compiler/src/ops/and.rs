@@ -5,7 +5,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::{infer_binary, zip};
 use crate::ops::shape::truth;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -35,7 +35,7 @@ attributes!(And {});
 impl Operator for And {
     const NAME: &'static str = "and";
     const OPERANDS: (usize, usize) = (2, 2);
-    const POINTWISE: bool = true;
+    const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -7,7 +7,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::around;
 use crate::ops::shape::{axis, numeric};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -43,6 +43,7 @@ attributes!(Argmax { axis, last });
 impl Operator for Argmax {
     const NAME: &'static str = "argmax";
     const OPERANDS: (usize, usize) = (1, 1);
+    const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

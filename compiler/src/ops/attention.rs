@@ -9,7 +9,7 @@ use crate::ops::shape::{
     broadcast_strides, each_index, exact_shape, offset, one_float, rank, stretches_to,
 };
 use crate::ops::softmax::softmax_row;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -53,6 +53,7 @@ attributes!(Attention { scale, causal });
 impl Operator for Attention {
     const NAME: &'static str = "attention";
     const OPERANDS: (usize, usize) = (3, 4);
+    const CLASS: Class = Class::Attention;
     const TOLERANCE: f64 = 1e-5;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

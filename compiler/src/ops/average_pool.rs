@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::shape::float;
 use crate::ops::window::Windows;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -95,6 +95,7 @@ impl AveragePool {
 impl Operator for AveragePool {
     const NAME: &'static str = "average_pool";
     const OPERANDS: (usize, usize) = (1, 1);
+    const CLASS: Class = Class::Plain;
     const TOLERANCE: f64 = 1e-5;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

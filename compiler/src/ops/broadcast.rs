@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::pick;
 use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -38,6 +38,7 @@ attributes!(Broadcast { shape });
 impl Operator for Broadcast {
     const NAME: &'static str = "broadcast";
     const OPERANDS: (usize, usize) = (1, 1);
+    const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

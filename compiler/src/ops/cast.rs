@@ -4,7 +4,7 @@ use crate::dtype::DType;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::{Tensor, Values};
 
 /// # Meaning
@@ -37,7 +37,7 @@ attributes!(Cast { dtype });
 impl Operator for Cast {
     const NAME: &'static str = "cast";
     const OPERANDS: (usize, usize) = (1, 1);
-    const POINTWISE: bool = true;
+    const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

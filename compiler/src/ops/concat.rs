@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::{around, pick};
 use crate::ops::shape::{axis, same_dtype};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -39,6 +39,7 @@ attributes!(Concat { axis });
 impl Operator for Concat {
     const NAME: &'static str = "concat";
     const OPERANDS: (usize, usize) = (1, 1024);
+    const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

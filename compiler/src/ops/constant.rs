@@ -4,7 +4,7 @@ use crate::dim::Dim;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::{Tensor, Values};
 
 /// # Meaning
@@ -35,6 +35,7 @@ attributes!(Constant { tensor });
 impl Operator for Constant {
     const NAME: &'static str = "constant";
     const OPERANDS: (usize, usize) = (0, 0);
+    const CLASS: Class = Class::Plain;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, _operands: &[TensorType]) -> Result<TensorType, Violation> {

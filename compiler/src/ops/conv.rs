@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::shape::{exact_shape, known_extents, one_float};
 use crate::ops::window::Windows;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -89,6 +89,7 @@ impl Conv {
 impl Operator for Conv {
     const NAME: &'static str = "conv";
     const OPERANDS: (usize, usize) = (2, 3);
+    const CLASS: Class = Class::Conv;
     // Sums over depth and kernel round differently in every order, up to 2560 · 3 · 3 terms.
     const TOLERANCE: f64 = 2e-5;
 

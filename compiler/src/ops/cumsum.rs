@@ -5,7 +5,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::around;
 use crate::ops::shape::{axis, numeric};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -46,6 +46,7 @@ attributes!(Cumsum {
 impl Operator for Cumsum {
     const NAME: &'static str = "cumsum";
     const OPERANDS: (usize, usize) = (1, 1);
+    const CLASS: Class = Class::Plain;
     const TOLERANCE: f64 = 1e-5;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -5,7 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::{compare, infer_binary, zip};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -34,7 +34,7 @@ attributes!(Equal {});
 impl Operator for Equal {
     const NAME: &'static str = "equal";
     const OPERANDS: (usize, usize) = (2, 2);
-    const POINTWISE: bool = true;
+    const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

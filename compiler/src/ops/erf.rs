@@ -5,7 +5,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::map_floats;
 use crate::ops::shape::float;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -33,7 +33,7 @@ attributes!(Erf {});
 impl Operator for Erf {
     const NAME: &'static str = "erf";
     const OPERANDS: (usize, usize) = (1, 1);
-    const POINTWISE: bool = true;
+    const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 2e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::{around, pick, wrap_index};
 use crate::ops::shape::{axis, index_type};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -39,6 +39,7 @@ attributes!(Gather { axis });
 impl Operator for Gather {
     const NAME: &'static str = "gather";
     const OPERANDS: (usize, usize) = (2, 2);
+    const CLASS: Class = Class::Gather;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::{pick, wrap_index};
 use crate::ops::shape::{index_type, strides};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -43,6 +43,7 @@ attributes!(GatherNd { batch_axes });
 impl Operator for GatherNd {
     const NAME: &'static str = "gather_nd";
     const OPERANDS: (usize, usize) = (2, 2);
+    const CLASS: Class = Class::Gather;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

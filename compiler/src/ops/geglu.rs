@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::gelu::gelu_erf;
 use crate::ops::shape::float;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -35,6 +35,8 @@ attributes!(Geglu {});
 impl Operator for Geglu {
     const NAME: &'static str = "geglu";
     const OPERANDS: (usize, usize) = (1, 1);
+    // Lowering makes it two access maps and a pointwise product.
+    const CLASS: Class = Class::Plain;
     const TOLERANCE: f64 = 2e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

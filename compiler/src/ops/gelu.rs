@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::{attributes, named_field};
 use crate::ops::pointwise::map_floats;
 use crate::ops::shape::float;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -64,7 +64,7 @@ const QUICK_STEEPNESS: f64 = 1.702;
 impl Operator for Gelu {
     const NAME: &'static str = "gelu";
     const OPERANDS: (usize, usize) = (1, 1);
-    const POINTWISE: bool = true;
+    const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 2e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::normalize::{check_epsilon, normalize_rows};
 use crate::ops::shape::{exact_shape, one_float};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -45,6 +45,7 @@ attributes!(GroupNorm { groups, epsilon });
 impl Operator for GroupNorm {
     const NAME: &'static str = "group_norm";
     const OPERANDS: (usize, usize) = (1, 3);
+    const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 1e-5;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -6,7 +6,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::shape::numeric;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -40,6 +40,7 @@ attributes!(Iota { length, dtype });
 impl Operator for Iota {
     const NAME: &'static str = "iota";
     const OPERANDS: (usize, usize) = (0, 0);
+    const CLASS: Class = Class::Plain;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, _operands: &[TensorType]) -> Result<TensorType, Violation> {

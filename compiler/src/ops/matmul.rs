@@ -5,7 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset, same_dtype};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -36,6 +36,7 @@ attributes!(Matmul {});
 impl Operator for Matmul {
     const NAME: &'static str = "matmul";
     const OPERANDS: (usize, usize) = (2, 2);
+    const CLASS: Class = Class::Gemm;
     // Sums over k round differently in every order; k reaches 5120 in the models we compile.
     const TOLERANCE: f64 = 2e-5;
 

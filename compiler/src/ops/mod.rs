@@ -21,6 +21,7 @@ pub mod average_pool;
 pub mod broadcast;
 pub mod cast;
 pub mod ceil;
+pub mod class;
 pub mod concat;
 pub mod constant;
 pub mod conv;
@@ -87,6 +88,7 @@ pub use average_pool::AveragePool;
 pub use broadcast::Broadcast;
 pub use cast::Cast;
 pub use ceil::Ceil;
+pub use class::Class;
 pub use concat::Concat;
 pub use constant::Constant;
 pub use conv::Conv;
@@ -208,10 +210,8 @@ pub trait Operator: Attributes {
     /// The fewest and the most operands; optional ones are left out at the end.
     const OPERANDS: (usize, usize);
 
-    /// Whether an element of the result depends on nothing but the attributes and the operands'
-    /// elements at its own place, stretched operands apart: the result may then take the memory
-    /// of an operand of its size.
-    const POINTWISE: bool = false;
+    /// What it is to a kernel.
+    const CLASS: Class;
 
     /// The largest error of an f32 implementation, relative to the largest magnitude of the
     /// result. A value above 1e-5 needs its reason beside it.
@@ -316,9 +316,14 @@ macro_rules! operators {
                 match self { $(Op::$op(_) => <$op as Operator>::OPERANDS),* }
             }
 
-            /// See [`Operator::POINTWISE`].
+            /// See [`Operator::CLASS`].
+            pub fn class(&self) -> Class {
+                match self { $(Op::$op(_) => <$op as Operator>::CLASS),* }
+            }
+
+            /// Whether it is of class [`Class::Pointwise`].
             pub fn is_pointwise(&self) -> bool {
-                match self { $(Op::$op(_) => <$op as Operator>::POINTWISE),* }
+                self.class() == Class::Pointwise
             }
 
             /// See [`Operator::TOLERANCE`].

@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::{attributes, named_field};
 use crate::ops::movement::pick;
 use crate::ops::shape::{each_index, rank, same_dtype, strides};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// What the border is made of.
@@ -70,6 +70,7 @@ attributes!(Pad {
 impl Operator for Pad {
     const NAME: &'static str = "pad";
     const OPERANDS: (usize, usize) = (1, 2);
+    const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

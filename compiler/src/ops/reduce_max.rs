@@ -7,7 +7,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reduction::{fold, infer};
 use crate::ops::shape::numeric;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -42,6 +42,7 @@ attributes!(ReduceMax { axes, keep });
 impl Operator for ReduceMax {
     const NAME: &'static str = "reduce_max";
     const OPERANDS: (usize, usize) = (1, 1);
+    const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reduction::{fold, infer};
 use crate::ops::shape::float;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -40,6 +40,7 @@ attributes!(ReduceMean { axes, keep });
 impl Operator for ReduceMean {
     const NAME: &'static str = "reduce_mean";
     const OPERANDS: (usize, usize) = (1, 1);
+    const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 1e-5;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

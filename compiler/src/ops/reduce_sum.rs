@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reduction::{fold, infer};
 use crate::ops::shape::numeric;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -40,6 +40,7 @@ attributes!(ReduceSum { axes, keep });
 impl Operator for ReduceSum {
     const NAME: &'static str = "reduce_sum";
     const OPERANDS: (usize, usize) = (1, 1);
+    const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 1e-5;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

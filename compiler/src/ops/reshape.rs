@@ -4,7 +4,7 @@ use crate::dim::Dim;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -35,6 +35,7 @@ attributes!(Reshape { shape });
 impl Operator for Reshape {
     const NAME: &'static str = "reshape";
     const OPERANDS: (usize, usize) = (1, 1);
+    const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -7,7 +7,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::{attributes, named_field};
 use crate::ops::gather_nd::{index_depth, row_offset};
 use crate::ops::shape::{index_type, same_dtype};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// What an update does to the element it meets.
@@ -69,6 +69,7 @@ attributes!(ScatterNd { reduction });
 impl Operator for ScatterNd {
     const NAME: &'static str = "scatter_nd";
     const OPERANDS: (usize, usize) = (3, 3);
+    const CLASS: Class = Class::Gather;
     const TOLERANCE: f64 = 1e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::pick;
 use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset, same_dtype};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -37,7 +37,7 @@ attributes!(Select {});
 impl Operator for Select {
     const NAME: &'static str = "select";
     const OPERANDS: (usize, usize) = (3, 3);
-    const POINTWISE: bool = true;
+    const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::map_floats;
 use crate::ops::shape::float;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -34,7 +34,7 @@ attributes!(Sigmoid {});
 impl Operator for Sigmoid {
     const NAME: &'static str = "sigmoid";
     const OPERANDS: (usize, usize) = (1, 1);
-    const POINTWISE: bool = true;
+    const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 1e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::{around, pick};
 use crate::ops::shape::axis;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -52,6 +52,7 @@ attributes!(Slice {
 impl Operator for Slice {
     const NAME: &'static str = "slice";
     const OPERANDS: (usize, usize) = (1, 1);
+    const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

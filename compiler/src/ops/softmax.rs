@@ -5,7 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::shape::{axis, float};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -38,6 +38,7 @@ attributes!(Softmax { axis });
 impl Operator for Softmax {
     const NAME: &'static str = "softmax";
     const OPERANDS: (usize, usize) = (1, 1);
+    const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 1e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

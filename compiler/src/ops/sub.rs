@@ -5,7 +5,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::{arithmetic, infer_binary};
 use crate::ops::shape::numeric;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -36,7 +36,7 @@ attributes!(Sub {});
 impl Operator for Sub {
     const NAME: &'static str = "sub";
     const OPERANDS: (usize, usize) = (2, 2);
-    const POINTWISE: bool = true;
+    const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 1e-6;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::pick;
 use crate::ops::shape::{each_index, offset, rank, strides};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -39,6 +39,7 @@ attributes!(Transpose { permutation });
 impl Operator for Transpose {
     const NAME: &'static str = "transpose";
     const OPERANDS: (usize, usize) = (1, 1);
+    const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

@@ -5,7 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::pick;
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -39,6 +39,7 @@ attributes!(Trilu { upper, diagonal });
 impl Operator for Trilu {
     const NAME: &'static str = "trilu";
     const OPERANDS: (usize, usize) = (1, 1);
+    const CLASS: Class = Class::Plain;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

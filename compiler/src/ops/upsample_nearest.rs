@@ -6,7 +6,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::pick;
 use crate::ops::shape::{each_index, offset, strides};
-use crate::ops::{Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -41,6 +41,7 @@ attributes!(UpsampleNearest { size });
 impl Operator for UpsampleNearest {
     const NAME: &'static str = "upsample_nearest";
     const OPERANDS: (usize, usize) = (1, 1);
+    const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {

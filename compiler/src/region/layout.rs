@@ -9,8 +9,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::ops::Class;
 use crate::region::index::{Index, Part};
-use crate::region::{Access, Anchor, Buffer, Class, Content, Region, Regions};
+use crate::region::{Access, Anchor, Buffer, Content, Region, Regions};
 
 /// How much a wish counts: what an anchor reads it may read many times.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use std::fmt;
 
 use crate::dtype::DType;
 use crate::graph::{Param, TensorType};
-use crate::ops::{Extents, Op};
+use crate::ops::{Class, Extents, Op};
 use crate::tensor::Tensor;
 
 pub(crate) mod access;
@@ -25,7 +25,6 @@ mod print;
 mod verify;
 
 pub use access::{Access, Piece};
-pub use class::{Class, class};
 pub use eval::{eval, eval_region};
 pub use form::{FormError, Formed, Refusal, form, rules};
 pub use index::{Bound, Index, Part, Scope};
@@ -136,6 +135,17 @@ pub enum Anchor {
         /// Elements in each pair of moments.
         count: usize,
     },
+}
+
+impl Anchor {
+    /// The class of a region with this anchor.
+    pub fn class(&self) -> Class {
+        match self {
+            Anchor::Pointwise => Class::Pointwise,
+            Anchor::Op { op, .. } => op.class(),
+            Anchor::Statistics { .. } | Anchor::MergeMoments { .. } => Class::Row,
+        }
+    }
 }
 
 /// A node of an epilogue: a tensor over the domain of its output.

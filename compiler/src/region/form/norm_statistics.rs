@@ -6,9 +6,9 @@
 
 use super::Verdict;
 use super::state::State;
-use crate::ops::Extents;
+use crate::ops::{Class, Extents};
 use crate::region::access::Step;
-use crate::region::{Access, Anchor, Buffer, Class, Index, Output, Piece, Region, accumulator};
+use crate::region::{Access, Anchor, Buffer, Index, Output, Piece, Region, accumulator};
 
 /// See the card.
 pub(super) fn apply(state: &mut State, slot: usize) -> Verdict {

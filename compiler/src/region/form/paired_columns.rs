@@ -6,9 +6,10 @@
 
 use super::Verdict;
 use super::state::State;
+use crate::ops::Class;
 use crate::region::access::Step;
 use crate::region::form::epilogue::append_operand;
-use crate::region::{Access, Buffer, Class, Index, Node, Region};
+use crate::region::{Access, Buffer, Index, Node, Region};
 
 /// See the card.
 pub(super) fn apply(state: &mut State, slot: usize) -> Verdict {

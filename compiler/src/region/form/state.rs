@@ -4,9 +4,9 @@
 //! It decides nothing.
 
 use crate::graph::Role;
-use crate::ops::Extents;
+use crate::ops::{Class, Extents};
 use crate::region::{
-    Access, Anchor, Buffer, BufferData, Class, Content, Output, Region, RegionId, Regions,
+    Access, Anchor, Buffer, BufferData, Content, Output, Region, RegionId, Regions,
 };
 
 /// An epilogue has at most this many nodes; models use about thirty.
