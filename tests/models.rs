@@ -1,5 +1,5 @@
-//! Networks of diffusers and transformers, imported and executed by the oracle and by the CPU
-//! backend, against what torch computes on the same weights.
+//! Networks of diffusers and transformers, imported and executed by the oracle of graphs, by that
+//! of regions and by the CPU backend, against what torch computes on the same weights.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use compiler::DType;
 use compiler::bind::solve;
 use compiler::eval::{Array, Precision, eval};
 use compiler::graph::{Role, TensorType};
-use compiler::program::Program;
+use compiler::program::compile;
+use compiler::region;
 use compiler::tensor::{Tensor, Values};
 use graphs::models::{Options, Timestep};
 use graphs::{Imported, diffusers};
@@ -37,9 +38,9 @@ fn import(pipeline: &str, component: &str, options: &Options) -> Imported {
 }
 
 /// Results by name, and who computed them.
-type Computed = [(&'static str, BTreeMap<String, Array>); 2];
+type Computed = [(&'static str, BTreeMap<String, Array>); 3];
 
-/// Binds the symbols by the shapes of the inputs, and runs the oracle and the CPU backend.
+/// Binds the symbols by the shapes of the inputs, and runs both oracles and the CPU backend.
 fn run(model: &Imported, inputs: &Named) -> Computed {
     let declared: Vec<(String, TensorType)> = model
         .func
@@ -54,7 +55,11 @@ fn run(model: &Imported, inputs: &Named) -> Computed {
     let func = model.func.bind(&bindings).expect("the sizes fit");
     let oracle = eval(&func, inputs, &model.weights, Precision::Typed);
     let oracle = oracle.expect("the oracle evaluates the model");
-    let program = Program::new(func).expect("the function is a program");
+    let program = compile(&model.func, &bindings)
+        .expect("the sizes fit")
+        .program;
+    let regions = region::eval(program.regions(), inputs, &model.weights, Precision::Typed);
+    let regions = regions.expect("the oracle evaluates the regions");
     let options = cpu::Options {
         threads: None,
         exact: true,
@@ -66,6 +71,7 @@ fn run(model: &Imported, inputs: &Named) -> Computed {
         .map(|(name, tensor)| (name, Array::from(&tensor)));
     [
         ("oracle", oracle.into_iter().collect()),
+        ("regions", regions.into_iter().collect()),
         ("cpu", cpu.collect()),
     ]
 }
@@ -296,7 +302,7 @@ fn run_text_encoder(pipeline: &str, texts: &[&[i64]], padding: i64) -> Tensor {
     }
     let ids = Tensor::from_i64(&[texts.len(), 77], &ids);
     let inputs = Named::from([("input_ids".to_owned(), ids)]);
-    let [_, (_, results)] = run(&import(pipeline, "text_encoder", &SAMPLING), &inputs);
+    let [.., (_, results)] = run(&import(pipeline, "text_encoder", &SAMPLING), &inputs);
     let states = &results["last_hidden_state"];
     Tensor::from_values(DType::F32, &states.shape, &states.values)
 }
