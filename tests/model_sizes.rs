@@ -9,8 +9,9 @@ use compiler::DType;
 use compiler::dim::{Bindings, Dim};
 use compiler::graph::{Func, Role};
 use compiler::ops::{Class, Op};
+use compiler::passes::hoist;
 use compiler::plan::{Limits, Plan, Window, plan, plan_regions, weights};
-use compiler::program::compile;
+use compiler::program::{Program, compile};
 use compiler::region::{Anchor, Content};
 use graphs::models::{Options, Timestep, clip, unet, vae};
 use serde_json::Value;
@@ -325,6 +326,42 @@ fn stable_diffusion_takes_few_kernels() {
             "{name}: {flops} of {products}"
         );
     }
+}
+
+/// What a run of Stable Diffusion computes before its first step: keys and values of 16 attentions
+/// to the text, and the 22 projections of the time embedding.
+#[test]
+fn text_and_time_are_projected_before_the_steps() {
+    let compiled = compile(&build_unet(SD15), &bindings(64)).expect("the sizes fit");
+    let whole = compiled.program.func();
+    let text = hoist(whole, &["encoder_hidden_states"]).expect("there is a text");
+    let time = hoist(&text.body, &["timestep"]).expect("there is a time");
+    let inputs = |func: &Func| {
+        let inputs = func.params(Role::Input);
+        inputs
+            .map(|(_, name, _)| name.to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(inputs(&text.prologue), ["encoder_hidden_states"]);
+    assert_eq!(inputs(&time.prologue), ["timestep"]);
+    assert_eq!(
+        (text.prologue.results().len(), time.prologue.results().len()),
+        (32, 22)
+    );
+    assert_eq!(inputs(&time.body).len(), 1 + 32 + 22);
+    let weights = |func: &Func| func.params(Role::Weight).count();
+    let split = weights(&text.prologue) + weights(&time.prologue) + weights(&time.body);
+    assert_eq!(split, weights(whole));
+    let program = |func: Func| Program::new(func).expect("a part is a program");
+    let parts = [text.prologue, time.prologue, time.body].map(program);
+    let flops = parts.each_ref().map(|part| part.cost().flops);
+    assert_eq!(flops.iter().sum::<u64>(), compiled.program.cost().flops);
+    assert!(flops[0] > 2_900_000_000, "the text: {flops:?}");
+    let kernels = parts.each_ref().map(|part| part.regions().regions.len());
+    assert!(
+        kernels[0] == 1 && kernels[1] <= 6 && kernels[2] <= 396,
+        "{kernels:?}"
+    );
 }
 
 /// The elements that the convolutions and linear layers of Stable Diffusion sum over lie side by

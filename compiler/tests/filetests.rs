@@ -118,6 +118,7 @@ fn run(header: &str, input: &str) -> String {
         ["test", "simplify", bindings @ ..] => pass(&SIMPLIFY, &module, bindings),
         ["test", "raise", bindings @ ..] => pass(&RAISE, &module, bindings),
         ["test", "region", bindings @ ..] => regions(&module, bindings),
+        ["test", "hoist", stable @ ..] => hoisted(&module, stable),
         _ => panic!("unknown header {header:?}"),
     }
 }
@@ -163,6 +164,19 @@ fn regions(module: &Module, bindings: &[&str]) -> String {
         out += &formed.regions.to_string();
     }
     out
+}
+
+/// Gives the prologue and the body of each function.
+fn hoisted(module: &Module, stable: &[&str]) -> String {
+    let part = |func: &Func| match passes::hoist(func, stable) {
+        Some(hoisted) => {
+            let difference = meaning::hoisted_difference(func, &hoisted, Precision::Typed);
+            assert_eq!(difference, None, "{}", print_func(&hoisted.body));
+            print_func(&hoisted.prologue) + &print_func(&hoisted.body)
+        }
+        None => "# nothing is hoisted\n".to_owned(),
+    };
+    module.funcs.iter().map(part).collect()
 }
 
 /// Gives the patches as comments and the graph; `bindings` are those to evaluate it with.

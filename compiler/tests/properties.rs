@@ -1,8 +1,8 @@
 //! Random small graphs keep their meaning through binding and every pass, and their text.
 
 use compiler::eval::Precision;
-use compiler::graph::{Func, Module};
-use compiler::passes::{RAISE, SIMPLIFY, run};
+use compiler::graph::{Func, Module, Role};
+use compiler::passes::{RAISE, SIMPLIFY, hoist, run};
 use compiler::region;
 use compiler::text::{parse, print};
 use compiler::verify::{Verified, verify};
@@ -60,6 +60,18 @@ fn formed_differently(func: &Func) -> Option<String> {
     ))
 }
 
+/// The first difference between a function and what a choice of stable inputs lets hoist.
+fn hoisted_differently(func: &Func, choice: usize) -> Option<String> {
+    let inputs = func.params(Role::Input).enumerate();
+    let stable = inputs.filter(|(number, _)| choice >> (number % 3) & 1 == 1);
+    let stable: Vec<&str> = stable.map(|(_, (_, name, _))| name).collect();
+    let hoisted = hoist(func, &stable)?;
+    let funcs = vec![hoisted.prologue.clone(), hoisted.body.clone()];
+    let parts = verify(Module { funcs }).expect("parts keep the rules");
+    let difference = meaning::hoisted_difference(func, &hoisted, Precision::Typed)?;
+    Some(format!("{difference}\nin {}", print(&parts)))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 300,
@@ -115,6 +127,14 @@ proptest! {
             for func in [&func, &raised.funcs[0]] {
                 prop_assert_eq!(bound(func).and_then(|func| formed_differently(&func)), None);
             }
+        }
+    }
+
+    #[test]
+    fn hoisting_changes_no_bit(instructions in instructions(), stable in 0usize..8) {
+        for subset in [Subset::Any, Subset::Smooth] {
+            let func = build(&instructions, DType::F32, subset);
+            prop_assert_eq!(bound(&func).and_then(|func| hoisted_differently(&func, stable)), None);
         }
     }
 

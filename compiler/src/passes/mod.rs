@@ -1,4 +1,5 @@
-//! Passes over the graph: each a table of rules, run to a fixpoint by one driver.
+//! Passes over the graph: each a table of rules, run to a fixpoint by one driver; and hoisting,
+//! which makes two functions of one.
 //!
 //! Takes a verified module, gives one that means the same and a list of what was done and why.
 //! A pass does not call another, print, or read the environment; the list below is the order.
@@ -11,11 +12,13 @@ use crate::verify::Verified;
 
 mod driver;
 mod editor;
+mod hoist;
 mod matching;
 mod raise;
 mod simplify;
 
 pub use driver::PassError;
+pub use hoist::{Hoisted, hoist};
 
 /// A named table of rules.
 #[derive(Debug)]

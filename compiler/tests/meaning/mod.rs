@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use compiler::DType;
 use compiler::eval::{Array, EvalError, Precision, eval};
 use compiler::graph::{Func, Role, TensorType};
+use compiler::passes::Hoisted;
 use compiler::tensor::{Tensor, Values};
 
 /// Tensors by their names.
@@ -47,6 +48,26 @@ pub(crate) fn difference_of(
         }
     }
     (wanted.len() != found.len()).then(|| "another number of results".to_owned())
+}
+
+/// The first difference between a function and what was hoisted out of it, the rest fed with that.
+pub(crate) fn hoisted_difference(
+    before: &Func,
+    after: &Hoisted,
+    precision: Precision,
+) -> Option<String> {
+    let compute = |inputs: &Named, weights: &Named| {
+        let mut inputs = inputs.clone();
+        let (prologue, body) = (&after.prologue, &after.body);
+        let hoisted = eval(prologue, &inputs, weights, precision)?;
+        for ((name, array), (_, value)) in hoisted.into_iter().zip(prologue.results()) {
+            let dtype = prologue.ty(*value).dtype;
+            let tensor = Tensor::from_values(dtype, &array.shape, &array.values);
+            inputs.insert(name, tensor);
+        }
+        eval(body, &inputs, weights, precision)
+    };
+    difference_of(before, compute, precision, 0.0)
 }
 
 /// Made-up values for all parameters of a role.
