@@ -234,7 +234,7 @@ fn memory(name: &str, batch: usize, dtype: DType, limits: &Limits) -> Result<[u6
         let within = |&slab: &u64| slab <= limits.buffer_bytes_max;
         assert!(plan.slabs.iter().all(within), "{name}");
     }
-    assert!(values.fragmentation() <= 0.1, "{name}");
+    assert!(values.fragmentation() <= 0.06, "{name}");
     let mebibytes = |plan: &Plan| plan.peak_bytes().div_ceil(1 << 20);
     let slabs = |plan: &Plan| plan.slabs.len() as u64;
     Ok([
@@ -260,8 +260,8 @@ fn stable_diffusion_fits_the_limits_of_webgpu_in_halves() {
     let cases = [
         ("text_encoder", 1, halves, webgpu, Ok([1, 1, 235, 1])),
         ("text_encoder", 2, halves, webgpu, Ok([2, 1, 235, 1])),
-        ("unet", 1, halves, webgpu, Ok([29, 1, 1640, 7])),
-        ("unet", 2, halves, webgpu, Ok([58, 1, 1640, 7])),
+        ("unet", 1, halves, webgpu, Ok([28, 1, 1640, 7])),
+        ("unet", 2, halves, webgpu, Ok([55, 1, 1640, 7])),
         ("decoder", 1, halves, webgpu, Ok([321, 2, 95, 1])),
         ("encoder", 1, halves, webgpu, Ok([193, 1, 66, 1])),
         (
@@ -271,8 +271,8 @@ fn stable_diffusion_fits_the_limits_of_webgpu_in_halves() {
             webgpu,
             too_large(embedding, 151_781_376),
         ),
-        ("unet", 1, floats, webgpu, Ok([58, 1, 3279, 13])),
-        ("unet", 2, floats, webgpu, Ok([115, 1, 3279, 13])),
+        ("unet", 1, floats, webgpu, Ok([55, 1, 3279, 13])),
+        ("unet", 2, floats, webgpu, Ok([110, 1, 3279, 13])),
         (
             "decoder",
             1,
@@ -281,8 +281,8 @@ fn stable_diffusion_fits_the_limits_of_webgpu_in_halves() {
             too_large(upsampled, 268_435_456),
         ),
         ("text_encoder", 1, floats, none, Ok([2, 1, 470, 1])),
-        ("unet", 1, floats, none, Ok([58, 1, 3279, 1])),
-        ("unet", 2, floats, none, Ok([115, 1, 3279, 1])),
+        ("unet", 1, floats, none, Ok([55, 1, 3279, 1])),
+        ("unet", 2, floats, none, Ok([110, 1, 3279, 1])),
         ("decoder", 1, floats, none, Ok([641, 1, 189, 1])),
         ("encoder", 1, floats, none, Ok([385, 1, 131, 1])),
     ];

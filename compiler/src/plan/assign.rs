@@ -1,4 +1,4 @@
-//! Offsets for storages: best fit in two orders.
+//! Offsets for storages: best fit in three orders.
 //!
 //! Takes storages with sizes and lifetimes, gives windows that hold them, and slabs that hold the
 //! windows. It never changes what a storage holds or how long it lives.
@@ -46,17 +46,23 @@ pub(super) fn assign(storages: &mut [Storage], window_bytes_max: u64) -> Vec<u64
     let scanned = fill(storages, &by_birth, true, window_bytes_max);
     let mut orders = vec![scanned];
     if storages.len() <= BY_SIZE_MAX {
+        let last = by_birth.last().map_or(0, |&index| storages[index].birth);
+        let lives = |index: usize| {
+            let Storage { birth, death, .. } = storages[index];
+            death.min(last).saturating_sub(birth) + 1
+        };
         let mut by_size = by_birth;
         by_size.sort_by_key(|&index| {
-            let Storage {
-                bytes,
-                birth,
-                death,
-                ..
-            } = storages[index];
-            (Reverse(bytes), Reverse(death - birth), birth, index)
+            let Storage { bytes, birth, .. } = storages[index];
+            (Reverse(bytes), Reverse(lives(index)), birth, index)
         });
         orders.push(fill(storages, &by_size, false, window_bytes_max));
+        let mut by_area = by_size;
+        by_area.sort_by_key(|&index| {
+            let area = u128::from(storages[index].bytes) * u128::from(lives(index));
+            (Reverse(area), index)
+        });
+        orders.push(fill(storages, &by_area, false, window_bytes_max));
     }
     let cost = |assignment: &Assignment| {
         let bytes: u64 = assignment.windows.iter().sum();

@@ -173,8 +173,8 @@ impl PlanError {
 /// comes before them.
 ///
 /// Buffers are placed one by one, each into the smallest gap that holds it among those placed that
-/// live at the same time, once from the largest to the smallest and once as they are born (a linear
-/// scan); the smaller plan is kept. The first order is "greedy by size for offset calculation" of
+/// live at the same time: once from the largest to the smallest, once by bytes times how long they
+/// live, and once as they are born (a linear scan); the smallest plan is kept. The first order is "greedy by size for offset calculation" of
 /// Pisarchyk and Lee 2020 (arXiv 2001.03288).
 ///
 /// # Errors
