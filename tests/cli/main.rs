@@ -12,6 +12,7 @@ mod options;
 mod outputs;
 mod pipelines;
 mod protobuf;
+mod stages;
 mod tensors;
 
 use std::fmt::Write;
