@@ -14,11 +14,13 @@ use super::copy::{self, Part};
 use super::epilogue::{COLUMNS, Epilogue, Partial, Place, State};
 use super::kernel::machine::Machine;
 use super::kernel::mma::{Acc, Left, Right, Start, mma};
+use super::kernel::online::{self, Running};
+use super::kernel::pack::panel as panel_of;
 use super::row_operators::RowOperator;
 use super::tiles::{Layout, each_step, floats, layouts, padded, panels};
 use super::walk::Walk;
 use super::weights::Packed;
-use super::{online, winograd};
+use super::winograd;
 
 /// Results of one tile of a transform at most: 4×4.
 const RESULTS_MAX: usize = 16;
@@ -473,7 +475,7 @@ impl Worker<'_> {
             .iter()
             .map(|walk| {
                 let mut values = vec![0.0; walk.columns().iter().product()];
-                walk.read(self.cells, &walk.index(0, 0, 0), 0, &mut values);
+                walk.read(self.cells, &mut walk.index(0, 0, 0), 0, &mut values);
                 values
             })
             .collect();
@@ -505,9 +507,9 @@ impl Worker<'_> {
                 None => list.fill() as i64,
             };
             let found = compiler::ops::wrap_index(named, count)?;
-            let index = table.index(0, 0, found);
+            let mut index = table.index(0, 0, found);
             let out = &mut self.memory(tile)[number * stride..][..columns];
-            table.read(cells, &index, 0, out);
+            table.read(cells, &mut index, 0, out);
         }
         self.slots[tile.0 as usize] = Slot {
             rows: rows.len(),
@@ -537,7 +539,14 @@ impl Worker<'_> {
             let queries = (slot.rows - panel * width).min(width);
             let (near, far) = self.scratch.split_at_mut(offsets[1]);
             let s = &mut near[offsets[0] + panel * deep * width..][..slot.columns * width];
-            scale_scores(s, scale);
+            // What is added is added to scaled scores.
+            let scale = match mask.is_some() || scale < 0.0 {
+                true => {
+                    scale_scores(s, scale);
+                    1.0
+                }
+                false => scale,
+            };
             if let Some(mask) = mask {
                 let walk = &kernel.walks[mask];
                 let place = (self.block.batch, first_query + panel * width, queries);
@@ -558,7 +567,11 @@ impl Worker<'_> {
                 true => &mut [][..],
                 false => &mut o[panel * wide * width..][..wide * width],
             };
-            online::step(kernel.machine, s, maxima, sums, o);
+            let running = Running {
+                most: &mut maxima[..width],
+                sum: sums,
+            };
+            online::step(kernel.machine, s, scale, running, o);
         }
     }
 
@@ -583,9 +596,7 @@ impl Worker<'_> {
         for panel in 0..slot.rows.div_ceil(width) {
             let o = &mut near[offset + panel * wide * width..][..wide * width];
             let sums = &statistics[(2 * panel + 1) * width..][..width];
-            for row in o.chunks_exact_mut(width) {
-                row.iter_mut().zip(sums).for_each(|(o, sum)| *o /= sum);
-            }
+            online::finish(kernel.machine, o, sums);
         }
     }
 
@@ -653,15 +664,25 @@ impl Worker<'_> {
         let first = part.start - self.block.columns.start;
         // The tile is read while the epilogue's own state changes.
         let scratch = std::mem::take(&mut self.scratch);
-        let mut straight = vec![0.0; if across { part.len() } else { 0 }];
+        let mut straight = vec![0.0; if across { part.len() * width } else { 0 }];
         for row in 0..self.block.rows.len() {
             let place = self.place(output, row, &part);
             if across {
-                let panel = &scratch[offset + row / width * data.columns * width..];
-                for (column, out) in straight.iter_mut().enumerate() {
-                    *out = panel[(first + column) * width + row % width];
+                if row % width == 0 {
+                    let panel = &scratch[offset + row * data.columns + first * width..];
+                    for (number, runs) in panel[..part.len() * width]
+                        .chunks(width * width)
+                        .enumerate()
+                    {
+                        let runs: Vec<Option<&[f32]>> =
+                            runs.chunks_exact(width).map(Some).collect();
+                        let out = &mut straight[number * width..];
+                        let sizes = [runs.len(), width];
+                        panel_of(kernel.machine, out, sizes, part.len(), &runs);
+                    }
                 }
-                self.row(output, place, |_| &straight);
+                let row = &straight[row % width * part.len()..][..part.len()];
+                self.row(output, place, |_| row);
             } else {
                 let start = offset + row * stride + first;
                 let plane = data.rows * stride;
@@ -721,8 +742,8 @@ fn add_mask(
         .buffers()
         .any(|b| cells[b].dtype == compiler::DType::Bool);
     for query in 0..queries {
-        let index = walk.index(batch, 0, first + query);
-        walk.read(cells, &index, keys.start, &mut row);
+        let mut index = walk.index(batch, 0, first + query);
+        walk.read(cells, &mut index, keys.start, &mut row);
         for (key, &value) in row.iter().enumerate() {
             let score = &mut scores[key * width + query];
             match truth {

@@ -64,6 +64,19 @@ pub(crate) fn panels(
     }
 }
 
+/// The first run, if the others lie one element behind each other and none goes along memory.
+fn side_by_side(runs: &[Option<Run>]) -> Option<Run> {
+    let first = runs.first().copied().flatten()?;
+    let follows = |(number, run): (usize, &Option<Run>)| {
+        let next = Run {
+            at: first.at + number,
+            ..first
+        };
+        *run == Some(next)
+    };
+    (first.stride > 1 && runs.iter().enumerate().all(follows)).then_some(first)
+}
+
 /// Runs of equal length as the columns of a panel.
 fn transpose(
     machine: Machine,
@@ -108,8 +121,8 @@ fn transpose(
 /// Rows one after the other, `stride` elements apart.
 pub(crate) fn rows(walk: &Walk, cells: &[Cells], part: &Part, stride: usize, out: &mut [f32]) {
     for (number, row) in part.rows.clone().enumerate() {
-        let index = walk.index(part.batch, part.plane, row);
+        let mut index = walk.index(part.batch, part.plane, row);
         let out = &mut out[number * stride..][..part.columns.len()];
-        walk.read(cells, &index, part.columns.start, out);
+        walk.read(cells, &mut index, part.columns.start, out);
     }
 }

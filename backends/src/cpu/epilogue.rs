@@ -24,6 +24,8 @@ pub(crate) struct Epilogue {
     /// Its columns.
     pub(crate) columns: usize,
     nodes: Vec<Compiled>,
+    /// The axes, columns apart, that each node's values depend on; the anchor's on all.
+    depends: Vec<Vec<usize>>,
     store: Walk,
     moments: Option<Moments>,
 }
@@ -31,7 +33,7 @@ pub(crate) struct Epilogue {
 #[derive(Debug, Clone)]
 enum Compiled {
     Anchor { plane: usize },
-    Read { walk: Walk, depends: Vec<usize> },
+    Read(Walk),
     Scalar(f32),
     Unary(fn(&mut [f32], &[f32]), usize),
     Binary(fn(&mut [f32], &[f32], &[f32]), [usize; 2]),
@@ -65,9 +67,12 @@ pub(crate) struct Partial {
 /// What one thread keeps while it runs an epilogue.
 pub(crate) struct State {
     values: Vec<Vec<f32>>,
-    /// For each node that reads, the index that its values belong to.
-    known: Vec<Option<Vec<usize>>>,
+    /// Whether a node has values, those of the row at `walked`.
+    known: Vec<bool>,
     open: Option<Open>,
+    /// The index of the row, and of the one before.
+    index: Vec<usize>,
+    walked: Vec<usize>,
 }
 
 /// Moments that still grow: shifted by the first row, so that large means cost no digits.
@@ -104,11 +109,14 @@ impl Epilogue {
             let nodes = output.nodes.iter().enumerate();
             let nodes = nodes.map(|(number, node)| compile(node, number, views, regions));
             let moments = output.moments.map(|buffer| moments(views, buffer, regions));
+            let nodes = nodes.collect::<Option<Vec<Compiled>>>()?;
+            let store = Walk::new(&views.store, regions);
             Some(Epilogue {
                 first_column: views.first_column,
                 columns: views.columns,
-                nodes: nodes.collect::<Option<Vec<Compiled>>>()?,
-                store: Walk::new(&views.store, regions),
+                depends: depends(&nodes, &store),
+                nodes,
+                store,
                 moments,
             })
         });
@@ -118,7 +126,7 @@ impl Epilogue {
     /// The buffers that it reads.
     pub(crate) fn reads(&self) -> impl Iterator<Item = usize> {
         self.nodes.iter().flat_map(|node| match node {
-            Compiled::Read { walk, .. } => walk.buffers().collect(),
+            Compiled::Read(walk) => walk.buffers().collect(),
             Compiled::Anchor { .. }
             | Compiled::Scalar(_)
             | Compiled::Unary(..)
@@ -132,12 +140,14 @@ impl Epilogue {
         let values = self.nodes.iter().map(|node| match node {
             Compiled::Anchor { .. } => Vec::new(),
             Compiled::Scalar(value) => vec![*value; size],
-            Compiled::Read { .. } | Compiled::Unary(..) | Compiled::Binary(..) => vec![0.0; size],
+            Compiled::Read(_) | Compiled::Unary(..) | Compiled::Binary(..) => vec![0.0; size],
         });
         State {
             values: values.collect(),
-            known: vec![None; self.nodes.len()],
+            known: vec![false; self.nodes.len()],
             open: None,
+            index: self.store.index(0, 0, 0),
+            walked: self.store.index(0, 0, 0),
         }
     }
 
@@ -150,52 +160,65 @@ impl Epilogue {
         place: Place,
         anchor: impl Fn(usize) -> &'a [f32],
     ) {
-        let mut index = self.store.index(place.batch, place.plane, place.row);
-        self.store.set_column(&mut index, place.column);
+        let State {
+            values,
+            known,
+            open,
+            index,
+            walked,
+        } = state;
+        self.store
+            .set_index(index, place.batch, place.plane, place.row);
+        self.store.set_column(index, place.column);
         // Tiles of a transform reach beyond the border.
-        if self.store.find(&index).is_none() {
+        if self.store.find(index).is_none() {
             return;
         }
+        let count = place.count;
         for (number, node) in self.nodes.iter().enumerate() {
-            let (before, rest) = state.values.split_at_mut(number);
+            let depends = &self.depends[number];
+            if known[number] {
+                if depends.iter().all(|&axis| walked[axis] == index[axis]) {
+                    continue;
+                }
+            }
+            let (before, rest) = values.split_at_mut(number);
             let out = &mut rest[0];
             let operand = |operand: usize| match &self.nodes[operand] {
-                Compiled::Anchor { plane } => &anchor(*plane)[..place.count],
-                Compiled::Read { .. }
+                Compiled::Anchor { plane } => &anchor(*plane)[..count],
+                Compiled::Read(_)
                 | Compiled::Scalar(_)
                 | Compiled::Unary(..)
-                | Compiled::Binary(..) => &before[operand][..place.count],
+                | Compiled::Binary(..) => &before[operand][..count],
             };
             match node {
                 Compiled::Anchor { .. } | Compiled::Scalar(_) => {}
-                Compiled::Read { walk, depends } => {
-                    let known = &mut state.known[number];
-                    read(walk, depends, known, cells, &index, place, out);
+                Compiled::Read(walk) => {
+                    walk.read(cells, index, place.column, &mut out[..count]);
+                    self.store.set_column(index, place.column);
                 }
-                Compiled::Unary(f, a) => f(&mut out[..place.count], operand(*a)),
-                Compiled::Binary(f, [a, b]) => {
-                    f(&mut out[..place.count], operand(*a), operand(*b));
-                }
+                Compiled::Unary(f, a) => f(&mut out[..count], operand(*a)),
+                Compiled::Binary(f, [a, b]) => f(&mut out[..count], operand(*a), operand(*b)),
             }
+            known[number] = true;
         }
+        walked.copy_from_slice(index);
         let last = self.nodes.len() - 1;
         let result = match &self.nodes[last] {
-            Compiled::Anchor { plane } => &anchor(*plane)[..place.count],
-            Compiled::Read { .. }
+            Compiled::Anchor { plane } => &anchor(*plane)[..count],
+            Compiled::Read(_)
             | Compiled::Scalar(_)
             | Compiled::Unary(..)
-            | Compiled::Binary(..) => &state.values[last][..place.count],
+            | Compiled::Binary(..) => &values[last][..count],
         };
         if let Some(moments) = &self.moments {
-            grow(&mut state.open, moments, &index, result);
+            grow(open, moments, index, result);
         }
         let mut done = 0;
-        while done < place.count {
-            self.store.set_column(&mut index, place.column + done);
-            let length = self
-                .store
-                .run_length(place.column + done, place.count - done);
-            if let Some(run) = self.store.find(&index) {
+        while done < count {
+            self.store.set_column(index, place.column + done);
+            let length = self.store.run_length(place.column + done, count - done);
+            if let Some(run) = self.store.find(index) {
                 cells[run.buffer].store(run.at, run.stride.max(1), &result[done..done + length]);
             }
             done += length;
@@ -225,19 +248,21 @@ impl Epilogue {
     }
 
     /// Whether the rows from here on belong to another image than those before.
-    pub(crate) fn changes_image(&self, state: &State, place: Place) -> bool {
+    pub(crate) fn changes_image(&self, state: &mut State, place: Place) -> bool {
         let (Some(moments), Some(open)) = (&self.moments, &state.open) else {
             return false;
         };
-        let mut index = self.store.index(place.batch, place.plane, place.row);
-        self.store.set_column(&mut index, place.column);
-        let found = (moments.image.at(&index), moments.channel.at(&index));
+        let index = &mut state.index;
+        self.store
+            .set_index(index, place.batch, place.plane, place.row);
+        self.store.set_column(index, place.column);
+        let found = (moments.image.at(index), moments.channel.at(index));
         found != (open.image as i64, open.channel as i64)
     }
 
     /// Forgets what was read: other columns come next.
     pub(crate) fn turn(&self, state: &mut State) {
-        state.known.fill(None);
+        state.known.fill(false);
     }
 
     /// Merges the moments of all blocks, in their order, and stores them.
@@ -283,11 +308,7 @@ fn compile(node: &Node, number: usize, views: &OutputViews, regions: &Regions) -
         Node::Anchor(_) => Compiled::Anchor {
             plane: views.planes[number]?,
         },
-        Node::Read(_) => {
-            let walk = Walk::new(views.reads[number].as_ref()?, regions);
-            let depends = walk.depends_on();
-            Compiled::Read { walk, depends }
-        }
+        Node::Read(_) => Compiled::Read(Walk::new(views.reads[number].as_ref()?, regions)),
         Node::Scalar(tensor) => Compiled::Scalar(scalar(tensor)),
         Node::Apply(op, operands) => match (function(op)?, operands.as_slice()) {
             (Function::Unary(f), [a]) => Compiled::Unary(f, *a),
@@ -317,23 +338,22 @@ fn moments(views: &OutputViews, buffer: Buffer, regions: &Regions) -> Moments {
     }
 }
 
-/// Reads the elements of a place, unless they are those that were read before.
-fn read(
-    walk: &Walk,
-    depends: &[usize],
-    known: &mut Option<Vec<usize>>,
-    cells: &[Cells],
-    index: &[usize],
-    place: Place,
-    out: &mut [f32],
-) {
-    if let Some(known) = known
-        && depends.iter().all(|&axis| known[axis] == index[axis])
-    {
-        return;
+/// The axes that nodes depend on: those of their operands, all where the anchor is one.
+fn depends(nodes: &[Compiled], store: &Walk) -> Vec<Vec<usize>> {
+    let mut all: Vec<Vec<usize>> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let mut own = match node {
+            Compiled::Anchor { .. } => store.axes().collect(),
+            Compiled::Read(walk) => walk.depends_on(),
+            Compiled::Scalar(_) => Vec::new(),
+            Compiled::Unary(_, a) => all[*a].clone(),
+            Compiled::Binary(_, [a, b]) => [&all[*a][..], &all[*b]].concat(),
+        };
+        own.sort_unstable();
+        own.dedup();
+        all.push(own);
     }
-    walk.read(cells, index, place.column, &mut out[..place.count]);
-    *known = Some(index.to_vec());
+    all
 }
 
 fn grow(open: &mut Option<Open>, moments: &Moments, index: &[usize], result: &[f32]) {

@@ -234,6 +234,27 @@ pub(crate) fn sum(row: &[f32], term: impl Fn(f64) -> f64) -> f64 {
     lanes.iter().sum::<f64>() + tail
 }
 
+/// The sum of `term` over a row: short sums in the lanes of vectors, long ones in f64.
+#[inline(always)]
+pub(crate) fn short_sums(row: &[f32], term: impl Fn(f32) -> f32) -> f64 {
+    const LANES: usize = 64;
+    let mut total = 0.0;
+    for block in row.chunks(16 * LANES) {
+        let mut lanes = [0.0f32; LANES];
+        let (parts, rest) = block.as_chunks::<LANES>();
+        for part in parts {
+            for (lane, &x) in lanes.iter_mut().zip(part) {
+                *lane += term(x);
+            }
+        }
+        for (lane, &x) in lanes.iter_mut().zip(rest) {
+            *lane += term(x);
+        }
+        total += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
+    }
+    total
+}
+
 /// The largest element of a row, not counting NaN; minus infinity for none.
 #[inline(always)]
 pub(crate) fn largest(row: &[f32]) -> f32 {

@@ -13,7 +13,6 @@ mod functions;
 mod gemm;
 mod kernel;
 mod math;
-mod online;
 mod plain;
 mod row_operators;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use compiler::ops::Op;
 use compiler::region::Anchor;
 
-use super::math::{exponentials, largest, map_in_place, sum, vectorized};
+use super::math::{exponentials, largest, map_in_place, short_sums, sum, vectorized};
 
 /// What becomes of each row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -98,8 +98,10 @@ impl RowOperator {
 fn statistics(row: &[f32], epsilon: f64) -> (f64, f64) {
     vectorized(|| {
         let count = row.len() as f64;
-        let mean = sum(row, |x| x) / count;
-        let variance = sum(row, |x| (x - mean) * (x - mean)) / count;
+        let mean = short_sums(row, |x| x) / count;
+        // Around a rounded mean the squares are larger by the square of its error: nothing.
+        let near = mean as f32;
+        let variance = short_sums(row, |x| (x - near) * (x - near)) / count;
         (mean, 1.0 / (variance + epsilon).sqrt())
     })
 }

@@ -209,10 +209,20 @@ impl Walk {
     /// An index at the start of batch `batch`, plane `plane` and row `row`.
     pub(crate) fn index(&self, batch: usize, plane: usize, row: usize) -> Vec<usize> {
         let mut index = vec![0; self.shape.len()];
-        self.set(&mut index, 0, self.roles.batch, batch);
-        self.set(&mut index, self.roles.batch, self.first_row(), plane);
-        self.set(&mut index, self.first_row(), self.first_column(), row);
+        self.set_index(&mut index, batch, plane, row);
         index
+    }
+
+    /// Moves an index there.
+    pub(crate) fn set_index(&self, index: &mut [usize], batch: usize, plane: usize, row: usize) {
+        self.set(index, 0, self.roles.batch, batch);
+        self.set(index, self.roles.batch, self.first_row(), plane);
+        self.set(index, self.first_row(), self.first_column(), row);
+    }
+
+    /// The axes that are no columns.
+    pub(crate) fn axes(&self) -> std::ops::Range<usize> {
+        0..self.first_column()
     }
 
     /// Moves an index to another plane.
@@ -279,15 +289,20 @@ impl Walk {
         (0..self.first_column()).filter(uses).collect()
     }
 
-    /// The elements from `column` on, of the row that `index` names.
-    pub(crate) fn read(&self, cells: &[Cells], index: &[usize], column: usize, out: &mut [f32]) {
-        let mut index = index.to_vec();
+    /// The elements from `column` on, of the row that `index` names; its columns are changed.
+    pub(crate) fn read(
+        &self,
+        cells: &[Cells],
+        index: &mut [usize],
+        column: usize,
+        out: &mut [f32],
+    ) {
         let mut done = 0;
         while done < out.len() {
-            self.set_column(&mut index, column + done);
+            self.set_column(index, column + done);
             let length = self.run_length(column + done, out.len() - done);
             let part = &mut out[done..done + length];
-            match self.find(&index) {
+            match self.find(index) {
                 Some(run) => cells[run.buffer].load(run.at, run.stride, part),
                 None => part.fill(self.fill),
             }

@@ -37,8 +37,8 @@ pub(crate) fn weights(
     let mut made = vec![0.0; part.rows.len() * planes * depth];
     for (row, made) in part.rows.clone().zip(made.chunks_exact_mut(planes * depth)) {
         for (tap, out) in taps.chunks_exact_mut(depth).enumerate() {
-            let index = walk.index(part.batch, tap, row);
-            walk.read(cells, &index, 0, out);
+            let mut index = walk.index(part.batch, tap, row);
+            walk.read(cells, &mut index, 0, out);
         }
         let runs = std::array::from_fn(|tap| &taps[tap * depth..][..depth]);
         winograd::weights::weights(points, runs, made, depth);

@@ -270,7 +270,8 @@ impl State<'_> {
         self.region(value, Anchor::Pointwise, reads, nodes);
     }
 
-    /// `(x − mean) · factor · scale + bias`, mean and factor read from a region of statistics.
+    /// `x · (factor · scale) + (bias − mean · (factor · scale))`, mean and factor read from a region
+    /// of statistics.
     fn group_norm(&mut self, value: Value, norm: &GroupNorm, operands: &[Value]) {
         let Extents { dtype, shape } = self.extents(value).clone();
         if shape.contains(&0) {
@@ -298,12 +299,27 @@ impl State<'_> {
                 }
             }
         }
-        let ops: [Op; 4] = [Sub.into(), Mul.into(), Mul.into(), Add.into()];
-        let mut last = widened[0];
-        for (op, &operand) in ops.into_iter().zip(&widened[1..]) {
-            nodes.push(Node::Apply(op, vec![last, operand]));
-            last = nodes.len() - 1;
-        }
+        // What does not change from pixel to pixel comes first: a kernel computes it once.
+        let mut apply = |op: Op, operands: [usize; 2]| {
+            nodes.push(Node::Apply(op, operands.to_vec()));
+            nodes.len() - 1
+        };
+        let factor = match widened.get(3) {
+            Some(&scale) => apply(Mul.into(), [widened[2], scale]),
+            None => widened[2],
+        };
+        let shift = apply(Mul.into(), [widened[1], factor]);
+        let last = match widened.get(4) {
+            Some(&bias) => {
+                let shift = apply(Sub.into(), [bias, shift]);
+                let scaled = apply(Mul.into(), [widened[0], factor]);
+                apply(Add.into(), [scaled, shift])
+            }
+            None => {
+                let scaled = apply(Mul.into(), [widened[0], factor]);
+                apply(Sub.into(), [scaled, shift])
+            }
+        };
         if computed != dtype {
             nodes.push(Node::Apply(Cast { dtype }.into(), vec![last]));
         }
