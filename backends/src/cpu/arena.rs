@@ -29,7 +29,8 @@ impl Arena {
     /// As many bytes, rounded up to whole lines.
     pub(crate) fn new(bytes: usize) -> Arena {
         Arena {
-            lines: vec![Line([0.0; FLOATS]); bytes.div_ceil(ALIGNMENT)],
+            // Pages that the system gives are zero already.
+            lines: bytemuck::zeroed_vec(bytes.div_ceil(ALIGNMENT)),
         }
     }
 

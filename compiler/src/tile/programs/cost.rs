@@ -93,7 +93,9 @@ pub(super) fn winograd(work: &Points, [rows, columns]: [usize; 2], target: &Targ
     let images = (work.results * work.rows * (work.depth + work.columns)) as f64;
     let passes = (blocks.div_ceil(target.threads.max(1)) as f64).max(1.0);
     let bytes = (weights * passes + images * batch) * size_of::<f32>() as f64;
-    seconds(flops * imbalance(blocks, target.threads), bytes, target)
+    // Each point's weights are new: they arrive while nothing else can be computed.
+    let computed = seconds(flops * imbalance(blocks, target.threads), 0.0, target);
+    computed + bytes / target.bytes_per_second
 }
 
 /// Attention of `[heads, queries, keys, width, result]` in blocks of `[queries, keys]`.

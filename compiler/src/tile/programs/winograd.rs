@@ -23,11 +23,13 @@ const TAPS: usize = 3;
 /// Results of a tile along one axis.
 const RESULTS: [usize; 2] = [2, 4];
 
-/// Input tiles of a block at most, as multiples of a fragment's rows.
-const ROWS: [usize; 3] = [2, 4, 8];
+/// Input tiles of a block at most, as multiples of a fragment's rows: many, since every block
+/// reads all weights.
+const ROWS: [usize; 5] = [2, 4, 8, 12, 20];
 
-/// Columns of an accumulator at most, as multiples of a fragment.
-const COLUMNS: usize = 4;
+/// Columns of an accumulator at most, as multiples of a fragment: many, since every part reads
+/// all transformed tiles.
+const COLUMNS: usize = 10;
 
 /// A convolution as products at the points of tiles.
 struct Points {
