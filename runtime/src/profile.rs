@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                ("linear", 2, 2 * 2 * 2 * 16 * 8, 2 * bytes),
+                ("linear", 2, 2 * 2 * 16 * 8, 2 * bytes),
                 ("linear", 1, 2 * 16 * 8 + 64, bytes),
             ]
         );
