@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use crate::dtype::DType;
 use crate::eval::last_uses;
 use crate::graph::{self, Definition, Func, Value};
-use crate::ops::{Add, Cast, Extents, Gelu, GeluForm, GroupNorm, Linear, Mul, Op, PadMode, Sub};
+use crate::ops::{
+    Add, Cast, Class, Extents, Gelu, GeluForm, GroupNorm, Linear, Mul, Op, PadMode, Sub,
+};
 use crate::region::access::Step;
-use crate::region::class::{Class, class};
 use crate::region::form::Refusal;
 use crate::region::index::Index;
 use crate::region::{
@@ -118,7 +119,7 @@ impl State<'_> {
     }
 
     fn node(&mut self, value: Value, node: &graph::Node) {
-        match (&node.op, class(&node.op)) {
+        match (&node.op, node.op.class()) {
             (Op::Constant(_), _) => {}
             (Op::Geglu(_), _) => self.geglu(value, node.operands[0]),
             (Op::GroupNorm(norm), _) => self.group_norm(value, norm, &node.operands),

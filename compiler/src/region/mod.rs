@@ -14,7 +14,6 @@ use crate::ops::{Class, Extents, Op};
 use crate::tensor::Tensor;
 
 pub(crate) mod access;
-mod class;
 mod cost;
 mod eval;
 mod form;
