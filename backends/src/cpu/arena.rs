@@ -4,6 +4,7 @@
 //! narrowed back. Threads of one kernel write disjoint elements through it; what a kernel reads
 //! while it is written is copied element by element before, never borrowed.
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use compiler::DType;
@@ -11,6 +12,9 @@ use compiler::tensor::Tensor;
 
 /// Bytes to which the arena and every buffer in it are aligned: a cache line.
 pub(crate) const ALIGNMENT: usize = 64;
+
+/// Halves that are narrowed at a time.
+const HALVES: usize = 256;
 
 /// Aligned memory that starts as zeros.
 #[derive(Debug, Default)]
@@ -46,6 +50,16 @@ impl Arena {
 
     /// All of it.
     pub(crate) fn as_floats_mut(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.lines)
+    }
+
+    /// All of it as bits of 16-bit floats.
+    pub(crate) fn as_bits(&self) -> &[u16] {
+        bytemuck::cast_slice(&self.lines)
+    }
+
+    /// All of it as bits of 16-bit floats.
+    pub(crate) fn as_bits_mut(&mut self) -> &mut [u16] {
         bytemuck::cast_slice_mut(&mut self.lines)
     }
 
@@ -142,6 +156,11 @@ impl Cells {
                     *out = unsafe { place(i).cast::<f32>().read_unaligned() };
                 }
             }
+            (DType::F16, 1) if start.cast::<f16>().is_aligned() => {
+                // SAFETY: checked to lie within the buffer and to be aligned; it is copied at once.
+                let halves = unsafe { std::slice::from_raw_parts(start.cast::<f16>(), out.len()) };
+                halves.convert_to_f32_slice(out);
+            }
             (DType::F16, _) => {
                 for (i, out) in out.iter_mut().enumerate() {
                     // SAFETY: as above.
@@ -205,6 +224,19 @@ impl Cells {
                 for (i, value) in values.iter().enumerate() {
                     // SAFETY: as above.
                     unsafe { place(i).cast::<f32>().write_unaligned(*value) };
+                }
+            }
+            (DType::F16, 1) => {
+                let mut halves = [f16::ZERO; HALVES];
+                for (part, values) in values.chunks(HALVES).enumerate() {
+                    let halves = &mut halves[..values.len()];
+                    halves.convert_from_f32_slice(values);
+                    let out = place(part * HALVES);
+                    // SAFETY: as above.
+                    unsafe {
+                        let bytes = halves.as_ptr().cast::<u8>();
+                        std::ptr::copy_nonoverlapping(bytes, out, halves.len() * 2);
+                    }
                 }
             }
             (DType::F16, _) => {

@@ -16,10 +16,11 @@ use super::kernel::machine::Machine;
 use super::kernel::mma::{Acc, Left, Right, Start, mma};
 use super::kernel::online::{self, Running};
 use super::kernel::pack::panel as panel_of;
+use super::kernel::widen::widen;
 use super::row_operators::RowOperator;
 use super::tiles::{Layout, each_step, floats, layouts, padded, panels};
 use super::walk::Walk;
-use super::weights::Packed;
+use super::weights::{Elements, Packed};
 use super::winograd;
 
 /// Results of one tile of a transform at most: 4×4.
@@ -164,6 +165,14 @@ impl Kernel {
         }
         reads.extend(self.epilogues.iter().flat_map(Epilogue::reads));
         reads
+    }
+
+    /// The packed right factor, where it can be used as it lies.
+    fn packed_floats(&self) -> Option<&[f32]> {
+        match self.packed.as_ref()?.1.elements() {
+            Elements::Floats(floats) => Some(floats),
+            Elements::Bits(..) => None,
+        }
     }
 
     /// Bytes of packed weights.
@@ -335,11 +344,27 @@ impl Worker<'_> {
                 true => 0,
                 false => self.block.batch,
             };
-            slot.panel_stride = packed.panel_stride;
-            slot.plane_stride = packed.plane_stride;
             let column = columns.start * machine.columns();
             let first = matrix * packed.batch_stride + panel * packed.panel_stride + column;
-            slot.packed = Some(first);
+            match packed.elements() {
+                Elements::Floats(_) => {
+                    slot.panel_stride = packed.panel_stride;
+                    slot.plane_stride = packed.plane_stride;
+                    slot.packed = Some(first);
+                }
+                Elements::Bits(bits, narrow) => {
+                    let count = slot.rows.div_ceil(machine.columns());
+                    slot.panel_stride = slot.columns * machine.columns();
+                    slot.plane_stride = count * slot.panel_stride;
+                    let planes = kernel.program.tile(tile).planes;
+                    let out = self.memory(tile).chunks_exact_mut(slot.panel_stride);
+                    for (number, out) in out.take(planes * count).enumerate() {
+                        let plane = number / count * packed.plane_stride;
+                        let start = first + plane + number % count * packed.panel_stride;
+                        widen(machine, out, &bits[start..][..out.len()], narrow);
+                    }
+                }
+            }
             self.slots[tile.0 as usize] = slot;
             return;
         }
@@ -437,8 +462,8 @@ impl Worker<'_> {
             let acc_first = kernel.offsets[acc.0 as usize] + plane * row_stride * data.rows;
             // The accumulator lies behind its factors in the scratch memory.
             let (near, acc_data) = scratch.split_at_mut(acc_first);
-            let b_data = match (b.packed, &kernel.packed) {
-                (Some(start), Some((_, packed))) => &packed.floats()[start + b_first..],
+            let b_data = match (b.packed, kernel.packed_floats()) {
+                (Some(start), Some(floats)) => &floats[start + b_first..],
                 (Some(_) | None, _) => &near[kernel.offsets[second.0 as usize] + b_first..],
             };
             mma(

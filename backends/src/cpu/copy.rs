@@ -10,6 +10,9 @@ use super::kernel::machine::Machine;
 use super::kernel::pack::panel;
 use super::walk::{Run, Walk};
 
+/// Rows of a panel at most: columns of the widest register tile.
+const HEIGHT_MAX: usize = 64;
+
 /// A rectangle of a view.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
@@ -30,35 +33,45 @@ pub(crate) fn panels(
 ) {
     let depth = part.columns.len();
     let stride = height * depth;
-    let mut indices: Vec<Vec<usize>> = Vec::with_capacity(height);
+    let mut indices: Vec<usize> = Vec::new();
+    let mut runs: Vec<Option<Run>> = Vec::with_capacity(height);
     let mut gathered = Vec::new();
     let starts = part.rows.clone().step_by(height.max(1));
     for (number, first) in starts.enumerate() {
-        let end = (first + height).min(part.rows.end);
+        let count = (first + height).min(part.rows.end) - first;
+        let axes = walk.rank();
         indices.clear();
-        indices.extend((first..end).map(|row| walk.index(part.batch, part.plane, row)));
+        indices.resize(count * axes, 0);
+        for row in 0..count {
+            let index = &mut indices[row * axes..][..axes];
+            walk.set_index(index, part.batch, part.plane, first + row);
+        }
         let out = &mut out[number * stride..][..stride];
         let mut done = 0;
         while done < depth {
             let column = part.columns.start + done;
             let length = walk.run_length(column, depth - done);
-            let runs: Vec<Option<Run>> = indices
-                .iter_mut()
-                .map(|index| {
-                    walk.set_column(index, column);
-                    walk.find(index)
-                })
-                .collect();
+            runs.clear();
+            for row in 0..count {
+                let index = &mut indices[row * axes..][..axes];
+                walk.set_column(index, column);
+                runs.push(walk.find(index));
+            }
             let out = &mut out[done * height..];
-            transpose(
-                machine,
-                &runs,
-                walk.fill(),
-                cells,
-                [height, length],
-                &mut gathered,
-                out,
-            );
+            match side_by_side(&runs) {
+                // The matrix lies transposed: a step of the depth is a run.
+                Some(run) => {
+                    for (step, out) in out.chunks_mut(height).take(length).enumerate() {
+                        let (out, rest) = out[..height].split_at_mut(count);
+                        cells[run.buffer].load(run.at + step * run.stride, 1, out);
+                        rest.fill(0.0);
+                    }
+                }
+                None => {
+                    let (fill, sizes) = (walk.fill(), [height, length]);
+                    transpose(machine, &runs, fill, cells, sizes, &mut gathered, out);
+                }
+            }
             done += length;
         }
     }
@@ -92,17 +105,13 @@ fn transpose(
         _ if length == 1 => cells[run.buffer].run(run.at, 1),
         _ => None,
     };
-    let mut rows: Vec<Option<&[f32]>> = Vec::with_capacity(height);
-    let all = runs.iter().all(|run| match run {
+    let mut rows: [Option<&[f32]>; HEIGHT_MAX] = [None; HEIGHT_MAX];
+    let all = rows.iter_mut().zip(runs).all(|(row, run)| match run {
         Some(run) => {
-            let found = in_place(run);
-            rows.push(found);
-            found.is_some()
+            *row = in_place(run);
+            row.is_some()
         }
-        None => {
-            rows.push(None);
-            fill == 0.0
-        }
+        None => fill == 0.0,
     });
     if !all {
         gathered.resize(height * length, 0.0);
@@ -112,10 +121,11 @@ fn transpose(
                 None => row.fill(fill),
             }
         }
-        rows.clear();
-        rows.extend(gathered.chunks_exact(length).take(runs.len()).map(Some));
+        for (row, run) in rows.iter_mut().zip(gathered.chunks_exact(length)) {
+            *row = Some(run);
+        }
     }
-    panel(machine, out, [height, length], height, &rows);
+    panel(machine, out, [height, length], height, &rows[..runs.len()]);
 }
 
 /// Rows one after the other, `stride` elements apart.

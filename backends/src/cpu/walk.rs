@@ -220,6 +220,11 @@ impl Walk {
         self.set(index, self.first_row(), self.first_column(), row);
     }
 
+    /// The number of axes.
+    pub(crate) fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
     /// The axes that are no columns.
     pub(crate) fn axes(&self) -> std::ops::Range<usize> {
         0..self.first_column()

@@ -15,7 +15,7 @@ use crate::tile::view::{Axes, View};
 use crate::tile::{BlockProgram, Origin, Scope, Step, Tile, TileId};
 
 /// Queries of a block at most, as multiples of a fragment's columns.
-const QUERIES: [usize; 3] = [2, 4, 8];
+const QUERIES: [usize; 4] = [2, 4, 8, 16];
 
 /// Keys of a part at most.
 const KEYS: [usize; 2] = [128, 256];
