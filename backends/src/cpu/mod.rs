@@ -161,15 +161,25 @@ impl Executor {
         options: Options,
     ) -> Result<Executor, ExecuteError> {
         let threads = Threads::new(options.threads)?;
-        let machine = Machine::detect();
+        let target = target(Machine::detect(), threads.install(current));
+        let exact = LowerOptions {
+            exact: options.exact,
+        };
+        let tiled = lower(program.regions(), &target, exact);
+        Executor::of(program, weights, threads, tiled)
+    }
+
+    /// Prepares a program whose tile programs are chosen.
+    fn of(
+        program: &Program,
+        weights: &BTreeMap<String, Tensor>,
+        threads: Threads,
+        tiled: Tiled,
+    ) -> Result<Executor, ExecuteError> {
         let regions = program.regions().clone();
         let plan = program.plan();
         let places = places(&regions, plan, weights)?;
         let count = threads.install(current);
-        let exact = LowerOptions {
-            exact: options.exact,
-        };
-        let tiled = lower(&regions, &target(machine, count), exact);
         let mut executor = Executor {
             steps: Vec::with_capacity(regions.regions.len()),
             memory: Mutex::new(Memory {
@@ -182,7 +192,7 @@ impl Executor {
             threads,
             packed_bytes: 0,
         };
-        executor.prepare(machine, count);
+        executor.prepare(Machine::detect(), count);
         Ok(executor)
     }
 

@@ -72,6 +72,25 @@ pub fn lower(regions: &Regions, target: &Target, options: LowerOptions) -> Tiled
     tiled
 }
 
+/// Every program that could compute a region, fastest prediction first: what can be measured, or
+/// compared with one another.
+///
+/// # Panics
+/// When the region is not one of `regions`.
+pub fn candidates(
+    regions: &Regions,
+    id: RegionId,
+    target: &Target,
+    options: LowerOptions,
+) -> Vec<BlockProgram> {
+    let region = &regions.regions[id.0 as usize];
+    let found = find(regions, region, target, options);
+    let build = |(program, candidate): (&Program, Candidate)| {
+        (program.build)(regions, id, region, candidate.parameters).ok()
+    };
+    found.candidates.into_iter().filter_map(build).collect()
+}
+
 fn find(regions: &Regions, region: &Region, target: &Target, options: LowerOptions) -> Found {
     let mut found = Found::default();
     if let Err(reason) = floats(region, regions) {

@@ -24,7 +24,7 @@ mod view;
 
 use crate::region::RegionId;
 
-pub use choose::{Choice, LowerOptions, Tiled, lower};
+pub use choose::{Choice, LowerOptions, Tiled, candidates, lower};
 pub use outputs::OutputViews;
 pub use programs::names;
 pub use verify::TileError;

@@ -7,8 +7,9 @@
 //!
 //! Source: Lavin and Gray 2015 (arXiv 1509.09308).
 
+use crate::graph::Role;
 use crate::ops::{Conv, Op};
-use crate::region::{Anchor, Bound, Index, Region, RegionId, Regions};
+use crate::region::{Anchor, Bound, Content, Index, Region, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::contraction::{bordered, by_image};
 use crate::tile::outputs::{Domain, OutputViews, outputs};
@@ -56,6 +57,7 @@ pub(super) fn candidates(
     target: &Target,
 ) -> Result<Vec<Candidate>, String> {
     let conv = suited(region)?;
+    kept(regions, region)?;
     let weight = region.operands[1].shape.iter().product::<usize>();
     let stored = weight * region.operands[1].dtype.bytes();
     let mut found = Vec::new();
@@ -88,6 +90,21 @@ pub(super) fn candidates(
         }
     }
     Ok(found)
+}
+
+/// Kernels are transformed once: those that are computed, or given with each run, are refused.
+fn kept(regions: &Regions, region: &Region) -> Result<(), String> {
+    for piece in &region.operands[1].pieces {
+        let kept = match &regions.buffer(piece.buffer).content {
+            Content::Param(param) => param.role == Role::Weight,
+            Content::Constant(_) => true,
+            Content::Computed => false,
+        };
+        if !kept {
+            return Err(format!("the kernel {} is not a weight", piece.buffer));
+        }
+    }
+    Ok(())
 }
 
 fn suited(region: &Region) -> Result<&Conv, String> {

@@ -1,0 +1,277 @@
+//! Operators alone, in sizes that fill no tile and in all types.
+
+use compiler::graph::{Definition, Role};
+use compiler::tensor::Tensor;
+
+use super::{Named, difference, params, program, rounding, run_variant};
+
+/// Runs a program as it is chosen, with direct sums and without.
+fn compare(text: &str, inputs: Option<Named>, tolerance: f64) {
+    let program = program(text);
+    let inputs = inputs.unwrap_or_else(|| params(program.func(), Role::Input));
+    let weights = params(program.func(), Role::Weight);
+    for exact in [true, false] {
+        let found = run_variant(&program, [&inputs, &weights], exact, 2, 0);
+        let tolerance = if exact { tolerance } else { 10.0 * tolerance };
+        if let Some(difference) = difference(&program, &inputs, &found, tolerance) {
+            panic!("{text}exact {exact}: {difference}");
+        }
+    }
+}
+
+/// Checks one operator, given as `op(type; …) {attributes}` with names in single quotes.
+fn check(case: &str) {
+    let (name, rest) = case.split_once('(').expect("operands");
+    let (types, attributes) = rest.split_once(')').expect("the end of operands");
+    let attributes = attributes.replace('\'', "\"");
+    let mut text = format!("func \"{case}\" {{\n");
+    let mut operands = Vec::new();
+    for (i, ty) in types
+        .split(';')
+        .map(str::trim)
+        .filter(|ty| !ty.is_empty())
+        .enumerate()
+    {
+        text += &format!("  %{i} = input \"x{i}\" : {ty}\n");
+        operands.push(format!("%{i}"));
+    }
+    let (count, list) = (operands.len(), operands.join(", "));
+    text += &format!("  %{count} = {name}({list}){attributes}\n  return \"out\" %{count}\n}}\n");
+    let program = program(&text);
+    let (_, data) = program.func().values().last().expect("the operator");
+    let Definition::Node(node) = &data.definition else {
+        panic!("the last value is the operator");
+    };
+    let tolerance = node.op.tolerance().max(rounding(data.ty.dtype));
+    compare(&text, None, tolerance);
+}
+
+#[test]
+fn pointwise_operators() {
+    let one = "abs neg exp sqrt reciprocal floor ceil sin cos erf tanh sigmoid relu silu";
+    for op in one.split(' ') {
+        for ty in [
+            "f32[3, 5]",
+            "f16[70]",
+            "bf16[9]",
+            "f64[4]",
+            "f32[]",
+            "f32[0, 3]",
+            "f32[40000]",
+        ] {
+            check(&format!("{op}({ty})"));
+        }
+    }
+    for form in ["erf", "tanh", "quick"] {
+        check(&format!("gelu(f32[1000]) {{form='{form}'}}"));
+    }
+    for op in "add sub mul div pow max min".split(' ') {
+        for ty in [
+            "f32[3, 5]; f32[3, 5]",
+            "f32[3, 5]; f32[]",
+            "f32[]; f32[3, 5]",
+            "f32[2, 1, 4]; f32[3, 1]",
+            "f32[1, 4, 1, 1]; f32[2, 4, 3, 3]",
+            "f32[2, 4, 3, 3]; f32[2, 4, 1, 1]",
+            "f32[200, 300]; f32[300]",
+            "f32[0, 3]; f32[3]",
+            "f16[5]; f16[5]",
+            "f64[5]; f64[1]",
+        ] {
+            check(&format!("{op}({ty})"));
+        }
+    }
+    check("add(i32[4]; i32[4])");
+    check("less(f32[4, 1]; f32[4])");
+    check("select(bool[3, 1]; f32[1, 4]; f32[3, 4])");
+    check("geglu(f32[2, 3, 10])");
+    check("geglu(f32[2, 0])");
+    check("geglu(f32[40, 2000])");
+}
+
+#[test]
+fn casts() {
+    for (from, to) in [
+        ("f32", "f16"),
+        ("f16", "f32"),
+        ("f32", "bf16"),
+        ("f32", "f64"),
+        ("f64", "f32"),
+        ("i64", "f32"),
+        ("f32", "i32"),
+        ("f16", "bool"),
+        ("bool", "f32"),
+    ] {
+        check(&format!("cast({from}[3, 7]) {{dtype={to}}}"));
+    }
+}
+
+#[test]
+fn movement() {
+    for case in [
+        "reshape(f32[2, 6]) {shape=[3, 4]}",
+        "reshape(i64[2, 6]) {shape=[12]}",
+        "transpose(f32[2, 3, 4, 5]) {permutation=[0, 2, 1, 3]}",
+        "transpose(f32[2, 3, 4]) {permutation=[2, 1, 0]}",
+        "transpose(f32[2, 0, 4]) {permutation=[2, 1, 0]}",
+        "transpose(f32[300, 200]) {permutation=[1, 0]}",
+        "transpose(f32[]) {permutation=[]}",
+        "broadcast(f32[3, 1]) {shape=[2, 3, 4]}",
+        "broadcast(f32[]) {shape=[2, 0]}",
+        "broadcast(bool[2]) {shape=[3, 2]}",
+        "concat(f32[2, 3]; f32[2, 1]; f32[2, 0]) {axis=1}",
+        "concat(f32[2, 3]; f32[1, 3]) {axis=0}",
+        "concat(f16[2, 3, 2]; f16[2, 1, 2]) {axis=1}",
+        "slice(f32[2, 5]) {axis=1, start=1, length=3, step=1}",
+        "slice(f32[5, 2]) {axis=0, start=4, length=3, step=-2}",
+        "slice(f32[5, 2]) {axis=0, start=2, length=1, step=-9223372036854775808}",
+        "slice(f32[5]) {axis=0, start=900, length=0, step=1}",
+        "pad(f32[2, 3]) {before=[1, 0], after=[0, 2], mode='constant'}",
+        "pad(f32[2, 3]; f32[]) {before=[1, 0], after=[0, 2], mode='constant'}",
+        "pad(f32[]) {before=[], after=[], mode='constant'}",
+        "pad(f32[0]) {before=[2], after=[0], mode='constant'}",
+        "pad(f32[2, 3]) {before=[1, 0], after=[0, 2], mode='reflect'}",
+        "gather(f32[4, 3]; i64[2, 2]) {axis=0}",
+        "gather(f32[2, 4, 3]; i32[5]) {axis=1}",
+        "gather(f32[4, 3]; i64[0]) {axis=0}",
+        "gather(f32[4, 0]; i64[2]) {axis=0}",
+        "gather(i64[4]; i64[]) {axis=0}",
+        "upsample_nearest(f32[2, 3, 4, 5]) {size=[8, 10]}",
+        "upsample_nearest(f32[1, 2, 4]) {size=[3]}",
+        "upsample_nearest(f32[1, 2, 3, 3, 3]) {size=[4, 6, 3]}",
+        "iota() {length=5, dtype=f32}",
+        "trilu(f32[3, 3]) {upper=true, diagonal=0}",
+        "argmax(f32[3, 4]) {axis=1, last=false}",
+    ] {
+        check(case);
+    }
+}
+
+#[test]
+fn contractions() {
+    for case in [
+        "linear(f32[2, 3, 8]; f32[5, 8]; f32[5])",
+        "linear(f32[7]; f32[5, 7])",
+        "linear(f32[3, 0]; f32[5, 0]; f32[5])",
+        "linear(f32[0, 4]; f32[5, 4]; f32[5])",
+        "linear(f32[3, 4]; f32[0, 4])",
+        "linear(f16[3, 40]; f16[5, 40]; f16[5])",
+        "linear(f64[3, 4]; f64[5, 4])",
+        "matmul(f32[3, 4]; f32[4, 5])",
+        "matmul(f32[2, 1, 3, 4]; f32[6, 4, 5])",
+        "matmul(f32[2, 3, 0]; f32[2, 0, 5])",
+        "matmul(f32[0, 3, 2]; f32[2, 5])",
+        "matmul(i64[3, 4]; i64[4, 5])",
+        "conv(f32[2, 3, 5, 6]; f32[4, 3, 3, 3]; f32[4]) {strides=[1, 1], pads_before=[1, 1], pads_after=[1, 1], dilations=[1, 1], groups=1}",
+        "conv(f32[1, 3, 6, 7]; f32[4, 3, 3, 2]) {strides=[2, 3], pads_before=[0, 2], pads_after=[1, 0], dilations=[1, 2], groups=1}",
+        "conv(f32[2, 4, 5, 5]; f32[6, 2, 3, 3]; f32[6]) {strides=[1, 1], pads_before=[0, 1], pads_after=[2, 1], dilations=[2, 2], groups=2}",
+        "conv(f32[2, 4, 3, 3]; f32[6, 4, 1, 1]; f32[6]) {strides=[1, 1], pads_before=[0, 0], pads_after=[0, 0], dilations=[1, 1], groups=1}",
+        "conv(f32[1, 2, 3, 3]; f32[3, 2, 1, 1]) {strides=[2, 2], pads_before=[5, 0], pads_after=[0, 6], dilations=[1, 1], groups=1}",
+        "conv(f32[1, 2, 2, 2]; f32[3, 2, 5, 5]) {strides=[1, 1], pads_before=[4, 4], pads_after=[4, 4], dilations=[1, 1], groups=1}",
+        "conv(f32[1, 16, 40, 40]; f32[8, 16, 3, 3]; f32[8]) {strides=[1, 1], pads_before=[1, 1], pads_after=[1, 1], dilations=[1, 1], groups=1}",
+        "conv(f32[1, 2, 5]; f32[3, 2, 3]) {strides=[1], pads_before=[1], pads_after=[1], dilations=[1], groups=1}",
+        "conv(f16[1, 2, 5, 5]; f16[3, 2, 3, 3]) {strides=[1, 1], pads_before=[1, 1], pads_after=[1, 1], dilations=[1, 1], groups=1}",
+    ] {
+        check(case);
+    }
+}
+
+#[test]
+fn attention() {
+    for case in [
+        "attention(f32[2, 3, 5, 8]; f32[2, 3, 7, 8]; f32[2, 3, 7, 4]) {scale=0.5, causal=false}",
+        "attention(f32[1, 2, 90, 8]; f32[1, 2, 90, 8]; f32[1, 2, 90, 8]) {scale=0.3, causal=true}",
+        "attention(f32[1, 2, 9, 4]; f32[1, 2, 3, 4]; f32[1, 2, 3, 4]) {scale=0.3, causal=true}",
+        "attention(f32[2, 2, 4, 4]; f32[2, 2, 4, 4]; f32[2, 2, 4, 4]; f32[2, 1, 4, 1]) {scale=1.0, causal=false}",
+        "attention(f32[1, 2, 4, 4]; f32[1, 2, 4, 4]; f32[1, 2, 4, 4]; bool[4, 4]) {scale=1.0, causal=true}",
+        "attention(f32[1, 2, 4, 4]; f32[1, 2, 4, 4]; f32[1, 2, 4, 4]; f32[2, 1, 4]) {scale=1.0, causal=false}",
+        "attention(f32[1, 2, 4, 4]; f32[1, 2, 0, 4]; f32[1, 2, 0, 4]) {scale=1.0, causal=false}",
+        "attention(f32[1, 2, 4, 4]; f32[1, 2, 3, 4]; f32[1, 2, 3, 0]) {scale=1.0, causal=false}",
+        "attention(f16[1, 2, 4, 4]; f16[1, 2, 3, 4]; f16[1, 2, 3, 2]) {scale=1.0, causal=false}",
+    ] {
+        check(case);
+    }
+}
+
+#[test]
+fn rows() {
+    for case in [
+        "softmax(f32[3, 70]) {axis=1}",
+        "softmax(f32[3, 4, 2]) {axis=1}",
+        "softmax(f32[3, 0]) {axis=1}",
+        "layer_norm(f32[3, 70]; f32[70]; f32[70]) {axes=1, epsilon=1e-5}",
+        "layer_norm(f32[3, 4, 5]) {axes=2, epsilon=1e-5}",
+        "layer_norm(f32[3, 0]) {axes=1, epsilon=1e-5}",
+        "group_norm(f32[2, 6, 5, 3]; f32[6]; f32[6]) {groups=3, epsilon=1e-5}",
+        "group_norm(f32[2, 6]) {groups=2, epsilon=1e-5}",
+        "group_norm(f32[2, 6, 0]) {groups=2, epsilon=1e-5}",
+        "group_norm(f16[2, 6, 9]; f16[6]) {groups=2, epsilon=1e-5}",
+        "reduce_sum(f32[3, 4, 5]) {axes=[1, 2], keep=false}",
+        "reduce_sum(f32[3, 4, 5]) {axes=[0], keep=true}",
+        "reduce_sum(f32[3, 4]) {axes=[], keep=true}",
+        "reduce_mean(f32[3, 50]) {axes=[1], keep=true}",
+        "reduce_mean(f32[3, 0]) {axes=[1], keep=true}",
+        "reduce_max(f32[3, 50]) {axes=[1], keep=false}",
+        "reduce_max(f32[3, 0]) {axes=[1], keep=false}",
+        "reduce_max(i32[3, 4]) {axes=[1], keep=false}",
+    ] {
+        check(case);
+    }
+}
+
+#[test]
+fn not_a_number_and_infinities_pass() {
+    let special = [
+        f32::NAN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        0.0,
+        -0.0,
+        1e-40,
+        3e38,
+        -100.0,
+    ];
+    let x = Tensor::from_f32(&[8], &special);
+    let y = Tensor::from_f32(&[8, 1], &special);
+    let inputs = Named::from([("x".to_owned(), x), ("y".to_owned(), y)]);
+    for op in "abs neg exp sqrt reciprocal floor sigmoid relu silu tanh".split(' ') {
+        let text = format!(
+            "func {op} {{\n %0 = input \"x\" : f32[8]\n %1 = {op}(%0)\n return \"out\" %1\n}}"
+        );
+        compare(&text, Some(inputs.clone()), 1e-40);
+    }
+    for op in "add sub mul div max min".split(' ') {
+        let text = format!(
+            "func {op} {{\n %0 = input \"x\" : f32[8]\n %1 = input \"y\" : f32[8, 1]\n \
+             %2 = {op}(%0, %1)\n return \"out\" %2\n}}"
+        );
+        compare(&text, Some(inputs.clone()), 0.0);
+    }
+}
+
+#[test]
+fn parameters_and_constants_can_be_results() {
+    let text = "func chain {
+        %0 = input \"x\" : f32[4, 3]
+        %1 = weight \"w\" : f32[4, 3]
+        %2 = silu(%1)
+        %3 = neg(%0)
+        %4 = mul(%3, %3)
+        %5 = reshape(%4) {shape=[12]}
+        %6 = exp(%5)
+        %7 = sub(%4, %1)
+        %8 = add(%0, %7)
+        %9 = constant() {tensor=f32[2][3, 4]}
+        %10 = neg(%9)
+        %11 = exp(%9)
+        return \"x\" %0
+        return \"w\" %1
+        return \"a\" %2
+        return \"b\" %6
+        return \"c\" %8
+        return \"d\" %8
+        return \"e\" %10
+        return \"f\" %11
+    }";
+    compare(text, None, 1e-6);
+}
