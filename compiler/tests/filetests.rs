@@ -13,7 +13,9 @@ use compiler::eval::Precision;
 use compiler::graph::{Func, GraphError, Module};
 use compiler::passes::{self, Pass, RAISE, SIMPLIFY};
 use compiler::region::{self, Refusal};
+use compiler::target::Target;
 use compiler::text::{parse, print, print_func};
+use compiler::tile::{self, Choice, LowerOptions, lower};
 use compiler::verify::{rule, verify};
 
 mod meaning;
@@ -41,6 +43,15 @@ fn every_rewrite_has_a_file_where_it_applies_and_one_where_it_must_not() {
                 assert_eq!(applied, applies, "{path}");
             }
         }
+    }
+}
+
+#[test]
+fn every_tile_program_has_a_file_that_it_computes() {
+    for name in tile::names() {
+        let path = format!("tests/filetests/tile/{name}.txt");
+        let text = fs::read_to_string(&path).expect(&path);
+        assert!(text.contains(&format!(" {name} : [")), "{path}");
     }
 }
 
@@ -119,6 +130,7 @@ fn run(header: &str, input: &str) -> String {
         ["test", "raise", bindings @ ..] => pass(&RAISE, &module, bindings),
         ["test", "region", bindings @ ..] => regions(&module, bindings),
         ["test", "hoist", stable @ ..] => hoisted(&module, stable),
+        ["test", "tile", bindings @ ..] => tiles(&module, bindings),
         _ => panic!("unknown header {header:?}"),
     }
 }
@@ -177,6 +189,35 @@ fn hoisted(module: &Module, stable: &[&str]) -> String {
         None => "# nothing is hoisted\n".to_owned(),
     };
     module.funcs.iter().map(part).collect()
+}
+
+/// Gives the block program of each region, or why there is none.
+fn tiles(module: &Module, bindings: &[&str]) -> String {
+    let bound = bind(module, bindings).expect("bindings that fit");
+    let mut out = String::new();
+    for func in &bound.funcs {
+        let formed = region::form(func).expect("a graph of known sizes");
+        let options = LowerOptions { exact: false };
+        let tiled = lower(&formed.regions, &Target::CPU, options);
+        for ((id, _), choice) in formed.regions.iter().zip(&tiled.choices) {
+            match choice {
+                Choice::Blocks(program) => {
+                    assert_eq!(program.verify(), Ok(()), "{program}");
+                    out += &program.to_string();
+                }
+                Choice::Plain(reasons) => {
+                    out += &format!("{id} plain\n");
+                    for (name, reason) in reasons {
+                        out += &format!("  # not {name}: {reason}\n");
+                    }
+                }
+            }
+        }
+        if tiled.added_weight_bytes > 0 {
+            out += &format!("# {} bytes of weights more\n", tiled.added_weight_bytes);
+        }
+    }
+    out
 }
 
 /// Gives the patches as comments and the graph; `bindings` are those to evaluate it with.
