@@ -4,7 +4,7 @@
 //! product is the library's of plain matrices or the kernels' of packed ones, whichever is faster:
 //! no yardstick should be beaten by what it measures. It decides nothing.
 
-use super::gemm::{Into, Matrix, On, gemm};
+use super::gemm::{Matrix, gemm};
 use super::kernel::machine::Machine;
 use super::kernel::mma::{Acc, Left, Right, Start, mma};
 use super::threads::{Threads, chunks, each};
@@ -75,7 +75,7 @@ fn product(clock: Clock<'_>) -> f64 {
     let mut out = vec![0.0; n * n];
     let seconds = fastest(clock, || {
         let (a, b) = (Matrix::rows(&a, n), Matrix::rows(&b, n));
-        gemm([n, n, n], (&mut out, n), a, b, Into::Replace, On::Pool);
+        gemm([n, n, n], (&mut out, n), a, b);
     });
     2.0 * (PRODUCT as f64).powi(3) / seconds
 }

@@ -21,6 +21,9 @@ pub struct OutputViews {
     pub store: View,
 }
 
+/// An index in an anchor's result, and the bounds that it keeps.
+pub(super) type Walk = (Vec<Index>, Vec<Bound>);
+
 /// Where the elements of an anchor's result lie.
 pub(super) struct Domain<'a> {
     /// The axes of the program's result.
@@ -28,7 +31,7 @@ pub(super) struct Domain<'a> {
     /// The axis of the anchor's result that the columns are, if they are one.
     pub(super) column: Option<usize>,
     /// The index in the anchor's result, and bounds where some lie outside.
-    pub(super) index: &'a dyn Fn(&Axes) -> (Vec<Index>, Vec<Bound>),
+    pub(super) index: &'a dyn Fn(&Axes) -> Walk,
 }
 
 /// The offsets on the column axis at which the outputs of a region read the anchor.
@@ -98,7 +101,7 @@ pub(super) fn outputs(
         let plane = |offset: usize| match planes {
             1 if offset == first_column => Ok(0),
             1 => Err("columns of the anchor are read more than once".to_owned()),
-            _ if offset % columns.max(1) == 0 => Ok(offset / columns.max(1)),
+            _ if offset.is_multiple_of(columns.max(1)) => Ok(offset / columns.max(1)),
             _ => Err("halves of the columns overlap".to_owned()),
         };
         let (index, bounds) = (domain.index)(&axes);

@@ -167,10 +167,13 @@ fn reduced(region: &Region, x: &Access) -> Result<Reduced, String> {
     }
 }
 
+/// The index in an anchor's result, in the axes of a program.
+type Place = Box<dyn Fn(&Axes) -> Vec<Index>>;
+
 /// The axes of what the rows become, and the index in the anchor's result.
 struct Made {
     axes: Axes,
-    index: Box<dyn Fn(&Axes) -> Vec<Index>>,
+    index: Place,
 }
 
 /// Rows are what the columns leave.
@@ -194,7 +197,7 @@ fn rows(x: &Access, reduced: &Reduced, result: &[usize]) -> (View, Made) {
                 walk.map(|index| index.unwrap_or(Index::constant(0)))
                     .collect()
             };
-            let index: Box<dyn Fn(&Axes) -> Vec<Index>> = Box::new(index);
+            let index: Place = Box::new(index);
             Made { axes, index }
         }
         false => {
@@ -211,7 +214,7 @@ fn rows(x: &Access, reduced: &Reduced, result: &[usize]) -> (View, Made) {
                 columns: vec![1],
                 ..axes
             };
-            let index: Box<dyn Fn(&Axes) -> Vec<Index>> = Box::new(index);
+            let index: Place = Box::new(index);
             Made { axes, index }
         }
     };
