@@ -4,10 +4,14 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
+use compiler::tensor::Tensor;
 use graphs::source::{self, Source, SourceError};
+use memmap2::Mmap;
 use runtime::artifact::{Files, Storage};
 
 use crate::error::{At, Failure};
@@ -18,23 +22,71 @@ pub(crate) fn map(path: &Path) -> Result<Bytes, Failure> {
 }
 
 /// As [`map`], for callers with errors of their own.
-pub(crate) fn map_file(path: &Path) -> std::io::Result<Bytes> {
+fn map_file(path: &Path) -> std::io::Result<Bytes> {
+    Ok(match open(path)? {
+        Some(map) => Bytes::from_owner(map),
+        None => Bytes::new(),
+    })
+}
+
+/// The map of a file; `None` of an empty one, which cannot be mapped.
+fn open(path: &Path) -> std::io::Result<Option<Mmap>> {
     let file = File::open(path)?;
     if file.metadata()?.is_dir() {
         return Err(std::io::Error::other("found a directory, wanted a file"));
     }
     if file.metadata()?.len() == 0 {
-        return Ok(Bytes::new());
+        return Ok(None);
     }
-    // SAFETY: the map is read-only and lives in the returned bytes. Another process that
+    // SAFETY: the map is read-only and lives as long as bytes of it. Another process that
     // truncates or rewrites the file meanwhile can change what is read; models and inputs are
     // files that nobody rewrites in place, and our own outputs are replaced by renaming.
     #[expect(
         unsafe_code,
         reason = "a memory map is what keeps weights from being copied"
     )]
-    let map = unsafe { memmap2::Mmap::map(&file)? };
-    Ok(Bytes::from_owner(map))
+    let map = unsafe { Mmap::map(&file)? };
+    Ok(Some(map))
+}
+
+/// Bytes of a map whose pages go back to the system when nobody needs them any more, while the
+/// map itself stays.
+struct Pages {
+    map: Arc<Mmap>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for Pages {
+    fn as_ref(&self) -> &[u8] {
+        &self.map[self.range.clone()]
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        {
+            let (start, length) = (self.range.start, self.range.len());
+            // SAFETY: the map is read-only and of a file: whoever still reads these pages, or
+            // others that the first and the last one hold too, has them read from the file again.
+            #[expect(unsafe_code, reason = "the system takes advice on memory by address")]
+            let advised = unsafe {
+                let advice = memmap2::UncheckedAdvice::DontNeed;
+                self.map.unchecked_advise_range(advice, start, length)
+            };
+            // Without the advice, pages stay until the system needs them.
+            let _ = advised;
+        }
+    }
+}
+
+/// What shares a map with the bytes of other owners.
+struct Shared(Arc<Mmap>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// What the system says of a file, in the words of our messages.
@@ -100,6 +152,8 @@ fn beside(path: &Path) -> PathBuf {
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
     root: PathBuf,
+    /// The maps that somebody still holds.
+    maps: Arc<Mutex<Vec<Weak<Mmap>>>>,
 }
 
 impl Folder {
@@ -107,14 +161,45 @@ impl Folder {
     pub(crate) fn new(root: &Path) -> Folder {
         Folder {
             root: root.to_owned(),
+            maps: Arc::default(),
         }
+    }
+
+    /// The bytes of a file below the folder.
+    fn map(&self, path: &str) -> std::io::Result<Bytes> {
+        let Some(map) = open(&self.root.join(path))? else {
+            return Ok(Bytes::new());
+        };
+        let map = Arc::new(map);
+        let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        maps.retain(|map| map.strong_count() > 0);
+        maps.push(Arc::downgrade(&map));
+        Ok(Bytes::from_owner(Shared(map)))
+    }
+
+    /// The same tensor, but when its last clone is dropped its pages go back to the system; if it
+    /// lies in no file of this folder, it is itself.
+    pub(crate) fn lend(&self, tensor: Tensor) -> Tensor {
+        let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = tensor.bytes().as_ptr() as usize;
+        let held = maps.iter().filter_map(Weak::upgrade);
+        let found = held.into_iter().find_map(|map| {
+            let start = first.checked_sub(map.as_ptr() as usize)?;
+            let range = start..start.checked_add(tensor.bytes().len())?;
+            (!range.is_empty() && range.end <= map.len()).then_some(Pages { map, range })
+        });
+        let lent = found.and_then(|pages| {
+            let bytes = Bytes::from_owner(pages);
+            Tensor::new(tensor.dtype(), tensor.shape().to_vec(), bytes).ok()
+        });
+        lent.unwrap_or(tensor)
     }
 }
 
 impl Source for Folder {
     fn read(&self, path: &str) -> Result<Bytes, SourceError> {
         let checked = source::join("", path)?;
-        map_file(&self.root.join(&checked)).map_err(|error| match error.kind() {
+        self.map(&checked).map_err(|error| match error.kind() {
             ErrorKind::NotFound => SourceError::NotFound {
                 path: checked.clone(),
             },
@@ -139,7 +224,7 @@ impl Source for Folder {
 impl Files for Folder {
     fn read(&self, name: &str) -> std::io::Result<Bytes> {
         let checked = source::join("", name).map_err(std::io::Error::other)?;
-        map_file(&self.root.join(checked))
+        self.map(&checked)
     }
 }
 
@@ -192,7 +277,33 @@ fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<String>) -> std:
 
 #[cfg(test)]
 mod tests {
+    use compiler::DType;
+
     use super::*;
+
+    #[test]
+    fn a_lent_tensor_is_the_same_and_leaves_the_others() {
+        let dir = std::env::temp_dir().join(format!("splamc-lend-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory");
+        let content: Vec<u8> = (0..40_000u32).map(|i| (i % 251) as u8).collect();
+        fs::write(dir.join("weights"), &content).expect("written");
+        let folder = Folder::new(&dir);
+        let file = Source::read(&folder, "weights").expect("mapped");
+        let tensor = |range: Range<usize>| {
+            let bytes = file.slice(range.clone());
+            Tensor::new(DType::U8, vec![range.len()], bytes).expect("as many bytes")
+        };
+        for range in [0..40_000, 5..9_000, 8_999..39_999] {
+            let (own, lent) = (tensor(range.clone()), folder.lend(tensor(range.clone())));
+            assert_eq!(own, lent);
+            drop(lent);
+            assert_eq!(own.bytes()[..], content[range]);
+        }
+        let elsewhere = Tensor::from_f32(&[1], &[1.0]);
+        let bytes = elsewhere.bytes().as_ptr();
+        assert_eq!(folder.lend(elsewhere).bytes().as_ptr(), bytes);
+        fs::remove_dir_all(&dir).expect("removed");
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file() {

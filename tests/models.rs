@@ -11,6 +11,7 @@ use compiler::graph::{Role, TensorType};
 use compiler::program::compile;
 use compiler::region;
 use compiler::tensor::{Tensor, Values};
+use compiler::tile::Choice;
 use graphs::models::{Options, Timestep};
 use graphs::{Imported, diffusers};
 
@@ -64,7 +65,13 @@ fn run(model: &Imported, inputs: &Named) -> Computed {
         threads: None,
         exact: true,
     };
-    let executor = Executor::new(&program, &model.weights, options).expect("the weights fit");
+    let executor = Executor::new(&program, model.weights.clone(), options);
+    let executor = executor.expect("the weights fit");
+    for choice in &executor.tiled().choices {
+        if let Choice::Blocks(program) = choice {
+            assert_eq!(program.verify(), Ok(()), "{program}");
+        }
+    }
     let cpu = executor.run(inputs).expect("the CPU executes the model");
     let cpu = cpu
         .into_iter()

@@ -58,13 +58,14 @@ pub enum SessionError {
 
 impl Session {
     /// Loads `program` on the CPU. `weights` holds a tensor for each weight of the program, by
-    /// name; they may be stored in another floating-point type.
+    /// name; they may be stored in another floating-point type. Each is dropped as soon as it is
+    /// packed.
     ///
     /// # Errors
-    /// When a weight is missing or has another shape.
+    /// When a weight is missing or has another shape, or threads or memory cannot be had.
     pub fn open(
         program: &Program,
-        weights: &BTreeMap<String, Tensor>,
+        weights: BTreeMap<String, Tensor>,
         options: Options,
     ) -> Result<Session, SessionError> {
         let executor = Executor::new(program, weights, options)?;

@@ -32,7 +32,7 @@ fn run_cpu(func: &Func, inputs: &BTreeMap<String, Tensor>) -> Result<Vec<Tensor>
         threads: Some(2),
         exact: true,
     };
-    let executor = Executor::new(&program, &BTreeMap::new(), options);
+    let executor = Executor::new(&program, BTreeMap::new(), options);
     let executor = executor.map_err(|error| error.to_string())?;
     let results = executor.run(inputs).map_err(|error| error.to_string())?;
     Ok(results.into_iter().map(|(_, tensor)| tensor).collect())

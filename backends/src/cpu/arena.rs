@@ -19,7 +19,7 @@ const HALVES: usize = 256;
 /// Aligned memory that starts as zeros.
 #[derive(Debug, Default)]
 pub(crate) struct Arena {
-    lines: Vec<Line>,
+    lines: Box<[Line]>,
 }
 
 /// Floats in a line.
@@ -30,17 +30,16 @@ const FLOATS: usize = ALIGNMENT / size_of::<f32>();
 struct Line([f32; FLOATS]);
 
 impl Arena {
-    /// As many bytes, rounded up to whole lines.
-    pub(crate) fn new(bytes: usize) -> Arena {
-        Arena {
-            // Pages that the system gives are zero already.
-            lines: bytemuck::zeroed_vec(bytes.div_ceil(ALIGNMENT)),
-        }
+    /// As many bytes, rounded up to whole lines; `None` where the system has not so many. Pages
+    /// that nobody touches take no memory.
+    pub(crate) fn new(bytes: usize) -> Option<Arena> {
+        let lines = bytemuck::allocation::try_zeroed_slice_box(bytes.div_ceil(ALIGNMENT));
+        lines.ok().map(|lines| Arena { lines })
     }
 
-    /// Room for so many floats.
-    pub(crate) fn floats(count: usize) -> Arena {
-        Arena::new(count * size_of::<f32>())
+    /// Room for so many floats; as [`Arena::new`].
+    pub(crate) fn floats(count: usize) -> Option<Arena> {
+        Arena::new(count.checked_mul(size_of::<f32>())?)
     }
 
     /// All of it.

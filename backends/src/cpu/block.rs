@@ -140,18 +140,23 @@ impl Kernel {
         found
     }
 
-    /// Packs the right factor if all its buffers are in `fixed`; gives their numbers.
-    pub(crate) fn pack(&mut self, cells: &[Cells], fixed: &dyn Fn(usize) -> bool) -> Vec<usize> {
-        let Some((tile, view, transform)) = self.right_factor() else {
-            return Vec::new();
-        };
-        let walk = &self.walks[view];
-        let buffers: Vec<usize> = walk.buffers().collect();
-        if !buffers.iter().all(|&buffer| fixed(buffer)) {
-            return Vec::new();
-        }
-        self.packed = Some((tile, Packed::new(walk, transform, cells, self.machine)));
-        buffers
+    /// The buffers of the right factor that could be packed once, by number.
+    pub(crate) fn packable(&self) -> Vec<usize> {
+        let right = self.right_factor();
+        right.map_or(Vec::new(), |(_, view, _)| {
+            self.walks[view].buffers().collect()
+        })
+    }
+
+    /// Packs the right factor; `false` without memory for it.
+    pub(crate) fn pack(&mut self, cells: &[Cells]) -> bool {
+        let right = self.right_factor();
+        let packed = right.and_then(|(tile, view, transform)| {
+            let packed = Packed::new(&self.walks[view], transform, cells, self.machine)?;
+            Some((tile, packed))
+        });
+        self.packed = packed;
+        self.packed.is_some()
     }
 
     /// The buffers that it reads when it runs: not those that were packed.

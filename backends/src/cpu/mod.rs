@@ -23,7 +23,7 @@ mod walk;
 mod weights;
 mod winograd;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
@@ -61,6 +61,14 @@ pub enum ExecuteError {
         wanted: usize,
         /// What the system says.
         reason: String,
+    },
+    /// The operating system gives no memory.
+    #[error("cannot reserve {bytes} bytes of memory for {what}")]
+    Memory {
+        /// The number wanted.
+        bytes: u64,
+        /// What they are for.
+        what: &'static str,
     },
 }
 
@@ -129,9 +137,10 @@ enum Computation {
 enum Lies {
     /// At this byte of the arena.
     Arena(usize),
-    /// In a tensor that is always the same.
+    /// In a tensor that is always the same; it may be stored in another float type than the buffer
+    /// has until somebody reads it.
     Fixed(Tensor),
-    /// Nowhere any more: it was packed.
+    /// Nowhere any more: it was packed, or nothing reads it.
     Packed,
 }
 
@@ -151,13 +160,13 @@ impl fmt::Debug for Executor {
 
 impl Executor {
     /// Prepares `program` with its `weights`, by name; they may be stored in another float type
-    /// than the program declares. What is packed is not held on to.
+    /// than the program declares. Each is dropped as soon as its last reader has packed it.
     ///
     /// # Errors
-    /// When a weight is missing or of another shape, or threads cannot start.
+    /// When a weight is missing or of another shape, or threads or memory cannot be had.
     pub fn new(
         program: &Program,
-        weights: &BTreeMap<String, Tensor>,
+        weights: BTreeMap<String, Tensor>,
         options: Options,
     ) -> Result<Executor, ExecuteError> {
         let threads = Threads::new(options.threads)?;
@@ -172,7 +181,7 @@ impl Executor {
     /// Prepares a program whose tile programs are chosen.
     fn of(
         program: &Program,
-        weights: &BTreeMap<String, Tensor>,
+        weights: BTreeMap<String, Tensor>,
         threads: Threads,
         tiled: Tiled,
     ) -> Result<Executor, ExecuteError> {
@@ -183,7 +192,7 @@ impl Executor {
         let mut executor = Executor {
             steps: Vec::with_capacity(regions.regions.len()),
             memory: Mutex::new(Memory {
-                arena: Arena::new(plan.peak_bytes() as usize),
+                arena: memory("values", plan.peak_bytes())?,
                 scratch: Vec::new(),
             }),
             places,
@@ -192,66 +201,90 @@ impl Executor {
             threads,
             packed_bytes: 0,
         };
-        executor.prepare(Machine::detect(), count);
+        executor.prepare(Machine::detect())?;
+        let kernels = || executor.steps.iter().filter_map(Computation::kernel);
+        executor.packed_bytes = kernels().map(Kernel::packed_bytes).sum();
+        let scratch = kernels().map(|kernel| kernel.scratch).max().unwrap_or(0);
+        let bytes = scratch as u64 * size_of::<f32>() as u64;
+        let scratch = (0..count).map(|_| Ok(Mutex::new(memory("tiles", bytes)?)));
+        let scratch = scratch.collect::<Result<_, ExecuteError>>()?;
+        executor.memory_mut().scratch = scratch;
         Ok(executor)
     }
 
-    /// Compiles every choice, packs weights, and forgets the tensors that nothing reads any more.
-    fn prepare(&mut self, machine: Machine, threads: usize) {
-        let arena = &mut self
-            .memory
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .arena;
-        let cells = cells(&self.regions, &self.places, arena);
-        let fixed = |buffer: usize| match &self.places[buffer] {
-            Lies::Fixed(_) => true,
-            Lies::Arena(_) | Lies::Packed => false,
-        };
-        let mut packed = vec![false; self.places.len()];
-        for ((_, region), choice) in self.regions.iter().zip(&self.tiled.choices) {
-            let kernel = match choice {
+    fn memory_mut(&mut self) -> &mut Memory {
+        let memory = self.memory.get_mut();
+        memory.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compiles every choice and packs weights, region by region; a tensor goes when its last
+    /// reader has packed it.
+    fn prepare(&mut self, machine: Machine) -> Result<(), ExecuteError> {
+        let mut readers = readers(&self.regions);
+        for number in 0..self.regions.regions.len() {
+            let region = &self.regions.regions[number];
+            let kernel = match &self.tiled.choices[number] {
                 Choice::Blocks(program) => Kernel::new(program, region, &self.regions, machine),
                 Choice::Plain(_) => None,
             };
-            self.steps.push(match kernel {
-                Some(mut kernel) => {
-                    let buffers = self.threads.install(|| kernel.pack(&cells, &fixed));
-                    buffers.into_iter().for_each(|buffer| packed[buffer] = true);
-                    Computation::Blocks(Box::new(kernel))
-                }
-                None => Computation::Plain,
-            });
-        }
-        for (step, region) in self.steps.iter().zip(&self.regions.regions) {
-            match step {
-                Computation::Blocks(kernel) => {
-                    kernel.reads().into_iter().for_each(|b| packed[b] = false);
-                }
-                Computation::Plain => {
-                    let reads = region.reads().into_iter();
-                    reads.for_each(|buffer| packed[buffer.0 as usize] = false);
+            let Some(mut kernel) = kernel else {
+                self.steps.push(Computation::Plain);
+                continue;
+            };
+            let packable = kernel.packable();
+            let fixed = |buffer: &usize| match &self.places[*buffer] {
+                Lies::Fixed(_) => true,
+                Lies::Arena(_) | Lies::Packed => false,
+            };
+            if !packable.is_empty() && packable.iter().all(fixed) {
+                self.pack(&mut kernel, &packable)?;
+                let reads = kernel.reads();
+                for buffer in packable
+                    .into_iter()
+                    .filter(|buffer| !reads.contains(buffer))
+                {
+                    readers[buffer].remove(&number);
+                    if readers[buffer].is_empty() {
+                        self.places[buffer] = Lies::Packed;
+                    }
                 }
             }
+            self.steps.push(Computation::Blocks(Box::new(kernel)));
         }
-        for (_, buffer) in &self.regions.results {
-            packed[buffer.0 as usize] = false;
-        }
-        for (place, packed) in self.places.iter_mut().zip(packed) {
-            if packed {
-                *place = Lies::Packed;
+        for (buffer, readers) in readers.iter().enumerate() {
+            match &self.places[buffer] {
+                Lies::Fixed(_) if readers.is_empty() => self.places[buffer] = Lies::Packed,
+                Lies::Fixed(_) => self.widen(buffer),
+                Lies::Arena(_) | Lies::Packed => {}
             }
         }
-        let kernels = || self.steps.iter().filter_map(Computation::kernel);
-        self.packed_bytes = kernels().map(Kernel::packed_bytes).sum();
-        let scratch = kernels().map(|kernel| kernel.scratch).max().unwrap_or(0);
-        let memory = self
-            .memory
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        memory.scratch = (0..threads)
-            .map(|_| Mutex::new(Arena::floats(scratch)))
-            .collect();
+        Ok(())
+    }
+
+    /// Packs the right factor of a kernel, which is in `buffers`.
+    fn pack(&mut self, kernel: &mut Kernel, buffers: &[usize]) -> Result<(), ExecuteError> {
+        buffers.iter().for_each(|&buffer| self.widen(buffer));
+        let memory = self.memory.get_mut();
+        let arena = &mut memory.unwrap_or_else(PoisonError::into_inner).arena;
+        let cells = cells(&self.regions, &self.places, arena);
+        match self.threads.install(|| kernel.pack(&cells)) {
+            true => Ok(()),
+            false => {
+                let what = "packed weights";
+                let elements = buffers
+                    .iter()
+                    .map(|&b| self.regions.buffers[b].extents.elements());
+                let bytes = elements.sum::<usize>() as u64 * size_of::<f32>() as u64;
+                Err(ExecuteError::Memory { bytes, what })
+            }
+        }
+    }
+
+    /// Brings a fixed tensor into the type that its readers expect.
+    fn widen(&mut self, buffer: usize) {
+        if let Lies::Fixed(tensor) = &mut self.places[buffer] {
+            *tensor = tensor.cast(self.regions.buffers[buffer].extents.dtype);
+        }
     }
 
     /// The regions, and what computes each.
@@ -370,6 +403,26 @@ fn launch(kernel: &Kernel, cells: &[Cells], scratch: &[Mutex<Arena>]) -> Result<
     Ok(())
 }
 
+/// The regions that read each buffer, by number; the number after the last stands for the caller.
+fn readers(regions: &Regions) -> Vec<BTreeSet<usize>> {
+    let mut readers = vec![BTreeSet::new(); regions.buffers.len()];
+    for (number, region) in regions.regions.iter().enumerate() {
+        for buffer in region.reads() {
+            readers[buffer.0 as usize].insert(number);
+        }
+    }
+    for (_, buffer) in &regions.results {
+        readers[buffer.0 as usize].insert(regions.regions.len());
+    }
+    readers
+}
+
+/// So many bytes of zeros.
+fn memory(what: &'static str, bytes: u64) -> Result<Arena, ExecuteError> {
+    let arena = usize::try_from(bytes).ok().and_then(Arena::new);
+    arena.ok_or(ExecuteError::Memory { bytes, what })
+}
+
 /// What the compiler may know of this machine.
 fn target(machine: Machine, threads: usize) -> Target {
     Target {
@@ -388,15 +441,16 @@ fn ty(extents: &Extents) -> TensorType {
 fn places(
     regions: &Regions,
     plan: &Plan,
-    weights: &BTreeMap<String, Tensor>,
+    mut weights: BTreeMap<String, Tensor>,
 ) -> Result<Vec<Lies>, ExecuteError> {
     let place = |(number, data): (usize, &BufferData)| {
         Ok(match &data.content {
             Content::Constant(tensor) => Lies::Fixed(tensor.clone()),
             Content::Param(param) if param.role == Role::Weight => {
-                let given = weights.get(&param.name);
-                let tensor = check(Role::Weight, &param.name, &ty(&data.extents), given, true)?;
-                Lies::Fixed(tensor.cast(data.extents.dtype))
+                let given = weights.remove(&param.name);
+                let ty = ty(&data.extents);
+                check(Role::Weight, &param.name, &ty, given.as_ref(), true)?;
+                given.map_or(Lies::Packed, Lies::Fixed)
             }
             Content::Param(_) | Content::Computed => match plan.place(Buffer(number as u32)) {
                 Some(place) => Lies::Arena(plan.address(place).1 as usize),

@@ -51,13 +51,13 @@ impl Packed {
         self.data.bytes()
     }
 
-    /// Packs what `walk` shows of `cells`.
+    /// Packs what `walk` shows of `cells`; `None` without memory for it.
     pub(crate) fn new(
         walk: &Walk,
         transform: Option<Transform>,
         cells: &[Cells],
         machine: Machine,
-    ) -> Packed {
+    ) -> Option<Packed> {
         let extent = |axes: &[usize]| axes.iter().product::<usize>();
         let (rows, depth) = (extent(walk.rows()), extent(walk.columns()));
         let (batch, planes) = (extent(walk.batch()), extent(walk.planes()));
@@ -71,8 +71,10 @@ impl Packed {
             None => narrow(walk, cells),
         };
         let plane_stride = padded(rows, machine) * depth;
+        let floats = batch.checked_mul(made)?.checked_mul(plane_stride)?;
+        let bytes = floats.checked_mul(if narrow.is_some() { 2 } else { 4 })?;
         let mut packed = Packed {
-            data: Arena::new(batch * made * plane_stride * if narrow.is_some() { 2 } else { 4 }),
+            data: Arena::new(bytes)?,
             narrow,
             batch_stride: made * plane_stride,
             plane_stride,
@@ -109,7 +111,7 @@ impl Packed {
                 );
             }
         }
-        packed
+        Some(packed)
     }
 }
 

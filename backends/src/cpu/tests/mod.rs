@@ -97,7 +97,7 @@ fn run_variant(
         }
     }
     let threads = Threads::new(Some(threads)).expect("threads");
-    let executor = Executor::of(program, weights, threads, tiled).expect("an executor");
+    let executor = Executor::of(program, weights.clone(), threads, tiled).expect("an executor");
     executor.run(inputs).expect("the executor runs")
 }
 
@@ -140,7 +140,8 @@ fn difference(
         }
         for (i, (found, wanted)) in found.iter().zip(wanted).enumerate() {
             let same = found == wanted || (found.is_nan() && wanted.is_nan());
-            if !same && !((found - wanted).abs() <= tolerance * most) {
+            let close = (found - wanted).abs() <= tolerance * most;
+            if !same && !close {
                 return Some(format!("{name}[{i}] is {found}, wanted {wanted} of {most}"));
             }
         }

@@ -144,7 +144,7 @@ impl Text {
 
     fn group_norm(&mut self, x: &Value) -> Value {
         let channels = x.shape[1];
-        let groups = (1..=channels).filter(|groups| channels % groups == 0);
+        let groups = (1..=channels).filter(|&groups| channels.is_multiple_of(groups));
         let groups: Vec<usize> = groups.collect();
         let groups = self.draws.of(&groups);
         let (scale, shift) = (self.weight(&[channels]), self.weight(&[channels]));
