@@ -60,6 +60,10 @@ pub(crate) struct Arguments {
     /// Leave the weights out; `run` then takes them with --weights.
     #[arg(long)]
     no_weights: bool,
+    /// Run with direct sums only, also without --exact later: no Winograd convolutions, which are
+    /// faster and round a little more.
+    #[arg(long)]
+    exact: bool,
     /// Bind a symbolic size of a single graph, as NAME=SIZE.
     #[arg(long, value_name = "NAME=SIZE", value_parser = crate::options::binding)]
     bind: Vec<(String, usize)>,
@@ -246,6 +250,7 @@ fn contents(
                 Target::Cpu => "cpu".to_owned(),
             },
             dtype: dtype.name().to_owned(),
+            exact: arguments.exact,
             picture,
             requirements: Requirements {
                 peak_bytes,

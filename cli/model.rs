@@ -155,6 +155,14 @@ impl Model {
         }
     }
 
+    /// Whether it was compiled to run with direct sums only.
+    pub(crate) fn is_exact(&self) -> bool {
+        match &self.form {
+            Form::Artifact(artifact) => artifact.manifest().about.exact,
+            Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => false,
+        }
+    }
+
     /// The parts of this model, or the one asked for.
     pub(crate) fn parts(&self, wanted: Option<ComponentName>) -> Result<Vec<Part>, Failure> {
         let parts = self.all_parts();
@@ -337,7 +345,8 @@ impl Model {
             let shapes = given
                 .iter()
                 .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()));
-            return compiled::load(artifact, part, &shapes.collect()).at(self.place(part));
+            let loaded = compiled::load(artifact, part, &shapes.collect());
+            return loaded.at(self.place(part)).map(|loaded| self.lent(loaded));
         }
         let request = Request {
             bindings: Bindings::new(),
@@ -396,7 +405,8 @@ impl Model {
                             .map(|shape| (name, shape))
                     };
                     let shapes = declared.into_iter().filter_map(shape).collect();
-                    return compiled::load(artifact, part, &shapes).at(self.place(part));
+                    let loaded = compiled::load(artifact, part, &shapes);
+                    return loaded.at(self.place(part)).map(|loaded| self.lent(loaded));
                 }
                 let shapes = shapes(*component, &declared, sizes, &facts)?;
                 solve(&declared, &shapes).at(self.place(part))?
@@ -467,11 +477,20 @@ impl Model {
                 Part::Graph => failure.hint("bind open sizes with --bind NAME=SIZE"),
                 Part::Component(_) => failure,
             })?;
-        Ok(Loaded {
+        Ok(self.lent(Loaded {
             program,
             weights: imported.weights,
             patches,
-        })
+        }))
+    }
+
+    /// Weights that give their memory back one by one.
+    fn lent(&self, loaded: Loaded) -> Loaded {
+        let lend = |(name, tensor)| (name, self.folder.lend(tensor));
+        Loaded {
+            weights: loaded.weights.into_iter().map(lend).collect(),
+            ..loaded
+        }
     }
 
     /// Refuses a type for graphs that bring their own.

@@ -5,6 +5,8 @@
 use clap::{Args, ValueEnum};
 use compiler::DType;
 
+use crate::model::Model;
+
 /// A part of a pipeline that is one graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 #[value(rename_all = "snake_case")]
@@ -37,17 +39,18 @@ pub(crate) struct Execution {
     /// Threads; all cores if not given
     #[arg(long, value_parser = threads)]
     pub(crate) threads: Option<usize>,
-    /// Only direct sums: no Winograd convolutions, which are faster and round a little more
+    /// Only direct sums: no Winograd convolutions, which are faster and round a little more; a
+    /// .splam compiled with --exact has no others
     #[arg(long)]
     pub(crate) exact: bool,
 }
 
 impl Execution {
-    /// What a session takes.
-    pub(crate) fn options(&self) -> runtime::session::Options {
+    /// What a session of `model` takes.
+    pub(crate) fn options(&self, model: &Model) -> runtime::session::Options {
         runtime::session::Options {
             threads: self.threads,
-            exact: self.exact,
+            exact: self.exact || model.is_exact(),
         }
     }
 }

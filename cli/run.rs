@@ -62,8 +62,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     memory::check(&place, &loaded.program)?;
     let session = Session::open(
         &loaded.program,
-        &loaded.weights,
-        arguments.execution.options(),
+        loaded.weights,
+        arguments.execution.options(&model),
     )
     .at(&place)?;
     spinner.set_prefix("run");

@@ -89,8 +89,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let inputs = inputs::make(&loaded.program);
     let session = Session::open(
         &loaded.program,
-        &loaded.weights,
-        arguments.execution.options(),
+        std::mem::take(&mut loaded.weights),
+        arguments.execution.options(&model),
     )
     .at(&place)?;
     spinner.finish_and_clear();

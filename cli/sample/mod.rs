@@ -239,8 +239,8 @@ fn open(
     memory::check(&place, &loaded.program)?;
     let session = Session::open(
         &loaded.program,
-        &loaded.weights,
-        arguments.execution.options(),
+        loaded.weights,
+        arguments.execution.options(model),
     )
     .at(&place)?;
     let cost = loaded.program.cost();

@@ -96,6 +96,10 @@ pub struct About {
     pub target: String,
     /// Element type of weights and activations, as on the command line: `f32`, `f16`, `bf16`.
     pub dtype: String,
+    /// Whether sums stay sums wherever it runs; artifacts that do not say so let the machine
+    /// choose.
+    #[serde(default)]
+    pub exact: bool,
     /// Size of the pictures; `None` for a graph that makes none.
     pub picture: Option<PictureShape>,
     /// What a device must offer.

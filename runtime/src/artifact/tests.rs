@@ -90,6 +90,7 @@ fn contents() -> ArtifactContents {
             producer: "splamc 0.1.0".to_owned(),
             target: "cpu".to_owned(),
             dtype: "f32".to_owned(),
+            exact: true,
             picture: Some(PictureShape {
                 batch: 1,
                 height: 64,
@@ -224,6 +225,18 @@ fn an_artifact_comes_back_and_is_written_again_byte_for_byte() {
         weights: Some(BTreeMap::new()),
         ..contents()
     });
+}
+
+#[test]
+fn an_artifact_that_does_not_say_whether_it_is_exact_is_not() {
+    let files = written(&contents());
+    let old = edited(&files, |manifest| {
+        let text = String::from_utf8(manifest.clone()).expect("JSON is text");
+        *manifest = text.replace("  \"exact\": true,\n", "").into_bytes();
+    });
+    assert_ne!(old[MANIFEST], files[MANIFEST]);
+    let about = |files: &Stored| read_all(files).expect("a whole artifact").about;
+    assert!(about(&files).exact && !about(&old).exact);
 }
 
 #[test]
