@@ -1,7 +1,7 @@
 //! `splamc inspect`: what a model is, stage by stage.
 //!
-//! Takes a model in any form; gives a summary, its graph, its regions, or the plan of its program, on standard
-//! output.
+//! Takes a model in any form; gives a summary, its graph, its regions, its block programs, or the
+//! plan of its program, on standard output.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,11 +12,14 @@ use compiler::passes;
 use compiler::plan::{END, Place};
 use compiler::program::Program;
 use compiler::region::{Content, Formed};
+use compiler::target::Target;
 use compiler::tensor::Tensor;
 use compiler::text;
+use compiler::tile::Choice;
 
 use crate::error::Failure;
 use crate::facts::Sizes;
+use crate::memory::{self, Needs};
 use crate::model::{Loaded, Model};
 use crate::options::ComponentName;
 
@@ -26,6 +29,7 @@ use crate::options::ComponentName;
     splamc inspect sd15/                                       # every component in brief\n  \
     splamc inspect sd15/ --component unet --stage graph | less # its graph as text\n  \
     splamc inspect sd15/ --component unet --stage region       # kernels, and why not fewer\n  \
+    splamc inspect sd15/ --component unet --stage tile         # how blocks compute each kernel\n  \
     splamc inspect sd15/ --component unet --stage plan         # where kernels store, and the peak")]
 pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, one .onnx file, or a compiled .splam.
@@ -56,6 +60,8 @@ enum Stage {
     Graph,
     /// What one kernel each computes, why not more, and how many kernels there are.
     Region,
+    /// The block program of each kernel on a processor, or why each refused.
+    Tile,
     /// The kernels with their FLOPs and bytes, where each stores, and the peak of memory.
     Plan,
 }
@@ -88,9 +94,13 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
                 let loaded = model.sized(&part, sizes, &bindings, None)?;
                 print_regions(loaded.program.formed());
             }
+            Some(Stage::Tile) => {
+                let loaded = model.sized(&part, sizes, &bindings, None)?;
+                print_tiles(&loaded.program, model.is_exact());
+            }
             Some(Stage::Plan) => {
                 let loaded = model.sized(&part, sizes, &bindings, None)?;
-                print_plan(&loaded.program);
+                print_plan(&loaded.program, model.is_exact());
             }
             None => {
                 let loaded = model.sized(&part, sizes, &bindings, None)?;
@@ -173,9 +183,42 @@ fn print_regions(formed: &Formed) {
     println!("fused by {}", ranked(formed.counts.clone()));
 }
 
+/// Every block program with the time predicted for it; for kernels without one, why each program
+/// refused.
+fn print_tiles(program: &Program, exact: bool) {
+    let regions = program.regions();
+    let threads = Target::CPU.threads;
+    let tiled = memory::tiled(program, threads, exact);
+    let mut programs: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let choices = tiled.choices.iter().zip(&tiled.seconds);
+    for ((id, _), (choice, seconds)) in regions.iter().zip(choices) {
+        let name = match choice {
+            Choice::Blocks(program) => {
+                print!("{program}");
+                program.program
+            }
+            Choice::Plain(reasons) => {
+                println!("{id} plain");
+                for (name, reason) in reasons {
+                    println!("  # not {name}: {reason}");
+                }
+                "plain"
+            }
+        };
+        println!("  # {:.3} µs predicted", seconds * 1e6);
+        *programs.entry(name).or_default() += 1;
+    }
+    println!(
+        "{}: {}, {:.3} ms predicted on {threads} threads of a processor of today",
+        regions.name,
+        ranked(programs),
+        tiled.seconds.iter().sum::<f64>() * 1e3,
+    );
+}
+
 /// Every kernel with its region and cost, and below it where what it stores lies: slab and first
 /// byte, what it overwrites, and the time at which it is read last; time 1 is that of `r0`.
-fn print_plan(program: &Program) {
+fn print_plan(program: &Program, exact: bool) {
     let (regions, plan, cost) = (program.regions(), program.plan(), program.cost());
     for place in plan.places.iter().filter(|place| place.birth == 0) {
         print_place(program, "input", place);
@@ -213,6 +256,18 @@ fn print_plan(program: &Program) {
         counted(plan.slabs.len(), "slab"),
         grouped(plan.lower_bound_bytes),
         plan.fragmentation() * 100.0,
+    );
+    let threads = Target::CPU.threads;
+    let needs = Needs::of(program, &memory::tiled(program, threads, exact), threads);
+    println!(
+        "{}: {} bytes in all: {} of weights, {} that transformed ones add, {} of values and {} of \
+         the tiles of {threads} threads",
+        regions.name,
+        grouped(needs.total()),
+        grouped(needs.weights),
+        grouped(needs.added),
+        grouped(needs.values),
+        grouped(needs.tiles),
     );
 }
 

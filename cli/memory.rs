@@ -3,18 +3,84 @@
 //! Takes the plan of a program, refuses it when it needs more memory than there is: better a
 //! sentence now than a killed process later. Where the system does not tell, it refuses nothing.
 
-use std::fs;
+use std::{fmt, fs};
 
 use compiler::program::Program;
+use compiler::tile::{Choice, LowerOptions, Tiled, lower};
+use runtime::session::Options;
 
 use crate::error::Failure;
 
-/// Refuses a program whose values and weights are more than this machine's memory.
-pub(crate) fn check(place: &str, program: &Program) -> Result<(), Failure> {
-    let (values, weights) = (program.plan().peak_bytes(), program.cost().weight_bytes);
-    let wanted = values.saturating_add(weights);
+/// What a program needs, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Of weights, as they are stored.
+    pub(crate) weights: u64,
+    /// That transformed weights take beyond these.
+    pub(crate) added: u64,
+    /// Of values at the peak.
+    pub(crate) values: u64,
+    /// Of the tiles that threads work on.
+    pub(crate) tiles: u64,
+}
+
+impl Needs {
+    /// What a program needs with these tile programs.
+    pub(crate) fn of(program: &Program, tiled: &Tiled, threads: usize) -> Needs {
+        let bytes = tiled.choices.iter().map(|choice| match choice {
+            Choice::Blocks(program) => program.tile_bytes() as u64,
+            Choice::Plain(_) => 0,
+        });
+        Needs {
+            weights: program.cost().weight_bytes,
+            added: tiled.added_weight_bytes,
+            values: program.plan().peak_bytes(),
+            tiles: bytes.max().unwrap_or(0).saturating_mul(threads as u64),
+        }
+    }
+
+    /// All of it.
+    pub(crate) fn total(self) -> u64 {
+        [self.added, self.values, self.tiles]
+            .into_iter()
+            .fold(self.weights, u64::saturating_add)
+    }
+}
+
+impl fmt::Display for Needs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let megabytes = |bytes: u64| bytes / 1_000_000;
+        write!(
+            f,
+            "{} MB of weights and {} MB for transformed ones, {} MB of values at the peak, {} MB \
+             of tiles",
+            megabytes(self.weights),
+            megabytes(self.added),
+            megabytes(self.values),
+            megabytes(self.tiles),
+        )
+    }
+}
+
+/// The tile programs of a program on some processor, before it is known which: predictions and
+/// memory hardly depend on it.
+pub(crate) fn tiled(program: &Program, threads: usize, exact: bool) -> Tiled {
+    let target = compiler::target::Target {
+        threads,
+        ..compiler::target::Target::CPU
+    };
+    lower(program.regions(), &target, LowerOptions { exact })
+}
+
+/// Refuses a program that needs more than this machine's memory; gives what it needs.
+pub(crate) fn check(place: &str, program: &Program, options: Options) -> Result<Needs, Failure> {
+    let threads = options.threads;
+    let threads = threads.unwrap_or_else(|| runtime::devices::cpu().threads);
+    let needs = Needs::of(program, &tiled(program, threads, options.exact), threads);
     match bytes() {
-        Some(found) if wanted > found => {
+        Some(found) if needs.total() > found => {
+            let weights = needs.weights.saturating_add(needs.added);
+            let values = needs.values.saturating_add(needs.tiles);
             let [values, weights, found] = [values, weights, found].map(gigabytes);
             let message = format!(
                 "{place}: wanted {values} GB of memory for values and {weights} GB for weights, \
@@ -23,7 +89,7 @@ pub(crate) fn check(place: &str, program: &Program) -> Result<(), Failure> {
             Err(Failure::job(message)
                 .hint("choose a smaller picture (-W, -H) or fewer at once (-b)"))
         }
-        Some(_) | None => Ok(()),
+        Some(_) | None => Ok(needs),
     }
 }
 

@@ -59,13 +59,9 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         loaded.weights = tensors::read(path)?;
     }
     let place = arguments.model.display().to_string();
-    memory::check(&place, &loaded.program)?;
-    let session = Session::open(
-        &loaded.program,
-        loaded.weights,
-        arguments.execution.options(&model),
-    )
-    .at(&place)?;
+    let options = arguments.execution.options(&model);
+    memory::check(&place, &loaded.program, options)?;
+    let session = Session::open(&loaded.program, loaded.weights, options).at(&place)?;
     spinner.set_prefix("run");
     let outputs = session.run(&inputs).at(&place)?;
     tensors::write(&arguments.outputs, &outputs)

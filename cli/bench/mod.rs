@@ -84,15 +84,13 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     spinner.set_prefix("compile");
     let mut loaded = load(arguments, &model, &part)?;
     let place = arguments.model.display().to_string();
-    memory::check(&place, &loaded.program)?;
+    let options = arguments.execution.options(&model);
+    let needs = memory::check(&place, &loaded.program, options)?;
+    spinner.suspend(|| progress::say(format!("{:>12} {needs}", part.name())));
     complete_weights(arguments, &mut loaded)?;
     let inputs = inputs::make(&loaded.program);
-    let session = Session::open(
-        &loaded.program,
-        std::mem::take(&mut loaded.weights),
-        arguments.execution.options(&model),
-    )
-    .at(&place)?;
+    let weights = std::mem::take(&mut loaded.weights);
+    let session = Session::open(&loaded.program, weights, options).at(&place)?;
     spinner.finish_and_clear();
     let (runs, cpu_seconds) = timed(arguments, &session, &loaded, &inputs)?;
     let peak_resident_bytes = peak_resident_bytes();

@@ -37,8 +37,10 @@ struct Line {
     calls: u64,
     seconds: f64,
     flops: u64,
+    product_flops: u64,
     bytes: u64,
     predicted: f64,
+    modelled: f64,
 }
 
 impl Line {
@@ -46,7 +48,9 @@ impl Line {
         self.calls += row.calls;
         self.seconds += row.seconds;
         self.flops += row.flops;
+        self.product_flops += row.product_flops;
         self.bytes += row.bytes;
+        self.modelled += row.modelled_seconds;
         self.predicted += row.predicted_seconds(ceilings);
     }
 }
@@ -86,6 +90,7 @@ impl Report<'_> {
             },
             "cpu_seconds": self.cpu_seconds,
             "predicted_seconds": total.predicted,
+            "modelled_seconds": total.modelled,
             "flops": cost.flops,
             "flops_per_second": cost.flops as f64 / self.median(),
             "bytes": total.bytes,
@@ -108,6 +113,8 @@ impl Report<'_> {
         let predicted = row.predicted_seconds(ceilings);
         json!({
             "operator": row.operator,
+            "program": row.program,
+            "block": row.block,
             "operands": row.operands.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "result": row.result.to_string(),
             "calls": row.calls,
@@ -116,11 +123,15 @@ impl Report<'_> {
             "flops": row.flops,
             "flops_per_second": flops_per_second,
             "gemm_share": flops_per_second / ceilings.gemm_flops_per_second,
+            "product_flops": row.product_flops,
+            "product_gemm_share": row.product_flops as f64 / row.seconds
+                / ceilings.gemm_flops_per_second,
             "bytes": row.bytes,
             "bytes_per_second": bytes_per_second,
             "copy_share": bytes_per_second / ceilings.copy_bytes_per_second,
             "predicted_seconds": predicted,
             "predicted_share": predicted / row.seconds,
+            "modelled_seconds": row.modelled_seconds,
         })
     }
 
@@ -147,10 +158,12 @@ impl Report<'_> {
         }
         writeln!(
             text,
-            "  seconds    {:.4} median of {}, {first:.4} to {last:.4}; {:.4} predicted",
+            "  seconds    {:.4} median of {}, {first:.4} to {last:.4}; {:.4} at the roofline, {:.4} \
+             modelled",
             self.median(),
             self.seconds.len(),
-            self.total().predicted
+            self.total().predicted,
+            self.total().modelled,
         )?;
         if let Some(seconds) = self.cpu_seconds {
             writeln!(text, "  CPU        {seconds:.3} seconds per run")?;
@@ -191,8 +204,8 @@ impl Report<'_> {
         let mut operators: Vec<(&str, Line)> = operators.into_iter().collect();
         operators.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
         let header = format!(
-            "\n{:>5} {:>10} {:>6} {:>8} {:>7} {:>7} {:>7} {:>10}  ",
-            "calls", "ms", "share", "GFLOP/s", "of gemm", "GB/s", "of copy", "predicted"
+            "\n{:>5} {:>10} {:>6} {:>8} {:>7} {:>7} {:>7} {:>10} {:>10}  ",
+            "calls", "ms", "share", "GFLOP/s", "of gemm", "GB/s", "of copy", "roofline", "modelled"
         );
         writeln!(text, "{header}operator")?;
         for (operator, line) in &operators {
@@ -213,8 +226,10 @@ impl Report<'_> {
             let result = &row.result;
             writeln!(
                 text,
-                "{}  {operator}({operands}) : {result}",
-                self.line(&line)
+                "{}  {} {:?} {operator}({operands}) : {result}",
+                self.line(&line),
+                row.program,
+                row.block,
             )?;
         }
         let hidden = self.rows.len() - self.rows.iter().filter(shown).count();
@@ -235,16 +250,22 @@ impl Report<'_> {
             false => 0.0,
         };
         let (flops, bytes) = (rate(line.flops), rate(line.bytes));
+        // The ceiling is one of products: what counts are those that are executed.
+        let products = match line.product_flops {
+            0 => flops,
+            product_flops => rate(product_flops),
+        };
         format!(
-            "{:>5} {:>10.3} {:>5.1}% {:>8.2} {:>6.1}% {:>7.2} {:>6.1}% {:>10.3}",
+            "{:>5} {:>10.3} {:>5.1}% {:>8.2} {:>6.1}% {:>7.2} {:>6.1}% {:>10.3} {:>10.3}",
             line.calls,
             line.seconds * 1e3,
             100.0 * line.seconds / self.median(),
             flops / 1e9,
-            100.0 * flops / ceilings.gemm_flops_per_second,
+            100.0 * products / ceilings.gemm_flops_per_second,
             bytes / 1e9,
             100.0 * bytes / ceilings.copy_bytes_per_second,
             line.predicted * 1e3,
+            line.modelled * 1e3,
         )
     }
 }

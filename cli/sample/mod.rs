@@ -236,22 +236,17 @@ fn open(
     let spinner = progress::spinner("compile");
     let loaded = model.component(component, sizes, arguments.dtype.map(Into::into))?;
     let place = format!("{}: {}", arguments.model.display(), component.name());
-    memory::check(&place, &loaded.program)?;
-    let session = Session::open(
-        &loaded.program,
-        loaded.weights,
-        arguments.execution.options(model),
-    )
-    .at(&place)?;
-    let cost = loaded.program.cost();
+    let options = arguments.execution.options(model);
+    let needs = memory::check(&place, &loaded.program, options)?;
+    spinner.suspend(|| {
+        let gigaflops = loaded.program.cost().flops as f64 / 1e9;
+        progress::say(format!(
+            "{:>12} {needs}, {gigaflops:.1} GFLOP",
+            component.name()
+        ));
+    });
+    let session = Session::open(&loaded.program, loaded.weights, options).at(&place)?;
     drop(spinner);
-    progress::say(format!(
-        "{:>12} {} MB of weights, {} MB of values at the peak, {:.1} GFLOP",
-        component.name(),
-        cost.weight_bytes / 1_000_000,
-        loaded.program.plan().peak_bytes() / 1_000_000,
-        cost.flops as f64 / 1e9,
-    ));
     Ok(session)
 }
 

@@ -30,6 +30,8 @@ pub struct KernelRow {
     pub seconds: f64,
     /// Floating-point operations of all calls, a multiply-add counted as two.
     pub flops: u64,
+    /// Those of products as they are executed: fewer through Winograd's transforms; 0 without any.
+    pub product_flops: u64,
     /// Bytes that all calls read and write at least: each buffer once.
     pub bytes: u64,
     /// Seconds of all calls, as the compiler's cost model predicts them.
@@ -72,6 +74,7 @@ pub fn kernels(program: &Program, tiled: &Tiled, times: &[RegionTime]) -> Vec<Ke
                 calls: 0,
                 seconds: 0.0,
                 flops: 0,
+                product_flops: 0,
                 bytes: 0,
                 modelled_seconds: 0.0,
             }
@@ -79,6 +82,10 @@ pub fn kernels(program: &Program, tiled: &Tiled, times: &[RegionTime]) -> Vec<Ke
         row.calls += 1;
         row.seconds += seconds;
         row.flops += regions.flops(region);
+        row.product_flops += match &tiled.choices[number] {
+            Choice::Blocks(program) => program.product_flops(),
+            Choice::Plain(_) => 0,
+        };
         row.bytes += regions.bytes(region);
         row.modelled_seconds += tiled.seconds[number];
     }
@@ -112,6 +119,30 @@ mod tests {
     use compiler::tile::{LowerOptions, lower};
 
     use super::*;
+
+    #[test]
+    fn winograd_executes_fewer_products() {
+        let text = r#"func f {
+  %0 = input "x" : f32[1, 64, 32, 32]
+  %1 = weight "w" : f32[64, 64, 3, 3]
+  %2 = conv(%0, %1) {strides=[1, 1], pads_before=[1, 1], pads_after=[1, 1], dilations=[1, 1], groups=1}
+  return "y" %2
+}
+"#;
+        let program = Program::parse(text).expect("the text is a program");
+        let direct = 2 * 32 * 32 * 64 * 64 * 9;
+        // 16 products in place of 36 for 2×2 results.
+        for (exact, wanted) in [(true, direct), (false, direct * 16 / 36)] {
+            let tiled = lower(program.regions(), &Target::CPU, LowerOptions { exact });
+            let regions = program.regions().iter();
+            let times = regions.map(|(region, _)| RegionTime {
+                region,
+                seconds: 1.0,
+            });
+            let rows = kernels(&program, &tiled, &times.collect::<Vec<_>>());
+            assert_eq!((rows[0].flops, rows[0].product_flops), (direct, wanted));
+        }
+    }
 
     #[test]
     fn calls_of_one_shape_share_a_row() {

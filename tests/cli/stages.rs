@@ -16,7 +16,7 @@ fn kernels_are_told_with_their_costs_and_places() {
         node("Softmax", "", &["d"], &["y"]),
     ];
     write(&folder, "m.onnx", &model(&nodes, &[], &[2, 6], &[2, 6]));
-    for stage in ["region", "plan"] {
+    for stage in ["region", "tile", "plan"] {
         let mut command = splamc();
         command.args(["inspect", "m.onnx", "--stage", stage]);
         let output = command.current_dir(&folder).output();

@@ -37,11 +37,6 @@ impl Arena {
         lines.ok().map(|lines| Arena { lines })
     }
 
-    /// Room for so many floats; as [`Arena::new`].
-    pub(crate) fn floats(count: usize) -> Option<Arena> {
-        Arena::new(count.checked_mul(size_of::<f32>())?)
-    }
-
     /// All of it.
     pub(crate) fn as_floats(&self) -> &[f32] {
         bytemuck::cast_slice(&self.lines)
