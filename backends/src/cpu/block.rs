@@ -663,6 +663,7 @@ impl Worker<'_> {
             row: self.block.rows.start + row,
             column: part.start - self.kernel.epilogues[output].first_column,
             count: part.len(),
+            rows: 1,
         }
     }
 
@@ -678,8 +679,15 @@ impl Worker<'_> {
     }
 
     fn store_rows(&mut self, output: usize, part: Range<usize>) {
-        for row in 0..self.block.rows.len() {
-            let place = self.place(output, row, &part);
+        let epilogue = &self.kernel.epilogues[output];
+        let together = match part.len() == epilogue.columns {
+            true => epilogue.together,
+            false => 1,
+        };
+        let count = self.block.rows.len();
+        for row in (0..count).step_by(together) {
+            let mut place = self.place(output, row, &part);
+            place.rows = together.min(count - row);
             self.row(output, place, |_| &[]);
         }
     }

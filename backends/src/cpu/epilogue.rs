@@ -28,6 +28,8 @@ pub(crate) struct Epilogue {
     depends: Vec<Vec<usize>>,
     store: Walk,
     moments: Option<Moments>,
+    /// How many rows may be computed as one.
+    pub(crate) together: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -95,6 +97,8 @@ pub(crate) struct Place {
     pub(crate) column: usize,
     /// Columns, at most [`COLUMNS`].
     pub(crate) count: usize,
+    /// Rows, at most [`Epilogue::together`]; more than one have all columns.
+    pub(crate) rows: usize,
 }
 
 impl Epilogue {
@@ -115,6 +119,7 @@ impl Epilogue {
                 first_column: views.first_column,
                 columns: views.columns,
                 depends: depends(&nodes, &store),
+                together: together(&nodes, &store, views.columns),
                 nodes,
                 store,
                 moments,
@@ -136,7 +141,7 @@ impl Epilogue {
 
     /// What a thread needs to run it.
     pub(crate) fn state(&self) -> State {
-        let size = COLUMNS.min(self.columns.max(1));
+        let size = COLUMNS.min(self.columns.max(1) * self.together);
         let values = self.nodes.iter().map(|node| match node {
             Compiled::Anchor { .. } => Vec::new(),
             Compiled::Scalar(value) => vec![*value; size],
@@ -174,7 +179,7 @@ impl Epilogue {
         if self.store.find(index).is_none() {
             return;
         }
-        let count = place.count;
+        let count = place.count * place.rows;
         for (number, node) in self.nodes.iter().enumerate() {
             let depends = &self.depends[number];
             if known[number] {
@@ -194,7 +199,18 @@ impl Epilogue {
             match node {
                 Compiled::Anchor { .. } | Compiled::Scalar(_) => {}
                 Compiled::Read(walk) => {
-                    walk.read(cells, index, place.column, &mut out[..count]);
+                    // Rows that are computed as one lie so, or are all the same.
+                    let first = match depends.is_empty() {
+                        true => place.count,
+                        false => count,
+                    };
+                    match first > place.count {
+                        true => walk.load(cells, index, &mut out[..first]),
+                        false => walk.read(cells, index, place.column, &mut out[..first]),
+                    }
+                    for row in 1..count / first.max(1) {
+                        out.copy_within(..first, row * first);
+                    }
                     self.store.set_column(index, place.column);
                 }
                 Compiled::Unary(f, a) => f(&mut out[..count], operand(*a)),
@@ -213,6 +229,12 @@ impl Epilogue {
         };
         if let Some(moments) = &self.moments {
             grow(open, moments, index, result);
+        }
+        if place.rows > 1 {
+            if let Some(run) = self.store.find(index) {
+                cells[run.buffer].store(run.at, 1, result);
+            }
+            return;
         }
         let mut done = 0;
         while done < count {
@@ -335,6 +357,20 @@ fn moments(views: &OutputViews, buffer: Buffer, regions: &Regions) -> Moments {
         channels: regions.buffer(buffer).extents.shape[1],
         image: affine(0),
         channel: affine(1),
+    }
+}
+
+/// How many rows may be computed as one: those that follow one another wherever they are read
+/// and stored.
+fn together(nodes: &[Compiled], store: &Walk, columns: usize) -> usize {
+    let flat = |node: &Compiled| match node {
+        Compiled::Anchor { .. } => false,
+        Compiled::Read(walk) => walk.is_flat() || walk.depends_on().is_empty(),
+        Compiled::Scalar(_) | Compiled::Unary(..) | Compiled::Binary(..) => true,
+    };
+    match store.is_flat() && nodes.iter().all(flat) {
+        true => (COLUMNS / columns.max(1)).max(1),
+        false => 1,
     }
 }
 

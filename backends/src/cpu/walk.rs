@@ -283,6 +283,21 @@ impl Walk {
         })
     }
 
+    /// Whether all rows follow one another in memory, each right behind the one before.
+    pub(crate) fn is_flat(&self) -> bool {
+        let [piece] = self.pieces.as_slice() else {
+            return false;
+        };
+        let mut reach: usize = self.columns().iter().product();
+        let rows = (self.first_row()..self.first_column()).rev().all(|axis| {
+            let flat = piece.address.coefficient(axis) == reach as i64;
+            reach *= self.shape[axis];
+            flat || self.shape[axis] == 1
+        });
+        let plain = piece.bounds.is_empty() && piece.address.nested.is_empty();
+        rows && plain && piece.stride == Some(1) && self.roles.columns == 1
+    }
+
     /// The axes, columns apart, that what is read depends on.
     pub(crate) fn depends_on(&self) -> Vec<usize> {
         let uses = |axis: &usize| {
@@ -292,6 +307,14 @@ impl Walk {
             })
         };
         (0..self.first_column()).filter(uses).collect()
+    }
+
+    /// The elements of rows that follow one another, from the start of the one that `index` names.
+    pub(crate) fn load(&self, cells: &[Cells], index: &mut [usize], out: &mut [f32]) {
+        self.set_column(index, 0);
+        if let Some(run) = self.find(index) {
+            cells[run.buffer].load(run.at, 1, out);
+        }
     }
 
     /// The elements from `column` on, of the row that `index` names; its columns are changed.

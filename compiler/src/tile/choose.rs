@@ -133,8 +133,8 @@ fn floats(region: &Region, regions: &Regions) -> Result<(), String> {
     Ok(())
 }
 
-/// For each site the candidate that it gets: the fastest ones of all whose added weights fit
-/// into `budget` bytes together, by gain per byte.
+/// For each site the candidate that it gets: the fastest without added weights, then step by step
+/// the upgrade of all sites that gains most for a byte, while `budget` bytes hold what is added.
 fn within_budget(sites: &[&Found], budget: u64) -> Vec<usize> {
     let free = |found: &Found| {
         let mut candidates = found.candidates.iter();
@@ -143,24 +143,57 @@ fn within_budget(sites: &[&Found], budget: u64) -> Vec<usize> {
     let mut chosen: Vec<usize> = sites.iter().map(|found| free(found).unwrap_or(0)).collect();
     let mut wishes: Vec<(f64, usize, usize)> = Vec::new();
     for (site, found) in sites.iter().enumerate() {
-        let Some(without) = free(found) else { continue };
-        for (number, (_, candidate)) in found.candidates[..without].iter().enumerate() {
-            let gain = found.candidates[without].1.seconds - candidate.seconds;
-            wishes.push((gain / candidate.added_weight_bytes as f64, site, number));
+        if let Some(without) = free(found) {
+            let upgrades = upgrades(&found.candidates[..=without]).into_iter();
+            wishes.extend(upgrades.map(|(gain, number)| (gain, site, number)));
         }
     }
-    wishes.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+    // The upgrades of one site gain less and less for a byte: they keep their order.
+    wishes.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(b.2.cmp(&a.2)));
     let mut spent = 0;
     for (_, site, number) in wishes {
         let bytes = |number: usize| sites[site].candidates[number].1.added_weight_bytes;
         let after = spent - bytes(chosen[site]) + bytes(number);
-        // Candidates are sorted by time.
-        if number < chosen[site] && after <= budget {
+        if after <= budget {
             spent = after;
             chosen[site] = number;
         }
     }
     chosen
+}
+
+/// Of candidates sorted by time, the last without added weights, those that are worth their
+/// bytes: each with the seconds that it gains for a byte over the one before, which is more than
+/// the next one gains (the upper hull of gain over bytes).
+fn upgrades(candidates: &[(&Program, Candidate)]) -> Vec<(f64, usize)> {
+    let at = |number: usize| {
+        let candidate = &candidates[number].1;
+        (candidate.seconds, candidate.added_weight_bytes as f64)
+    };
+    let rate = |from: usize, to: usize| {
+        let ((slow, few), (fast, many)) = (at(from), at(to));
+        (slow - fast) / (many - few)
+    };
+    let mut hull = vec![candidates.len() - 1];
+    // From slow to fast; only what is faster than all that add as much or less counts.
+    for number in (0..candidates.len() - 1).rev() {
+        let cheaper = |&other: &usize| at(other).1 >= at(number).1;
+        while hull.len() > 1 && hull.last().is_some_and(cheaper) {
+            hull.pop();
+        }
+        if hull.last().is_some_and(cheaper) {
+            continue;
+        }
+        while let [.., before, last] = hull[..]
+            && rate(before, last) <= rate(last, number)
+        {
+            hull.pop();
+        }
+        hull.push(number);
+    }
+    hull.windows(2)
+        .map(|pair| (rate(pair[0], pair[1]), pair[1]))
+        .collect()
 }
 
 fn build(
