@@ -1,0 +1,79 @@
+//! The rules of block programs: one broken program for each, made from one that keeps them.
+
+use compiler::program::Program;
+use compiler::target::Target;
+use compiler::tile::{BlockProgram, Choice, LowerOptions, Origin, Scope, Step, TileId, lower};
+
+const LINEAR: &str = r#"func f {
+  %0 = input "x" : f32[64, 40]
+  %1 = weight "w" : f32[96, 40]
+  %2 = linear(%0, %1)
+  return "y" %2
+}
+"#;
+
+const NORM: &str = r#"func f {
+  %0 = input "x" : f32[77, 40]
+  %1 = layer_norm(%0) {axes=1, epsilon=1e-5}
+  return "y" %1
+}
+"#;
+
+fn lowered(text: &str) -> BlockProgram {
+    let program = Program::parse(text).expect("the text is a program");
+    let options = LowerOptions { exact: true };
+    let mut tiled = lower(program.regions(), &Target::CPU, options);
+    match tiled.choices.remove(0) {
+        Choice::Blocks(program) => *program,
+        Choice::Plain(reasons) => panic!("{reasons:?}"),
+    }
+}
+
+/// The body of the loop of a product.
+fn inner(program: &mut BlockProgram) -> &mut Vec<Step> {
+    let found = program.body.iter_mut().find_map(|step| match step {
+        Step::Loop { body, .. } => Some(body),
+        Step::Zero { .. }
+        | Step::Copy { .. }
+        | Step::Mma { .. }
+        | Step::Online { .. }
+        | Step::Normalize { .. }
+        | Step::Rows { .. }
+        | Step::Gather { .. }
+        | Step::Store { .. } => None,
+    });
+    found.expect("a product has a loop")
+}
+
+type Edit = fn(&mut BlockProgram);
+
+#[rustfmt::skip]
+const BROKEN: [(&str, &str, &str, Edit); 10] = [
+    ("T1", "a tile that does not exist", LINEAR, |p| p.body[0] = Step::Zero { tile: TileId(9) }),
+    ("T1", "a view that does not exist", LINEAR, |p| p.views.truncate(1)),
+    ("T1", "a loop in one over the same axis", LINEAR, |p| {
+        let body = inner(p).clone();
+        *inner(p) = vec![Step::Loop { over: Origin::Depth, extent: 40, step: 40, stages: 1, body }];
+    }),
+    ("T2", "factors of other depths", LINEAR, |p| p.tiles[0].columns += 1),
+    ("T2", "rows that become other rows", NORM, |p| p.tiles[1].rows += 1),
+    ("T3", "an accumulator that is shared", LINEAR, |p| p.tiles[2].scope = Scope::Shared),
+    ("T3", "a copy into a fragment", NORM, |p| p.tiles[0].scope = Scope::Fragment),
+    ("T4", "a sum that began nowhere", LINEAR, |p| drop(p.body.remove(0))),
+    ("T5", "planes that no view has", LINEAR, |p| {
+        p.views[0].roles.planes = 0;
+        p.tiles[0].planes = 2;
+    }),
+    ("T6", "nothing stored", LINEAR, |p| drop(p.body.pop())),
+];
+
+#[test]
+fn each_rule_refuses_what_breaks_it() {
+    for (rule, title, text, edit) in BROKEN {
+        let mut program = lowered(text);
+        assert_eq!(program.verify(), Ok(()), "{title}");
+        edit(&mut program);
+        let broken = program.verify().map_err(|error| error.rule);
+        assert_eq!(broken, Err(rule), "{title}");
+    }
+}
