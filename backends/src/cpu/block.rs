@@ -703,8 +703,13 @@ impl Worker<'_> {
         // The tile is read while the epilogue's own state changes.
         let scratch = std::mem::take(&mut self.scratch);
         let mut straight = vec![0.0; if across { part.len() * width } else { 0 }];
-        for row in 0..self.block.rows.len() {
-            let place = self.place(output, row, &part);
+        let epilogue = &kernel.epilogues[output];
+        let whole = stride == part.len() && part.len() == epilogue.columns && !across;
+        let together = if whole { epilogue.together } else { 1 };
+        let count = self.block.rows.len();
+        for row in (0..count).step_by(together) {
+            let mut place = self.place(output, row, &part);
+            place.rows = together.min(count - row);
             if across {
                 if row % width == 0 {
                     let panel = &scratch[offset + row * data.columns + first * width..];
@@ -751,11 +756,21 @@ impl Worker<'_> {
                 made,
                 wide,
             );
-            for point in 0..results * results {
+            let epilogue = &kernel.epilogues[output];
+            let whole = wide == part.len() && part.len() == epilogue.columns;
+            let together = whole && epilogue.planes_together >= results;
+            for line in 0..results {
                 let mut place = self.place(output, row, &part);
-                place.plane = point;
-                let made = &made[point * wide..][..part.len()];
-                self.row(output, place, |_| made);
+                place.plane = line * results + results - 1;
+                let inside = together && epilogue.holds(&mut self.states[output], place);
+                // Lines of pixels that the border cuts go pixel by pixel.
+                let (count, rows) = if inside { (1, results) } else { (results, 1) };
+                for point in 0..count {
+                    place.plane = line * results + point;
+                    place.rows = rows;
+                    let made = &made[place.plane * wide..][..part.len() * rows];
+                    self.row(output, place, |_| made);
+                }
             }
         }
         self.scratch = scratch;

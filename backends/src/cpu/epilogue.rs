@@ -14,7 +14,7 @@ use super::functions::{Function, function};
 use super::walk::{Affine, Walk};
 
 /// Columns that are computed at a time: every node keeps as many elements.
-pub(crate) const COLUMNS: usize = 1024;
+pub(crate) const COLUMNS: usize = 2048;
 
 /// One output of a region, ready to run.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub(crate) struct Epilogue {
     moments: Option<Moments>,
     /// How many rows may be computed as one.
     pub(crate) together: usize,
+    /// How many rows of neighbouring planes may be.
+    pub(crate) planes_together: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -97,7 +99,7 @@ pub(crate) struct Place {
     pub(crate) column: usize,
     /// Columns, at most [`COLUMNS`].
     pub(crate) count: usize,
-    /// Rows, at most [`Epilogue::together`]; more than one have all columns.
+    /// Rows that are computed as one: they follow one another, and have all columns.
     pub(crate) rows: usize,
 }
 
@@ -119,7 +121,8 @@ impl Epilogue {
                 first_column: views.first_column,
                 columns: views.columns,
                 depends: depends(&nodes, &store),
-                together: together(&nodes, &store, views.columns),
+                together: together(&nodes, &store, views.columns, Walk::is_flat),
+                planes_together: together(&nodes, &store, views.columns, Walk::is_flat_in_planes),
                 nodes,
                 store,
                 moments,
@@ -141,7 +144,7 @@ impl Epilogue {
 
     /// What a thread needs to run it.
     pub(crate) fn state(&self) -> State {
-        let size = COLUMNS.min(self.columns.max(1) * self.together);
+        let size = COLUMNS.min(self.columns.max(1) * self.together.max(self.planes_together));
         let values = self.nodes.iter().map(|node| match node {
             Compiled::Anchor { .. } => Vec::new(),
             Compiled::Scalar(value) => vec![*value; size],
@@ -154,6 +157,15 @@ impl Epilogue {
             index: self.store.index(0, 0, 0),
             walked: self.store.index(0, 0, 0),
         }
+    }
+
+    /// Whether a row of a plane lies within the result.
+    pub(crate) fn holds(&self, state: &mut State, place: Place) -> bool {
+        let index = &mut state.index;
+        self.store
+            .set_index(index, place.batch, place.plane, place.row);
+        self.store.set_column(index, place.column);
+        self.store.find(index).is_some()
     }
 
     /// Computes and stores one row. `anchor` gives the anchor's elements of a plane, those of the
@@ -228,7 +240,9 @@ impl Epilogue {
             | Compiled::Binary(..) => &values[last][..count],
         };
         if let Some(moments) = &self.moments {
-            grow(open, moments, index, result);
+            for row in result.chunks_exact(place.count) {
+                grow(open, moments, index, row);
+            }
         }
         if place.rows > 1 {
             if let Some(run) = self.store.find(index) {
@@ -360,15 +374,17 @@ fn moments(views: &OutputViews, buffer: Buffer, regions: &Regions) -> Moments {
     }
 }
 
-/// How many rows may be computed as one: those that follow one another wherever they are read
+/// How many rows may be computed as one: those that `follow` one another wherever they are read
 /// and stored.
-fn together(nodes: &[Compiled], store: &Walk, columns: usize) -> usize {
+fn together(nodes: &[Compiled], store: &Walk, columns: usize, follow: fn(&Walk) -> bool) -> usize {
     let flat = |node: &Compiled| match node {
-        Compiled::Anchor { .. } => false,
-        Compiled::Read(walk) => walk.is_flat() || walk.depends_on().is_empty(),
-        Compiled::Scalar(_) | Compiled::Unary(..) | Compiled::Binary(..) => true,
+        Compiled::Read(walk) => follow(walk) || walk.depends_on().is_empty(),
+        Compiled::Anchor { .. }
+        | Compiled::Scalar(_)
+        | Compiled::Unary(..)
+        | Compiled::Binary(..) => true,
     };
-    match store.is_flat() && nodes.iter().all(flat) {
+    match follow(store) && nodes.iter().all(flat) {
         true => (COLUMNS / columns.max(1)).max(1),
         false => 1,
     }

@@ -298,6 +298,25 @@ impl Walk {
         rows && plain && piece.stride == Some(1) && self.roles.columns == 1
     }
 
+    /// Whether rows of neighbouring planes, along the last axis of planes, follow one another in
+    /// memory wherever both are.
+    pub(crate) fn is_flat_in_planes(&self) -> bool {
+        let [piece] = self.pieces.as_slice() else {
+            return false;
+        };
+        let Some(axis) = self
+            .first_row()
+            .checked_sub(1)
+            .filter(|_| self.roles.planes > 0)
+        else {
+            return false;
+        };
+        let reach: usize = self.columns().iter().product();
+        let flat = piece.address.coefficient(axis) == reach as i64;
+        let plain = !piece.address.uses_nested(axis) && piece.stride == Some(1);
+        flat && plain && self.roles.columns == 1
+    }
+
     /// The axes, columns apart, that what is read depends on.
     pub(crate) fn depends_on(&self) -> Vec<usize> {
         let uses = |axis: &usize| {
