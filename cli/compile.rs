@@ -10,19 +10,21 @@ use std::time::Instant;
 use clap::ValueEnum;
 use compiler::DType;
 use compiler::graph::TensorType;
+use compiler::program::Program;
 use compiler::tensor::Tensor;
 use graphs::source::Source;
 use runtime::artifact::{
     self, About, ArtifactContents, ArtifactProgram, Kind, MANIFEST, PictureShape, Port,
     Requirements, Written,
 };
+use runtime::session::Options;
 
 use crate::error::{At, Failure};
 use crate::facts::{Facts, Sizes};
 use crate::files::{self, Folder};
 use crate::model::{Loaded, Model, Part};
 use crate::options::{ComponentName, Precision, Target};
-use crate::{compiled, progress};
+use crate::{compiled, progress, tuning};
 
 /// Compile a model to a `.splam` directory for fixed sizes.
 ///
@@ -67,6 +69,13 @@ pub(crate) struct Arguments {
     /// Bind a symbolic size of a single graph, as NAME=SIZE.
     #[arg(long, value_name = "NAME=SIZE", value_parser = crate::options::binding)]
     bind: Vec<(String, usize)>,
+    /// Measure the most promising kernels on this machine, and keep the times beside the artifact
+    /// in OUTPUT.tune.json: runs of the artifact here choose by them.
+    #[arg(long)]
+    tune: Option<Tune>,
+    /// Threads to tune for; all cores if not given.
+    #[arg(long, requires = "tune", value_parser = crate::options::threads)]
+    threads: Option<usize>,
     /// Print a stage to standard output, or write it to a directory.
     #[arg(long, value_name = "STAGE[=DIR]", value_parser = dump)]
     dump: Option<Dump>,
@@ -76,6 +85,13 @@ pub(crate) struct Arguments {
 enum Stage {
     /// The programs after all passes, as text.
     Graph,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Tune {
+    /// A minute at most.
+    Quick,
 }
 
 #[derive(Debug, Clone)]
@@ -106,6 +122,13 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     for program in &programs {
         dump_program(arguments, program)?;
     }
+    let tuned: Vec<Program> = match arguments.tune {
+        Some(Tune::Quick) => programs
+            .iter()
+            .map(|own| own.loaded.program.clone())
+            .collect(),
+        None => Vec::new(),
+    };
     let contents = contents(arguments, &model, &facts, sizes, programs)?;
     spinner.set_prefix("write");
     let output = output_path(arguments)?;
@@ -118,7 +141,16 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         written.bytes / 1_000_000,
         started.elapsed().as_secs_f64(),
     ));
-    Ok(())
+    match arguments.tune {
+        Some(Tune::Quick) => {
+            let execution = Options {
+                threads: arguments.threads,
+                exact: arguments.exact,
+            };
+            tuning::quick(&output, &tuned, execution)
+        }
+        None => Ok(()),
+    }
 }
 
 /// One program of the artifact with its weights.

@@ -24,6 +24,7 @@ mod progress;
 mod run;
 mod sample;
 mod tensors;
+mod tuning;
 
 use std::process::ExitCode;
 

@@ -6,7 +6,7 @@
 use std::{fmt, fs};
 
 use compiler::program::Program;
-use compiler::tile::{Choice, LowerOptions, Tiled, lower};
+use compiler::tile::{Choice, LowerOptions, Tiled, Tuning, lower};
 use runtime::session::Options;
 
 use crate::error::Failure;
@@ -69,7 +69,12 @@ pub(crate) fn tiled(program: &Program, threads: usize, exact: bool) -> Tiled {
         threads,
         ..compiler::target::Target::CPU
     };
-    lower(program.regions(), &target, LowerOptions { exact })
+    lower(
+        program.regions(),
+        &target,
+        LowerOptions { exact },
+        &Tuning::default(),
+    )
 }
 
 /// Refuses a program that needs more than this machine's memory; gives what it needs.

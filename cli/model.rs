@@ -4,6 +4,7 @@
 //! Takes a path, gives imported graphs, programs and weights. It decides nothing that a room
 //! decides: it asks.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use compiler::graph::{Role, TensorType};
 use compiler::passes::Patch;
 use compiler::program::{Compiled, Program, compile};
 use compiler::tensor::Tensor;
+use compiler::tile::Tuning;
 use compiler::{DType, Dim};
 use graphs::Imported;
 use graphs::diffusers::{self, Pipeline};
@@ -29,12 +31,14 @@ use crate::error::{At, Failure};
 use crate::facts::{Facts, LATENT_SIZE, Sizes, TOKENS, describe, run_shape, shapes};
 use crate::files::{self, Folder};
 use crate::options::ComponentName;
+use crate::tuning;
 
 /// An opened model.
 pub(crate) struct Model {
     path: PathBuf,
     folder: Folder,
     form: Form,
+    tuning: OnceCell<Tuning>,
 }
 
 /// The forms that a model comes in.
@@ -98,6 +102,7 @@ impl Model {
                 path: path.to_owned(),
                 folder,
                 form,
+                tuning: OnceCell::new(),
             });
         }
         let form = match optimum::open(&folder).at(path.display())? {
@@ -115,6 +120,7 @@ impl Model {
             path: path.to_owned(),
             folder,
             form,
+            tuning: OnceCell::new(),
         })
     }
 
@@ -130,7 +136,7 @@ impl Model {
                     Some(_) | None => Path::new("."),
                 };
                 let form = Form::Onnx { file: file.to_owned() };
-                Ok(Model { path: path.to_owned(), folder: Folder::new(parent), form })
+                Ok(Model { path: path.to_owned(), folder: Folder::new(parent), form, tuning: OnceCell::new() })
             }
             Some("safetensors") => {
                 Err(Failure::job(format!("{place}: single-file checkpoints are not read yet"))
@@ -161,6 +167,14 @@ impl Model {
             Form::Artifact(artifact) => artifact.manifest().about.exact,
             Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => false,
         }
+    }
+
+    /// What was measured of a compiled model on this machine; nothing for other forms.
+    pub(crate) fn tuning(&self) -> &Tuning {
+        self.tuning.get_or_init(|| match self.is_compiled() {
+            true => tuning::load(&self.path),
+            false => Tuning::default(),
+        })
     }
 
     /// The parts of this model, or the one asked for.

@@ -98,7 +98,7 @@ pub(crate) fn binding(text: &str) -> Result<(String, usize), String> {
 const THREADS_MAX: usize = 1024;
 
 /// A number of threads.
-fn threads(text: &str) -> Result<usize, String> {
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(threads @ 1..=THREADS_MAX) => Ok(threads),
         Ok(_) | Err(_) => Err(format!("wanted a whole number from 1 to {THREADS_MAX}")),

@@ -11,7 +11,7 @@ use compiler::graph::{Role, TensorType};
 use compiler::program::compile;
 use compiler::region;
 use compiler::tensor::{Tensor, Values};
-use compiler::tile::Choice;
+use compiler::tile::{Choice, Tuning};
 use graphs::models::{Options, Timestep};
 use graphs::{Imported, diffusers};
 
@@ -65,7 +65,7 @@ fn run(model: &Imported, inputs: &Named) -> Computed {
         threads: None,
         exact: true,
     };
-    let executor = Executor::new(&program, model.weights.clone(), options);
+    let executor = Executor::new(&program, model.weights.clone(), options, &Tuning::default());
     let executor = executor.expect("the weights fit");
     for choice in &executor.tiled().choices {
         if let Choice::Blocks(program) = choice {

@@ -90,7 +90,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     complete_weights(arguments, &mut loaded)?;
     let inputs = inputs::make(&loaded.program);
     let weights = std::mem::take(&mut loaded.weights);
-    let session = Session::open(&loaded.program, weights, options).at(&place)?;
+    let session = Session::open(&loaded.program, weights, options, model.tuning()).at(&place)?;
     spinner.finish_and_clear();
     let (runs, cpu_seconds) = timed(arguments, &session, &loaded, &inputs)?;
     let peak_resident_bytes = peak_resident_bytes();

@@ -245,7 +245,8 @@ fn open(
             component.name()
         ));
     });
-    let session = Session::open(&loaded.program, loaded.weights, options).at(&place)?;
+    let session =
+        Session::open(&loaded.program, loaded.weights, options, model.tuning()).at(&place)?;
     drop(spinner);
     Ok(session)
 }

@@ -15,7 +15,7 @@ use compiler::passes::{self, Pass, RAISE, SIMPLIFY};
 use compiler::region::{self, Refusal};
 use compiler::target::Target;
 use compiler::text::{parse, print, print_func};
-use compiler::tile::{self, Choice, LowerOptions, lower};
+use compiler::tile::{self, Choice, LowerOptions, Tuning, lower};
 use compiler::verify::{rule, verify};
 
 mod meaning;
@@ -198,7 +198,7 @@ fn tiles(module: &Module, bindings: &[&str]) -> String {
     for func in &bound.funcs {
         let formed = region::form(func).expect("a graph of known sizes");
         let options = LowerOptions { exact: false };
-        let tiled = lower(&formed.regions, &Target::CPU, options);
+        let tiled = lower(&formed.regions, &Target::CPU, options, &Tuning::default());
         for ((id, _), choice) in formed.regions.iter().zip(&tiled.choices) {
             match choice {
                 Choice::Blocks(program) => {

@@ -2,7 +2,9 @@
 
 use compiler::program::Program;
 use compiler::target::Target;
-use compiler::tile::{BlockProgram, Choice, LowerOptions, Origin, Scope, Step, TileId, lower};
+use compiler::tile::{
+    BlockProgram, Choice, LowerOptions, Origin, Scope, Step, TileId, Tuning, lower,
+};
 
 const LINEAR: &str = r#"func f {
   %0 = input "x" : f32[64, 40]
@@ -22,7 +24,7 @@ const NORM: &str = r#"func f {
 fn lowered(text: &str) -> BlockProgram {
     let program = Program::parse(text).expect("the text is a program");
     let options = LowerOptions { exact: true };
-    let mut tiled = lower(program.regions(), &Target::CPU, options);
+    let mut tiled = lower(program.regions(), &Target::CPU, options, &Tuning::default());
     match tiled.choices.remove(0) {
         Choice::Blocks(program) => *program,
         Choice::Plain(reasons) => panic!("{reasons:?}"),

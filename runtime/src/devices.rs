@@ -3,5 +3,5 @@
 //! Takes a clock, gives plain data about the devices that the backends find.
 
 pub use backends::cpu::{
-    Ceilings, Clock, Description, describe as cpu, measure as measure_ceilings,
+    Ceilings, Clock, Description, TuneOptions, describe as cpu, measure as measure_ceilings, tune,
 };

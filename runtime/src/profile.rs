@@ -116,7 +116,7 @@ fn operand_types(region: &Region) -> Vec<TensorType> {
 #[cfg(test)]
 mod tests {
     use compiler::target::Target;
-    use compiler::tile::{LowerOptions, lower};
+    use compiler::tile::{LowerOptions, Tuning, lower};
 
     use super::*;
 
@@ -133,7 +133,12 @@ mod tests {
         let direct = 2 * 32 * 32 * 64 * 64 * 9;
         // 16 products in place of 36 for 2×2 results.
         for (exact, wanted) in [(true, direct), (false, direct * 16 / 36)] {
-            let tiled = lower(program.regions(), &Target::CPU, LowerOptions { exact });
+            let tiled = lower(
+                program.regions(),
+                &Target::CPU,
+                LowerOptions { exact },
+                &Tuning::default(),
+            );
             let regions = program.regions().iter();
             let times = regions.map(|(region, _)| RegionTime {
                 region,
@@ -161,6 +166,7 @@ mod tests {
             program.regions(),
             &Target::CPU,
             LowerOptions { exact: false },
+            &Tuning::default(),
         );
         let times = program.regions().iter().map(|(region, _)| RegionTime {
             region,

@@ -11,7 +11,7 @@ use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::program::Program;
 use compiler::tensor::Tensor;
-use compiler::tile::Tiled;
+use compiler::tile::{Tiled, Tuning};
 use thiserror::Error;
 
 /// A program with its weights, ready to run.
@@ -59,7 +59,7 @@ pub enum SessionError {
 impl Session {
     /// Loads `program` on the CPU. `weights` holds a tensor for each weight of the program, by
     /// name; they may be stored in another floating-point type. Each is dropped as soon as it is
-    /// packed.
+    /// packed. What `tuning` holds of this machine decides between tile programs.
     ///
     /// # Errors
     /// When a weight is missing or has another shape, or threads or memory cannot be had.
@@ -67,8 +67,9 @@ impl Session {
         program: &Program,
         weights: BTreeMap<String, Tensor>,
         options: Options,
+        tuning: &Tuning,
     ) -> Result<Session, SessionError> {
-        let executor = Executor::new(program, weights, options)?;
+        let executor = Executor::new(program, weights, options, tuning)?;
         Ok(Session {
             executor,
             inputs: program.inputs(),

@@ -16,6 +16,7 @@ use compiler::graph::{Builder, Func, TensorType};
 use compiler::ops::{self, Op};
 use compiler::program::Program;
 use compiler::tensor::{Tensor, Values};
+use compiler::tile::Tuning;
 
 use crate::cases::{Case, cases};
 
@@ -32,7 +33,7 @@ fn run_cpu(func: &Func, inputs: &BTreeMap<String, Tensor>) -> Result<Vec<Tensor>
         threads: Some(2),
         exact: true,
     };
-    let executor = Executor::new(&program, BTreeMap::new(), options);
+    let executor = Executor::new(&program, BTreeMap::new(), options, &Tuning::default());
     let executor = executor.map_err(|error| error.to_string())?;
     let results = executor.run(inputs).map_err(|error| error.to_string())?;
     Ok(results.into_iter().map(|(_, tensor)| tensor).collect())

@@ -19,6 +19,7 @@ mod row_operators;
 mod tests;
 mod threads;
 mod tiles;
+mod tune;
 mod walk;
 mod weights;
 mod winograd;
@@ -38,7 +39,7 @@ use compiler::program::Program;
 use compiler::region::{Buffer, BufferData, Content, RegionId, Regions};
 use compiler::target::Target;
 use compiler::tensor::Tensor;
-use compiler::tile::{Choice, LowerOptions, Tiled, lower};
+use compiler::tile::{Choice, LowerOptions, Tiled, Tuning, lower};
 
 use arena::{Arena, Cells};
 use block::Kernel;
@@ -46,6 +47,7 @@ pub use ceilings::{Ceilings, measure};
 use epilogue::Partial;
 use kernel::machine::Machine;
 use threads::{Threads, current, on_each};
+pub use tune::{TuneOptions, tune};
 
 /// Why a function cannot be executed.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -161,6 +163,7 @@ impl fmt::Debug for Executor {
 impl Executor {
     /// Prepares `program` with its `weights`, by name; they may be stored in another float type
     /// than the program declares. Each is dropped as soon as its last reader has packed it.
+    /// What `tuning` holds of this machine decides between tile programs.
     ///
     /// # Errors
     /// When a weight is missing or of another shape, or threads or memory cannot be had.
@@ -168,13 +171,14 @@ impl Executor {
         program: &Program,
         weights: BTreeMap<String, Tensor>,
         options: Options,
+        tuning: &Tuning,
     ) -> Result<Executor, ExecuteError> {
         let threads = Threads::new(options.threads)?;
         let target = target(Machine::detect(), threads.install(current));
         let exact = LowerOptions {
             exact: options.exact,
         };
-        let tiled = lower(program.regions(), &target, exact);
+        let tiled = lower(program.regions(), &target, exact, tuning);
         Executor::of(program, weights, threads, tiled)
     }
 

@@ -1,7 +1,8 @@
 //! Which program computes which region, with which parameters.
 //!
-//! Takes regions and a target, gives one choice per region: the candidate of least predicted time
-//! whose weights fit the budget. It measures nothing itself.
+//! Takes regions, a target and what was measured on it, gives one choice per region: the
+//! candidate of least time whose weights fit the budget. A time is a measured one where the region
+//! was tuned, else a predicted one. It measures nothing itself.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use crate::region::{Content, Key, Region, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::BlockProgram;
 use crate::tile::programs::{Candidate, PROGRAMS, Program};
+use crate::tile::tuning::{Case, Tuning};
 
 /// What may be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub enum Choice {
 pub struct Tiled {
     /// One per region, in order.
     pub choices: Vec<Choice>,
-    /// The time predicted for each.
+    /// The time predicted for each, or measured where it was tuned.
     pub seconds: Vec<f64>,
     /// Bytes that transformed weights need beyond those stored.
     pub added_weight_bytes: u64,
@@ -41,18 +43,20 @@ pub struct Tiled {
 
 /// All that could compute a region, best first, and why the other programs cannot.
 #[derive(Debug, Clone, Default)]
-struct Found {
-    candidates: Vec<(&'static Program, Candidate)>,
+pub(super) struct Found {
+    pub(super) candidates: Vec<(&'static Program, Candidate)>,
     reasons: Vec<(&'static str, String)>,
 }
 
 /// Chooses for all regions.
-pub fn lower(regions: &Regions, target: &Target, options: LowerOptions) -> Tiled {
+pub fn lower(regions: &Regions, target: &Target, options: LowerOptions, tuning: &Tuning) -> Tiled {
     let mut known: BTreeMap<Key, Found> = BTreeMap::new();
     let keys: Vec<Key> = regions.regions.iter().map(|r| regions.key(r)).collect();
     for (key, region) in keys.iter().zip(&regions.regions) {
         if !known.contains_key(key) {
-            let found = find(regions, region, target, options);
+            let case = Case::new(key, target);
+            let mut found = find(regions, region, target, options);
+            measured(&mut found, tuning, &case);
             known.insert(key.clone(), found);
         }
     }
@@ -91,7 +95,13 @@ pub fn candidates(
     found.candidates.into_iter().filter_map(build).collect()
 }
 
-fn find(regions: &Regions, region: &Region, target: &Target, options: LowerOptions) -> Found {
+/// What could compute a region, best first, and the reasons of what cannot.
+pub(super) fn find(
+    regions: &Regions,
+    region: &Region,
+    target: &Target,
+    options: LowerOptions,
+) -> Found {
     let mut found = Found::default();
     if let Err(reason) = floats(region, regions) {
         let reasons = PROGRAMS
@@ -114,11 +124,36 @@ fn find(regions: &Regions, region: &Region, target: &Target, options: LowerOptio
             Err(reason) => found.reasons.push((program.name, reason)),
         }
     }
-    // A stable sort: of equal predictions the first program counts.
-    let by_time =
-        |a: &(&Program, Candidate), b: &(&Program, Candidate)| a.1.seconds.total_cmp(&b.1.seconds);
-    found.candidates.sort_by(by_time);
+    by_time(&mut found.candidates);
     found
+}
+
+/// A stable sort: of equal times the first program counts.
+fn by_time(candidates: &mut [(&'static Program, Candidate)]) {
+    candidates.sort_by(|a, b| a.1.seconds.total_cmp(&b.1.seconds));
+}
+
+/// Keeps the candidates that were measured, with the times that they took: unless none of them
+/// could be fallen back to when the budget is spent.
+fn measured(found: &mut Found, tuning: &Tuning, case: &Case) {
+    let known = |&(program, candidate): &(&'static Program, Candidate)| {
+        let seconds = tuning.seconds(case, program.name, candidate.parameters)?;
+        let candidate = Candidate {
+            seconds,
+            ..candidate
+        };
+        Some((program, candidate))
+    };
+    let known: Vec<_> = found.candidates.iter().filter_map(known).collect();
+    if known.iter().any(|(_, candidate)| is_free(candidate)) {
+        found.candidates = known;
+        by_time(&mut found.candidates);
+    }
+}
+
+/// Whether a candidate needs no more weights than are stored.
+pub(super) fn is_free(candidate: &Candidate) -> bool {
+    candidate.added_weight_bytes == 0
 }
 
 /// Tiles hold f32: everything that is computed must fit into that.
@@ -138,7 +173,7 @@ fn floats(region: &Region, regions: &Regions) -> Result<(), String> {
 fn within_budget(sites: &[&Found], budget: u64) -> Vec<usize> {
     let free = |found: &Found| {
         let mut candidates = found.candidates.iter();
-        candidates.position(|(_, c)| c.added_weight_bytes == 0)
+        candidates.position(|(_, candidate)| is_free(candidate))
     };
     let mut chosen: Vec<usize> = sites.iter().map(|found| free(found).unwrap_or(0)).collect();
     let mut wishes: Vec<(f64, usize, usize)> = Vec::new();
@@ -213,7 +248,7 @@ fn build(
 }
 
 /// Bytes of all weights as they are stored.
-fn stored_bytes(regions: &Regions) -> u64 {
+pub(super) fn stored_bytes(regions: &Regions) -> u64 {
     let buffers = regions.buffers.iter();
     let weights = buffers.filter(|data| match &data.content {
         Content::Param(param) => param.role == Role::Weight,

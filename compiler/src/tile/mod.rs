@@ -15,18 +15,22 @@
 //! * T6: every output of the region is stored by the last step, and the grid covers it.
 
 mod choose;
+mod contest;
 mod contraction;
 mod outputs;
 mod print;
 mod programs;
+mod tuning;
 mod verify;
 mod view;
 
 use crate::region::RegionId;
 
 pub use choose::{Choice, LowerOptions, Tiled, candidates, lower};
+pub use contest::{Contender, Contest, contests};
 pub use outputs::OutputViews;
 pub use programs::names;
+pub use tuning::{Case, Measurement, Tuning};
 pub use verify::TileError;
 pub use view::{Roles, View};
 

@@ -4,6 +4,7 @@
 mod operators;
 mod parameters;
 mod regions;
+mod tuning;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use compiler::graph::{Func, Role, TensorType};
 use compiler::program::Program;
 use compiler::tensor::{Tensor, Values};
 use compiler::text::parse;
-use compiler::tile::{Choice, LowerOptions, candidates, lower};
+use compiler::tile::{Choice, LowerOptions, Tuning, candidates, lower};
 
 use super::kernel::machine::Machine;
 use super::threads::Threads;
@@ -85,7 +86,7 @@ fn run_variant(
     let regions = program.regions();
     // The same choices whatever the number of threads.
     let (target, options) = (target(Machine::detect(), 2), LowerOptions { exact });
-    let mut tiled = lower(regions, &target, options);
+    let mut tiled = lower(regions, &target, options, &Tuning::default());
     for ((id, _), choice) in regions.iter().zip(&mut tiled.choices) {
         let mut found = candidates(regions, id, &target, options);
         if !found.is_empty() {

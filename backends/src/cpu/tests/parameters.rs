@@ -2,6 +2,7 @@
 
 use compiler::DType;
 use compiler::tensor::{Tensor, Values};
+use compiler::tile::Tuning;
 
 use super::super::{Executor, Options};
 use super::{Named, program};
@@ -19,8 +20,8 @@ fn weights_are_widened_and_checked() {
             .map(|tensor| ("w".to_owned(), tensor))
             .into_iter()
             .collect();
-        let executor =
-            Executor::new(&program, weights, OPTIONS).map_err(|error| error.to_string())?;
+        let executor = Executor::new(&program, weights, OPTIONS, &Tuning::default())
+            .map_err(|error| error.to_string())?;
         let mut results = executor
             .run(&Named::new())
             .map_err(|error| error.to_string())?;
@@ -59,7 +60,8 @@ fn faults_name_the_node() {
         %2 = gather(%0, %1) {axis=0} @ \"embed\"
         return \"out\" %2
     }";
-    let executor = Executor::new(&program(text), Named::new(), OPTIONS).expect("an executor");
+    let executor = Executor::new(&program(text), Named::new(), OPTIONS, &Tuning::default())
+        .expect("an executor");
     for index in [3, -4, i64::MIN, i64::MAX] {
         let data = Tensor::from_f32(&[3, 2], &[0.0; 6]);
         let ids = Tensor::from_i64(&[1], &[index]);
@@ -77,7 +79,8 @@ fn inputs_are_checked_each_time() {
         %1 = neg(%0)
         return \"out\" %1
     }";
-    let executor = Executor::new(&program(text), Named::new(), OPTIONS).expect("an executor");
+    let executor = Executor::new(&program(text), Named::new(), OPTIONS, &Tuning::default())
+        .expect("an executor");
     let run = |name: &str, tensor: Tensor| {
         let result = executor.run(&Named::from([(name.to_owned(), tensor)]));
         result
