@@ -194,10 +194,8 @@ impl Epilogue {
         let count = place.count * place.rows;
         for (number, node) in self.nodes.iter().enumerate() {
             let depends = &self.depends[number];
-            if known[number] {
-                if depends.iter().all(|&axis| walked[axis] == index[axis]) {
-                    continue;
-                }
+            if known[number] && depends.iter().all(|&axis| walked[axis] == index[axis]) {
+                continue;
             }
             let (before, rest) = values.split_at_mut(number);
             let out = &mut rest[0];

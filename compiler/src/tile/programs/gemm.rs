@@ -7,7 +7,7 @@
 use crate::region::{Region, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::contraction::{Contraction, contraction};
-use crate::tile::programs::{Candidate, Parameters, cost};
+use crate::tile::programs::{Candidate, Parameters, cost, small_gemm};
 use crate::tile::{BlockProgram, Origin, Scope, Step, Tile, TileId};
 
 /// Depths of a part: long enough to amortise the accumulator's traffic, short enough that a part
@@ -33,6 +33,9 @@ pub(super) fn candidates(
     target: &Target,
 ) -> Result<Vec<Candidate>, String> {
     let found = contraction(regions, region)?;
+    if found.rows <= small_gemm::ROWS_MAX {
+        return Err(format!("{} rows, which small_gemm keeps", found.rows));
+    }
     let [rows, columns] = target.fragment;
     let mut blocks = Vec::new();
     for most in ROWS.map(|count| count * rows) {

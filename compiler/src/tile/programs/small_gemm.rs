@@ -12,7 +12,7 @@ use crate::tile::programs::gemm::{even, product};
 use crate::tile::programs::{Candidate, Parameters, cost};
 
 /// The most rows.
-const ROWS_MAX: usize = 16;
+pub(super) const ROWS_MAX: usize = 16;
 
 /// Depth of a part.
 const DEPTH: usize = 1024;
