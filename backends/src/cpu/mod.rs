@@ -174,19 +174,21 @@ impl Executor {
         tuning: &Tuning,
     ) -> Result<Executor, ExecuteError> {
         let threads = Threads::new(options.threads)?;
-        let target = target(Machine::detect(), threads.install(current));
+        let machine = Machine::detect();
+        let target = target(machine, threads.install(current));
         let exact = LowerOptions {
             exact: options.exact,
         };
         let tiled = lower(program.regions(), &target, exact, tuning);
-        Executor::of(program, weights, threads, tiled)
+        Executor::of(program, weights, threads, machine, tiled)
     }
 
-    /// Prepares a program whose tile programs are chosen.
+    /// Prepares a program whose tile programs are chosen for `machine`.
     fn of(
         program: &Program,
         weights: BTreeMap<String, Tensor>,
         threads: Threads,
+        machine: Machine,
         tiled: Tiled,
     ) -> Result<Executor, ExecuteError> {
         let regions = program.regions().clone();
@@ -205,7 +207,7 @@ impl Executor {
             threads,
             packed_bytes: 0,
         };
-        executor.prepare(Machine::detect())?;
+        executor.prepare(machine)?;
         let kernels = || executor.steps.iter().filter_map(Computation::kernel);
         executor.packed_bytes = kernels().map(Kernel::packed_bytes).sum();
         let scratch = kernels().map(|kernel| kernel.scratch).max().unwrap_or(0);

@@ -10,7 +10,6 @@ use compiler::tile::{TileId, Transform};
 
 use super::Worker;
 use crate::cpu::epilogue::{COLUMNS, Place};
-use crate::cpu::kernel::pack::panel as panel_of;
 use crate::cpu::tiles::{Layout, padded};
 use crate::cpu::winograd;
 
@@ -98,15 +97,10 @@ impl Worker<'_> {
             if across {
                 if row % width == 0 {
                     let panel = &scratch[offset + row * data.columns + first * width..];
-                    for (number, runs) in panel[..part.len() * width]
-                        .chunks(width * width)
-                        .enumerate()
-                    {
-                        let runs: Vec<Option<&[f32]>> =
-                            runs.chunks_exact(width).map(Some).collect();
-                        let out = &mut straight[number * width..];
-                        let sizes = [runs.len(), width];
-                        panel_of(kernel.machine, out, sizes, part.len(), &runs);
+                    for (lane, out) in straight.chunks_exact_mut(part.len()).enumerate() {
+                        for (column, out) in out.iter_mut().enumerate() {
+                            *out = panel[column * width + lane];
+                        }
                     }
                 }
                 let row = &straight[row % width * part.len()..][..part.len()];

@@ -85,7 +85,10 @@ fn run_variant(
 ) -> Vec<(String, Tensor)> {
     let regions = program.regions();
     // The same choices whatever the number of threads.
-    let (target, options) = (target(Machine::detect(), 2), LowerOptions { exact });
+    // Variants take turns on all vector instruction sets of this processor.
+    let machines = Machine::available();
+    let machine = machines[variant % machines.len()];
+    let (target, options) = (target(machine, 2), LowerOptions { exact });
     let mut tiled = lower(regions, &target, options, &Tuning::default());
     for ((id, _), choice) in regions.iter().zip(&mut tiled.choices) {
         let mut found = candidates(regions, id, &target, options);
@@ -98,7 +101,8 @@ fn run_variant(
         }
     }
     let threads = Threads::new(Some(threads)).expect("threads");
-    let executor = Executor::of(program, weights.clone(), threads, tiled).expect("an executor");
+    let executor =
+        Executor::of(program, weights.clone(), threads, machine, tiled).expect("an executor");
     executor.run(inputs).expect("the executor runs")
 }
 
