@@ -10,7 +10,9 @@
 use pulp::{Scalar128b, Simd, f32x4};
 
 use super::exp2;
-use super::transpose::{self, LANES_MOST};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use super::transpose;
+use super::transpose::LANES_MOST;
 
 /// A vector instruction set with the shape of its register tile.
 pub(super) trait Wide: Simd {
