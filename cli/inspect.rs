@@ -16,12 +16,15 @@ use compiler::target::Target;
 use compiler::tensor::Tensor;
 use compiler::text;
 use compiler::tile::Choice;
+use runtime::sampling::STAGES;
+use runtime::staged::Staged;
 
-use crate::error::Failure;
+use crate::error::{At, Failure};
 use crate::facts::Sizes;
 use crate::memory::{self, Needs};
-use crate::model::{Loaded, Model};
+use crate::model::{Loaded, Model, Part};
 use crate::options::ComponentName;
+use crate::stages;
 
 /// Show a model's interface, parameters, cost, graph or plan.
 #[derive(clap::Args)]
@@ -105,6 +108,10 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
             None => {
                 let loaded = model.sized(&part, sizes, &bindings, None)?;
                 print_summary(part.name(), &loaded);
+                if part == Part::Component(ComponentName::Unet) {
+                    let staged = Staged::of(&loaded.program, &STAGES).at(part.name())?;
+                    println!("  sampling    {}", stages::described(&staged));
+                }
             }
         }
     }

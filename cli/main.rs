@@ -23,6 +23,7 @@ mod png;
 mod progress;
 mod run;
 mod sample;
+mod stages;
 mod tensors;
 mod tuning;
 

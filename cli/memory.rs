@@ -25,6 +25,14 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
+    /// What nothing needs.
+    const NONE: Needs = Needs {
+        weights: 0,
+        added: 0,
+        values: 0,
+        tiles: 0,
+    };
+
     /// What a program needs with these tile programs.
     pub(crate) fn of(program: &Program, tiled: &Tiled, threads: usize) -> Needs {
         let bytes = tiled.choices.iter().map(|choice| match choice {
@@ -36,6 +44,16 @@ impl Needs {
             added: tiled.added_weight_bytes,
             values: program.plan().peak_bytes(),
             tiles: bytes.max().unwrap_or(0).saturating_mul(threads as u64),
+        }
+    }
+
+    /// What two programs need that are loaded together.
+    fn and(self, other: Needs) -> Needs {
+        Needs {
+            weights: self.weights.saturating_add(other.weights),
+            added: self.added.saturating_add(other.added),
+            values: self.values.saturating_add(other.values),
+            tiles: self.tiles.saturating_add(other.tiles),
         }
     }
 
@@ -77,11 +95,19 @@ pub(crate) fn tiled(program: &Program, threads: usize, exact: bool) -> Tiled {
     )
 }
 
-/// Refuses a program that needs more than this machine's memory; gives what it needs.
-pub(crate) fn check(place: &str, program: &Program, options: Options) -> Result<Needs, Failure> {
+/// Refuses programs that need more than this machine's memory when they are loaded together; gives
+/// what they need.
+pub(crate) fn check(
+    place: &str,
+    programs: &[&Program],
+    options: Options,
+) -> Result<Needs, Failure> {
     let threads = options.threads;
     let threads = threads.unwrap_or_else(|| runtime::devices::cpu().threads);
-    let needs = Needs::of(program, &tiled(program, threads, options.exact), threads);
+    let needs = programs
+        .iter()
+        .map(|program| Needs::of(program, &tiled(program, threads, options.exact), threads));
+    let needs = needs.fold(Needs::NONE, Needs::and);
     match bytes() {
         Some(found) if needs.total() > found => {
             let weights = needs.weights.saturating_add(needs.added);

@@ -60,7 +60,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     }
     let place = arguments.model.display().to_string();
     let options = arguments.execution.options(&model);
-    memory::check(&place, &loaded.program, options)?;
+    memory::check(&place, &[&loaded.program], options)?;
     let session =
         Session::open(&loaded.program, loaded.weights, options, model.tuning()).at(&place)?;
     spinner.set_prefix("run");

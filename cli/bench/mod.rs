@@ -27,7 +27,8 @@ use report::Report;
 /// Measure how fast a graph runs, kernel by kernel.
 ///
 /// Inputs are made from a fixed seed. Each kernel stands beside what the machine can do at most:
-/// the rate of a matrix product and of a copy of memory, measured before and after.
+/// the rate of a matrix product and of a copy of memory, measured before and after. Calls are
+/// measured whole, with what `sample` computes once per prompt or timestep.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     splamc bench sd15/ --component unet --threads 2           # a table\n  \
@@ -85,7 +86,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let mut loaded = load(arguments, &model, &part)?;
     let place = arguments.model.display().to_string();
     let options = arguments.execution.options(&model);
-    let needs = memory::check(&place, &loaded.program, options)?;
+    let needs = memory::check(&place, &[&loaded.program], options)?;
     spinner.suspend(|| progress::say(format!("{:>12} {needs}", part.name())));
     complete_weights(arguments, &mut loaded)?;
     let inputs = inputs::make(&loaded.program);

@@ -15,17 +15,20 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use compiler::DType;
+use compiler::program::Program;
 use compiler::program::sampler::SamplerTable;
 use compiler::tensor::Tensor;
 use graphs::samplers;
-use runtime::sampling::{self, Conditioning};
-use runtime::session::Session;
+use indicatif::ProgressBar;
+use runtime::sampling::{self, Conditioning, STAGES};
+use runtime::session::{Options, Session};
+use runtime::staged::{Staged, StagedSession};
 
 use crate::error::{At, Failure};
 use crate::facts::Sizes;
-use crate::model::{Model, Part};
+use crate::model::{Loaded, Model, Part};
 use crate::options::{ComponentName, Execution, Precision, Target};
-use crate::{files, memory, progress, tensors};
+use crate::{files, memory, progress, stages, tensors};
 
 use guide::Guide;
 use prompts::Prompts;
@@ -155,7 +158,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         batch: start.sizes.batch * (1 + usize::from(guide.doubled)),
         ..start.sizes
     };
-    let unet = open(arguments, &model, ComponentName::Unet, doubled)?;
+    let unet = open_unet(arguments, &model, doubled)?;
     let conditioning = Conditioning {
         prompt,
         negative,
@@ -163,6 +166,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         timestep_cond: guide.embedded(start.sizes.batch),
     };
     let (latents, trajectory) = denoise(&unet, &table, &conditioning, start)?;
+    progress::say(format!("{:>12} computed {}", "unet", computed(&unet)));
     drop(unet);
 
     let one = Sizes {
@@ -226,34 +230,80 @@ fn few_step(sampler: &str) -> bool {
     ["splam", "lcm", "tcd", "perflow"].contains(&sampler)
 }
 
+/// A component that is compiled but not loaded.
+struct Component {
+    name: ComponentName,
+    place: String,
+    loaded: Loaded,
+    options: Options,
+}
+
+impl Component {
+    fn new(
+        arguments: &Arguments,
+        model: &Model,
+        name: ComponentName,
+        sizes: Sizes,
+    ) -> Result<Component, Failure> {
+        Ok(Component {
+            name,
+            place: format!("{}: {}", arguments.model.display(), name.name()),
+            loaded: model.component(name, sizes, arguments.dtype.map(Into::into))?,
+            options: arguments.execution.options(model),
+        })
+    }
+
+    /// Refuses parts of the component that do not fit in memory together; says what they need.
+    fn announce(&self, parts: &[&Program], spinner: &ProgressBar) -> Result<(), Failure> {
+        let needs = memory::check(&self.place, parts, self.options)?;
+        let gigaflops = self.loaded.program.cost().flops as f64 / 1e9;
+        let name = self.name.name();
+        spinner.suspend(|| progress::say(format!("{name:>12} {needs}, {gigaflops:.1} GFLOP")));
+        Ok(())
+    }
+}
+
 /// Compiles and loads one component.
 fn open(
     arguments: &Arguments,
     model: &Model,
-    component: ComponentName,
+    name: ComponentName,
     sizes: Sizes,
 ) -> Result<Session, Failure> {
     let spinner = progress::spinner("compile");
-    let loaded = model.component(component, sizes, arguments.dtype.map(Into::into))?;
-    let place = format!("{}: {}", arguments.model.display(), component.name());
-    let options = arguments.execution.options(model);
-    let needs = memory::check(&place, &loaded.program, options)?;
-    spinner.suspend(|| {
-        let gigaflops = loaded.program.cost().flops as f64 / 1e9;
-        progress::say(format!(
-            "{:>12} {needs}, {gigaflops:.1} GFLOP",
-            component.name()
-        ));
+    let component = Component::new(arguments, model, name, sizes)?;
+    component.announce(&[&component.loaded.program], &spinner)?;
+    let Loaded {
+        program, weights, ..
+    } = component.loaded;
+    Session::open(&program, weights, component.options, model.tuning()).at(&component.place)
+}
+
+/// Compiles and loads the denoising network, stage by stage.
+fn open_unet(arguments: &Arguments, model: &Model, sizes: Sizes) -> Result<StagedSession, Failure> {
+    let spinner = progress::spinner("compile");
+    let component = Component::new(arguments, model, ComponentName::Unet, sizes)?;
+    let staged = Staged::of(&component.loaded.program, &STAGES).at(&component.place)?;
+    let parts: Vec<&Program> = staged.parts().map(|(_, program)| program).collect();
+    component.announce(&parts, &spinner)?;
+    let stages = stages::described(&staged);
+    spinner.suspend(|| progress::say(format!("{:>12} {stages}", "")));
+    let weights = component.loaded.weights;
+    StagedSession::open(&staged, weights, component.options, model.tuning()).at(&component.place)
+}
+
+/// How often each part ran: `text 1×, time 4×, step 4×`.
+fn computed(unet: &StagedSession) -> String {
+    let parts = unet.calls().into_iter().map(|(stage, calls)| {
+        let name = stage.map_or("step", |stage| stage.name);
+        format!("{name} {calls}×")
     });
-    let session =
-        Session::open(&loaded.program, loaded.weights, options, model.tuning()).at(&place)?;
-    drop(spinner);
-    Ok(session)
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 /// Runs the table; gives the final latents and those after each step `[steps, …]`.
 fn denoise(
-    unet: &Session,
+    unet: &StagedSession,
     table: &SamplerTable,
     conditioning: &Conditioning,
     start: Start,

@@ -11,5 +11,6 @@ pub mod profile;
 pub mod sampler_step;
 pub mod sampling;
 pub mod session;
+pub mod staged;
 pub mod tensor_file;
 pub mod tokenizer;

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::sampler_step::{SamplerState, SamplerStepError, guide};
 use crate::session::{Session, SessionError};
+use crate::staged::{Stage, StagedSession};
 
 /// Why sampling stopped.
 #[derive(Debug, Error)]
@@ -65,12 +66,30 @@ pub struct Conditioning {
     pub timestep_cond: Option<Tensor>,
 }
 
+/// How often the inputs of a denoising network change in a run. All prompts of a run are in one
+/// tensor, with the negative ones; of timesteps few-step samplers and most others have at most 64,
+/// and what depends on them is small.
+pub const STAGES: [Stage; 2] = [
+    Stage {
+        name: "text",
+        per: "prompt",
+        inputs: &["encoder_hidden_states", "text_embeds", "time_ids"],
+        remembered_max: 1,
+    },
+    Stage {
+        name: "time",
+        per: "timestep",
+        inputs: &["timestep", "timestep_cond"],
+        remembered_max: 64,
+    },
+];
+
 /// Embeds token ids `[batch, tokens]`: the result `last_hidden_state` `[batch, tokens, width]`.
 ///
 /// # Errors
 /// When the text encoder fails or has another interface.
 pub fn embed(text_encoder: &Session, ids: &Tensor) -> Result<Tensor, SamplingError> {
-    let ty = input_type(text_encoder, "text encoder", "input_ids")?;
+    let ty = input_type(text_encoder.inputs(), "text encoder", "input_ids")?;
     let inputs = BTreeMap::from([("input_ids".to_owned(), ids.cast(ty.dtype))]);
     output(
         text_encoder.run(&inputs)?,
@@ -80,13 +99,13 @@ pub fn embed(text_encoder: &Session, ids: &Tensor) -> Result<Tensor, SamplingErr
 }
 
 /// Runs every step of `table` from unit normal noise `latents` `[batch, channels, height, width]`.
-/// `draw` gives the noise of each draw in order, `on_step` sees the latents after each call, in
+/// The network's stages are [`STAGES`]. `draw` gives the noise of each draw in order, `on_step` sees the latents after each call, in
 /// the sampler's own scale. Gives the final latents, f32.
 ///
 /// # Errors
 /// When the network fails, has another interface, or gives what is not a number.
 pub fn denoise(
-    unet: &Session,
+    unet: &StagedSession,
     table: &SamplerTable,
     conditioning: &Conditioning,
     latents: &Tensor,
@@ -104,9 +123,9 @@ pub fn denoise(
             None => seen,
         };
         let mut inputs = fixed.clone();
-        let ty = input_type(unet, "unet", "sample")?;
+        let ty = input_type(unet.inputs(), "unet", "sample")?;
         inputs.insert("sample".to_owned(), seen.cast(ty.dtype));
-        let ty = input_type(unet, "unet", "timestep")?;
+        let ty = input_type(unet.inputs(), "unet", "timestep")?;
         inputs.insert("timestep".to_owned(), timestep(step.timestep, ty));
         let answer = floats(&output(unet.run(&inputs)?, "unet", "out_sample")?);
         if answer.iter().any(|value| !value.is_finite()) {
@@ -137,7 +156,7 @@ pub fn decode(
     scaling: f64,
     shift: f64,
 ) -> Result<Tensor, SamplingError> {
-    let ty = input_type(decoder, "vae decoder", "latent_sample")?.clone();
+    let ty = input_type(decoder.inputs(), "vae decoder", "latent_sample")?.clone();
     let per_call = ty
         .shape
         .first()
@@ -169,10 +188,10 @@ pub fn decode(
 
 /// The inputs that stay the same at every step, stacked with the negative half first.
 fn fixed_inputs(
-    unet: &Session,
+    unet: &StagedSession,
     conditioning: &Conditioning,
 ) -> Result<BTreeMap<String, Tensor>, SamplingError> {
-    let ty = input_type(unet, "unet", "encoder_hidden_states")?;
+    let ty = input_type(unet.inputs(), "unet", "encoder_hidden_states")?;
     let prompt = &conditioning.prompt;
     let embeddings = match &conditioning.negative {
         Some(negative) if negative.shape() != prompt.shape() => {
@@ -190,7 +209,7 @@ fn fixed_inputs(
         embeddings.cast(ty.dtype),
     )]);
     if let Some(embedded) = &conditioning.timestep_cond {
-        let ty = input_type(unet, "unet", "timestep_cond")?;
+        let ty = input_type(unet.inputs(), "unet", "timestep_cond")?;
         inputs.insert("timestep_cond".to_owned(), embedded.cast(ty.dtype));
     }
     Ok(inputs)
@@ -219,11 +238,10 @@ fn floats(tensor: &Tensor) -> Vec<f32> {
 }
 
 fn input_type<'a>(
-    session: &'a Session,
+    inputs: &'a [(String, TensorType)],
     component: &'static str,
     wanted: &'static str,
 ) -> Result<&'a TensorType, SamplingError> {
-    let inputs = session.inputs();
     match inputs.iter().find(|(name, _)| name == wanted) {
         Some((_, ty)) => Ok(ty),
         None => {

@@ -100,7 +100,7 @@ impl Session {
         &self,
         inputs: &BTreeMap<String, Tensor>,
     ) -> Result<Vec<(String, Tensor)>, SessionError> {
-        Ok(self.executor.run(&self.converted(inputs)?)?)
+        Ok(self.executor.run(&converted(&self.inputs, inputs)?)?)
     }
 
     /// As [`Session::run`]; gives the time that each region took instead of the results.
@@ -112,42 +112,38 @@ impl Session {
         inputs: &BTreeMap<String, Tensor>,
         clock: Clock<'_>,
     ) -> Result<Vec<RegionTime>, SessionError> {
-        let inputs = self.converted(inputs)?;
+        let inputs = converted(&self.inputs, inputs)?;
         Ok(self.executor.profile(&inputs, clock)?)
     }
+}
 
-    /// The inputs in the types that the program declares.
-    fn converted(
-        &self,
-        inputs: &BTreeMap<String, Tensor>,
-    ) -> Result<BTreeMap<String, Tensor>, SessionError> {
-        if let Some(name) = inputs.keys().find(|name| !self.has_input(name)) {
-            let wanted = self.inputs.iter().map(|(name, _)| name.clone()).collect();
-            return Err(SessionError::UnknownInput {
-                name: name.clone(),
-                wanted,
-            });
-        }
-        let mut converted = BTreeMap::new();
-        for (name, ty) in &self.inputs {
-            let tensor = inputs.get(name).ok_or_else(|| SessionError::MissingInput {
-                name: name.clone(),
-                ty: ty.clone(),
-                found: inputs.keys().cloned().collect(),
-            })?;
-            let tensor = convert(tensor, ty).ok_or_else(|| SessionError::InputType {
-                name: name.clone(),
-                found: TensorType::of(tensor),
-                wanted: ty.clone(),
-            })?;
-            converted.insert(name.clone(), tensor);
-        }
-        Ok(converted)
+/// The inputs in the types that a program declares for them.
+pub(crate) fn converted(
+    declared: &[(String, TensorType)],
+    inputs: &BTreeMap<String, Tensor>,
+) -> Result<BTreeMap<String, Tensor>, SessionError> {
+    let is_declared = |name: &str| declared.iter().any(|(own, _)| own == name);
+    if let Some(name) = inputs.keys().find(|name| !is_declared(name)) {
+        return Err(SessionError::UnknownInput {
+            name: name.clone(),
+            wanted: declared.iter().map(|(name, _)| name.clone()).collect(),
+        });
     }
-
-    fn has_input(&self, name: &str) -> bool {
-        self.inputs.iter().any(|(own, _)| own == name)
+    let mut converted = BTreeMap::new();
+    for (name, ty) in declared {
+        let tensor = inputs.get(name).ok_or_else(|| SessionError::MissingInput {
+            name: name.clone(),
+            ty: ty.clone(),
+            found: inputs.keys().cloned().collect(),
+        })?;
+        let tensor = convert(tensor, ty).ok_or_else(|| SessionError::InputType {
+            name: name.clone(),
+            found: TensorType::of(tensor),
+            wanted: ty.clone(),
+        })?;
+        converted.insert(name.clone(), tensor);
     }
+    Ok(converted)
 }
 
 /// `tensor` as type `ty`, if no value changes on the way: shapes are equal or both hold one
