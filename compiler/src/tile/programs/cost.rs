@@ -109,7 +109,12 @@ pub(super) fn attention(
     let copied = (blocks * keys * (width + result)) as f64;
     let passes = (keys.div_ceil(part) * heads * queries * result) as f64;
     let near = (block * (width + part + result) + part * (width + result)) * size_of::<f32>();
-    let far = if near > target.shared_bytes { FAR } else { 1.0 };
+    // Scores are written and read several times: they must stay beside what streams past.
+    let far = if near > target.shared_bytes / 2 {
+        FAR
+    } else {
+        1.0
+    };
     let flops = scores * (2 * (width + result)) as f64 * far
         + scores * SCORE_FLOPS
         + copied * COPY_FLOPS
