@@ -166,7 +166,6 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         timestep_cond: guide.embedded(start.sizes.batch),
     };
     let (latents, trajectory) = denoise(&unet, &table, &conditioning, start)?;
-    progress::say(format!("{:>12} computed {}", "unet", computed(&unet)));
     drop(unet);
 
     let one = Sizes {
@@ -321,7 +320,7 @@ fn denoise(
     let mut draw = |index: usize| draws.draw(index);
     let last = sampling::denoise(unet, table, conditioning, &latents, &mut draw, &mut on_step)
         .at("unet")?;
-    bar.finish();
+    bar.finish_with_message(computed(unet));
     let shape = [&[table.steps.len()], latents.shape()].concat();
     let steps = Tensor::new(DType::F32, shape, trajectory.into()).at("latents")?;
     Ok((last, steps))
