@@ -93,18 +93,7 @@ impl Kernel {
         regions: &Regions,
         machine: Machine,
     ) -> Option<Kernel> {
-        let layouts = layouts(program);
-        let mut offsets = Vec::with_capacity(layouts.len());
-        let mut scratch = 0;
-        for (tile, layout) in layouts.iter().enumerate() {
-            offsets.push(scratch);
-            scratch += floats(program, *layout, tile, machine);
-        }
-        let statistics = scratch;
-        scratch += 2 * padded(program.block[0], machine);
-        let made = scratch;
-        scratch += RESULTS_MAX * padded(program.columns.min(COLUMNS), machine);
-        Some(Kernel {
+        let mut kernel = Kernel {
             walks: program
                 .views
                 .iter()
@@ -114,13 +103,39 @@ impl Kernel {
             row_operator: RowOperator::of(&region.anchor),
             program: program.clone(),
             machine,
-            layouts,
-            offsets,
-            statistics,
-            made,
-            scratch,
+            layouts: layouts(program),
+            offsets: Vec::new(),
+            statistics: 0,
+            made: 0,
+            scratch: 0,
             packed: None,
-        })
+        };
+        kernel.arrange();
+        Some(kernel)
+    }
+
+    /// Gives every tile its place; packed weights that are read as they lie need none.
+    fn arrange(&mut self) {
+        let (program, machine) = (&self.program, self.machine);
+        let elsewhere = match self.packed_floats() {
+            Some(_) => self.packed.as_ref().map(|(tile, _)| *tile),
+            None => None,
+        };
+        let mut offsets = Vec::with_capacity(self.layouts.len());
+        let mut scratch = 0;
+        for (tile, layout) in self.layouts.iter().enumerate() {
+            offsets.push(scratch);
+            if elsewhere != Some(TileId(tile as u32)) {
+                scratch += floats(program, *layout, tile, machine);
+            }
+        }
+        let statistics = scratch;
+        let made = statistics + 2 * padded(program.block[0], machine);
+        scratch = made + RESULTS_MAX * padded(program.columns.min(COLUMNS), machine);
+        self.offsets = offsets;
+        self.statistics = statistics;
+        self.made = made;
+        self.scratch = scratch;
     }
 
     /// The right factor that could be packed once: its tile, its view, and its transform.
@@ -157,6 +172,7 @@ impl Kernel {
             Some((tile, packed))
         });
         self.packed = packed;
+        self.arrange();
         self.packed.is_some()
     }
 

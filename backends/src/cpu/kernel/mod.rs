@@ -3,10 +3,6 @@
 //!
 //! Takes slices and a [`Machine`], which says which instructions the caller may use and how large
 //! its register tile is. Nothing here allocates or starts threads.
-#![allow(
-    dead_code,
-    reason = "called by tests alone until tile programs run on the CPU"
-)]
 
 mod exp2;
 pub(crate) mod machine;
