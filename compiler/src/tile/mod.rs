@@ -235,6 +235,36 @@ impl BlockProgram {
         let tiles = self.tiles.iter().enumerate();
         tiles.map(elements).sum::<usize>() * size_of::<f32>()
     }
+
+    /// Floating-point operations of all products as they are executed, a multiply-add counted as
+    /// two: fewer than those of the sums themselves where tiles are transformed.
+    pub fn product_flops(&self) -> u64 {
+        let part = |extent: usize, part: usize| extent as f64 / part.max(1) as f64;
+        let blocks = part(self.rows, self.block[0]) * part(self.columns, self.block[1]);
+        (self.batch as f64 * blocks * self.products(&self.body)).round() as u64
+    }
+
+    /// See [`BlockProgram::product_flops`]: those of some steps of one block.
+    fn products(&self, steps: &[Step]) -> f64 {
+        let of_step = |step: &Step| match step {
+            Step::Mma { acc, left, .. } => {
+                let acc = self.tile(*acc);
+                let elements = (acc.planes * acc.rows * acc.columns) as f64;
+                2.0 * elements * self.tile(*left).columns as f64
+            }
+            Step::Loop {
+                extent, step, body, ..
+            } => *extent as f64 / (*step).max(1) as f64 * self.products(body),
+            Step::Zero { .. }
+            | Step::Copy { .. }
+            | Step::Online { .. }
+            | Step::Normalize { .. }
+            | Step::Rows { .. }
+            | Step::Gather { .. }
+            | Step::Store { .. } => 0.0,
+        };
+        steps.iter().map(of_step).sum()
+    }
 }
 
 /// Whether a step copies transformed weights into `tile`.
