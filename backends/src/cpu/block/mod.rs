@@ -142,9 +142,11 @@ impl Kernel {
     fn right_factor(&self) -> Option<(TileId, usize, Option<Transform>)> {
         let mut found = None;
         each_step(&self.program.body, &mut |step| {
+            // Blocks of columns begin at whole panels; the rows of queries need not.
             if let Step::Copy {
                 tile,
                 view,
+                rows: Origin::Columns,
                 transform,
                 ..
             } = step

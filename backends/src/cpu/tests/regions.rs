@@ -441,6 +441,23 @@ fn check(kind: fn(Text) -> String, dtype: DType, count: usize) {
     }
 }
 
+/// Blocks of queries begin anywhere, those of packed weights at whole panels.
+#[test]
+fn queries_that_are_weights() {
+    let text = |_: Text| {
+        r#"func f {
+  %0 = weight "q" : f32[1, 2, 75, 8]
+  %1 = input "k" : f32[1, 2, 9, 8]
+  %2 = input "v" : f32[1, 2, 9, 8]
+  %3 = attention(%0, %1, %2) {scale=0.3, causal=false}
+  return "r" %3
+}
+"#
+        .to_owned()
+    };
+    check(text, DType::F32, 9);
+}
+
 #[test]
 fn convolutions() {
     check(convolution, DType::F32, 300);
