@@ -9,6 +9,7 @@ pub mod dim;
 pub mod dtype;
 pub mod eval;
 pub mod graph;
+pub mod kernel;
 pub mod ops;
 pub mod passes;
 pub mod plan;

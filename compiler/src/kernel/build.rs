@@ -1,0 +1,499 @@
+//! Building kernels: every value gets its type as it is made, numbers that are known are computed.
+//!
+//! Takes expressions and statements in the order in which they happen, gives a [`Kernel`]. An
+//! ill-typed kernel cannot be built: that is a mistake of the caller's, and panics.
+
+use std::collections::BTreeMap;
+
+use crate::kernel::{
+    Binary, Buffer, Builtin, Carried, Constant, Expression, Kernel, Memory, Scalar, Shared,
+    Statement, Type, Unary, Value,
+};
+
+/// A storage buffer of one kernel; prints as `$2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub u32);
+
+/// A shared memory of one kernel; prints as `@2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SharedId(pub u32);
+
+/// A kernel that is being written.
+#[derive(Debug)]
+pub struct Builder {
+    kernel: Kernel,
+    /// The blocks that are open, the innermost last.
+    blocks: Vec<Vec<Statement>>,
+    /// Known numbers, by value.
+    known: BTreeMap<Value, Constant>,
+}
+
+impl Builder {
+    /// An empty kernel of so many invocations in a workgroup.
+    pub fn new(name: &str, comment: Vec<String>, invocations: u32, grid: [u32; 3]) -> Builder {
+        Builder {
+            kernel: Kernel {
+                name: name.to_owned(),
+                comment,
+                invocations,
+                grid,
+                buffers: Vec::new(),
+                shared: Vec::new(),
+                body: Vec::new(),
+                types: Vec::new(),
+            },
+            blocks: vec![Vec::new()],
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// The kernel.
+    ///
+    /// # Panics
+    /// When a block is still open.
+    pub fn finish(mut self) -> Kernel {
+        self.kernel.body = self.blocks.pop().expect("the body is a block");
+        assert!(self.blocks.is_empty(), "a block is still open");
+        self.kernel
+    }
+
+    /// One more storage buffer.
+    pub fn buffer(&mut self, name: &str, element: Type, elements: u32, written: bool) -> BufferId {
+        self.kernel.buffers.push(Buffer {
+            name: name.to_owned(),
+            element,
+            elements,
+            written,
+        });
+        BufferId(self.kernel.buffers.len() as u32 - 1)
+    }
+
+    /// One more memory of the workgroup.
+    pub fn shared(&mut self, name: &str, element: Type, elements: u32) -> SharedId {
+        self.kernel.shared.push(Shared {
+            name: name.to_owned(),
+            element,
+            elements,
+        });
+        SharedId(self.kernel.shared.len() as u32 - 1)
+    }
+
+    /// What is known of a storage buffer.
+    pub fn buffer_data(&self, buffer: BufferId) -> &Buffer {
+        &self.kernel.buffers[buffer.0 as usize]
+    }
+
+    /// The type of a value.
+    pub fn type_of(&self, value: Value) -> Type {
+        self.kernel.type_of(value)
+    }
+
+    /// The number that a value is, if it is known.
+    pub fn constant_of(&self, value: Value) -> Option<Constant> {
+        self.known.get(&value).copied()
+    }
+
+    fn fresh(&mut self, ty: Type) -> Value {
+        self.kernel.types.push(ty);
+        Value(self.kernel.types.len() as u32 - 1)
+    }
+
+    fn push(&mut self, statement: Statement) {
+        let block = self.blocks.last_mut().expect("a block is open");
+        block.push(statement);
+    }
+
+    fn define(&mut self, ty: Type, expression: Expression) -> Value {
+        let value = self.fresh(ty);
+        self.push(Statement::Let(value, expression));
+        value
+    }
+
+    /// A number.
+    pub fn constant(&mut self, constant: Constant) -> Value {
+        let value = self.define(Type::one(constant.scalar()), Expression::Constant(constant));
+        self.known.insert(value, constant);
+        value
+    }
+
+    /// An I32.
+    pub fn i32(&mut self, number: i32) -> Value {
+        self.constant(Constant::I32(number))
+    }
+
+    /// An F32.
+    pub fn f32(&mut self, number: f32) -> Value {
+        self.constant(Constant::F32(number))
+    }
+
+    /// Where the invocation is.
+    pub fn builtin(&mut self, builtin: Builtin) -> Value {
+        self.define(Type::one(Scalar::I32), Expression::Builtin(builtin))
+    }
+
+    /// A function of one operand.
+    pub fn unary(&mut self, function: Unary, x: Value) -> Value {
+        let ty = self.type_of(x);
+        let fits = match function {
+            Unary::Not => ty.scalar == Scalar::Bool,
+            Unary::Neg | Unary::Abs => matches!(ty.scalar, Scalar::I32 | Scalar::F32),
+            Unary::Exp
+            | Unary::Log
+            | Unary::Sqrt
+            | Unary::InverseSqrt
+            | Unary::Sin
+            | Unary::Cos
+            | Unary::Floor
+            | Unary::Ceil
+            | Unary::Trunc => ty.scalar == Scalar::F32,
+        };
+        assert!(fits, "{function:?} of {ty:?}");
+        self.define(ty, Expression::Unary(function, x))
+    }
+
+    /// A function of two operands of one type.
+    pub fn binary(&mut self, function: Binary, a: Value, b: Value) -> Value {
+        let ty = self.type_of(a);
+        assert_eq!(ty, self.type_of(b), "{function:?}");
+        let integer = matches!(ty.scalar, Scalar::I32 | Scalar::U32);
+        let number = integer || ty.scalar == Scalar::F32;
+        let fits = match function {
+            Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Min | Binary::Max => {
+                number
+            }
+            Binary::Rem | Binary::Xor | Binary::ShiftLeft | Binary::ShiftRight => integer,
+            Binary::Pow => ty.scalar == Scalar::F32,
+            Binary::And | Binary::Or => integer || ty.scalar == Scalar::Bool,
+            Binary::Less | Binary::LessEqual => number,
+            Binary::Equal => number || ty.scalar == Scalar::Bool,
+        };
+        assert!(fits, "{function:?} of {ty:?}");
+        if let Some(value) = self.folded(function, a, b) {
+            return value;
+        }
+        let scalar = match function.compares() {
+            true => Scalar::Bool,
+            false => ty.scalar,
+        };
+        let ty = Type::lanes(scalar, ty.lanes);
+        self.define(ty, Expression::Binary(function, a, b))
+    }
+
+    /// Index arithmetic on numbers that are known, and what leaves an operand as it is.
+    fn folded(&mut self, function: Binary, a: Value, b: Value) -> Option<Value> {
+        let known = |value: Value| match self.constant_of(value) {
+            Some(Constant::I32(number)) => Some(number),
+            Some(Constant::Bool(_) | Constant::U32(_) | Constant::F32(_)) | None => None,
+        };
+        let truth = |value: Value| match self.constant_of(value) {
+            Some(Constant::Bool(truth)) => Some(truth),
+            Some(Constant::I32(_) | Constant::U32(_) | Constant::F32(_)) | None => None,
+        };
+        if let (Binary::And, Some(truth), other) | (Binary::And, other, Some(truth)) =
+            (function, truth(a), truth(b))
+            && self.type_of(a).scalar == Scalar::Bool
+        {
+            return Some(match (truth, other, self.constant_of(a).is_some()) {
+                (false, _, true) | (true, _, false) => a,
+                (false, _, false) | (true, _, true) => b,
+            });
+        }
+        if let (Some(a), Some(b)) = (known(a), known(b)) {
+            let number = match function {
+                Binary::Add => a.wrapping_add(b),
+                Binary::Sub => a.wrapping_sub(b),
+                Binary::Mul => a.wrapping_mul(b),
+                Binary::Div => a.checked_div(b)?,
+                Binary::Rem => a.checked_rem(b)?,
+                Binary::Min => a.min(b),
+                Binary::Max => a.max(b),
+                Binary::And => a & b,
+                Binary::Or => a | b,
+                Binary::Xor => a ^ b,
+                Binary::ShiftLeft => a.checked_shl(b as u32)?,
+                Binary::ShiftRight => a.checked_shr(b as u32)?,
+                Binary::Less => return Some(self.constant(Constant::Bool(a < b))),
+                Binary::LessEqual => return Some(self.constant(Constant::Bool(a <= b))),
+                Binary::Equal => return Some(self.constant(Constant::Bool(a == b))),
+                Binary::Pow => return None,
+            };
+            return Some(self.i32(number));
+        }
+        match (function, known(a), known(b)) {
+            (Binary::Add, Some(0), _) | (Binary::Mul, Some(1), _) => Some(b),
+            (Binary::Add | Binary::Sub, _, Some(0)) | (Binary::Mul | Binary::Div, _, Some(1)) => {
+                Some(a)
+            }
+            (Binary::Mul, Some(0), _) | (Binary::Mul, _, Some(0)) | (Binary::Rem, _, Some(1)) => {
+                Some(self.i32(0))
+            }
+            (_, _, _) => None,
+        }
+    }
+
+    /// `a + b`.
+    pub fn add(&mut self, a: Value, b: Value) -> Value {
+        self.binary(Binary::Add, a, b)
+    }
+
+    /// `a · b`.
+    pub fn mul(&mut self, a: Value, b: Value) -> Value {
+        self.binary(Binary::Mul, a, b)
+    }
+
+    /// `x + number` of an I32.
+    pub fn plus(&mut self, x: Value, number: i32) -> Value {
+        let number = self.i32(number);
+        self.add(x, number)
+    }
+
+    /// `x · number` of an I32.
+    pub fn times(&mut self, x: Value, number: i32) -> Value {
+        let number = self.i32(number);
+        self.mul(x, number)
+    }
+
+    /// `x / number` of an I32 that is not negative.
+    pub fn div(&mut self, x: Value, number: i32) -> Value {
+        let number = self.i32(number);
+        self.binary(Binary::Div, x, number)
+    }
+
+    /// `x mod number` of an I32 that is not negative.
+    pub fn rem(&mut self, x: Value, number: i32) -> Value {
+        let number = self.i32(number);
+        self.binary(Binary::Rem, x, number)
+    }
+
+    /// `x < number` of an I32.
+    pub fn below(&mut self, x: Value, number: i32) -> Value {
+        let number = self.i32(number);
+        self.binary(Binary::Less, x, number)
+    }
+
+    /// Both truths.
+    pub fn and(&mut self, a: Value, b: Value) -> Value {
+        self.binary(Binary::And, a, b)
+    }
+
+    /// `a · b + c` of F32.
+    pub fn fma(&mut self, a: Value, b: Value, c: Value) -> Value {
+        let ty = self.type_of(a);
+        let types = [ty, self.type_of(b), self.type_of(c)];
+        let wanted = [Type::lanes(Scalar::F32, ty.lanes); 3];
+        assert_eq!(types, wanted, "operands of a multiply-add");
+        self.define(ty, Expression::Fma(a, b, c))
+    }
+
+    /// `yes` where the condition holds, else `no`.
+    pub fn select(&mut self, condition: Value, yes: Value, no: Value) -> Value {
+        assert_eq!(self.type_of(condition), Type::one(Scalar::Bool));
+        let ty = self.type_of(yes);
+        assert_eq!(ty, self.type_of(no), "what is selected");
+        if let Some(Constant::Bool(holds)) = self.constant_of(condition) {
+            return match holds {
+                true => yes,
+                false => no,
+            };
+        }
+        self.define(ty, Expression::Select(condition, yes, no))
+    }
+
+    /// The number in another type.
+    pub fn convert(&mut self, scalar: Scalar, x: Value) -> Value {
+        let ty = self.type_of(x);
+        if ty.scalar == scalar {
+            return x;
+        }
+        self.define(
+            Type::lanes(scalar, ty.lanes),
+            Expression::Convert(scalar, x),
+        )
+    }
+
+    /// The same bits in another type of 32 bits.
+    pub fn bits(&mut self, scalar: Scalar, x: Value) -> Value {
+        let ty = self.type_of(x);
+        let wide = |scalar| matches!(scalar, Scalar::I32 | Scalar::U32 | Scalar::F32);
+        assert!(wide(scalar) && wide(ty.scalar), "bits of {ty:?}");
+        self.define(Type::lanes(scalar, ty.lanes), Expression::Bits(scalar, x))
+    }
+
+    /// One number in so many lanes.
+    pub fn splat(&mut self, x: Value, lanes: u8) -> Value {
+        let ty = self.type_of(x);
+        assert_eq!(ty.lanes, 1, "what is repeated has one lane");
+        match lanes {
+            1 => x,
+            _ => self.define(Type::lanes(ty.scalar, lanes), Expression::Splat(x, lanes)),
+        }
+    }
+
+    /// One lane.
+    pub fn extract(&mut self, x: Value, lane: u8) -> Value {
+        let ty = self.type_of(x);
+        assert!(lane < ty.lanes, "lane {lane} of {ty:?}");
+        match ty.lanes {
+            1 => x,
+            _ => self.define(Type::one(ty.scalar), Expression::Extract(x, lane)),
+        }
+    }
+
+    /// The lane of a number that is not known.
+    pub fn extract_at(&mut self, x: Value, lane: Value) -> Value {
+        let ty = self.type_of(x);
+        assert_eq!(self.type_of(lane), Type::one(Scalar::I32), "a lane");
+        match (ty.lanes, self.constant_of(lane)) {
+            (1, _) => x,
+            (_, Some(Constant::I32(lane))) => self.extract(x, lane as u8),
+            (_, _) => self.define(Type::one(ty.scalar), Expression::ExtractAt(x, lane)),
+        }
+    }
+
+    /// One value with a lane for each number.
+    pub fn compose(&mut self, lanes: &[Value]) -> Value {
+        let [first, ..] = lanes else {
+            panic!("a value of no lane");
+        };
+        let ty = self.type_of(*first);
+        assert!(
+            lanes
+                .iter()
+                .all(|&lane| self.type_of(lane) == ty && ty.lanes == 1)
+        );
+        assert!(matches!(lanes.len(), 1 | 2 | 4), "{} lanes", lanes.len());
+        match lanes.len() {
+            1 => *first,
+            count => {
+                let ty = Type::lanes(ty.scalar, count as u8);
+                self.define(ty, Expression::Compose(lanes.to_vec()))
+            }
+        }
+    }
+
+    /// The two F16 in a U32 as F32.
+    pub fn unpack(&mut self, x: Value) -> Value {
+        assert_eq!(self.type_of(x), Type::one(Scalar::U32));
+        self.define(Type::lanes(Scalar::F32, 2), Expression::Unpack(x))
+    }
+
+    /// Two lanes of F32 as F16 in a U32.
+    pub fn pack(&mut self, x: Value) -> Value {
+        assert_eq!(self.type_of(x), Type::lanes(Scalar::F32, 2));
+        self.define(Type::one(Scalar::U32), Expression::Pack(x))
+    }
+
+    /// An element of a memory.
+    pub fn load(&mut self, memory: Memory, index: Value) -> Value {
+        assert_eq!(self.type_of(index), Type::one(Scalar::I32), "an index");
+        let ty = self.kernel.element(memory);
+        self.define(ty, Expression::Load(memory, index))
+    }
+
+    /// An element becomes `value`.
+    pub fn store(&mut self, memory: Memory, index: Value, value: Value) {
+        assert_eq!(self.type_of(index), Type::one(Scalar::I32), "an index");
+        assert_eq!(self.type_of(value), self.kernel.element(memory), "stored");
+        self.push(Statement::Store {
+            memory,
+            index,
+            value,
+        });
+    }
+
+    /// All invocations meet.
+    pub fn barrier(&mut self) {
+        self.push(Statement::Barrier);
+    }
+
+    /// `then` where the condition holds, else `otherwise`: both give values of the same types.
+    pub fn branch(
+        &mut self,
+        condition: Value,
+        then: impl FnOnce(&mut Builder) -> Vec<Value>,
+        otherwise: impl FnOnce(&mut Builder) -> Vec<Value>,
+    ) -> Vec<Value> {
+        assert_eq!(self.type_of(condition), Type::one(Scalar::Bool));
+        if let Some(Constant::Bool(holds)) = self.constant_of(condition) {
+            return match holds {
+                true => then(self),
+                false => otherwise(self),
+            };
+        }
+        let (then, yes) = self.block(then);
+        let (otherwise, no) = self.block(otherwise);
+        assert_eq!(yes.len(), no.len(), "what branches give");
+        let pairs = yes.into_iter().zip(no);
+        let results: Vec<(Value, Value, Value)> = pairs
+            .map(|(yes, no)| {
+                assert_eq!(self.type_of(yes), self.type_of(no), "what branches give");
+                (self.fresh(self.type_of(yes)), yes, no)
+            })
+            .collect();
+        let values = results.iter().map(|&(value, ..)| value).collect();
+        self.push(Statement::If {
+            condition,
+            then,
+            otherwise,
+            results,
+        });
+        values
+    }
+
+    /// `then` where the condition holds.
+    pub fn when(&mut self, condition: Value, then: impl FnOnce(&mut Builder)) {
+        let then = |b: &mut Builder| {
+            then(b);
+            Vec::new()
+        };
+        self.branch(condition, then, |_| Vec::new());
+    }
+
+    /// The body for `start, start + step, …` below `end`: it gets the counter and the carried
+    /// values, and gives what the next turn gets. What is left after the last turn is returned.
+    pub fn repeat(
+        &mut self,
+        [start, end]: [Value; 2],
+        step: i32,
+        initial: &[Value],
+        body: impl FnOnce(&mut Builder, Value, &[Value]) -> Vec<Value>,
+    ) -> Vec<Value> {
+        assert!(step > 0, "a step of {step}");
+        let counter = self.fresh(Type::one(Scalar::I32));
+        let types: Vec<Type> = initial.iter().map(|&value| self.type_of(value)).collect();
+        let seen: Vec<Value> = types.iter().map(|&ty| self.fresh(ty)).collect();
+        let (body, next) = self.block(|b| body(b, counter, &seen));
+        assert_eq!(next.len(), initial.len(), "what a turn gives");
+        let carried: Vec<Carried> = (0..initial.len())
+            .map(|number| {
+                assert_eq!(
+                    self.type_of(next[number]),
+                    types[number],
+                    "what a turn gives"
+                );
+                Carried {
+                    initial: initial[number],
+                    value: seen[number],
+                    next: next[number],
+                    result: self.fresh(types[number]),
+                }
+            })
+            .collect();
+        let results = carried.iter().map(|carried| carried.result).collect();
+        self.push(Statement::For {
+            counter,
+            start,
+            end,
+            step,
+            carried,
+            body,
+        });
+        results
+    }
+
+    fn block<T>(&mut self, fill: impl FnOnce(&mut Builder) -> T) -> (Vec<Statement>, T) {
+        self.blocks.push(Vec::new());
+        let made = fill(self);
+        (self.blocks.pop().expect("the block was opened"), made)
+    }
+}
