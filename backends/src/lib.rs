@@ -4,3 +4,4 @@
 //! instructions, its memory and its driver; it knows no model, no sampler and no file.
 
 pub mod cpu;
+pub mod webgpu;

@@ -1,0 +1,294 @@
+//! Commands: what a WebGPU device does for one run of a program, as plain data.
+//!
+//! The compiling half makes it, [`super::validate`] checks it, a device obeys it; a page in a
+//! browser can obey the same. It holds kernels as text, windows of memory as numbers, and no
+//! weight. Nothing here knows a driver or an operator.
+//!
+//! Commands are well formed when
+//! * W1: every index names something: kernels of launches, buffers of arguments, ports, uploads;
+//! * W2: every window starts at a multiple of [`ALIGNMENT`], is not empty, and lies in its buffer;
+//! * W3: a launch has one argument for each binding of its kernel; arguments in the arena are bound
+//!   for reading and writing, weights for reading;
+//! * W4: no two arguments of one launch in the arena overlap, for WebGPU refuses aliases of what
+//!   may be written: values that lie in the same bytes are one argument;
+//! * W5: a kernel's text is WGSL that naga accepts, with the entry point [`ENTRY_POINT`] and the
+//!   bindings declared, in order, as `@group(0) @binding(0)`, …;
+//! * W6: nothing exceeds the requirements;
+//! * W7: ports and uploads have names of their own, windows of the size that their elements take,
+//!   and an order that names each axis once.
+
+use compiler::DType;
+use compiler::ops::Extents;
+use compiler::region::{Buffer, RegionId};
+
+/// The name of every kernel's entry point.
+pub const ENTRY_POINT: &str = "main";
+
+/// Every window starts at a multiple of so many bytes: the default of
+/// `minStorageBufferOffsetAlignment`.
+pub const ALIGNMENT: u64 = 256;
+
+/// What a device does for one run, and what it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commands {
+    /// The program's name, for messages.
+    pub name: String,
+    /// Kernels, each once however often it is launched.
+    pub kernels: Vec<Kernel>,
+    /// What runs, in order; each sees what those before it have stored.
+    pub launches: Vec<Launch>,
+    /// Bytes of each slab of the arena. All are zero at first and live from run to run.
+    pub arena: Vec<u64>,
+    /// Bytes of each page of weights.
+    pub weights: Vec<u64>,
+    /// What is written to the pages once, and to slabs where it is a constant.
+    pub uploads: Vec<Upload>,
+    /// Where inputs are written before a run.
+    pub inputs: Vec<Port>,
+    /// Where results are read after a run.
+    pub outputs: Vec<Port>,
+    /// What the device must grant.
+    pub requirements: Requirements,
+}
+
+/// A kernel's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernel {
+    /// The name, for files and messages.
+    pub name: String,
+    /// The text; it names the size of the workgroup.
+    pub wgsl: String,
+    /// Its storage buffers, in the order of `@binding`.
+    pub bindings: Vec<Binding>,
+    /// What it computes, and where in the source model that comes from.
+    pub origin: String,
+}
+
+/// How a kernel sees a storage buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Binding {
+    /// `var<storage, read>`.
+    Read,
+    /// `var<storage, read_write>`.
+    ReadWrite,
+}
+
+/// One start of a kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// Index of the kernel.
+    pub kernel: usize,
+    /// What it is given, in the order of its bindings.
+    pub arguments: Vec<Argument>,
+    /// Workgroups along each axis.
+    pub grid: [u32; 3],
+    /// The region that it computes, alone or with other launches.
+    pub region: RegionId,
+}
+
+/// A window of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Argument {
+    /// What the buffer is one of.
+    pub pool: Pool,
+    /// Which one.
+    pub buffer: usize,
+    /// The first byte, a multiple of [`ALIGNMENT`].
+    pub offset: u64,
+    /// Bytes, a multiple of 4.
+    pub bytes: u64,
+}
+
+/// A kind of buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pool {
+    /// Slabs: inputs, results and what lies between kernels.
+    Arena,
+    /// Pages: what is written once.
+    Weights,
+}
+
+impl Pool {
+    /// How kernels see its buffers: WebGPU forbids a launch to see one buffer both ways, so that
+    /// everything in the arena may be written.
+    pub fn binding(self) -> Binding {
+        match self {
+            Pool::Arena => Binding::ReadWrite,
+            Pool::Weights => Binding::Read,
+        }
+    }
+}
+
+/// A tensor that is written once, when the commands are loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// Where its elements come from.
+    pub source: Source,
+    /// The type and the extents as the program declares them; the source may have another float
+    /// type.
+    pub extents: Extents,
+    /// The axes as they lie on the device, outermost first.
+    pub order: Vec<usize>,
+    /// Where it goes.
+    pub window: Argument,
+    /// How its elements lie there.
+    pub stored: StoredAs,
+}
+
+/// Where elements come from that are always the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The weight of that name.
+    Weight(String),
+    /// A constant of the program.
+    Constant(Buffer),
+}
+
+/// An input or a result; its axes lie as they are numbered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The name by which users know it.
+    pub name: String,
+    /// The type and the extents as users know them.
+    pub extents: Extents,
+    /// Which slab of the arena.
+    pub buffer: usize,
+    /// The first byte, a multiple of [`ALIGNMENT`].
+    pub offset: u64,
+    /// Bytes, a multiple of 4.
+    pub bytes: u64,
+    /// How its elements lie there.
+    pub stored: StoredAs,
+}
+
+impl Port {
+    /// Where it lies.
+    pub fn window(&self) -> Argument {
+        Argument {
+            pool: Pool::Arena,
+            buffer: self.buffer,
+            offset: self.offset,
+            bytes: self.bytes,
+        }
+    }
+}
+
+/// How elements lie on the device, little end first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StoredAs {
+    /// As they are, four bytes each.
+    F32,
+    /// Two in each word of four bytes, the first in the lower half.
+    F16,
+    /// The upper halves of f32, two in each word of four bytes, the first in the lower half.
+    Bf16,
+    /// Integers and truth values, four bytes each; what does not fit is an error.
+    I32,
+}
+
+impl StoredAs {
+    /// How elements of a type lie; nothing on a device has 64-bit floats.
+    pub fn of(dtype: DType) -> Option<StoredAs> {
+        match dtype {
+            DType::F32 => Some(StoredAs::F32),
+            DType::F16 => Some(StoredAs::F16),
+            DType::BF16 => Some(StoredAs::Bf16),
+            DType::Bool | DType::U8 | DType::I8 | DType::I32 | DType::I64 => Some(StoredAs::I32),
+            DType::F64 => None,
+        }
+    }
+
+    /// Bytes of so many elements, in whole words; `None` where no number holds them.
+    pub fn bytes(self, elements: usize) -> Option<u64> {
+        let each = match self {
+            StoredAs::F32 | StoredAs::I32 => 4,
+            StoredAs::F16 | StoredAs::Bf16 => 2,
+        };
+        u64::try_from(elements)
+            .ok()?
+            .checked_mul(each)?
+            .checked_next_multiple_of(4)
+    }
+}
+
+/// What a device must grant, by the names of the
+/// [specification's](https://www.w3.org/TR/webgpu/#limits) limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Requirements {
+    /// `maxStorageBufferBindingSize`.
+    pub binding_bytes_max: u64,
+    /// `maxBufferSize`.
+    pub buffer_bytes_max: u64,
+    /// `maxStorageBuffersPerShaderStage`.
+    pub storage_buffers_max: u32,
+    /// `maxComputeWorkgroupStorageSize`.
+    pub workgroup_bytes: u32,
+    /// `maxComputeInvocationsPerWorkgroup`, and as many along the first axis.
+    pub invocations_max: u32,
+    /// `maxComputeWorkgroupsPerDimension`.
+    pub workgroups_per_dimension_max: u32,
+    /// The feature `shader-f16`.
+    pub shader_f16: bool,
+}
+
+impl Requirements {
+    /// What every WebGPU device grants without being asked.
+    pub const DEFAULT: Requirements = Requirements {
+        binding_bytes_max: 128 << 20,
+        buffer_bytes_max: 256 << 20,
+        storage_buffers_max: 8,
+        workgroup_bytes: 16 << 10,
+        invocations_max: 256,
+        workgroups_per_dimension_max: 65_535,
+        shader_f16: false,
+    };
+}
+
+impl Commands {
+    /// Bytes that the device reserves: all slabs and pages.
+    pub fn bytes(&self) -> u64 {
+        self.arena
+            .iter()
+            .chain(&self.weights)
+            .fold(0, |sum, &bytes| sum.saturating_add(bytes))
+    }
+
+    /// Bytes of the buffer that a window lies in, if there is such a buffer.
+    pub fn buffer_bytes(&self, window: &Argument) -> Option<u64> {
+        let pool = match window.pool {
+            Pool::Arena => &self.arena,
+            Pool::Weights => &self.weights,
+        };
+        pool.get(window.buffer).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_take_whole_words() {
+        let rows = [
+            (StoredAs::F32, 3, Some(12)),
+            (StoredAs::F16, 3, Some(8)),
+            (StoredAs::Bf16, 4, Some(8)),
+            (StoredAs::I32, 0, Some(0)),
+            (StoredAs::F32, usize::MAX, None),
+        ];
+        for (stored, elements, bytes) in rows {
+            assert_eq!(stored.bytes(elements), bytes, "{elements} of {stored:?}");
+        }
+    }
+
+    #[test]
+    fn every_type_but_f64_has_a_place_on_a_device() {
+        for dtype in compiler::dtype::DTYPES {
+            assert_eq!(
+                StoredAs::of(dtype).is_none(),
+                dtype == DType::F64,
+                "{dtype}"
+            );
+        }
+    }
+}

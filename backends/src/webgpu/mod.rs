@@ -1,0 +1,6 @@
+//! WebGPU: programs as WGSL kernels, on any adapter.
+//!
+//! Two halves meet in [`commands`]: one makes them and needs no device, one obeys them and knows
+//! nothing of what they compute.
+
+pub mod commands;
