@@ -190,8 +190,8 @@ fn print_regions(formed: &Formed) {
     println!("fused by {}", ranked(formed.counts.clone()));
 }
 
-/// Every block program with the time predicted for it; for kernels without one, why each program
-/// refused.
+/// Every block program, as text that reads back; as comments the time predicted for it and, for
+/// kernels without one, why each program refused.
 fn print_tiles(program: &Program, exact: bool) {
     let regions = program.regions();
     let threads = Target::CPU.threads;
@@ -205,7 +205,7 @@ fn print_tiles(program: &Program, exact: bool) {
                 program.program
             }
             Choice::Plain(reasons) => {
-                println!("{id} plain");
+                println!("# {id} plain");
                 for (name, reason) in reasons {
                     println!("  # not {name}: {reason}");
                 }
@@ -216,7 +216,7 @@ fn print_tiles(program: &Program, exact: bool) {
         *programs.entry(name).or_default() += 1;
     }
     println!(
-        "{}: {}, {:.3} ms predicted on {threads} threads of a processor of today",
+        "# {}: {}, {:.3} ms predicted on {threads} threads of a processor of today",
         regions.name,
         ranked(programs),
         tiled.seconds.iter().sum::<f64>() * 1e3,

@@ -106,6 +106,9 @@ fn check(file: &Path) -> Option<String> {
 
 /// Does what the header says with the graph; gives the outcome as text.
 fn run(header: &str, input: &str) -> String {
+    if header == "test blocks" {
+        return blocks(input);
+    }
     let module = match parse(input) {
         Ok(module) => module,
         Err(compiler::text::ParseError::Graph { source, .. }) => return broken(&source),
@@ -206,7 +209,7 @@ fn tiles(module: &Module, bindings: &[&str]) -> String {
                     out += &program.to_string();
                 }
                 Choice::Plain(reasons) => {
-                    out += &format!("{id} plain\n");
+                    out += &format!("# {id} plain\n");
                     for (name, reason) in reasons {
                         out += &format!("  # not {name}: {reason}\n");
                     }
@@ -216,8 +219,21 @@ fn tiles(module: &Module, bindings: &[&str]) -> String {
         if tiled.added_weight_bytes > 0 {
             out += &format!("# {} bytes of weights more\n", tiled.added_weight_bytes);
         }
+        let made = tiled.choices.into_iter().filter_map(|choice| match choice {
+            Choice::Blocks(program) => Some(*program),
+            Choice::Plain(_) => None,
+        });
+        assert_eq!(tile::parse(&out), Ok(made.collect()), "{out}");
     }
     out
+}
+
+/// Reads block programs and prints them again.
+fn blocks(input: &str) -> String {
+    match tile::parse(input) {
+        Ok(programs) => programs.iter().map(ToString::to_string).collect(),
+        Err(error) => format!("error: {error}\n"),
+    }
 }
 
 /// Gives the patches as comments and the graph; `bindings` are those to evaluate it with.

@@ -4,7 +4,9 @@ use compiler::eval::Precision;
 use compiler::graph::{Func, Module, Role};
 use compiler::passes::{RAISE, SIMPLIFY, hoist, run};
 use compiler::region;
+use compiler::target::Target;
 use compiler::text::{parse, print};
+use compiler::tile::{self, BlockProgram, LowerOptions};
 use compiler::verify::{Verified, verify};
 use compiler::{Bindings, DType};
 use proptest::collection::vec;
@@ -72,6 +74,38 @@ fn hoisted_differently(func: &Func, choice: usize) -> Option<String> {
     Some(format!("{difference}\nin {}", print(&parts)))
 }
 
+/// Everything that could compute a region of a function, before and after exporters' spellings are
+/// raised.
+fn blocks(func: &Func) -> Vec<BlockProgram> {
+    let raised = run(&RAISE, module(func), None)
+        .expect("a pass without faults")
+        .0;
+    let forms = [func, &raised.funcs[0]].map(bound);
+    let formed = forms.iter().flatten().map(region::form);
+    let of_function = |formed: Result<region::Formed, region::FormError>| {
+        let regions = formed.expect("a graph of known sizes").regions;
+        let options = LowerOptions { exact: false };
+        let candidates = regions.iter().map(|(id, _)| id);
+        let candidates = candidates.map(|id| tile::candidates(&regions, id, &Target::CPU, options));
+        candidates.flatten().collect::<Vec<_>>()
+    };
+    formed.flat_map(of_function).collect()
+}
+
+/// Puts marks of a text form into `text`.
+fn mutilated(text: String, cuts: &[(prop::sample::Index, u8)], marks: &[u8]) -> String {
+    let mut text = text.into_bytes();
+    for (position, byte) in cuts {
+        let index = position.index(text.len());
+        text[index] = marks[usize::from(*byte) % marks.len()];
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn cuts() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
+    vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 300,
@@ -89,21 +123,34 @@ proptest! {
     }
 
     #[test]
-    fn mutilated_text_is_refused_or_read(
-        instructions in instructions(),
-        cuts in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
-    ) {
+    fn mutilated_text_is_refused_or_read(instructions in instructions(), cuts in cuts()) {
         let func = build(&instructions, DType::F32, Subset::Any);
-        let mut text = print(&module(&func)).into_bytes();
-        for (position, byte) in cuts {
-            let index = position.index(text.len());
-            let marks = b"%()[]{}\",:=-@0919eE.*/+`\\ \nxb#";
-            text[index] = marks[usize::from(byte) % marks.len()];
-        }
-        let text = String::from_utf8_lossy(&text);
+        let marks = b"%()[]{}\",:=-@0919eE.*/+`\\ \nxb#";
+        let text = mutilated(print(&module(&func)), &cuts, marks);
         if let Ok(module) = parse(&text) {
             let printed = print(&module);
             prop_assert_eq!(print(&parse(&printed).expect("what is printed is read")), printed);
+        }
+    }
+
+    #[test]
+    fn blocks_read_back_the_same(instructions in instructions()) {
+        for subset in [Subset::Any, Subset::Smooth] {
+            let programs = blocks(&build(&instructions, DType::F32, subset));
+            let text: String = programs.iter().map(ToString::to_string).collect();
+            prop_assert_eq!(tile::parse(&text), Ok(programs), "{}", text);
+        }
+    }
+
+    #[test]
+    fn mutilated_blocks_are_refused_or_read(instructions in instructions(), cuts in cuts()) {
+        let programs = blocks(&build(&instructions, DType::F32, Subset::Any));
+        for program in programs.iter().take(8) {
+            let marks = b"%()[]{},:=-|<0919e.*/+ \nikvrbo#";
+            if let Ok(read) = tile::parse(&mutilated(program.to_string(), &cuts, marks)) {
+                let printed: String = read.iter().map(ToString::to_string).collect();
+                prop_assert_eq!(tile::parse(&printed), Ok(read), "{}", printed);
+            }
         }
     }
 

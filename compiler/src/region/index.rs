@@ -87,6 +87,15 @@ impl Index {
         index.collect()
     }
 
+    /// A part as it stands in text: nothing is simplified.
+    pub(super) fn written(part: Part<'_>) -> Index {
+        Index::atom(match part {
+            Part::Axis(axis) => Atom::Axis(axis),
+            Part::Div(inner, d) => Atom::Div(Box::new(inner.clone()), d),
+            Part::Mod(inner, d) => Atom::Mod(Box::new(inner.clone()), d),
+        })
+    }
+
     fn atom(atom: Atom) -> Index {
         let terms = vec![(atom, 1)];
         Index { constant: 0, terms }
@@ -131,6 +140,11 @@ impl Index {
 
     /// The sum.
     pub fn add(&self, other: &Index) -> Index {
+        self.merged(other).rejoined()
+    }
+
+    /// The sum as it stands in text: only equal parts are added.
+    pub(super) fn merged(&self, other: &Index) -> Index {
         let mut terms: BTreeMap<Atom, i64> = self.terms.iter().cloned().collect();
         for (atom, coefficient) in &other.terms {
             *terms.entry(atom.clone()).or_insert(0) += coefficient;
@@ -138,7 +152,7 @@ impl Index {
         terms.retain(|_, coefficient| *coefficient != 0);
         let constant = self.constant + other.constant;
         let terms = terms.into_iter().collect();
-        Index { constant, terms }.rejoined()
+        Index { constant, terms }
     }
 
     /// Puts a quotient and its remainder together: `d · (x / d) + x % d = x`.

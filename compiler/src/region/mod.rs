@@ -20,6 +20,7 @@ mod form;
 mod index;
 mod layout;
 mod lower;
+mod parse;
 mod print;
 mod verify;
 
@@ -27,6 +28,7 @@ pub use access::{Access, Piece};
 pub use eval::{eval, eval_region};
 pub use form::{FormError, Formed, Refusal, form, rules};
 pub use index::{Bound, Index, Part, Scope};
+pub(crate) use parse::{NUMBER_MAX, extents, numbered, read_access, whole_number};
 pub use print::Key;
 pub(crate) use print::write_access;
 pub use verify::{RegionError, verify};

@@ -34,7 +34,7 @@ pub(super) fn write(out: &mut String, attribute: &Attribute, splat_bytes: &mut u
 }
 
 /// Reads one value. Extents that are all known are read as integers: fields take either.
-pub(super) fn read(
+pub(crate) fn read(
     cursor: &mut Cursor<'_>,
     splat_bytes: &mut usize,
 ) -> Result<Attribute, ParseError> {

@@ -6,7 +6,7 @@ use super::parse::ParseError;
 
 /// One token; the text of words and numbers as written, that of strings without quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Token<'a> {
+pub(crate) enum Token<'a> {
     /// An identifier.
     Word(&'a str),
     /// Digits, perhaps with a fraction and an exponent.
@@ -24,13 +24,13 @@ pub(super) enum Token<'a> {
 }
 
 /// Whether a byte continues an identifier.
-pub(super) fn continues_word(byte: u8) -> bool {
+pub(crate) fn continues_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.'
 }
 
 /// A place in the text, at a token.
 #[derive(Debug)]
-pub(super) struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     text: &'a str,
     start: usize,
     end: usize,
@@ -38,7 +38,7 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(text: &'a str) -> Cursor<'a> {
+    pub(crate) fn new(text: &'a str) -> Cursor<'a> {
         let mut cursor = Cursor {
             text,
             start: 0,
@@ -50,17 +50,17 @@ impl<'a> Cursor<'a> {
     }
 
     /// The token here.
-    pub(super) fn token(&self) -> Token<'a> {
+    pub(crate) fn token(&self) -> Token<'a> {
         self.token
     }
 
     /// Where the token here begins; see [`Cursor::place`].
-    pub(super) fn start(&self) -> usize {
+    pub(crate) fn start(&self) -> usize {
         self.start
     }
 
     /// Line and column of a position, from 1, in characters.
-    pub(super) fn place(&self, position: usize) -> (usize, usize) {
+    pub(crate) fn place(&self, position: usize) -> (usize, usize) {
         let before = &self.text[..position];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.bytes().filter(|&b| b == b'\n').count() + 1;
@@ -68,16 +68,22 @@ impl<'a> Cursor<'a> {
     }
 
     /// The error that something else was wanted here.
-    pub(super) fn wanted(&self, wanted: &'static str) -> ParseError {
-        let (line, column) = self.place(self.start);
+    pub(crate) fn wanted(&self, wanted: &'static str) -> ParseError {
         let found = match self.token {
             Token::End => "the end".to_owned(),
-            _ => {
-                let token = &self.text[self.start..self.end];
-                let short: String = token.chars().take(40).collect();
-                format!("{short:?}")
-            }
+            _ => excerpt(&self.text[self.start..self.end]),
         };
+        self.syntax(self.start, found, wanted)
+    }
+
+    /// The error that something else was wanted than what stands from `start` to here.
+    pub(crate) fn wanted_at(&self, start: usize, wanted: &'static str) -> ParseError {
+        let found = excerpt(self.text[start..self.start].trim_end());
+        self.syntax(start, found, wanted)
+    }
+
+    fn syntax(&self, at: usize, found: String, wanted: &'static str) -> ParseError {
+        let (line, column) = self.place(at);
         ParseError::Syntax {
             line,
             column,
@@ -87,7 +93,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes past the mark `c` if it is here.
-    pub(super) fn skip(&mut self, c: char) -> bool {
+    pub(crate) fn skip(&mut self, c: char) -> bool {
         let here = self.token == Token::Mark(c);
         if here {
             self.advance();
@@ -96,7 +102,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes past the mark `c`.
-    pub(super) fn expect(&mut self, c: char, wanted: &'static str) -> Result<(), ParseError> {
+    pub(crate) fn expect(&mut self, c: char, wanted: &'static str) -> Result<(), ParseError> {
         match self.skip(c) {
             true => Ok(()),
             false => Err(self.wanted(wanted)),
@@ -104,7 +110,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes past a string; gives what it says.
-    pub(super) fn string(&mut self, wanted: &'static str) -> Result<String, ParseError> {
+    pub(crate) fn string(&mut self, wanted: &'static str) -> Result<String, ParseError> {
         match self.token {
             Token::Text(raw) => self.unescape(raw, wanted),
             _ => Err(self.wanted(wanted)),
@@ -112,7 +118,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes past a quoted token whose text is `raw`; gives what it says.
-    pub(super) fn unescape(
+    pub(crate) fn unescape(
         &mut self,
         raw: &str,
         wanted: &'static str,
@@ -137,7 +143,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes to the next token.
-    pub(super) fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         let bytes = self.text.as_bytes();
         let mut at = self.end;
         while let Some(&byte) = bytes.get(at) {
@@ -174,6 +180,12 @@ impl<'a> Cursor<'a> {
             }
         };
     }
+}
+
+/// The beginning of a text, in quotes.
+fn excerpt(text: &str) -> String {
+    let short: String = text.chars().take(40).collect();
+    format!("{short:?}")
 }
 
 /// The first position from `from` on where `stop` holds, or the end.

@@ -21,12 +21,12 @@
 
 use std::fmt;
 
-mod attribute;
-mod cursor;
+pub(crate) mod attribute;
+pub(crate) mod cursor;
 mod extent;
 mod parse;
 mod print;
-mod tensor;
+pub(crate) mod tensor;
 
 pub use parse::{ParseError, parse};
 pub use print::{print, print_func};

@@ -102,7 +102,7 @@ pub enum ParseError {
 
 impl ParseError {
     /// The error that the expression which began at `start` is too large.
-    pub(super) fn intricate(cursor: &Cursor<'_>, start: usize) -> ParseError {
+    pub(crate) fn intricate(cursor: &Cursor<'_>, start: usize) -> ParseError {
         let (line, column) = cursor.place(start);
         ParseError::Intricate { line, column }
     }

@@ -47,7 +47,7 @@ pub(super) fn write(out: &mut String, tensor: &Tensor, splat_bytes: &mut usize) 
 }
 
 /// Reads a tensor whose element type has just been read; `splat_bytes` as in [`write`].
-pub(super) fn read(
+pub(crate) fn read(
     cursor: &mut Cursor<'_>,
     dtype: DType,
     splat_bytes: &mut usize,

@@ -1,12 +1,12 @@
-//! The text form of block programs.
+//! The text form of block programs: complete, so that [`super::parse`] reads it back.
 //!
-//! Takes a program, gives text: what it computes and its grid, its tiles, and its steps. Views are
-//! printed as the access maps that they are.
+//! Takes a program, gives text: what it computes and its grid, the views of its operands and its
+//! outputs, its tiles, and its steps. Views are printed as the access maps that they are.
 
 use std::fmt::{self, Write};
 
 use crate::region::{Buffer, write_access};
-use crate::tile::{BlockProgram, Origin, Scope, Step, TileId, Transform, View};
+use crate::tile::{BlockProgram, Origin, OutputViews, Scope, Step, TileId, Transform, View};
 
 impl fmt::Display for BlockProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -14,11 +14,14 @@ impl fmt::Display for BlockProgram {
         let grid = self.grid();
         writeln!(
             f,
-            "{} {} : [{}, {}, {}] in blocks [{rows}, {columns}], grid {grid:?}",
+            "{} {} : [{}, {}, {}] in blocks [{rows}, {columns}], grid {grid:?} {{",
             self.region, self.program, self.batch, self.rows, self.columns
         )?;
         for (number, view) in self.views.iter().enumerate() {
             writeln!(f, "  v{number} = {}", text(view))?;
+        }
+        for (number, output) in self.outputs.iter().enumerate() {
+            write_output(f, number, output)?;
         }
         for tile in &self.tiles {
             let scope = match tile.scope {
@@ -28,8 +31,26 @@ impl fmt::Display for BlockProgram {
             let extents = [tile.planes, tile.rows, tile.columns];
             writeln!(f, "  {} : {scope} f32{extents:?}", tile.name)?;
         }
-        self.steps(f, &self.body, 1)
+        self.steps(f, &self.body, 1)?;
+        f.write_str("}\n")
     }
+}
+
+fn write_output(f: &mut fmt::Formatter<'_>, number: usize, output: &OutputViews) -> fmt::Result {
+    let last = output.first_column + output.columns;
+    writeln!(
+        f,
+        "  o{number} = columns {}..{last} {{",
+        output.first_column
+    )?;
+    for (number, (plane, read)) in output.planes.iter().zip(&output.reads).enumerate() {
+        match (plane, read) {
+            (Some(plane), _) => writeln!(f, "    n{number} = plane {plane}")?,
+            (None, Some(view)) => writeln!(f, "    n{number} = {}", text(view))?,
+            (None, None) => writeln!(f, "    n{number} = computed")?,
+        }
+    }
+    writeln!(f, "    store {}\n  }}", text(&output.store))
 }
 
 impl BlockProgram {
@@ -90,8 +111,9 @@ impl BlockProgram {
                 body,
             } => {
                 let over = origin(*over);
-                writeln!(f, "for {over} in 0..{extent} by {step}, stages {stages}")?;
-                self.steps(f, body, depth + 1)
+                writeln!(f, "for {over} in 0..{extent} by {step}, stages {stages} {{")?;
+                self.steps(f, body, depth + 1)?;
+                writeln!(f, "{:width$}}}", "", width = 2 * depth)
             }
             Step::Store { tile, transform } => {
                 write!(f, "store {}", tile.as_ref().map_or("epilogue", name))?;
