@@ -2,7 +2,7 @@
 //!
 //! `UPDATE_EXPECT=1 cargo test -p compiler --test filetests` writes what comes out into the
 //! files; read the difference before you keep it. A file whose name begins with a rule's number
-//! (`g6_…`) must break that rule. Every rewrite has `<rule>.txt`, where it applies, and
+//! (`g6_…`, `k4_…`) must break that rule. Every rewrite has `<rule>.txt`, where it applies, and
 //! `<rule>_not.txt`, where it must not; what a pass makes is also evaluated against what it took.
 
 use std::fs;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use compiler::Bindings;
 use compiler::eval::Precision;
 use compiler::graph::{Func, GraphError, Module};
+use compiler::kernel::{self, Limits};
 use compiler::passes::{self, Pass, RAISE, SIMPLIFY};
 use compiler::region::{self, Refusal};
 use compiler::target::Target;
@@ -85,9 +86,11 @@ fn check(file: &Path) -> Option<String> {
     let input = input.trim_end_matches('\n');
     let found = run(header, input);
     let name = file.file_stem()?.to_str()?;
-    if let Some(number) = name.strip_prefix('g').and_then(|n| n.split('_').next())
+    if let Some(number) = name
+        .strip_prefix(['g', 'k'])
+        .and_then(|n| n.split('_').next())
         && number.parse::<u32>().is_ok()
-        && !found.starts_with(&format!("error: G{number}: "))
+        && !found.starts_with(&format!("error: {}{number}: ", name[..1].to_uppercase()))
     {
         return Some(format!("{}: broke another rule: {found}", file.display()));
     }
@@ -108,6 +111,9 @@ fn check(file: &Path) -> Option<String> {
 fn run(header: &str, input: &str) -> String {
     if header == "test blocks" {
         return blocks(input);
+    }
+    if let Some(what) = header.strip_prefix("test kernel ") {
+        return kernel(what, input);
     }
     let module = match parse(input) {
         Ok(module) => module,
@@ -135,6 +141,23 @@ fn run(header: &str, input: &str) -> String {
         ["test", "hoist", stable @ ..] => hoisted(&module, stable),
         ["test", "tile", bindings @ ..] => tiles(&module, bindings),
         _ => panic!("unknown header {header:?}"),
+    }
+}
+
+/// Does what the header says with the kernel; gives the outcome as text.
+fn kernel(what: &str, input: &str) -> String {
+    let parsed = match kernel::parse(input) {
+        Ok(parsed) => parsed,
+        Err(error) => return format!("error: {error}\n"),
+    };
+    let printed = parsed.to_string();
+    let again = kernel::parse(&printed).expect("what is printed is read");
+    assert_eq!(again.to_string(), printed, "{what}: printing twice");
+    match (what, kernel::verify(&parsed, &Limits::WEBGPU)) {
+        ("verify", Ok(())) => "ok\n".to_owned(),
+        (_, Err(error)) => format!("error: {error}\n"),
+        ("parse", Ok(())) => printed,
+        (_, Ok(())) => panic!("unknown header {what:?}"),
     }
 }
 

@@ -13,11 +13,22 @@
 //! * K4: barriers, and what decides whether they are reached, are the same for all invocations;
 //! * K5: a loop's step is a positive constant, and every branch gives what the statement defines;
 //! * K6: sizes are positive, and the workgroup and its memory within [`Limits`];
-//! * K7: a shared memory is stored to before it is loaded from.
+//! * K7: a shared memory is stored to before it is loaded from;
+//! * K8: names are words of letters, digits and `_`, comments have no control characters.
 
 mod build;
+mod names;
+mod parse;
+mod print;
+mod typing;
+mod uniform;
+mod verify;
+mod walk;
 
 pub use build::{BufferId, Builder, SharedId};
+pub use parse::parse;
+pub use uniform::uniform_values;
+pub use verify::{KernelError, verify};
 
 /// The type of a value: one number, or two or four side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

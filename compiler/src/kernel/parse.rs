@@ -1,0 +1,444 @@
+//! Reads kernels from text; the grammar is in the card of [`super::print`].
+//!
+//! Takes text that may be hostile, gives kernels that [`super::verify()`] has yet to check, or the
+//! first place that is wrong. It neither panics, nor recurses deeper than a limit, nor allocates
+//! more than a multiple of the text. Never repairs anything.
+
+use crate::kernel::{
+    Binary, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Memory, Scalar,
+    Shared, SharedId, Statement, Type, Unary, Value,
+};
+use crate::text::ParseError;
+use crate::text::cursor::{Cursor, Token};
+
+/// No block lies in more blocks than this.
+const DEPTH_MAX: usize = 64;
+
+/// Reads one kernel.
+///
+/// # Errors
+/// The first place where the text leaves the grammar.
+pub fn parse(text: &str) -> Result<Kernel, ParseError> {
+    let mut cursor = Cursor::new(text);
+    let kernel = head(&mut cursor)?;
+    let mut parser = Parser {
+        cursor,
+        kernel,
+        values_max: text.len(),
+        depth: 0,
+    };
+    parser.memories()?;
+    let mut body = Vec::new();
+    while !parser.cursor.skip('}') {
+        body.push(parser.statement()?);
+    }
+    parser.kernel.body = body;
+    match parser.cursor.token() {
+        Token::End => Ok(parser.kernel),
+        _ => Err(parser.cursor.wanted("the end after one kernel")),
+    }
+}
+
+fn head(cursor: &mut Cursor<'_>) -> Result<Kernel, ParseError> {
+    keyword(cursor, "kernel", "`kernel`")?;
+    let name = word(cursor, "the name of the kernel")?;
+    keyword(cursor, "invocations", "`invocations`")?;
+    let invocations = number(cursor, "a number of invocations")?;
+    keyword(cursor, "grid", "`grid`")?;
+    let mut grid = [0; 3];
+    for groups in &mut grid {
+        *groups = number(cursor, "a number of workgroups along each of three axes")?;
+    }
+    let mut comment = Vec::new();
+    while cursor.token() == Token::Word("about") {
+        cursor.advance();
+        comment.push(cursor.string("a line in quotes")?);
+    }
+    cursor.expect('{', "`about` or `{`")?;
+    Ok(Kernel {
+        name,
+        comment,
+        invocations,
+        grid,
+        buffers: Vec::new(),
+        shared: Vec::new(),
+        body: Vec::new(),
+        types: Vec::new(),
+    })
+}
+
+fn keyword(
+    cursor: &mut Cursor<'_>,
+    word: &'static str,
+    wanted: &'static str,
+) -> Result<(), ParseError> {
+    match cursor.token() == Token::Word(word) {
+        true => {
+            cursor.advance();
+            Ok(())
+        }
+        false => Err(cursor.wanted(wanted)),
+    }
+}
+
+fn word(cursor: &mut Cursor<'_>, wanted: &'static str) -> Result<String, ParseError> {
+    match cursor.token() {
+        Token::Word(word) => {
+            cursor.advance();
+            Ok(word.to_owned())
+        }
+        _ => Err(cursor.wanted(wanted)),
+    }
+}
+
+fn number<T: std::str::FromStr>(
+    cursor: &mut Cursor<'_>,
+    wanted: &'static str,
+) -> Result<T, ParseError> {
+    let read = match cursor.token() {
+        Token::Number(digits) => digits.parse().ok(),
+        _ => None,
+    };
+    let read = read.ok_or_else(|| cursor.wanted(wanted))?;
+    cursor.advance();
+    Ok(read)
+}
+
+struct Parser<'a> {
+    cursor: Cursor<'a>,
+    kernel: Kernel,
+    /// Values are numbered below this.
+    values_max: usize,
+    depth: usize,
+}
+
+impl Parser<'_> {
+    fn memories(&mut self) -> Result<(), ParseError> {
+        loop {
+            let (mark, count) = match self.cursor.token() {
+                Token::Word("buffer") => ('$', self.kernel.buffers.len()),
+                Token::Word("shared") => ('@', self.kernel.shared.len()),
+                _ => return Ok(()),
+            };
+            self.cursor.advance();
+            self.cursor
+                .expect(mark, "`$` of a buffer or `@` of shared memory")?;
+            let start = self.cursor.wanted("memories numbered in order");
+            if number::<usize>(&mut self.cursor, "the number of the memory")? != count {
+                return Err(start);
+            }
+            let name = word(&mut self.cursor, "the name of the memory")?;
+            self.cursor.expect(':', "`:`")?;
+            let element = self.ty()?;
+            self.cursor.expect('[', "`[`")?;
+            let elements = number(&mut self.cursor, "a number of elements")?;
+            self.cursor.expect(']', "`]`")?;
+            match mark {
+                '$' => {
+                    let written = self.skip_word("written");
+                    self.kernel.buffers.push(Buffer {
+                        name,
+                        element,
+                        elements,
+                        written,
+                    });
+                }
+                _ => self.kernel.shared.push(Shared {
+                    name,
+                    element,
+                    elements,
+                }),
+            }
+        }
+    }
+
+    fn skip_word(&mut self, word: &str) -> bool {
+        let here = self.cursor.token() == Token::Word(word);
+        if here {
+            self.cursor.advance();
+        }
+        here
+    }
+
+    fn ty(&mut self) -> Result<Type, ParseError> {
+        let ty = match self.cursor.token() {
+            Token::Word(name) => Type::from_name(name),
+            _ => None,
+        };
+        let ty = ty.ok_or_else(|| self.cursor.wanted("a type such as i32 or f32x4"))?;
+        self.cursor.advance();
+        Ok(ty)
+    }
+
+    fn value(&mut self) -> Result<Value, ParseError> {
+        let read = match self.cursor.token() {
+            Token::Value(digits) => digits.parse().ok(),
+            _ => None,
+        };
+        let number = read.ok_or_else(|| self.cursor.wanted("a value such as %7"))?;
+        self.cursor.advance();
+        Ok(Value(number))
+    }
+
+    /// The value here, which the statement defines.
+    fn target(&mut self) -> Result<Value, ParseError> {
+        const WANTED: &str = "a value whose number is below the length of the text";
+        let error = self.cursor.wanted(WANTED);
+        let value = self.value()?;
+        match (value.0 as usize) < self.values_max {
+            true => Ok(value),
+            false => Err(error),
+        }
+    }
+
+    fn define(&mut self, value: Value, ty: Type) {
+        let number = value.0 as usize;
+        if self.kernel.types.len() <= number {
+            let none = Type::one(Scalar::Bool);
+            self.kernel.types.resize(number + 1, none);
+        }
+        self.kernel.types[number] = ty;
+    }
+
+    /// `value ":" type "="`.
+    fn typed(&mut self) -> Result<(Value, Type), ParseError> {
+        let value = self.target()?;
+        self.cursor.expect(':', "`:`")?;
+        let ty = self.ty()?;
+        self.cursor.expect('=', "`=`")?;
+        self.define(value, ty);
+        Ok((value, ty))
+    }
+
+    fn block(&mut self) -> Result<Vec<Statement>, ParseError> {
+        if self.depth == DEPTH_MAX {
+            return Err(self.cursor.wanted("at most 64 blocks around a statement"));
+        }
+        self.cursor.expect('{', "`{`")?;
+        self.depth += 1;
+        let mut block = Vec::new();
+        while !self.cursor.skip('}') {
+            block.push(self.statement()?);
+        }
+        self.depth -= 1;
+        Ok(block)
+    }
+
+    fn statement(&mut self) -> Result<Statement, ParseError> {
+        match self.cursor.token() {
+            Token::Value(_) => {
+                let (value, ty) = self.typed()?;
+                Ok(Statement::Let(value, self.expression(ty)?))
+            }
+            Token::Word("store") => {
+                self.cursor.advance();
+                let (memory, index) = self.access()?;
+                self.cursor.expect('=', "`=`")?;
+                let value = self.value()?;
+                Ok(Statement::Store {
+                    memory,
+                    index,
+                    value,
+                })
+            }
+            Token::Word("barrier") => {
+                self.cursor.advance();
+                Ok(Statement::Barrier)
+            }
+            Token::Word("if") => self.branch(),
+            Token::Word("for") => self.repeat(),
+            _ => Err(self.cursor.wanted("a statement or `}`")),
+        }
+    }
+
+    fn branch(&mut self) -> Result<Statement, ParseError> {
+        self.cursor.advance();
+        let condition = self.value()?;
+        let then = self.block()?;
+        let otherwise = match self.skip_word("else") {
+            true => self.block()?,
+            false => Vec::new(),
+        };
+        let mut results = Vec::new();
+        let mut more = self.skip_word("gives");
+        while more {
+            let (value, _) = self.typed()?;
+            let yes = self.value()?;
+            keyword(&mut self.cursor, "else", "`else`")?;
+            results.push((value, yes, self.value()?));
+            more = self.cursor.skip(',');
+        }
+        Ok(Statement::If {
+            condition,
+            then,
+            otherwise,
+            results,
+        })
+    }
+
+    fn repeat(&mut self) -> Result<Statement, ParseError> {
+        self.cursor.advance();
+        let counter = self.target()?;
+        self.define(counter, Type::one(Scalar::I32));
+        self.cursor.expect('=', "`=`")?;
+        let start = self.value()?;
+        keyword(&mut self.cursor, "to", "`to`")?;
+        let end = self.value()?;
+        keyword(&mut self.cursor, "step", "`step`")?;
+        let step = self.signed("a step")?;
+        let mut carried = Vec::new();
+        let mut more = self.skip_word("carry");
+        while more {
+            let (value, ty) = self.typed()?;
+            let initial = self.value()?;
+            keyword(&mut self.cursor, "next", "`next`")?;
+            let next = self.value()?;
+            keyword(&mut self.cursor, "left", "`left`")?;
+            let result = self.target()?;
+            self.define(result, ty);
+            carried.push(Carried {
+                initial,
+                value,
+                next,
+                result,
+            });
+            more = self.cursor.skip(',');
+        }
+        let body = self.block()?;
+        Ok(Statement::For {
+            counter,
+            start,
+            end,
+            step,
+            carried,
+            body,
+        })
+    }
+
+    fn access(&mut self) -> Result<(Memory, Value), ParseError> {
+        const WANTED: &str = "a memory such as $0 or @0";
+        let is_buffer = self.cursor.skip('$');
+        if !is_buffer {
+            self.cursor.expect('@', WANTED)?;
+        }
+        let number = number(&mut self.cursor, WANTED)?;
+        let memory = match is_buffer {
+            true => Memory::Buffer(BufferId(number)),
+            false => Memory::Shared(SharedId(number)),
+        };
+        self.cursor.expect('[', "`[`")?;
+        let index = self.value()?;
+        self.cursor.expect(']', "`]`")?;
+        Ok((memory, index))
+    }
+
+    fn signed(&mut self, wanted: &'static str) -> Result<i32, ParseError> {
+        let sign = if self.cursor.skip('-') { "-" } else { "" };
+        let read = match self.cursor.token() {
+            Token::Number(digits) => format!("{sign}{digits}").parse().ok(),
+            _ => None,
+        };
+        let read = read.ok_or_else(|| self.cursor.wanted(wanted))?;
+        self.cursor.advance();
+        Ok(read)
+    }
+
+    fn constant(&mut self, ty: Type) -> Result<Constant, ParseError> {
+        const WANTED: &str = "a number of the type written before";
+        match ty.scalar {
+            Scalar::I32 => Ok(Constant::I32(self.signed(WANTED)?)),
+            Scalar::U32 => Ok(Constant::U32(number(&mut self.cursor, WANTED)?)),
+            Scalar::F32 => self.float(WANTED),
+            Scalar::Bool => match self.cursor.token() {
+                Token::Word(word @ ("true" | "false")) => {
+                    self.cursor.advance();
+                    Ok(Constant::Bool(word == "true"))
+                }
+                _ => Err(self.cursor.wanted(WANTED)),
+            },
+            Scalar::F16 => Err(self.cursor.wanted("an expression of f16")),
+        }
+    }
+
+    fn float(&mut self, wanted: &'static str) -> Result<Constant, ParseError> {
+        let sign = if self.cursor.skip('-') { "-" } else { "" };
+        let read = match self.cursor.token() {
+            Token::Number(digits) => match digits.strip_prefix("0x") {
+                Some(digits) if sign.is_empty() => {
+                    u32::from_str_radix(digits, 16).ok().map(f32::from_bits)
+                }
+                Some(_) => None,
+                None => format!("{sign}{digits}").parse().ok(),
+            },
+            Token::Word("inf") => format!("{sign}inf").parse().ok(),
+            _ => None,
+        };
+        let read = read.ok_or_else(|| self.cursor.wanted(wanted))?;
+        self.cursor.advance();
+        Ok(Constant::F32(read))
+    }
+
+    fn expression(&mut self, ty: Type) -> Result<Expression, ParseError> {
+        let Token::Word(word) = self.cursor.token() else {
+            return Ok(Expression::Constant(self.constant(ty)?));
+        };
+        if matches!(word, "true" | "false" | "inf") {
+            return Ok(Expression::Constant(self.constant(ty)?));
+        }
+        let start = self.cursor.wanted("an expression");
+        self.cursor.advance();
+        if let Some(function) = Unary::from_name(word) {
+            return Ok(Expression::Unary(function, self.value()?));
+        }
+        if let Some(function) = Binary::from_name(word) {
+            let [a, b] = self.values()?;
+            return Ok(Expression::Binary(function, a, b));
+        }
+        match word {
+            "local" => Ok(Expression::Builtin(Builtin::Local)),
+            "group" => {
+                let axis = number(&mut self.cursor, "an axis of the grid")?;
+                Ok(Expression::Builtin(Builtin::Group(axis)))
+            }
+            "fma" => self.values().map(|[a, b, c]| Expression::Fma(a, b, c)),
+            "select" => self.values().map(|[a, b, c]| Expression::Select(a, b, c)),
+            "convert" => Ok(Expression::Convert(ty.scalar, self.value()?)),
+            "bits" => Ok(Expression::Bits(ty.scalar, self.value()?)),
+            "splat" => Ok(Expression::Splat(self.value()?, ty.lanes)),
+            "extract" => {
+                let x = self.value()?;
+                self.cursor.expect(',', "`,`")?;
+                Ok(Expression::Extract(x, number(&mut self.cursor, "a lane")?))
+            }
+            "extract_at" => self
+                .values()
+                .map(|[x, lane]| Expression::ExtractAt(x, lane)),
+            "compose" => {
+                let mut lanes = vec![self.value()?];
+                while self.cursor.skip(',') {
+                    lanes.push(self.value()?);
+                }
+                Ok(Expression::Compose(lanes))
+            }
+            "unpack" => Ok(Expression::Unpack(self.value()?)),
+            "pack" => Ok(Expression::Pack(self.value()?)),
+            "load" => {
+                let (memory, index) = self.access()?;
+                Ok(Expression::Load(memory, index))
+            }
+            _ => Err(start),
+        }
+    }
+
+    /// Operands with commas between them.
+    fn values<const N: usize>(&mut self) -> Result<[Value; N], ParseError> {
+        let mut values = [Value(0); N];
+        for (position, value) in values.iter_mut().enumerate() {
+            if position > 0 {
+                self.cursor.expect(',', "`,`")?;
+            }
+            *value = self.value()?;
+        }
+        Ok(values)
+    }
+}

@@ -1,0 +1,447 @@
+//! The rules of kernels, numbered in the card of [`crate::kernel`].
+//!
+//! Takes a kernel, gives the first rule that it breaks. What passes here printers and the
+//! interpreter may trust.
+
+use thiserror::Error;
+
+use crate::kernel::typing::{self, Misfit};
+use crate::kernel::{
+    Carried, Expression, Kernel, Limits, Memory, Scalar, Shared, Statement, Type, Value,
+    uniform_values,
+};
+
+/// A rule that a kernel breaks.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{rule}: {kernel}, {place:?}: found {found}, wanted {wanted}")]
+pub struct KernelError {
+    /// The rule's number.
+    pub rule: &'static str,
+    /// The kernel.
+    pub kernel: String,
+    /// The text of the statement, of the memory, or of what is declared.
+    pub place: String,
+    /// What was found.
+    pub found: String,
+    /// What was wanted.
+    pub wanted: &'static str,
+}
+
+/// Checks all rules.
+///
+/// # Errors
+/// With the first rule that is broken.
+pub fn verify(kernel: &Kernel, limits: &Limits) -> Result<(), KernelError> {
+    check_sizes(kernel, limits)?;
+    let mut state = State {
+        kernel,
+        defined: vec![false; kernel.types.len()],
+        in_scope: vec![false; kernel.types.len()],
+        stored: vec![false; kernel.shared.len()],
+    };
+    state.block(&kernel.body, &mut Vec::new())?;
+    let uniform = uniform_values(kernel);
+    check_barriers(kernel, &uniform, &kernel.body, None)
+}
+
+fn error(
+    rule: &'static str,
+    kernel: &Kernel,
+    place: impl ToString,
+    found: impl ToString,
+    wanted: &'static str,
+) -> KernelError {
+    KernelError {
+        rule,
+        kernel: kernel.name.clone(),
+        place: place.to_string(),
+        found: found.to_string(),
+        wanted,
+    }
+}
+
+/// Whether `name` is a letter or `_`, then letters, digits and `_`.
+fn is_word(name: &str) -> bool {
+    let first = name.bytes().next();
+    first.is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// K6 and K8.
+fn check_sizes(kernel: &Kernel, limits: &Limits) -> Result<(), KernelError> {
+    let k6 = |place: &str, found: u64, max: u64, wanted| match (1..=max).contains(&found) {
+        true => Ok(()),
+        false => Err(error("K6", kernel, place, found, wanted)),
+    };
+    let named = |name: &str| match is_word(name) {
+        true => Ok(()),
+        false => {
+            let wanted = "a word of letters, digits and `_`";
+            Err(error("K8", kernel, "name", format!("{name:?}"), wanted))
+        }
+    };
+    named(&kernel.name)?;
+    if let Some(line) = kernel
+        .comment
+        .iter()
+        .find(|line| line.contains(char::is_control))
+    {
+        let wanted = "a line without control characters";
+        return Err(error("K8", kernel, "about", format!("{line:?}"), wanted));
+    }
+    k6(
+        "invocations",
+        kernel.invocations.into(),
+        limits.invocations_max.into(),
+        "at least one and no more than the target's",
+    )?;
+    for groups in kernel.grid {
+        k6(
+            "grid",
+            groups.into(),
+            limits.groups_max.into(),
+            "at least one and no more than the target's",
+        )?;
+    }
+    if kernel.buffers.len() as u64 > u64::from(limits.buffers_max) {
+        let found = kernel.buffers.len();
+        let wanted = "no more than the target's";
+        return Err(error("K6", kernel, "buffers", found, wanted));
+    }
+    for buffer in &kernel.buffers {
+        named(&buffer.name)?;
+        check_element(kernel, &buffer.name, buffer.element)?;
+        let bytes = u64::from(buffer.element.bytes()) * u64::from(buffer.elements);
+        let wanted = "bytes of a buffer: at least one and no more than the target's";
+        k6(&buffer.name, bytes, limits.buffer_bytes_max, wanted)?;
+    }
+    let mut bytes = 0;
+    for shared in &kernel.shared {
+        named(&shared.name)?;
+        check_element(kernel, &shared.name, shared.element)?;
+        let Shared {
+            element, elements, ..
+        } = shared;
+        bytes += u64::from(element.bytes()) * u64::from(*elements);
+        let wanted = "elements, and no more bytes of shared memory than the target's";
+        let max = u64::from(limits.shared_bytes_max);
+        k6(
+            &shared.name,
+            u64::from(*elements).min(1) * bytes,
+            max,
+            wanted,
+        )?;
+    }
+    Ok(())
+}
+
+/// K3: truth values lie in no memory.
+fn check_element(kernel: &Kernel, name: &str, element: Type) -> Result<(), KernelError> {
+    let lies = element.scalar != Scalar::Bool && typing::are_lanes(element.lanes.into());
+    match lies {
+        true => Ok(()),
+        false => {
+            let wanted = "one, two or four numbers";
+            Err(error("K3", kernel, name, element, wanted))
+        }
+    }
+}
+
+/// K1, K2, K3, K5 and K7.
+struct State<'a> {
+    kernel: &'a Kernel,
+    /// By value: whether some statement before this one defines it.
+    defined: Vec<bool>,
+    /// By value: whether it may be used here.
+    in_scope: Vec<bool>,
+    /// By shared memory: whether some statement before this one stores to it.
+    stored: Vec<bool>,
+}
+
+impl State<'_> {
+    fn error(
+        &self,
+        rule: &'static str,
+        statement: &Statement,
+        found: impl ToString,
+        wanted: &'static str,
+    ) -> KernelError {
+        error(
+            rule,
+            self.kernel,
+            self.kernel.line(statement),
+            found,
+            wanted,
+        )
+    }
+
+    /// Checks the statements; `scope` gets what they define, which stays usable.
+    fn block(&mut self, block: &[Statement], scope: &mut Vec<Value>) -> Result<(), KernelError> {
+        for statement in block {
+            self.statement(statement, scope)?;
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, scope: &[Value]) {
+        for value in scope {
+            self.in_scope[value.0 as usize] = false;
+        }
+    }
+
+    fn uses(&self, statement: &Statement, value: Value) -> Result<(), KernelError> {
+        match self.in_scope.get(value.0 as usize) {
+            Some(true) => Ok(()),
+            Some(false) | None => {
+                let wanted = "a value defined before, in this block or one around it";
+                Err(self.error("K1", statement, value, wanted))
+            }
+        }
+    }
+
+    fn defines(
+        &mut self,
+        statement: &Statement,
+        value: Value,
+        scope: &mut Vec<Value>,
+    ) -> Result<(), KernelError> {
+        let number = value.0 as usize;
+        match self.defined.get(number) {
+            Some(false) => {
+                self.defined[number] = true;
+                self.in_scope[number] = true;
+                scope.push(value);
+                Ok(())
+            }
+            Some(true) | None => {
+                let wanted = "a value of the kernel that nothing else defines";
+                Err(self.error("K1", statement, value, wanted))
+            }
+        }
+    }
+
+    fn has_type(
+        &self,
+        rule: &'static str,
+        statement: &Statement,
+        value: Value,
+        (ty, wanted): (Type, &'static str),
+    ) -> Result<(), KernelError> {
+        match self.kernel.type_of(value) {
+            found if found == ty => Ok(()),
+            found => {
+                let found = format!("{value}: {found} beside {ty}");
+                Err(self.error(rule, statement, found, wanted))
+            }
+        }
+    }
+
+    fn memory(&self, statement: &Statement, memory: Memory) -> Result<Type, KernelError> {
+        typing::element(self.kernel, memory)
+            .ok_or_else(|| self.error("K3", statement, memory, "a memory of the kernel"))
+    }
+
+    fn statement(
+        &mut self,
+        statement: &Statement,
+        scope: &mut Vec<Value>,
+    ) -> Result<(), KernelError> {
+        match statement {
+            Statement::Let(value, expression) => {
+                self.expression(statement, expression)?;
+                let Misfit { found, wanted } = match typing::infer(self.kernel, expression) {
+                    Ok(ty) => {
+                        self.defines(statement, *value, scope)?;
+                        let rule = match expression {
+                            Expression::Load(..) => "K3",
+                            _ => "K2",
+                        };
+                        let wanted = "the type of the expression";
+                        return self.has_type(rule, statement, *value, (ty, wanted));
+                    }
+                    Err(misfit) => misfit,
+                };
+                Err(self.error("K2", statement, found, wanted))
+            }
+            Statement::Store {
+                memory,
+                index,
+                value,
+            } => self.store(statement, *memory, [*index, *value]),
+            Statement::Barrier => Ok(()),
+            Statement::If { .. } => self.branch(statement, scope),
+            Statement::For { .. } => self.repeat(statement, scope),
+        }
+    }
+
+    fn expression(
+        &self,
+        statement: &Statement,
+        expression: &Expression,
+    ) -> Result<(), KernelError> {
+        let mut operands = Ok(());
+        expression.each_operand(|operand| {
+            if operands.is_ok() {
+                operands = self.uses(statement, operand);
+            }
+        });
+        operands?;
+        if let Expression::Load(memory, _) = expression {
+            self.memory(statement, *memory)?;
+            if let Memory::Shared(shared) = memory
+                && !self.stored[shared.0 as usize]
+            {
+                return Err(self.error("K7", statement, memory, "a memory stored to before"));
+            }
+        }
+        Ok(())
+    }
+
+    fn store(
+        &mut self,
+        statement: &Statement,
+        memory: Memory,
+        [index, value]: [Value; 2],
+    ) -> Result<(), KernelError> {
+        self.uses(statement, index)?;
+        self.uses(statement, value)?;
+        let element = self.memory(statement, memory)?;
+        let i32 = Type::one(Scalar::I32);
+        self.has_type("K2", statement, index, (i32, "an index as i32"))?;
+        let wanted = "the memory's element";
+        self.has_type("K3", statement, value, (element, wanted))?;
+        match memory {
+            Memory::Shared(shared) => self.stored[shared.0 as usize] = true,
+            Memory::Buffer(buffer) if self.kernel.buffers[buffer.0 as usize].written => {}
+            Memory::Buffer(_) => {
+                let wanted = "a buffer declared as written";
+                return Err(self.error("K3", statement, memory, wanted));
+            }
+        }
+        Ok(())
+    }
+
+    fn branch(&mut self, statement: &Statement, scope: &mut Vec<Value>) -> Result<(), KernelError> {
+        let Statement::If {
+            condition,
+            then,
+            otherwise,
+            results,
+        } = statement
+        else {
+            unreachable!("the caller matched it");
+        };
+        self.uses(statement, *condition)?;
+        let bool = Type::one(Scalar::Bool);
+        self.has_type("K2", statement, *condition, (bool, "a bool of one lane"))?;
+        for (block, is_then) in [(then, true), (otherwise, false)] {
+            let mut inner = Vec::new();
+            self.block(block, &mut inner)?;
+            for (_, yes, no) in results {
+                self.uses(statement, if is_then { *yes } else { *no })?;
+            }
+            self.leave(&inner);
+        }
+        for (value, yes, no) in results {
+            self.defines(statement, *value, scope)?;
+            for given in [yes, no] {
+                let ty = self.kernel.type_of(*value);
+                let wanted = "the type of what the branches give";
+                self.has_type("K5", statement, *given, (ty, wanted))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn repeat(&mut self, statement: &Statement, scope: &mut Vec<Value>) -> Result<(), KernelError> {
+        let Statement::For {
+            counter,
+            start,
+            end,
+            step,
+            carried,
+            body,
+        } = statement
+        else {
+            unreachable!("the caller matched it");
+        };
+        if *step < 1 {
+            return Err(self.error("K5", statement, step, "a step above 0"));
+        }
+        let i32 = Type::one(Scalar::I32);
+        for bound in [*start, *end] {
+            self.uses(statement, bound)?;
+            self.has_type("K2", statement, bound, (i32, "a bound as i32"))?;
+        }
+        let mut inner = Vec::new();
+        self.defines(statement, *counter, &mut inner)?;
+        self.has_type("K2", statement, *counter, (i32, "a counter as i32"))?;
+        for each in carried {
+            self.uses(statement, each.initial)?;
+        }
+        for each in carried {
+            self.defines(statement, each.value, &mut inner)?;
+        }
+        self.block(body, &mut inner)?;
+        for each in carried {
+            self.uses(statement, each.next)?;
+        }
+        self.leave(&inner);
+        for each in carried {
+            let Carried {
+                initial,
+                value,
+                next,
+                result,
+            } = *each;
+            self.defines(statement, result, scope)?;
+            let ty = self.kernel.type_of(value);
+            for other in [initial, next, result] {
+                let wanted = "the type of what is carried";
+                self.has_type("K5", statement, other, (ty, wanted))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// K4; `divided` is the innermost statement around the block that parts the invocations.
+fn check_barriers<'a>(
+    kernel: &Kernel,
+    uniform: &[bool],
+    block: &'a [Statement],
+    divided: Option<&'a Statement>,
+) -> Result<(), KernelError> {
+    let is = |value: Value| uniform[value.0 as usize];
+    for statement in block {
+        match statement {
+            Statement::Let(..) | Statement::Store { .. } => {}
+            Statement::Barrier => {
+                if let Some(around) = divided {
+                    let (found, wanted) = (
+                        "a barrier that not all may reach",
+                        "conditions and bounds that are uniform",
+                    );
+                    return Err(error("K4", kernel, kernel.line(around), found, wanted));
+                }
+            }
+            Statement::If {
+                condition,
+                then,
+                otherwise,
+                results: _,
+            } => {
+                let inner = divided.or((!is(*condition)).then_some(statement));
+                check_barriers(kernel, uniform, then, inner)?;
+                check_barriers(kernel, uniform, otherwise, inner)?;
+            }
+            Statement::For {
+                start, end, body, ..
+            } => {
+                let inner = divided.or((!(is(*start) && is(*end))).then_some(statement));
+                check_barriers(kernel, uniform, body, inner)?;
+            }
+        }
+    }
+    Ok(())
+}
