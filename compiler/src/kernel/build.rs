@@ -78,6 +78,11 @@ impl Builder {
         SharedId(self.kernel.shared.len() as u32 - 1)
     }
 
+    /// How many storage buffers there are.
+    pub fn buffers(&self) -> usize {
+        self.kernel.buffers.len()
+    }
+
     /// What is known of a storage buffer.
     pub fn buffer_data(&self, buffer: BufferId) -> &Buffer {
         &self.kernel.buffers[buffer.0 as usize]
