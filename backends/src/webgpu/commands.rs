@@ -6,16 +6,22 @@
 //!
 //! Commands are well formed when
 //! * W1: every index names something: kernels of launches, buffers of arguments, ports, uploads;
-//! * W2: every window starts at a multiple of [`ALIGNMENT`], is not empty, and lies in its buffer;
+//! * W2: every window starts at a multiple of [`ALIGNMENT`], is of whole words, and lies in its
+//!   buffer; those of arguments are not empty;
 //! * W3: a launch has one argument for each binding of its kernel; arguments in the arena are bound
 //!   for reading and writing, weights for reading;
 //! * W4: no two arguments of one launch in the arena overlap, for WebGPU refuses aliases of what
 //!   may be written: values that lie in the same bytes are one argument;
-//! * W5: a kernel's text is WGSL that naga accepts, with the entry point [`ENTRY_POINT`] and the
-//!   bindings declared, in order, as `@group(0) @binding(0)`, …;
+//! * W5: a kernel's text is WGSL that naga accepts, with the entry point [`ENTRY_POINT`], a
+//!   workgroup along one axis, and the bindings declared, in order, as `@group(0) @binding(0)`, …;
+//!   windows are as large as the text says;
 //! * W6: nothing exceeds the requirements;
 //! * W7: ports and uploads have names of their own, windows of the size that their elements take,
 //!   and an order that names each axis once.
+
+use std::fmt;
+
+use thiserror::Error;
 
 use compiler::DType;
 use compiler::ops::Extents;
@@ -99,6 +105,18 @@ pub struct Argument {
     pub bytes: u64,
 }
 
+impl fmt::Display for Argument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.offset.saturating_add(self.bytes);
+        let kind = match self.pool {
+            Pool::Arena => "slab",
+            Pool::Weights => "page",
+        };
+        let (offset, buffer) = (self.offset, self.buffer);
+        write!(f, "bytes {offset} to {end} of {kind} {buffer}")
+    }
+}
+
 /// A kind of buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pool {
@@ -142,6 +160,15 @@ pub enum Source {
     Weight(String),
     /// A constant of the program.
     Constant(Buffer),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Weight(name) => write!(f, "weight {name:?}"),
+            Source::Constant(buffer) => write!(f, "constant {buffer}"),
+        }
+    }
 }
 
 /// An input or a result; its axes lie as they are numbered.
@@ -231,6 +258,27 @@ pub struct Requirements {
     pub shader_f16: bool,
 }
 
+/// What a device does not grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Lack {
+    /// A limit is too low.
+    #[error("{limit} is {found}, wanted {wanted}")]
+    Limit {
+        /// Its name in the specification.
+        limit: &'static str,
+        /// What is granted.
+        found: u64,
+        /// What is needed.
+        wanted: u64,
+    },
+    /// A feature is missing.
+    #[error("the feature {feature} is missing")]
+    Feature {
+        /// Its name in the specification.
+        feature: &'static str,
+    },
+}
+
 impl Requirements {
     /// What every WebGPU device grants without being asked.
     pub const DEFAULT: Requirements = Requirements {
@@ -242,6 +290,74 @@ impl Requirements {
         workgroups_per_dimension_max: 65_535,
         shader_f16: false,
     };
+
+    /// What nothing needs.
+    pub const NONE: Requirements = Requirements {
+        binding_bytes_max: 0,
+        buffer_bytes_max: 0,
+        storage_buffers_max: 0,
+        workgroup_bytes: 0,
+        invocations_max: 0,
+        workgroups_per_dimension_max: 0,
+        shader_f16: false,
+    };
+
+    /// What this and another need together.
+    pub fn and(self, other: Requirements) -> Requirements {
+        Requirements {
+            binding_bytes_max: self.binding_bytes_max.max(other.binding_bytes_max),
+            buffer_bytes_max: self.buffer_bytes_max.max(other.buffer_bytes_max),
+            storage_buffers_max: self.storage_buffers_max.max(other.storage_buffers_max),
+            workgroup_bytes: self.workgroup_bytes.max(other.workgroup_bytes),
+            invocations_max: self.invocations_max.max(other.invocations_max),
+            workgroups_per_dimension_max: self
+                .workgroups_per_dimension_max
+                .max(other.workgroups_per_dimension_max),
+            shader_f16: self.shader_f16 || other.shader_f16,
+        }
+    }
+
+    /// Checks that one who grants this much grants what is wanted.
+    ///
+    /// # Errors
+    /// The first limit or feature that is not enough.
+    pub fn grant(&self, wanted: &Requirements) -> Result<(), Lack> {
+        let limits = |r: &Requirements| {
+            [
+                ("maxStorageBufferBindingSize", r.binding_bytes_max),
+                ("maxBufferSize", r.buffer_bytes_max),
+                (
+                    "maxStorageBuffersPerShaderStage",
+                    r.storage_buffers_max.into(),
+                ),
+                ("maxComputeWorkgroupStorageSize", r.workgroup_bytes.into()),
+                (
+                    "maxComputeInvocationsPerWorkgroup",
+                    r.invocations_max.into(),
+                ),
+                (
+                    "maxComputeWorkgroupsPerDimension",
+                    r.workgroups_per_dimension_max.into(),
+                ),
+            ]
+        };
+        let pairs = limits(self).into_iter().zip(limits(wanted));
+        for ((limit, found), (_, wanted)) in pairs {
+            if found < wanted {
+                return Err(Lack::Limit {
+                    limit,
+                    found,
+                    wanted,
+                });
+            }
+        }
+        if wanted.shader_f16 && !self.shader_f16 {
+            return Err(Lack::Feature {
+                feature: "shader-f16",
+            });
+        }
+        Ok(())
+    }
 }
 
 impl Commands {

@@ -4,3 +4,7 @@
 //! nothing of what they compute.
 
 pub mod commands;
+#[cfg(test)]
+mod tests;
+pub mod text;
+pub mod validate;
