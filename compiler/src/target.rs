@@ -19,6 +19,37 @@ pub struct Target {
     pub flops_per_second: f64,
     /// Bytes in a second between all threads and memory.
     pub bytes_per_second: f64,
+    /// The blocks to choose from.
+    pub blocks: Blocks,
+}
+
+/// What blocks a target takes, and what they cost beside their products.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Blocks {
+    /// Rows of a block of a product at most, as multiples of a fragment.
+    pub rows: &'static [usize],
+    /// Rows of a block are a multiple of this where there are more.
+    pub row_unit: usize,
+    /// Columns of a block of a product at most, as multiples of a fragment.
+    pub columns: &'static [usize],
+    /// Depths of a part: long enough to amortise the accumulator's traffic, short enough that a
+    /// part of both factors stays near.
+    pub depths: &'static [usize],
+    /// Queries of a block of attention at most, as multiples of a fragment's columns.
+    pub queries: &'static [usize],
+    /// Keys of a part of attention at most.
+    pub keys: &'static [usize],
+    /// Elements of a pointwise block at most: enough to hide its start, few enough to keep threads
+    /// busy.
+    pub elements: usize,
+    /// Elements of the accumulators of one block at most, where they stay in registers while the
+    /// depth passes by and both factors are copied for each block. `None` where accumulators leave
+    /// the registers after each part, and weights are packed once.
+    pub registers: Option<usize>,
+    /// What copying one element into a tile costs, in operations of a product.
+    pub copy_flops: f64,
+    /// What one element of an accumulator costs each time it leaves the registers and comes back.
+    pub accumulator_flops: f64,
 }
 
 impl Target {
@@ -30,5 +61,17 @@ impl Target {
         shared_bytes: 1 << 20,
         flops_per_second: 100e9,
         bytes_per_second: 20e9,
+        blocks: Blocks {
+            rows: &[4, 8, 12],
+            row_unit: 1,
+            columns: &[4, 10, 20, 40],
+            depths: &[256, 384, 512],
+            queries: &[2, 4, 8, 16],
+            keys: &[128, 256],
+            elements: 1 << 15,
+            registers: None,
+            copy_flops: 12.0,
+            accumulator_flops: 10.0,
+        },
     };
 }

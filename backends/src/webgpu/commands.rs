@@ -43,6 +43,8 @@ pub struct Commands {
     pub kernels: Vec<Kernel>,
     /// What runs, in order; each sees what those before it have stored.
     pub launches: Vec<Launch>,
+    /// What the host computes, in order.
+    pub hosted: Vec<Hosted>,
     /// Bytes of each slab of the arena. All are zero at first and live from run to run.
     pub arena: Vec<u64>,
     /// Bytes of each page of weights.
@@ -90,6 +92,19 @@ pub struct Launch {
     pub grid: [u32; 3],
     /// The region that it computes, alone or with other launches.
     pub region: RegionId,
+}
+
+/// A region that the host computes, for it has no kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hosted {
+    /// The region.
+    pub region: RegionId,
+    /// The number of launches that come before it; those without any need inputs only.
+    pub before: usize,
+    /// What it reads of the device, with its axes as they lie there.
+    pub reads: Vec<(Buffer, Port)>,
+    /// What it stores for the device, with its axes as they lie there.
+    pub stores: Vec<(Buffer, Port)>,
 }
 
 /// A window of a buffer.

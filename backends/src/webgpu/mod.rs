@@ -4,6 +4,11 @@
 //! nothing of what they compute.
 
 pub mod commands;
+pub mod compile;
+mod emit;
+mod expand;
+mod stored;
+pub mod target;
 #[cfg(test)]
 mod tests;
 pub mod text;

@@ -5,14 +5,8 @@
 //! fragments, copies into tiles and idle threads add.
 
 use crate::region::{Region, Regions};
-use crate::target::Target;
+use crate::target::{Blocks, Target};
 use crate::tile::contraction::Contraction;
-
-/// What copying one element into a tile costs, in operations of a product.
-const COPY_FLOPS: f64 = 12.0;
-
-/// What one element of an accumulator costs each time it leaves the registers and comes back.
-const ACCUMULATOR_FLOPS: f64 = 10.0;
 
 /// What transforming one point of a tile costs, its copy included.
 const TRANSFORM_FLOPS: f64 = 32.0;
@@ -65,16 +59,28 @@ pub(super) fn contraction(
     // Rows are cut evenly into fragments of any height up to the target's; short ones are slower.
     let height = rows as f64 / rows.div_ceil(target.fragment[0]) as f64;
     let short = 1.0 + 0.12 * (target.fragment[0] as f64 / height - 1.0);
-    let wide = padded(found.columns, columns, target.fragment[1]);
-    let products = 2.0 * batch * planes * found.rows as f64 * wide * found.depth as f64;
+    let padded_columns = padded(found.columns, columns, target.fragment[1]);
+    let products = 2.0 * batch * planes * found.rows as f64 * padded_columns * found.depth as f64;
     let grid = [found.columns.div_ceil(columns), found.rows.div_ceil(rows)];
-    let copied = batch * grid[0] as f64 * (found.rows * found.depth) as f64;
+    let mut copied = batch * grid[0] as f64 * (found.rows * found.depth) as f64;
     let passes = found.depth.div_ceil(depth) as f64;
     let accumulated = batch * planes * passes * (found.rows * found.columns) as f64;
-    let near = (rows * depth + planes as usize * columns * (depth + rows)) * size_of::<f32>();
+    let wide = planes as usize * columns;
+    let near = match target.blocks.registers {
+        None => (rows * depth + wide * (depth + rows)) * size_of::<f32>(),
+        Some(_) => {
+            copied += batch * grid[1] as f64 * planes * (found.columns * found.depth) as f64;
+            (rows + wide) * depth * size_of::<f32>()
+        }
+    };
     let far = if near > target.shared_bytes { FAR } else { 1.0 };
     let blocks = found.batch * grid[0] * grid[1];
-    let flops = products * far * short + copied * COPY_FLOPS + accumulated * ACCUMULATOR_FLOPS;
+    let Blocks {
+        copy_flops,
+        accumulator_flops,
+        ..
+    } = target.blocks;
+    let flops = products * far * short + copied * copy_flops + accumulated * accumulator_flops;
     let moved = found.rows * (found.depth + found.columns) + found.columns * found.depth;
     let bytes = batch * planes * (moved * size_of::<f32>()) as f64;
     seconds(flops * imbalance(blocks, target.threads), bytes, target)
@@ -117,8 +123,8 @@ pub(super) fn attention(
     };
     let flops = scores * (2 * (width + result)) as f64 * far
         + scores * SCORE_FLOPS
-        + copied * COPY_FLOPS
-        + passes * ACCUMULATOR_FLOPS;
+        + copied * target.blocks.copy_flops
+        + passes * target.blocks.accumulator_flops;
     let bytes = heads * (queries + keys) * (width + result) * size_of::<f32>();
     seconds(
         flops * imbalance(blocks, target.threads),

@@ -7,18 +7,12 @@
 
 use crate::ops::{Attention, Op};
 use crate::region::{Access, Anchor, Index, Region, RegionId, Regions};
-use crate::target::Target;
+use crate::target::{Blocks, Target};
 use crate::tile::outputs::{Domain, outputs};
 use crate::tile::programs::gemm::even;
 use crate::tile::programs::{Candidate, Parameters, cost};
 use crate::tile::view::{Axes, View};
 use crate::tile::{BlockProgram, Origin, Scope, Step, Tile, TileId};
-
-/// Queries of a block at most, as multiples of a fragment's columns.
-const QUERIES: [usize; 4] = [2, 4, 8, 16];
-
-/// Keys of a part at most.
-const KEYS: [usize; 2] = [128, 256];
 
 /// Whether it rounds more than direct sums.
 pub(super) const ROUNDS_MORE: bool = false;
@@ -44,9 +38,14 @@ pub(super) fn candidates(
     } = sizes;
     let heads = batch.iter().product();
     let mut found = Vec::new();
-    for most in QUERIES.map(|count| count * target.fragment[1]) {
-        for part in KEYS {
-            let (block, part) = (even(queries, most, 1), even(keys, part, 1));
+    let Blocks { row_unit, .. } = target.blocks;
+    for most in target.blocks.queries.iter().map(|count| count * target.fragment[1]) {
+        for &part in target.blocks.keys {
+            let block = even(queries, most, row_unit.min(queries));
+            let part = even(keys, part, row_unit.min(keys.max(1)));
+            if !is_near([block, part, width, result], target) {
+                continue;
+            }
             found.push(Candidate {
                 seconds: cost::attention(
                     [heads, queries, keys, width, result],
@@ -58,7 +57,24 @@ pub(super) fn candidates(
             });
         }
     }
-    Ok(found)
+    match found.is_empty() {
+        true => Err("no block of queries and keys stays near".to_owned()),
+        false => Ok(found),
+    }
+}
+
+/// Whether a block fits where accumulators stay in registers: they themselves, and beside the
+/// weights of its scores four depths of both factors, or partial sums of the scores' rows.
+fn is_near([block, part, width, result]: [usize; 4], target: &Target) -> bool {
+    let Some(most) = target.blocks.registers else {
+        return true;
+    };
+    let quads = |extent: usize| extent.next_multiple_of(4);
+    let weights = (quads(block) + 1) * quads(part) * size_of::<f32>();
+    let factors = 4 * (quads(block) + quads(part)).max(quads(result)) * size_of::<f32>();
+    let sums = quads(block) * quads(part);
+    let bytes = weights + 4 * quads(block) + factors.max(sums);
+    width > 0 && quads(block) * quads(result) <= most && bytes <= target.shared_bytes
 }
 
 struct Sizes {

@@ -5,20 +5,10 @@
 //! runs on it before it leaves.
 
 use crate::region::{Region, RegionId, Regions};
-use crate::target::Target;
+use crate::target::{Blocks, Target};
 use crate::tile::contraction::{Contraction, contraction};
 use crate::tile::programs::{Candidate, Parameters, cost, small_gemm};
 use crate::tile::{BlockProgram, Origin, Scope, Step, Tile, TileId};
-
-/// Depths of a part: long enough to amortise the accumulator's traffic, short enough that a part
-/// of both factors stays near.
-const DEPTHS: [usize; 3] = [256, 384, 512];
-
-/// Columns of a block at most, as multiples of a fragment.
-const COLUMNS: [usize; 4] = [4, 10, 20, 40];
-
-/// Rows of a block at most, as multiples of a fragment.
-const ROWS: [usize; 3] = [4, 8, 12];
 
 /// Whether it rounds more than direct sums.
 pub(super) const ROUNDS_MORE: bool = false;
@@ -38,15 +28,18 @@ pub(super) fn candidates(
     }
     let [rows, columns] = target.fragment;
     let mut blocks = Vec::new();
-    for most in ROWS.map(|count| count * rows) {
-        for wide in COLUMNS.map(|count| count * columns) {
-            for deep in DEPTHS {
+    let Blocks { row_unit, .. } = target.blocks;
+    for most in target.blocks.rows.iter().map(|count| count * rows) {
+        for wide in target.blocks.columns.iter().map(|count| count * columns) {
+            for &deep in target.blocks.depths {
                 let block = [
-                    even(found.rows, most, 1),
+                    even(found.rows, most, row_unit.min(found.rows)),
                     even(found.columns, wide / found.planes.max(1), columns),
                     even(found.depth, deep, 1),
                 ];
-                if !blocks.contains(&block) {
+                let elements = block[0] * block[1] * found.planes;
+                let held = target.blocks.registers.is_none_or(|most| elements <= most);
+                if held && !blocks.contains(&block) {
                     blocks.push(block);
                 }
             }

@@ -11,9 +11,6 @@ use crate::tile::programs::{Candidate, Parameters, cost};
 use crate::tile::view::Axes;
 use crate::tile::{BlockProgram, Step};
 
-/// Elements of a block at most: enough to hide its start, few enough to keep threads busy.
-const ELEMENTS: usize = 1 << 15;
-
 /// Whether it rounds more than direct sums.
 pub(super) const ROUNDS_MORE: bool = false;
 
@@ -28,7 +25,7 @@ pub(super) fn candidates(
 ) -> Result<Vec<Candidate>, String> {
     let (rows, columns) = extents(regions, suited(region)?);
     let share = rows.div_ceil(target.threads.max(1));
-    let most = (ELEMENTS / columns.max(1)).max(1).min(share);
+    let most = (target.blocks.elements / columns.max(1)).max(1).min(share);
     Ok(vec![Candidate {
         seconds: cost::bytes(regions, region, target),
         added_weight_bytes: 0,

@@ -1,0 +1,425 @@
+//! WGSL: a kernel as text.
+//!
+//! Takes a verified kernel and how each storage buffer is bound, gives its text. It decides
+//! nothing: one statement is one line, and a value that is used once stands where it is used.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use compiler::kernel::{
+    Binary, Builtin, Constant, Expression, Kernel, Memory, Scalar, Statement, Type, Unary, Value,
+};
+
+use super::commands::{Binding, ENTRY_POINT};
+
+/// Text of one value that still stands within another.
+const INLINE_MAX: usize = 72;
+
+/// The text of a kernel.
+pub(crate) fn emit(kernel: &Kernel, bindings: &[Binding]) -> String {
+    let mut printer = Printer {
+        kernel,
+        out: String::new(),
+        uses: uses(kernel),
+        names: BTreeMap::new(),
+        depth: 1,
+    };
+    printer.header(bindings);
+    printer.block(&kernel.body);
+    printer.out.push_str("}\n");
+    printer.out
+}
+
+struct Printer<'a> {
+    kernel: &'a Kernel,
+    out: String,
+    /// How often each value is used in the block that defines it; `None` if elsewhere too.
+    uses: Vec<Option<u32>>,
+    /// What stands for a value.
+    names: BTreeMap<Value, String>,
+    depth: usize,
+}
+
+impl Printer<'_> {
+    fn header(&mut self, bindings: &[Binding]) {
+        let kernel = self.kernel;
+        for line in &kernel.comment {
+            let _ = writeln!(self.out, "// {line}");
+        }
+        for (number, (buffer, binding)) in kernel.buffers.iter().zip(bindings).enumerate() {
+            let access = match binding {
+                Binding::Read => "read",
+                Binding::ReadWrite => "read_write",
+            };
+            let ty = type_name(buffer.element);
+            let _ = writeln!(
+                self.out,
+                "@group(0) @binding({number}) var<storage, {access}> {}: array<{ty}, {}>;",
+                buffer.name, buffer.elements
+            );
+        }
+        for shared in &kernel.shared {
+            let ty = type_name(shared.element);
+            let (name, elements) = (&shared.name, shared.elements);
+            let _ = writeln!(self.out, "var<workgroup> {name}: array<{ty}, {elements}>;");
+        }
+        let _ = writeln!(
+            self.out,
+            "\n@compute @workgroup_size({})\nfn {ENTRY_POINT}(\n    \
+             @builtin(local_invocation_index) local: u32,\n    \
+             @builtin(workgroup_id) group: vec3<u32>,\n) {{",
+            kernel.invocations
+        );
+    }
+
+    fn line(&mut self, text: &str) {
+        for _ in 0..self.depth {
+            self.out.push_str("  ");
+        }
+        self.out.push_str(text);
+        self.out.push('\n');
+    }
+
+    fn block(&mut self, statements: &[Statement]) {
+        for statement in statements {
+            self.statement(statement);
+        }
+    }
+
+    fn nested(&mut self, statements: &[Statement]) {
+        self.depth += 1;
+        self.block(statements);
+        self.depth -= 1;
+    }
+
+    fn name(&self, value: Value) -> String {
+        match self.names.get(&value) {
+            Some(name) => name.clone(),
+            None => format!("v{}", value.0),
+        }
+    }
+
+    fn statement(&mut self, statement: &Statement) {
+        match statement {
+            Statement::Let(value, expression) => self.define(*value, expression),
+            Statement::Store {
+                memory,
+                index,
+                value,
+            } => {
+                let (memory, index) = (self.memory(*memory), self.name(*index));
+                let line = format!("{memory}[{index}] = {};", self.name(*value));
+                self.line(&line);
+            }
+            Statement::Barrier => self.line("workgroupBarrier();"),
+            Statement::If {
+                condition,
+                then,
+                otherwise,
+                results,
+            } => {
+                for (result, ..) in results {
+                    let ty = type_name(self.kernel.type_of(*result));
+                    self.line(&format!("var v{}: {ty};", result.0));
+                }
+                let line = format!("if {} {{", self.name(*condition));
+                self.line(&line);
+                self.nested(then);
+                self.results(results.iter().map(|(result, yes, _)| (*result, *yes)));
+                if !otherwise.is_empty() || !results.is_empty() {
+                    self.line("} else {");
+                    self.nested(otherwise);
+                    self.results(results.iter().map(|(result, _, no)| (*result, *no)));
+                }
+                self.line("}");
+            }
+            Statement::For {
+                counter,
+                start,
+                end,
+                step,
+                carried,
+                body,
+            } => {
+                for own in carried {
+                    let ty = type_name(self.kernel.type_of(own.value));
+                    let line = format!("var v{}: {ty} = {};", own.value.0, self.name(own.initial));
+                    self.line(&line);
+                }
+                let (i, start, end) = (counter.0, self.name(*start), self.name(*end));
+                let head = format!("for (var v{i}: i32 = {start}; v{i} < {end}; v{i} += {step}) {{");
+                self.line(&head);
+                self.nested(body);
+                self.depth += 1;
+                // Values that change places go through others.
+                let swapped = carried
+                    .iter()
+                    .any(|own| carried.iter().any(|other| own.next == other.value && own != other));
+                if swapped {
+                    for own in carried {
+                        let line = format!("let n{} = {};", own.value.0, self.name(own.next));
+                        self.line(&line);
+                    }
+                }
+                for own in carried {
+                    let next = match swapped {
+                        true => format!("n{}", own.value.0),
+                        false => self.name(own.next),
+                    };
+                    self.line(&format!("v{} = {next};", own.value.0));
+                }
+                self.depth -= 1;
+                self.line("}");
+                for own in carried {
+                    self.names.insert(own.result, format!("v{}", own.value.0));
+                }
+            }
+        }
+    }
+
+    fn results(&mut self, results: impl Iterator<Item = (Value, Value)>) {
+        self.depth += 1;
+        for (result, value) in results {
+            let line = format!("v{} = {};", result.0, self.name(value));
+            self.line(&line);
+        }
+        self.depth -= 1;
+    }
+
+    fn define(&mut self, value: Value, expression: &Expression) {
+        let text = self.expression(expression);
+        let inlined = match expression {
+            Expression::Constant(_) => true,
+            // A load stays where it is: what is stored later must not be seen.
+            Expression::Load(..) => false,
+            Expression::Builtin(_)
+            | Expression::Unary(..)
+            | Expression::Binary(..)
+            | Expression::Fma(..)
+            | Expression::Select(..)
+            | Expression::Convert(..)
+            | Expression::Bits(..)
+            | Expression::Splat(..)
+            | Expression::Extract(..)
+            | Expression::ExtractAt(..)
+            | Expression::Compose(_)
+            | Expression::Unpack(_)
+            | Expression::Pack(_) => {
+                self.uses[value.0 as usize] == Some(1) && text.len() <= INLINE_MAX
+            }
+        };
+        match inlined {
+            true => {
+                self.names.insert(value, text);
+            }
+            false => self.line(&format!("let v{} = {text};", value.0)),
+        }
+    }
+
+    fn memory(&self, memory: Memory) -> String {
+        match memory {
+            Memory::Buffer(buffer) => self.kernel.buffers[buffer.0 as usize].name.clone(),
+            Memory::Shared(shared) => self.kernel.shared[shared.0 as usize].name.clone(),
+        }
+    }
+
+    fn expression(&self, expression: &Expression) -> String {
+        let name = |value: &Value| self.name(*value);
+        match expression {
+            Expression::Constant(constant) => literal(*constant),
+            Expression::Builtin(Builtin::Local) => "i32(local)".to_owned(),
+            Expression::Builtin(Builtin::Group(axis)) => {
+                format!("i32(group.{})", ["x", "y", "z"][usize::from(*axis)])
+            }
+            Expression::Unary(function, x) => unary(*function, &name(x)),
+            Expression::Binary(function, a, b) => {
+                binary(*function, &name(a), &name(b), self.kernel.type_of(*b))
+            }
+            Expression::Fma(a, b, c) => format!("({} * {} + {})", name(a), name(b), name(c)),
+            Expression::Select(condition, yes, no) => {
+                format!("select({}, {}, {})", name(no), name(yes), name(condition))
+            }
+            Expression::Convert(scalar, x) => {
+                let ty = Type::lanes(*scalar, self.kernel.type_of(*x).lanes);
+                format!("{}({})", type_name(ty), name(x))
+            }
+            Expression::Bits(scalar, x) => {
+                let ty = Type::lanes(*scalar, self.kernel.type_of(*x).lanes);
+                format!("bitcast<{}>({})", type_name(ty), name(x))
+            }
+            Expression::Splat(x, lanes) => {
+                let ty = Type::lanes(self.kernel.type_of(*x).scalar, *lanes);
+                format!("{}({})", type_name(ty), name(x))
+            }
+            Expression::Extract(x, lane) => {
+                format!("{}.{}", name(x), ["x", "y", "z", "w"][usize::from(*lane)])
+            }
+            Expression::ExtractAt(x, lane) => format!("{}[{}]", name(x), name(lane)),
+            Expression::Compose(lanes) => {
+                let scalar = self.kernel.type_of(lanes[0]).scalar;
+                let ty = type_name(Type::lanes(scalar, lanes.len() as u8));
+                let lanes: Vec<String> = lanes.iter().map(name).collect();
+                format!("{ty}({})", lanes.join(", "))
+            }
+            Expression::Unpack(x) => format!("unpack2x16float({})", name(x)),
+            Expression::Pack(x) => format!("pack2x16float({})", name(x)),
+            Expression::Load(memory, index) => {
+                format!("{}[{}]", self.memory(*memory), name(index))
+            }
+        }
+    }
+}
+
+fn scalar_name(scalar: Scalar) -> &'static str {
+    match scalar {
+        Scalar::Bool => "bool",
+        Scalar::I32 => "i32",
+        Scalar::U32 => "u32",
+        Scalar::F16 => "f16",
+        Scalar::F32 => "f32",
+    }
+}
+
+fn type_name(ty: Type) -> String {
+    match ty.lanes {
+        1 => scalar_name(ty.scalar).to_owned(),
+        lanes => format!("vec{lanes}<{}>", scalar_name(ty.scalar)),
+    }
+}
+
+fn literal(constant: Constant) -> String {
+    match constant {
+        Constant::Bool(truth) => truth.to_string(),
+        Constant::I32(i32::MIN) => "i32(-2147483647 - 1)".to_owned(),
+        Constant::I32(number) if number < 0 => format!("({number}i)"),
+        Constant::I32(number) => format!("{number}i"),
+        Constant::U32(number) => format!("{number}u"),
+        Constant::F32(number) if number.is_sign_negative() => format!("({number:?}f)"),
+        Constant::F32(number) => format!("{number:?}f"),
+    }
+}
+
+fn unary(function: Unary, x: &str) -> String {
+    match function {
+        Unary::Neg => format!("(-{x})"),
+        Unary::Not => format!("(!{x})"),
+        Unary::Abs => format!("abs({x})"),
+        Unary::Exp => format!("exp({x})"),
+        Unary::Log => format!("log({x})"),
+        Unary::Sqrt => format!("sqrt({x})"),
+        Unary::InverseSqrt => format!("inverseSqrt({x})"),
+        Unary::Sin => format!("sin({x})"),
+        Unary::Cos => format!("cos({x})"),
+        Unary::Floor => format!("floor({x})"),
+        Unary::Ceil => format!("ceil({x})"),
+        Unary::Trunc => format!("trunc({x})"),
+    }
+}
+
+fn binary(function: Binary, a: &str, b: &str, ty: Type) -> String {
+    let infix = |sign: &str| format!("({a} {sign} {b})");
+    let shift = |sign: &str| match ty.scalar {
+        Scalar::U32 => format!("({a} {sign} {b})"),
+        Scalar::Bool | Scalar::I32 | Scalar::F16 | Scalar::F32 => {
+            let unsigned = type_name(Type::lanes(Scalar::U32, ty.lanes));
+            format!("({a} {sign} {unsigned}({b}))")
+        }
+    };
+    match function {
+        Binary::Add => infix("+"),
+        Binary::Sub => infix("-"),
+        Binary::Mul => infix("*"),
+        Binary::Div => infix("/"),
+        Binary::Rem => infix("%"),
+        Binary::Min => format!("min({a}, {b})"),
+        Binary::Max => format!("max({a}, {b})"),
+        Binary::Pow => format!("pow({a}, {b})"),
+        Binary::And => infix("&"),
+        Binary::Or => infix("|"),
+        Binary::Xor => infix("^"),
+        Binary::ShiftLeft => shift("<<"),
+        Binary::ShiftRight => shift(">>"),
+        Binary::Less => infix("<"),
+        Binary::LessEqual => infix("<="),
+        Binary::Equal => infix("=="),
+    }
+}
+
+/// How often each value is used, where that is in the block of its definition alone.
+fn uses(kernel: &Kernel) -> Vec<Option<u32>> {
+    let mut counter = Counter {
+        uses: vec![Some(0); kernel.types.len()],
+        block: vec![0; kernel.types.len()],
+        blocks: 0,
+    };
+    counter.block(&kernel.body);
+    counter.uses
+}
+
+struct Counter {
+    uses: Vec<Option<u32>>,
+    /// The block that defines each value.
+    block: Vec<u32>,
+    blocks: u32,
+}
+
+impl Counter {
+    fn seen(&mut self, value: Value, block: u32) {
+        let place = value.0 as usize;
+        match self.block[place] == block {
+            true => self.uses[place] = self.uses[place].map(|count| count + 1),
+            false => self.uses[place] = None,
+        }
+    }
+
+    fn block(&mut self, statements: &[Statement]) {
+        self.blocks += 1;
+        let block = self.blocks;
+        for statement in statements {
+            match statement {
+                Statement::Let(value, expression) => {
+                    self.block[value.0 as usize] = block;
+                    expression.each_operand(|operand| self.seen(operand, block));
+                }
+                Statement::Store { index, value, .. } => {
+                    self.seen(*index, block);
+                    self.seen(*value, block);
+                }
+                Statement::Barrier => {}
+                Statement::If {
+                    condition,
+                    then,
+                    otherwise,
+                    results,
+                } => {
+                    self.seen(*condition, block);
+                    self.block(then);
+                    self.block(otherwise);
+                    for (_, yes, no) in results {
+                        // They end other blocks, behind what is assigned there.
+                        self.uses[yes.0 as usize] = None;
+                        self.uses[no.0 as usize] = None;
+                    }
+                }
+                Statement::For {
+                    start,
+                    end,
+                    carried,
+                    body,
+                    ..
+                } => {
+                    // The end is looked at in each turn.
+                    self.seen(*start, block);
+                    self.uses[end.0 as usize] = None;
+                    for own in carried {
+                        self.seen(own.initial, block);
+                    }
+                    self.block(body);
+                    for own in carried {
+                        self.uses[own.next.0 as usize] = None;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! Addresses: views as expressions of a kernel, and what they read and store.
+//!
+//! Takes where a tile's element is (batch, plane, row, column), gives loads and stores that stay
+//! within their buffers. What a view does not show is its fill, and is not loaded.
+
+use compiler::kernel::{Binary, Builder, BufferId, Memory, Scalar, Type, Unary, Value};
+use compiler::region::{Bound, Buffer, Index, Part, Regions, Scope};
+use compiler::tile::View;
+
+use super::quads::{self, Along};
+use crate::webgpu::commands::StoredAs;
+
+/// One storage buffer of a kernel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Argument {
+    /// The buffer of the regions.
+    pub(crate) buffer: Buffer,
+    /// The kernel's.
+    pub(crate) id: BufferId,
+    /// How elements lie in it.
+    pub(crate) stored: StoredAs,
+    /// Elements of one access: 1, 2 or 4.
+    pub(crate) unit: i32,
+}
+
+/// What a kernel's expansion knows of its buffers.
+pub(crate) struct Arguments<'a> {
+    pub(crate) regions: &'a Regions,
+    pub(crate) list: Vec<Argument>,
+}
+
+/// Which element of a view; all are I32 and linear in the axes of their role.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At {
+    pub(crate) batch: Value,
+    pub(crate) plane: Value,
+    pub(crate) row: Value,
+    pub(crate) column: Value,
+}
+
+/// How many neighbours, along which axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Width {
+    One,
+    Quad(Along),
+}
+
+impl Width {
+    pub(crate) fn lanes(self) -> u8 {
+        match self {
+            Width::One => 1,
+            Width::Quad(_) => 4,
+        }
+    }
+}
+
+impl Arguments<'_> {
+    pub(crate) fn of(&self, buffer: Buffer) -> Argument {
+        let mut list = self.list.iter();
+        *list
+            .find(|argument| argument.buffer == buffer)
+            .expect("the arguments are those of the region")
+    }
+
+    /// Whether quads of a view are loaded as such.
+    pub(crate) fn shows_quads(&self, view: &View, along: Along) -> bool {
+        let mut pieces = view.access.pieces.iter();
+        pieces.all(|piece| self.of(piece.buffer).unit == 4)
+            && quads::shows(view, along, self.regions)
+    }
+
+    /// The elements of a view, F32 for floats, I32 for integers and truth values. Where `valid`
+    /// does not hold nothing is loaded, and the value is 0 or the fill.
+    pub(crate) fn read(
+        &self,
+        b: &mut Builder,
+        view: &View,
+        at: At,
+        width: Width,
+        valid: Option<Value>,
+    ) -> Value {
+        let axes = axes(b, view, at);
+        let scalar = scalar(view);
+        let fill = view.access.fill.as_ref();
+        let fill = fill.map_or(0.0, super::epilogue::first);
+        let mut rest: Vec<(Option<Value>, usize)> = Vec::new();
+        for (piece, data) in view.access.pieces.iter().enumerate() {
+            let mut holds = valid;
+            for bound in &data.bounds {
+                let inside = inside(b, bound, &axes, &view.access.shape);
+                holds = Some(match holds {
+                    Some(before) => b.and(before, inside),
+                    None => inside,
+                });
+            }
+            rest.push((holds, piece));
+        }
+        // The last piece shows all that the others leave, unless there is a fill.
+        if view.access.fill.is_none()
+            && let Some((holds, _)) = rest.last_mut()
+        {
+            *holds = valid;
+        }
+        self.pieces(b, (view, &axes), (scalar, fill, width), &rest)
+    }
+
+    /// As many neighbours along the columns as a width has lanes, one by one where they do not lie
+    /// side by side.
+    pub(crate) fn read_lanes(
+        &self,
+        b: &mut Builder,
+        view: &View,
+        at: At,
+        width: Width,
+    ) -> Value {
+        if width == Width::One || self.shows_quads(view, Along::Columns) {
+            return self.read(b, view, at, width, None);
+        }
+        let lanes: Vec<Value> = (0..4)
+            .map(|lane| {
+                let column = b.plus(at.column, lane);
+                self.read(b, view, At { column, ..at }, Width::One, None)
+            })
+            .collect();
+        b.compose(&lanes)
+    }
+
+    /// The place of an element that is stored, in a list of all images' channels.
+    pub(crate) fn channel(&self, b: &mut Builder, view: &View, at: At, regions: &Regions) -> Value {
+        let axes = axes(b, view, at);
+        let piece = &view.access.pieces[0];
+        let channels = regions.buffer(piece.buffer).extents.shape[1];
+        let shape = &view.access.shape;
+        let image = evaluate(b, &piece.index[0], &axes, shape);
+        let channel = evaluate(b, &piece.index[1], &axes, shape);
+        let image = b.times(image, channels as i32);
+        b.add(image, channel)
+    }
+
+    /// Stores one element of F32 by its number.
+    pub(crate) fn store_element(
+        &self,
+        b: &mut Builder,
+        buffer: Buffer,
+        element: Value,
+        value: Value,
+    ) {
+        let argument = self.of(buffer);
+        b.store(Memory::Buffer(argument.id), element, value);
+    }
+
+    fn pieces(
+        &self,
+        b: &mut Builder,
+        (view, axes): (&View, &[Value]),
+        (scalar, fill, width): (Scalar, f32, Width),
+        rest: &[(Option<Value>, usize)],
+    ) -> Value {
+        let empty = |b: &mut Builder| {
+            let fill = match scalar {
+                Scalar::I32 => b.i32(fill as i32),
+                Scalar::Bool | Scalar::U32 | Scalar::F16 | Scalar::F32 => b.f32(fill),
+            };
+            b.splat(fill, width.lanes())
+        };
+        let Some(((holds, piece), rest)) = rest.split_first() else {
+            return empty(b);
+        };
+        let load = |b: &mut Builder| {
+            let piece = &view.access.pieces[*piece];
+            let index = quads::address(piece, self.regions);
+            self.load(b, piece.buffer, &index, (axes, &view.access.shape), width)
+        };
+        match holds {
+            None => load(b),
+            Some(holds) => {
+                let load = |b: &mut Builder| vec![load(b)];
+                let other =
+                    |b: &mut Builder| vec![self.pieces(b, (view, axes), (scalar, fill, width), rest)];
+                b.branch(*holds, load, other)[0]
+            }
+        }
+    }
+
+    fn load(
+        &self,
+        b: &mut Builder,
+        buffer: Buffer,
+        index: &Index,
+        (axes, extents): (&[Value], &[usize]),
+        width: Width,
+    ) -> Value {
+        let argument = self.of(buffer);
+        let memory = Memory::Buffer(argument.id);
+        if let Width::Quad(_) = width {
+            let scope = Scope {
+                extents,
+                bounds: &[],
+            };
+            let place = evaluate(b, &index.div(4, scope), axes, extents);
+            let loaded = b.load(memory, place);
+            return self.widen(b, argument, loaded);
+        }
+        let element = evaluate(b, index, axes, extents);
+        self.element(b, argument, element)
+    }
+
+    /// One element of a buffer by its number.
+    fn element(&self, b: &mut Builder, argument: Argument, element: Value) -> Value {
+        let memory = Memory::Buffer(argument.id);
+        let bits = argument.unit.trailing_zeros() as i32;
+        let loaded = match argument.unit {
+            1 => b.load(memory, element),
+            _ => {
+                let shift = b.i32(bits);
+                let unit = b.binary(Binary::ShiftRight, element, shift);
+                b.load(memory, unit)
+            }
+        };
+        if argument.unit == 1 {
+            return loaded;
+        }
+        let mask = b.i32(argument.unit - 1);
+        let lane = b.binary(Binary::And, element, mask);
+        match argument.stored {
+            StoredAs::F32 | StoredAs::I32 => b.extract_at(loaded, lane),
+            StoredAs::F16 | StoredAs::Bf16 => {
+                let one = b.i32(1);
+                let word = match argument.unit {
+                    2 => loaded,
+                    _ => {
+                        let word = b.binary(Binary::ShiftRight, lane, one);
+                        b.extract_at(loaded, word)
+                    }
+                };
+                let pair = self.unpack(b, argument.stored, word);
+                let half = b.binary(Binary::And, element, one);
+                b.extract_at(pair, half)
+            }
+        }
+    }
+
+    fn unpack(&self, b: &mut Builder, stored: StoredAs, word: Value) -> Value {
+        match stored {
+            StoredAs::F16 => b.unpack(word),
+            StoredAs::F32 | StoredAs::I32 | StoredAs::Bf16 => {
+                let sixteen = b.constant(compiler::kernel::Constant::U32(16));
+                let mask = b.constant(compiler::kernel::Constant::U32(0xffff_0000));
+                let low = b.binary(Binary::ShiftLeft, word, sixteen);
+                let high = b.binary(Binary::And, word, mask);
+                let both = b.compose(&[low, high]);
+                b.bits(Scalar::F32, both)
+            }
+        }
+    }
+
+    /// A loaded quad as four lanes.
+    fn widen(&self, b: &mut Builder, argument: Argument, loaded: Value) -> Value {
+        match argument.stored {
+            StoredAs::F32 | StoredAs::I32 => loaded,
+            StoredAs::F16 | StoredAs::Bf16 => {
+                let mut lanes = Vec::with_capacity(4);
+                for word in 0..2 {
+                    let word = b.extract(loaded, word);
+                    let pair = self.unpack(b, argument.stored, word);
+                    lanes.extend([b.extract(pair, 0), b.extract(pair, 1)]);
+                }
+                b.compose(&lanes)
+            }
+        }
+    }
+
+    /// Stores `value`, of the view's type, where the view has its element.
+    pub(crate) fn store(&self, b: &mut Builder, view: &View, at: At, width: Width, value: Value) {
+        let axes = axes(b, view, at);
+        for piece in &view.access.pieces {
+            let mut holds = None;
+            for bound in &piece.bounds {
+                let inside = inside(b, bound, &axes, &view.access.shape);
+                holds = Some(match holds {
+                    Some(before) => b.and(before, inside),
+                    None => inside,
+                });
+            }
+            let index = quads::address(piece, self.regions);
+            let put = |b: &mut Builder| {
+                let scope = Scope {
+                    extents: &view.access.shape,
+                    bounds: &[],
+                };
+                let index = match width {
+                    Width::One => index,
+                    Width::Quad(_) => index.div(4, scope),
+                };
+                let place = evaluate(b, &index, &axes, &view.access.shape);
+                let argument = self.of(piece.buffer);
+                assert_eq!(argument.unit, i32::from(width.lanes()), "a store fills its unit");
+                let value = self.narrow(b, argument, value);
+                b.store(Memory::Buffer(argument.id), place, value);
+            };
+            match holds {
+                None => put(b),
+                Some(holds) => b.when(holds, put),
+            }
+        }
+    }
+
+    fn narrow(&self, b: &mut Builder, argument: Argument, value: Value) -> Value {
+        match argument.stored {
+            StoredAs::F32 | StoredAs::I32 => value,
+            StoredAs::F16 => {
+                let words = [0, 2].map(|first| {
+                    let pair = [first, first + 1].map(|lane| b.extract(value, lane));
+                    let pair = b.compose(&pair);
+                    b.pack(pair)
+                });
+                b.compose(&words)
+            }
+            StoredAs::Bf16 => {
+                let rounded = round_bf16(b, value);
+                let bits = b.bits(Scalar::U32, rounded);
+                let sixteen = b.constant(compiler::kernel::Constant::U32(16));
+                let words = [0, 2].map(|first| {
+                    let low = b.extract(bits, first);
+                    let high = b.extract(bits, first + 1);
+                    let low = b.binary(Binary::ShiftRight, low, sixteen);
+                    b.binary(Binary::Or, low, high)
+                });
+                b.compose(&words)
+            }
+        }
+    }
+}
+
+/// The nearest numbers whose lower halves are 0, ties to even; NaN stays NaN.
+pub(crate) fn round_bf16(b: &mut Builder, x: Value) -> Value {
+    let lanes = b.type_of(x).lanes;
+    let number = |b: &mut Builder, number: u32| {
+        let number = b.constant(compiler::kernel::Constant::U32(number));
+        b.splat(number, lanes)
+    };
+    let bits = b.bits(Scalar::U32, x);
+    let (sixteen, one) = (number(b, 16), number(b, 1));
+    let upper = b.binary(Binary::ShiftRight, bits, sixteen);
+    let odd = b.binary(Binary::And, upper, one);
+    let half = number(b, 0x7fff);
+    let up = b.add(half, odd);
+    let sum = b.add(bits, up);
+    let mask = number(b, 0xffff_0000);
+    let rounded = b.binary(Binary::And, sum, mask);
+    b.bits(Scalar::F32, rounded)
+}
+
+/// The type in which a view's elements are computed with.
+fn scalar(view: &View) -> Scalar {
+    match view.access.dtype.is_float() {
+        true => Scalar::F32,
+        false => Scalar::I32,
+    }
+}
+
+/// What an index of a buffer counts.
+pub(crate) fn element(stored: StoredAs, unit: i32) -> Type {
+    match stored {
+        StoredAs::F32 => Type::lanes(Scalar::F32, unit as u8),
+        StoredAs::I32 => Type::lanes(Scalar::I32, unit as u8),
+        StoredAs::F16 | StoredAs::Bf16 => Type::lanes(Scalar::U32, (unit / 2) as u8),
+    }
+}
+
+/// Elements of one access to a buffer: four where all of its quads are.
+pub(crate) fn argument(
+    b: &mut Builder,
+    (buffer, regions): (Buffer, &Regions),
+    (stored, in_quads): (StoredAs, bool),
+    written: bool,
+) -> Argument {
+    let unit = match (in_quads, stored) {
+        (true, _) => 4,
+        (false, StoredAs::F32 | StoredAs::I32) => 1,
+        (false, StoredAs::F16 | StoredAs::Bf16) => 2,
+    };
+    let data = regions.buffer(buffer);
+    let element = element(stored, unit);
+    let count = data.extents.elements().div_ceil(unit as usize) as u32;
+    let name = format!("b{}", b.buffers());
+    let id = b.buffer(&name, element, count, written);
+    Argument {
+        buffer,
+        id,
+        stored,
+        unit,
+    }
+}
+
+/// The index on each axis of a view.
+fn axes(b: &mut Builder, view: &View, at: At) -> Vec<Value> {
+    let mut axes = Vec::with_capacity(view.access.shape.len());
+    let roles = [
+        (view.batch(), at.batch),
+        (view.planes(), at.plane),
+        (view.rows(), at.row),
+        (view.columns(), at.column),
+    ];
+    for (extents, linear) in roles {
+        axes.extend(digits(b, linear, extents));
+    }
+    axes
+}
+
+/// A linear index as one on each axis, the last one innermost.
+fn digits(b: &mut Builder, linear: Value, extents: &[usize]) -> Vec<Value> {
+    let mut rest = linear;
+    let mut digits = Vec::with_capacity(extents.len());
+    for (axis, &extent) in extents.iter().enumerate().rev() {
+        // What is outermost has no more above it.
+        let outer = extents[..axis].iter().all(|&extent| extent == 1);
+        match outer {
+            true => {
+                digits.push(rest);
+                rest = b.i32(0);
+            }
+            false => {
+                digits.push(b.rem(rest, extent as i32));
+                rest = b.div(rest, extent as i32);
+            }
+        }
+    }
+    digits.reverse();
+    digits
+}
+
+/// The value of an index.
+pub(crate) fn evaluate(b: &mut Builder, index: &Index, axes: &[Value], extents: &[usize]) -> Value {
+    let (constant, parts) = index.parts();
+    let mut sum: Option<Value> = None;
+    for (part, coefficient) in parts {
+        let value = match part {
+            Part::Axis(axis) => axes[axis],
+            Part::Div(inner, divisor) => floor(b, inner, divisor, (axes, extents)).0,
+            Part::Mod(inner, divisor) => floor(b, inner, divisor, (axes, extents)).1,
+        };
+        let term = b.times(value, coefficient as i32);
+        sum = Some(match sum {
+            Some(sum) => b.add(sum, term),
+            None => term,
+        });
+    }
+    match sum {
+        Some(sum) => b.plus(sum, constant as i32),
+        None => b.i32(constant as i32),
+    }
+}
+
+/// Quotient and remainder, rounded towards minus infinity.
+fn floor(
+    b: &mut Builder,
+    inner: &Index,
+    divisor: i64,
+    (axes, extents): (&[Value], &[usize]),
+) -> (Value, Value) {
+    let scope = Scope {
+        extents,
+        bounds: &[],
+    };
+    let (least, _) = inner.range(scope);
+    // Moved up by whole divisors the dividend is not negative.
+    let turns = match least < 0 {
+        true => (-least).unsigned_abs().div_ceil(divisor.unsigned_abs().into()) as i64,
+        false => 0,
+    };
+    let x = evaluate(b, &inner.clone().plus(turns * divisor), axes, extents);
+    let quotient = b.div(x, divisor as i32);
+    let quotient = b.plus(quotient, -turns as i32);
+    let remainder = b.rem(x, divisor as i32);
+    (quotient, remainder)
+}
+
+/// Whether a bound holds.
+fn inside(b: &mut Builder, bound: &Bound, axes: &[Value], extents: &[usize]) -> Value {
+    let Bound { index, start, end } = bound;
+    let scope = Scope {
+        extents,
+        bounds: &[],
+    };
+    let (least, most) = index.range(scope);
+    let value = evaluate(b, index, axes, extents);
+    let mut holds = b.constant(compiler::kernel::Constant::Bool(true));
+    if least < i128::from(*start) {
+        let start = b.i32(*start as i32);
+        let above = b.binary(Binary::LessEqual, start, value);
+        holds = b.and(holds, above);
+    }
+    if most >= i128::from(*end) {
+        let below = b.below(value, *end as i32);
+        holds = b.and(holds, below);
+    }
+    holds
+}
+
+/// Whether truth values are meant: not 0.
+pub(crate) fn truth(b: &mut Builder, x: Value) -> Value {
+    let lanes = b.type_of(x).lanes;
+    let zero = b.i32(0);
+    let zero = b.splat(zero, lanes);
+    let equal = b.binary(Binary::Equal, x, zero);
+    b.unary(Unary::Not, equal)
+}
