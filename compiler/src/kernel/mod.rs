@@ -17,6 +17,7 @@
 //! * K8: names are words of letters, digits and `_`, comments have no control characters.
 
 mod build;
+mod interpret;
 mod names;
 mod parse;
 mod print;
@@ -26,6 +27,7 @@ mod verify;
 mod walk;
 
 pub use build::{BufferId, Builder, SharedId};
+pub use interpret::{BufferContents, Fault, FaultKind, interpret};
 pub use parse::parse;
 pub use uniform::uniform_values;
 pub use verify::{KernelError, verify};

@@ -252,10 +252,8 @@ impl State<'_> {
                 let Misfit { found, wanted } = match typing::infer(self.kernel, expression) {
                     Ok(ty) => {
                         self.defines(statement, *value, scope)?;
-                        let rule = match expression {
-                            Expression::Load(..) => "K3",
-                            _ => "K2",
-                        };
+                        let is_load = matches!(expression, Expression::Load(..));
+                        let rule = if is_load { "K3" } else { "K2" };
                         let wanted = "the type of the expression";
                         return self.has_type(rule, statement, *value, (ty, wanted));
                     }

@@ -1,0 +1,213 @@
+//! Expressions of the interpreter, for all invocations of a workgroup at once.
+//!
+//! Takes the words of the operands, one for each lane and invocation, gives those of the value.
+//! Numbers are computed as WGSL asks: integers wrap, f32 is IEEE 754. It knows no memory and
+//! reports no fault: what may not be computed is refused before.
+
+use half::f16;
+
+use crate::kernel::{Binary, Constant, Scalar, Unary};
+
+/// The word of a number.
+pub(super) fn word(constant: Constant) -> u32 {
+    match constant {
+        Constant::Bool(truth) => truth.into(),
+        Constant::I32(number) => number.cast_unsigned(),
+        Constant::U32(number) => number,
+        Constant::F32(number) => number.to_bits(),
+    }
+}
+
+fn each(to: &mut [u32], x: &[u32], f: impl Fn(u32) -> u32) {
+    for (to, x) in to.iter_mut().zip(x) {
+        *to = f(*x);
+    }
+}
+
+fn single(to: &mut [u32], x: &[u32], f: impl Fn(f32) -> f32) {
+    each(to, x, |x| f(f32::from_bits(x)).to_bits());
+}
+
+/// A function of one operand whose lanes are of type `scalar`.
+pub(super) fn unary(to: &mut [u32], function: Unary, scalar: Scalar, x: &[u32]) {
+    let is_integer = scalar == Scalar::I32;
+    match function {
+        Unary::Neg if is_integer => each(to, x, u32::wrapping_neg),
+        Unary::Neg => single(to, x, |x| -x),
+        Unary::Not => each(to, x, |x| 1 - x.min(1)),
+        Unary::Abs if is_integer => each(to, x, |x| x.cast_signed().unsigned_abs()),
+        Unary::Abs => single(to, x, f32::abs),
+        Unary::Exp => single(to, x, libm::expf),
+        Unary::Log => single(to, x, libm::logf),
+        Unary::Sqrt => single(to, x, f32::sqrt),
+        Unary::InverseSqrt => single(to, x, |x| 1.0 / x.sqrt()),
+        Unary::Sin => single(to, x, libm::sinf),
+        Unary::Cos => single(to, x, libm::cosf),
+        Unary::Floor => single(to, x, f32::floor),
+        Unary::Ceil => single(to, x, f32::ceil),
+        Unary::Trunc => single(to, x, f32::trunc),
+    }
+}
+
+/// A function of two operands whose lanes are of type `scalar`.
+pub(super) fn binary(to: &mut [u32], function: Binary, scalar: Scalar, [a, b]: [&[u32]; 2]) {
+    match scalar {
+        Scalar::F32 => floats(to, function, a, b),
+        Scalar::I32 => signed(to, function, a, b),
+        Scalar::U32 | Scalar::Bool | Scalar::F16 => unsigned(to, function, a, b),
+    }
+}
+
+fn pairs(to: &mut [u32], a: &[u32], b: &[u32], f: impl Fn(u32, u32) -> u32) {
+    for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
+        *to = f(*a, *b);
+    }
+}
+
+fn floats(to: &mut [u32], function: Binary, a: &[u32], b: &[u32]) {
+    fn go(to: &mut [u32], a: &[u32], b: &[u32], f: impl Fn(f32, f32) -> f32) {
+        pairs(to, a, b, |a, b| {
+            f(f32::from_bits(a), f32::from_bits(b)).to_bits()
+        });
+    }
+    fn compare(to: &mut [u32], a: &[u32], b: &[u32], f: impl Fn(f32, f32) -> bool) {
+        pairs(to, a, b, |a, b| {
+            f(f32::from_bits(a), f32::from_bits(b)).into()
+        });
+    }
+    match function {
+        Binary::Add => go(to, a, b, |a, b| a + b),
+        Binary::Sub => go(to, a, b, |a, b| a - b),
+        Binary::Mul => go(to, a, b, |a, b| a * b),
+        Binary::Div => go(to, a, b, |a, b| a / b),
+        Binary::Min => go(to, a, b, f32::min),
+        Binary::Max => go(to, a, b, f32::max),
+        Binary::Pow => go(to, a, b, libm::powf),
+        Binary::Less => compare(to, a, b, |a, b| a < b),
+        Binary::LessEqual => compare(to, a, b, |a, b| a <= b),
+        Binary::Equal => compare(to, a, b, |a, b| a == b),
+        Binary::Rem
+        | Binary::And
+        | Binary::Or
+        | Binary::Xor
+        | Binary::ShiftLeft
+        | Binary::ShiftRight => unreachable!("no function of f32: rule K2"),
+    }
+}
+
+fn signed(to: &mut [u32], function: Binary, a: &[u32], b: &[u32]) {
+    fn go(to: &mut [u32], a: &[u32], b: &[u32], f: impl Fn(i32, i32) -> i32) {
+        pairs(to, a, b, |a, b| {
+            f(a.cast_signed(), b.cast_signed()).cast_unsigned()
+        });
+    }
+    match function {
+        Binary::Div => go(to, a, b, |a, b| match b {
+            0 => 0,
+            _ => a.wrapping_div(b),
+        }),
+        Binary::Rem => go(to, a, b, |a, b| match b {
+            0 => 0,
+            _ => a.wrapping_rem(b),
+        }),
+        Binary::Min => go(to, a, b, i32::min),
+        Binary::Max => go(to, a, b, i32::max),
+        Binary::ShiftRight => go(to, a, b, |a, b| a.wrapping_shr(b.cast_unsigned())),
+        Binary::Less => go(to, a, b, |a, b| (a < b).into()),
+        Binary::LessEqual => go(to, a, b, |a, b| (a <= b).into()),
+        Binary::Add
+        | Binary::Sub
+        | Binary::Mul
+        | Binary::Pow
+        | Binary::And
+        | Binary::Or
+        | Binary::Xor
+        | Binary::ShiftLeft
+        | Binary::Equal => unsigned(to, function, a, b),
+    }
+}
+
+fn unsigned(to: &mut [u32], function: Binary, a: &[u32], b: &[u32]) {
+    match function {
+        Binary::Add => pairs(to, a, b, u32::wrapping_add),
+        Binary::Sub => pairs(to, a, b, u32::wrapping_sub),
+        Binary::Mul => pairs(to, a, b, u32::wrapping_mul),
+        Binary::Div => pairs(to, a, b, |a, b| a.checked_div(b).unwrap_or(0)),
+        Binary::Rem => pairs(to, a, b, |a, b| a.checked_rem(b).unwrap_or(0)),
+        Binary::Min => pairs(to, a, b, u32::min),
+        Binary::Max => pairs(to, a, b, u32::max),
+        Binary::And => pairs(to, a, b, |a, b| a & b),
+        Binary::Or => pairs(to, a, b, |a, b| a | b),
+        Binary::Xor => pairs(to, a, b, |a, b| a ^ b),
+        Binary::ShiftLeft => pairs(to, a, b, u32::wrapping_shl),
+        Binary::ShiftRight => pairs(to, a, b, u32::wrapping_shr),
+        Binary::Less => pairs(to, a, b, |a, b| (a < b).into()),
+        Binary::LessEqual => pairs(to, a, b, |a, b| (a <= b).into()),
+        Binary::Equal => pairs(to, a, b, |a, b| (a == b).into()),
+        Binary::Pow => unreachable!("no function of integers: rule K2"),
+    }
+}
+
+/// `a · b + c`, rounded twice.
+pub(super) fn fma(to: &mut [u32], [a, b, c]: [&[u32]; 3]) {
+    let operands = a.iter().zip(b).zip(c);
+    for (to, ((a, b), c)) in to.iter_mut().zip(operands) {
+        *to = (f32::from_bits(*a) * f32::from_bits(*b) + f32::from_bits(*c)).to_bits();
+    }
+}
+
+/// The second where the first, of one lane, holds; else the third.
+pub(super) fn select(to: &mut [u32], [condition, yes, no]: [&[u32]; 3]) {
+    let lane = condition.len();
+    let operands = yes.chunks_exact(lane).zip(no.chunks_exact(lane));
+    for (to, (yes, no)) in to.chunks_exact_mut(lane).zip(operands) {
+        let pairs = yes.iter().zip(no);
+        for ((to, (yes, no)), condition) in to.iter_mut().zip(pairs).zip(condition) {
+            *to = if *condition != 0 { *yes } else { *no };
+        }
+    }
+}
+
+/// The number in another type.
+pub(super) fn convert(to: &mut [u32], scalar: Scalar, from: Scalar, x: &[u32]) {
+    fn half(x: u32) -> f32 {
+        f16::from_bits(x as u16).to_f32()
+    }
+    fn to_half(x: f32) -> u32 {
+        f16::from_f32(x).to_bits().into()
+    }
+    match (scalar, from) {
+        (Scalar::Bool, Scalar::F32) => each(to, x, |x| (f32::from_bits(x) != 0.0).into()),
+        (Scalar::Bool, Scalar::F16) => each(to, x, |x| (half(x) != 0.0).into()),
+        (Scalar::Bool, _) => each(to, x, |x| (x != 0).into()),
+        (Scalar::I32, Scalar::F32) => each(to, x, |x| (f32::from_bits(x) as i32).cast_unsigned()),
+        (Scalar::I32, Scalar::F16) => each(to, x, |x| (half(x) as i32).cast_unsigned()),
+        (Scalar::U32, Scalar::F32) => each(to, x, |x| f32::from_bits(x) as u32),
+        (Scalar::U32, Scalar::F16) => each(to, x, |x| half(x) as u32),
+        (Scalar::I32 | Scalar::U32, _) => to.copy_from_slice(x),
+        (Scalar::F32, Scalar::I32) => each(to, x, |x| (x.cast_signed() as f32).to_bits()),
+        (Scalar::F32, Scalar::F16) => each(to, x, |x| half(x).to_bits()),
+        (Scalar::F32, _) => each(to, x, |x| (x as f32).to_bits()),
+        (Scalar::F16, Scalar::F32) => each(to, x, |x| to_half(f32::from_bits(x))),
+        (Scalar::F16, Scalar::I32) => each(to, x, |x| to_half(x.cast_signed() as f32)),
+        (Scalar::F16, _) => each(to, x, |x| to_half(x as f32)),
+    }
+}
+
+/// The two f16 of each word.
+pub(super) fn unpack(to: &mut [u32], x: &[u32]) {
+    let (low, high) = to.split_at_mut(x.len());
+    each(low, x, |x| f16::from_bits(x as u16).to_f32().to_bits());
+    each(high, x, |x| {
+        f16::from_bits((x >> 16) as u16).to_f32().to_bits()
+    });
+}
+
+/// Two lanes of f32 as f16 in a word.
+pub(super) fn pack(to: &mut [u32], x: &[u32]) {
+    let (low, high) = x.split_at(to.len());
+    pairs(to, low, high, |low, high| {
+        let bits = |x| u32::from(f16::from_f32(f32::from_bits(x)).to_bits());
+        bits(low) | bits(high) << 16
+    });
+}

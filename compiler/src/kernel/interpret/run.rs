@@ -1,0 +1,433 @@
+//! Statements of the interpreter.
+//!
+//! Takes a kernel that keeps the rules and its memories, executes the workgroups in order. A value
+//! is one word for each lane and invocation, lane by lane; expressions are computed for all
+//! invocations, also those that a condition keeps away: nobody sees their values.
+
+use crate::kernel::interpret::compute;
+use crate::kernel::interpret::fault::{Fault, FaultKind};
+use crate::kernel::interpret::memory::{Bank, BufferContents, Wrong};
+use crate::kernel::{
+    Binary, Builtin, Carried, Expression, Kernel, Memory, Scalar, Statement, Value,
+};
+
+/// What is wrong, and which invocation did it.
+type Done = Result<(), (u32, Wrong)>;
+
+/// A kernel that is executed.
+pub(super) struct Machine<'a> {
+    kernel: &'a Kernel,
+    groups: Option<&'a [[u32; 3]]>,
+    buffers: Vec<Bank>,
+    shared: Vec<Bank>,
+    /// By value; empty until it is defined.
+    words: Vec<Vec<u32>>,
+    /// The workgroup, as it is counted in the order of execution.
+    turn: u32,
+}
+
+impl<'a> Machine<'a> {
+    pub(super) fn new(
+        kernel: &'a Kernel,
+        buffers: Vec<Bank>,
+        groups: Option<&'a [[u32; 3]]>,
+    ) -> Machine<'a> {
+        let shared = kernel.shared.iter().map(|data| {
+            let lanes = usize::from(data.element.lanes) * data.elements as usize;
+            let contents = BufferContents::undefined(lanes);
+            Bank::new(&data.name, data.element, data.elements, true, contents)
+        });
+        Machine {
+            kernel,
+            groups,
+            buffers,
+            shared: shared.collect(),
+            words: vec![Vec::new(); kernel.types.len()],
+            turn: 0,
+        }
+    }
+
+    /// The buffers, with what was stored.
+    pub(super) fn into_buffers(self) -> Vec<Bank> {
+        self.buffers
+    }
+
+    /// Executes all workgroups.
+    pub(super) fn run(&mut self) -> Result<(), Fault> {
+        let [x, y, z] = self.kernel.grid;
+        let turns = match self.groups {
+            Some(groups) => groups.len() as u32,
+            None => x * y * z,
+        };
+        let all: Vec<u32> = (0..self.kernel.invocations).collect();
+        for turn in 0..turns {
+            self.turn = turn;
+            self.shared.iter_mut().for_each(Bank::clear);
+            self.block(&self.kernel.body, &all)?;
+        }
+        Ok(())
+    }
+
+    /// The workgroup that comes in that turn.
+    fn group(&self, turn: u32) -> [u32; 3] {
+        let [x, y, _] = self.kernel.grid;
+        match self.groups {
+            Some(groups) => groups[turn as usize],
+            None => [turn % x, turn / x % y, turn / x / y],
+        }
+    }
+
+    fn block(&mut self, block: &'a [Statement], active: &[u32]) -> Result<(), Fault> {
+        for statement in block {
+            match statement {
+                Statement::Let(value, expression) => {
+                    let done = self.define(*value, expression, active);
+                    self.faulted(statement, done)?;
+                }
+                Statement::Store {
+                    memory,
+                    index,
+                    value,
+                } => {
+                    let done = self.store(*memory, [*index, *value], active);
+                    self.faulted(statement, done)?;
+                }
+                Statement::Barrier => {
+                    let done = self.barrier(active);
+                    self.faulted(statement, done)?;
+                }
+                Statement::If {
+                    condition,
+                    then,
+                    otherwise,
+                    results,
+                } => {
+                    let words = &self.words[condition.0 as usize];
+                    let holds = |&at: &u32| words[at as usize] != 0;
+                    let (yes, no): (Vec<u32>, Vec<u32>) = active.iter().partition(|at| holds(at));
+                    for (block, active) in [(then, &yes), (otherwise, &no)] {
+                        if !active.is_empty() {
+                            self.block(block, active)?;
+                        }
+                    }
+                    for (value, from_then, from_otherwise) in results {
+                        self.copy(*from_then, *value, &yes);
+                        self.copy(*from_otherwise, *value, &no);
+                    }
+                }
+                Statement::For {
+                    counter,
+                    start,
+                    end,
+                    step,
+                    carried,
+                    body,
+                } => {
+                    let bounds = [*counter, *start, *end];
+                    self.repeat(bounds, *step, carried, body, active)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn faulted(&self, statement: &Statement, done: Done) -> Result<(), Fault> {
+        let Err((invocation, wrong)) = done else {
+            return Ok(());
+        };
+        let kind = match wrong {
+            Wrong::Plain(kind) => kind,
+            Wrong::Race(conflict) => {
+                let memory = match statement {
+                    Statement::Let(_, Expression::Load(memory, _))
+                    | Statement::Store { memory, .. } => *memory,
+                    Statement::Let(..)
+                    | Statement::Barrier
+                    | Statement::If { .. }
+                    | Statement::For { .. } => unreachable!("only accesses race"),
+                };
+                let (group, other) = match (memory, conflict.other()) {
+                    (Memory::Shared(_), other) => (self.group(self.turn), other),
+                    (Memory::Buffer(_), Some(other)) => {
+                        let size = self.kernel.invocations;
+                        (self.group(other / size), Some(other % size))
+                    }
+                    (Memory::Buffer(_), None) => (self.group(self.turn), None),
+                };
+                FaultKind::Race {
+                    memory: self.bank_name(memory),
+                    element: conflict.element,
+                    access: conflict.access,
+                    group,
+                    invocation: other,
+                    other: conflict.other,
+                }
+            }
+        };
+        Err(Fault::Invocation {
+            kernel: self.kernel.name.clone(),
+            statement: self.kernel.line(statement),
+            group: self.group(self.turn),
+            invocation,
+            kind,
+        })
+    }
+
+    fn bank_name(&self, memory: Memory) -> String {
+        match memory {
+            Memory::Buffer(id) => self.buffers[id.0 as usize].name().to_owned(),
+            Memory::Shared(id) => self.shared[id.0 as usize].name().to_owned(),
+        }
+    }
+
+    fn size(&self) -> usize {
+        self.kernel.invocations as usize
+    }
+
+    /// The words of a value that is about to be defined.
+    fn fresh(&mut self, value: Value) -> Vec<u32> {
+        let lanes = usize::from(self.kernel.type_of(value).lanes);
+        let mut words = std::mem::take(&mut self.words[value.0 as usize]);
+        words.resize(lanes * self.size(), 0);
+        words
+    }
+
+    /// One value becomes what another one is, for these invocations.
+    fn copy(&mut self, from: Value, to: Value, active: &[u32]) {
+        if from == to || active.is_empty() {
+            return;
+        }
+        let mut words = self.fresh(to);
+        let (size, source) = (self.size(), &self.words[from.0 as usize]);
+        match active.len() == size {
+            true => words.copy_from_slice(source),
+            false => {
+                for lane in (0..words.len()).step_by(size) {
+                    for at in active.iter().map(|&at| lane + at as usize) {
+                        words[at] = source[at];
+                    }
+                }
+            }
+        }
+        self.words[to.0 as usize] = words;
+    }
+
+    fn barrier(&mut self, active: &[u32]) -> Done {
+        let invocations = self.kernel.invocations;
+        let arrived = active.len() as u32;
+        if arrived != invocations {
+            let kind = FaultKind::Barrier {
+                arrived,
+                invocations,
+            };
+            return Err((active[0], Wrong::Plain(kind)));
+        }
+        self.shared.iter_mut().for_each(Bank::order);
+        Ok(())
+    }
+
+    fn repeat(
+        &mut self,
+        [counter, start, end]: [Value; 3],
+        step: i32,
+        carried: &'a [Carried],
+        body: &'a [Statement],
+        active: &[u32],
+    ) -> Result<(), Fault> {
+        let numbers = |value: Value, words: &[Vec<u32>]| -> Vec<i64> {
+            let words = &words[value.0 as usize];
+            words.iter().map(|word| word.cast_signed().into()).collect()
+        };
+        let (mut at, end) = (numbers(start, &self.words), numbers(end, &self.words));
+        for each in carried {
+            self.copy(each.initial, each.value, active);
+        }
+        let is_carried = |value: Value| carried.iter().any(|each| each.value == value);
+        let crossed = carried.iter().any(|each| is_carried(each.next));
+        let mut left = active.to_vec();
+        loop {
+            left.retain(|&who| at[who as usize] < end[who as usize]);
+            if left.is_empty() {
+                break;
+            }
+            let mut words = self.fresh(counter);
+            for (word, at) in words.iter_mut().zip(&at) {
+                *word = *at as u32;
+            }
+            self.words[counter.0 as usize] = words;
+            self.block(body, &left)?;
+            if crossed {
+                let next = |each: &Carried| self.words[each.next.0 as usize].clone();
+                let nexts: Vec<Vec<u32>> = carried.iter().map(next).collect();
+                for (each, next) in carried.iter().zip(nexts) {
+                    // The result is not yet defined: it holds the next value for a moment.
+                    self.words[each.result.0 as usize] = next;
+                    self.copy(each.result, each.value, &left);
+                }
+            } else {
+                for each in carried {
+                    self.copy(each.next, each.value, &left);
+                }
+            }
+            for &who in &left {
+                at[who as usize] += i64::from(step);
+            }
+        }
+        for each in carried {
+            self.copy(each.value, each.result, active);
+        }
+        Ok(())
+    }
+
+    fn define(&mut self, value: Value, expression: &Expression, active: &[u32]) -> Done {
+        self.check(expression, active)?;
+        if let Expression::Load(memory, index) = expression {
+            return self.load(value, *memory, *index, active);
+        }
+        let mut to = self.fresh(value);
+        let size = self.size();
+        let of = |value: &Value| self.words[value.0 as usize].as_slice();
+        let scalar = |value: &Value| self.kernel.type_of(*value).scalar;
+        match expression {
+            Expression::Constant(constant) => to.fill(compute::word(*constant)),
+            Expression::Builtin(Builtin::Local) => {
+                for (number, to) in to.iter_mut().enumerate() {
+                    *to = number as u32;
+                }
+            }
+            Expression::Builtin(Builtin::Group(axis)) => {
+                to.fill(self.group(self.turn)[usize::from(*axis)]);
+            }
+            Expression::Unary(function, x) => {
+                compute::unary(&mut to, *function, scalar(x), of(x));
+            }
+            Expression::Binary(function, a, b) => {
+                compute::binary(&mut to, *function, scalar(a), [a, b].map(of));
+            }
+            Expression::Fma(a, b, c) => compute::fma(&mut to, [a, b, c].map(of)),
+            Expression::Select(condition, yes, no) => {
+                compute::select(&mut to, [condition, yes, no].map(of));
+            }
+            Expression::Convert(into, x) => compute::convert(&mut to, *into, scalar(x), of(x)),
+            Expression::Bits(_, x) => to.copy_from_slice(of(x)),
+            Expression::Splat(x, _) => {
+                to.chunks_exact_mut(size)
+                    .for_each(|lane| lane.copy_from_slice(of(x)));
+            }
+            Expression::Extract(x, lane) => {
+                let first = usize::from(*lane) * size;
+                to.copy_from_slice(&of(x)[first..first + size]);
+            }
+            Expression::ExtractAt(x, lane) => {
+                let lanes = usize::from(self.kernel.type_of(*x).lanes);
+                for (at, (to, lane)) in to.iter_mut().zip(of(lane)).enumerate() {
+                    *to = of(x)[(*lane as usize % lanes) * size + at];
+                }
+            }
+            Expression::Compose(lanes) => {
+                for (to, lane) in to.chunks_exact_mut(size).zip(lanes) {
+                    to.copy_from_slice(of(lane));
+                }
+            }
+            Expression::Unpack(x) => compute::unpack(&mut to, of(x)),
+            Expression::Pack(x) => compute::pack(&mut to, of(x)),
+            Expression::Load(..) => unreachable!("loads were done above"),
+        }
+        self.words[value.0 as usize] = to;
+        Ok(())
+    }
+
+    /// Refuses what has no value.
+    fn check(&self, expression: &Expression, active: &[u32]) -> Done {
+        let find = |value: &Value, wrong: &dyn Fn(u32) -> Option<FaultKind>| {
+            let words = &self.words[value.0 as usize];
+            let lanes = words.chunks_exact(self.size());
+            let mut all =
+                lanes.flat_map(|lane| active.iter().map(|&who| (who, lane[who as usize])));
+            match all.find_map(|(who, word)| Some((who, wrong(word)?))) {
+                Some((who, kind)) => Err((who, Wrong::Plain(kind))),
+                None => Ok(()),
+            }
+        };
+        match expression {
+            Expression::Binary(Binary::Div | Binary::Rem, _, b)
+                if self.kernel.type_of(*b).scalar != Scalar::F32 =>
+            {
+                find(b, &|word| (word == 0).then_some(FaultKind::DivisionByZero))
+            }
+            Expression::Binary(Binary::ShiftLeft | Binary::ShiftRight, _, b) => {
+                find(b, &|by| (by >= 32).then_some(FaultKind::Shift { by }))
+            }
+            Expression::ExtractAt(x, lane) => {
+                let lanes = self.kernel.type_of(*x).lanes;
+                find(lane, &|word| {
+                    let lane = word.cast_signed();
+                    (word >= lanes.into()).then_some(FaultKind::Lane { lane, lanes })
+                })
+            }
+            Expression::Constant(_)
+            | Expression::Builtin(_)
+            | Expression::Unary(..)
+            | Expression::Binary(..)
+            | Expression::Fma(..)
+            | Expression::Select(..)
+            | Expression::Convert(..)
+            | Expression::Bits(..)
+            | Expression::Splat(..)
+            | Expression::Extract(..)
+            | Expression::Compose(_)
+            | Expression::Unpack(_)
+            | Expression::Pack(_)
+            | Expression::Load(..) => Ok(()),
+        }
+    }
+
+    /// The memory, and the number before that of its first invocation of this workgroup.
+    fn bank(&mut self, memory: Memory) -> (&mut Bank, u32) {
+        match memory {
+            Memory::Buffer(id) => {
+                let before = self.turn * self.kernel.invocations;
+                (&mut self.buffers[id.0 as usize], before)
+            }
+            Memory::Shared(id) => (&mut self.shared[id.0 as usize], 0),
+        }
+    }
+
+    fn load(&mut self, value: Value, memory: Memory, index: Value, active: &[u32]) -> Done {
+        let mut to = self.fresh(value);
+        let size = self.size();
+        let indices = std::mem::take(&mut self.words[index.0 as usize]);
+        let (bank, before) = self.bank(memory);
+        let mut done = Ok(());
+        for &who in active {
+            match bank.load(before + who + 1, indices[who as usize]) {
+                Ok(words) => {
+                    for (lane, word) in words.iter().enumerate() {
+                        to[lane * size + who as usize] = *word;
+                    }
+                }
+                Err(wrong) => {
+                    done = Err((who, wrong));
+                    break;
+                }
+            }
+        }
+        self.words[index.0 as usize] = indices;
+        self.words[value.0 as usize] = to;
+        done
+    }
+
+    fn store(&mut self, memory: Memory, [index, value]: [Value; 2], active: &[u32]) -> Done {
+        let size = self.size();
+        let indices = self.words[index.0 as usize].clone();
+        let words = std::mem::take(&mut self.words[value.0 as usize]);
+        let (bank, before) = self.bank(memory);
+        let done = active.iter().try_for_each(|&who| {
+            let word = |lane: usize| words[lane * size + who as usize];
+            let stored = bank.store(before + who + 1, indices[who as usize], word);
+            stored.map_err(|wrong| (who, wrong))
+        });
+        self.words[value.0 as usize] = words;
+        done
+    }
+}
