@@ -19,11 +19,11 @@ use super::commands::{
     ALIGNMENT, Argument, Binding, Commands, Hosted, Kernel, Launch, Pool, Port, Requirements,
     Source, StoredAs, Upload,
 };
+use super::emit;
 use super::expand::{Expanded, Refusal, Request, expand};
 use super::stored::{forms, is_fixed, number};
 use super::target::TARGET;
 use super::validate::{Invalid, Valid, validate};
-use super::emit;
 
 /// Commands, and what they were made of.
 #[derive(Debug)]
@@ -195,8 +195,11 @@ fn refused(
                         shared: &[],
                         limits,
                     };
-                    large(regions, region, forms, requirements)
-                        .or_else(|| expand(request).err().map(|refusal: Refusal| refusal.to_string()))
+                    large(regions, region, forms, requirements).or_else(|| {
+                        expand(request)
+                            .err()
+                            .map(|refusal: Refusal| refusal.to_string())
+                    })
                 };
                 known.entry(key).or_insert_with(trial).clone()
             }
@@ -276,9 +279,9 @@ fn on_device(
             lifetime.birth = 0;
         }
         let on_host = first[buffer].is_some_and(|id| hosted.contains_key(&id));
-        lifetime
-            .overwrites
-            .retain(|other| !on_host && forms[number(*other)] == forms[buffer] && touched[number(*other)]);
+        lifetime.overwrites.retain(|other| {
+            !on_host && forms[number(*other)] == forms[buffer] && touched[number(*other)]
+        });
     }
     found.sort_by_key(|lifetime| lifetime.birth);
     let births: BTreeMap<Buffer, usize> = found
@@ -295,7 +298,10 @@ fn on_device(
 /// Bytes of a window, in whole elements of any kernel.
 fn window_bytes(data: &BufferData, form: StoredAs) -> u64 {
     let bytes = form.bytes(data.extents.elements()).unwrap_or(u64::MAX);
-    bytes.checked_next_multiple_of(16).unwrap_or(u64::MAX).max(16)
+    bytes
+        .checked_next_multiple_of(16)
+        .unwrap_or(u64::MAX)
+        .max(16)
 }
 
 impl State<'_> {
@@ -308,7 +314,14 @@ impl State<'_> {
         let buffers = [region.reads(), region.stores()].concat();
         let place = |buffer: &Buffer| buffers.iter().position(|own| own == buffer);
         let pattern: Vec<_> = shared.iter().map(|(a, c)| (place(a), place(c))).collect();
-        let key = format!("{:?}", (self.regions.key(region), forms_of(&self.forms, region), pattern));
+        let key = format!(
+            "{:?}",
+            (
+                self.regions.key(region),
+                forms_of(&self.forms, region),
+                pattern
+            )
+        );
         if !self.known.contains_key(&key) {
             let request = Request {
                 regions: self.regions,
@@ -318,7 +331,10 @@ impl State<'_> {
                 shared: &shared,
                 limits: self.limits,
             };
-            let failed = |message: String| CompileError::Kernel { region: id, message };
+            let failed = |message: String| CompileError::Kernel {
+                region: id,
+                message,
+            };
             let expanded = expand(request).map_err(|refusal| failed(refusal.to_string()))?;
             let mut kernels = Vec::new();
             for expanded in expanded {
@@ -342,8 +358,16 @@ impl State<'_> {
     }
 
     /// The number of a kernel among those that differ.
-    fn kernel(&mut self, id: RegionId, region: &Region, expanded: Expanded) -> Result<usize, CompileError> {
-        let failed = |message: String| CompileError::Kernel { region: id, message };
+    fn kernel(
+        &mut self,
+        id: RegionId,
+        region: &Region,
+        expanded: Expanded,
+    ) -> Result<usize, CompileError> {
+        let failed = |message: String| CompileError::Kernel {
+            region: id,
+            message,
+        };
         let mut kernel = expanded.kernel;
         kernel::verify(&kernel, &self.limits).map_err(|e| failed(e.to_string()))?;
         let bindings: Vec<Binding> = expanded
@@ -362,7 +386,10 @@ impl State<'_> {
         let number = self.kernels.len();
         self.numbers.insert(key, number);
         let printed = self.regions.print(id, region);
-        kernel.comment = printed.lines().map(|line| line.trim_end().to_owned()).collect();
+        kernel.comment = printed
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect();
         kernel.name = format!("{}_{number}", kernel.name);
         let wgsl = emit::emit(&kernel, &bindings);
         self.texts.push(Kernel {
@@ -395,7 +422,10 @@ impl State<'_> {
         if is_fixed(data) {
             return self.pages.window(buffer, bytes);
         }
-        let place = self.plan.place(buffer).expect("what a kernel touches has a place");
+        let place = self
+            .plan
+            .place(buffer)
+            .expect("what a kernel touches has a place");
         let (slab, offset) = self.plan.address(place);
         Argument {
             pool: Pool::Arena,
@@ -413,7 +443,10 @@ impl State<'_> {
                 !fixed && me.plan.place(*buffer).is_some()
             });
             let on_device: Vec<Buffer> = on_device.collect();
-            on_device.into_iter().map(|buffer| (buffer, me.port(&buffer.to_string(), buffer))).collect()
+            on_device
+                .into_iter()
+                .map(|buffer| (buffer, me.port(&buffer.to_string(), buffer)))
+                .collect()
         };
         Hosted {
             region: id,
@@ -435,7 +468,11 @@ impl State<'_> {
             .place(buffer)
             .map_or((0, 0), |place| self.plan.address(place));
         let mut extents = data.extents.clone();
-        extents.shape = data.order.iter().map(|&axis| data.extents.shape[axis]).collect();
+        extents.shape = data
+            .order
+            .iter()
+            .map(|&axis| data.extents.shape[axis])
+            .collect();
         Port {
             name: name.to_owned(),
             bytes: form.bytes(extents.elements()).unwrap_or(u64::MAX),
@@ -479,7 +516,9 @@ impl State<'_> {
                 extents: data.extents.clone(),
                 order: data.order.clone(),
                 window: Argument {
-                    bytes: self.forms[number(buffer)].bytes(data.extents.elements()).unwrap_or(0),
+                    bytes: self.forms[number(buffer)]
+                        .bytes(data.extents.elements())
+                        .unwrap_or(0),
                     ..window
                 },
                 stored: self.forms[number(buffer)],
@@ -510,7 +549,9 @@ struct Pages {
 impl Pages {
     fn new(requirements: &Requirements) -> Pages {
         Pages {
-            bytes_max: requirements.binding_bytes_max.min(requirements.buffer_bytes_max),
+            bytes_max: requirements
+                .binding_bytes_max
+                .min(requirements.buffer_bytes_max),
             pages: Vec::new(),
             windows: BTreeMap::new(),
         }
@@ -521,7 +562,10 @@ impl Pages {
             return *window;
         }
         let room = bytes.next_multiple_of(ALIGNMENT);
-        let full = self.pages.last().is_none_or(|page| page + room > self.bytes_max);
+        let full = self
+            .pages
+            .last()
+            .is_none_or(|page| page + room > self.bytes_max);
         if full {
             self.pages.push(0);
         }

@@ -147,14 +147,17 @@ impl Printer<'_> {
                     self.line(&line);
                 }
                 let (i, start, end) = (counter.0, self.name(*start), self.name(*end));
-                let head = format!("for (var v{i}: i32 = {start}; v{i} < {end}; v{i} += {step}) {{");
+                let head =
+                    format!("for (var v{i}: i32 = {start}; v{i} < {end}; v{i} += {step}) {{");
                 self.line(&head);
                 self.nested(body);
                 self.depth += 1;
                 // Values that change places go through others.
-                let swapped = carried
-                    .iter()
-                    .any(|own| carried.iter().any(|other| own.next == other.value && own != other));
+                let swapped = carried.iter().any(|own| {
+                    carried
+                        .iter()
+                        .any(|other| own.next == other.value && own != other)
+                });
                 if swapped {
                     for own in carried {
                         let line = format!("let n{} = {};", own.value.0, self.name(own.next));

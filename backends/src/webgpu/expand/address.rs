@@ -3,7 +3,7 @@
 //! Takes where a tile's element is (batch, plane, row, column), gives loads and stores that stay
 //! within their buffers. What a view does not show is its fill, and is not loaded.
 
-use compiler::kernel::{Binary, Builder, BufferId, Memory, Scalar, Type, Unary, Value};
+use compiler::kernel::{Binary, BufferId, Builder, Memory, Scalar, Type, Unary, Value};
 use compiler::region::{Bound, Buffer, Index, Part, Regions, Scope};
 use compiler::tile::View;
 
@@ -106,13 +106,7 @@ impl Arguments<'_> {
 
     /// As many neighbours along the columns as a width has lanes, one by one where they do not lie
     /// side by side.
-    pub(crate) fn read_lanes(
-        &self,
-        b: &mut Builder,
-        view: &View,
-        at: At,
-        width: Width,
-    ) -> Value {
+    pub(crate) fn read_lanes(&self, b: &mut Builder, view: &View, at: At, width: Width) -> Value {
         if width == Width::One || self.shows_quads(view, Along::Columns) {
             return self.read(b, view, at, width, None);
         }
@@ -175,8 +169,9 @@ impl Arguments<'_> {
             None => load(b),
             Some(holds) => {
                 let load = |b: &mut Builder| vec![load(b)];
-                let other =
-                    |b: &mut Builder| vec![self.pieces(b, (view, axes), (scalar, fill, width), rest)];
+                let other = |b: &mut Builder| {
+                    vec![self.pieces(b, (view, axes), (scalar, fill, width), rest)]
+                };
                 b.branch(*holds, load, other)[0]
             }
         }
@@ -294,7 +289,11 @@ impl Arguments<'_> {
                 };
                 let place = evaluate(b, &index, &axes, &view.access.shape);
                 let argument = self.of(piece.buffer);
-                assert_eq!(argument.unit, i32::from(width.lanes()), "a store fills its unit");
+                assert_eq!(
+                    argument.unit,
+                    i32::from(width.lanes()),
+                    "a store fills its unit"
+                );
                 let value = self.narrow(b, argument, value);
                 b.store(Memory::Buffer(argument.id), place, value);
             };
@@ -466,7 +465,9 @@ fn floor(
     let (least, _) = inner.range(scope);
     // Moved up by whole divisors the dividend is not negative.
     let turns = match least < 0 {
-        true => (-least).unsigned_abs().div_ceil(divisor.unsigned_abs().into()) as i64,
+        true => (-least)
+            .unsigned_abs()
+            .div_ceil(divisor.unsigned_abs().into()) as i64,
         false => 0,
     };
     let x = evaluate(b, &inner.clone().plus(turns * divisor), axes, extents);

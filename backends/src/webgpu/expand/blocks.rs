@@ -7,9 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use compiler::kernel::{
-    Binary, Builder, Builtin, Memory, Scalar, SharedId, Type, Unary, Value,
-};
+use compiler::kernel::{Binary, Builder, Builtin, Memory, Scalar, SharedId, Type, Unary, Value};
 use compiler::tile::{BlockProgram, Origin, Step, TileId, View};
 
 use super::address::{At, Width};
@@ -63,9 +61,20 @@ pub(crate) struct Blocks<'a, 'b> {
 }
 
 /// Bytes of shared memory: `[staging, weights, per row]`, in quads.
-fn shared_quads(program: &BlockProgram, invocations: usize, bytes_max: usize) -> Option<[usize; 3]> {
+fn shared_quads(
+    program: &BlockProgram,
+    invocations: usize,
+    bytes_max: usize,
+) -> Option<[usize; 3]> {
     let mut most = [0; 3];
-    sizes(program, &program.body, invocations, bytes_max / 16, &mut most).then_some(most)
+    sizes(
+        program,
+        &program.body,
+        invocations,
+        bytes_max / 16,
+        &mut most,
+    )
+    .then_some(most)
 }
 
 /// Quads of a slice of one factor.
@@ -494,7 +503,10 @@ impl Blocks<'_, '_> {
         (tile, copy): (TileId, Copied),
         [plane, row, column]: [Value; 3],
     ) -> Vec<Value> {
-        let (deep, by_rows) = (self.deep_quads(tile, view), self.patches_by_rows(tile, view));
+        let (deep, by_rows) = (
+            self.deep_quads(tile, view),
+            self.patches_by_rows(tile, view),
+        );
         let batch = self.batch;
         let own = self.program.tile(tile);
         let rows_total: usize = view.rows().iter().product();
@@ -901,7 +913,8 @@ impl Blocks<'_, '_> {
         let epilogues = super::epilogue::all(region, &self.program.outputs, &self.x.arguments);
         let [rows, columns] = [self.program.rows, self.program.columns];
         let rows_overhang = !rows.is_multiple_of(own.rows) || !own.rows.is_multiple_of(4);
-        let columns_overhang = !columns.is_multiple_of(own.columns) || !own.columns.is_multiple_of(4);
+        let columns_overhang =
+            !columns.is_multiple_of(own.columns) || !own.columns.is_multiple_of(4);
         for epilogue in &epilogues {
             for number in 0..layout.own_columns() {
                 let b = &mut self.x.b;

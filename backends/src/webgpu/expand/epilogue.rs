@@ -125,7 +125,11 @@ impl Epilogue<'_> {
         let last = view.access.shape.len() - 1;
         let fixed = view.access.pieces.iter().all(|piece| {
             let bounds = piece.bounds.iter().map(|bound| &bound.index);
-            !piece.index.iter().chain(bounds).any(|index| index.uses(last))
+            !piece
+                .index
+                .iter()
+                .chain(bounds)
+                .any(|index| index.uses(last))
         });
         if fixed {
             let value = arguments.read(b, view, at, Width::One, None);

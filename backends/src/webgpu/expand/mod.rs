@@ -194,7 +194,12 @@ impl<'a> Expansion<'a> {
         let views: Vec<&View> = program
             .views
             .iter()
-            .chain(program.outputs.iter().flat_map(|views| views.reads.iter().flatten()))
+            .chain(
+                program
+                    .outputs
+                    .iter()
+                    .flat_map(|views| views.reads.iter().flatten()),
+            )
             .collect();
         // What is stored comes first: what lies in the same memory takes over its argument.
         for (output, views) in region.outputs.iter().zip(&program.outputs) {

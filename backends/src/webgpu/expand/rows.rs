@@ -88,16 +88,21 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
         let end = b.i32(program.columns as i32);
         let start = b.times(local, width);
         let body = |b: &mut Builder| {
-            b.repeat([start, end], width * invocations as i32, &[], |b, column, _| {
-                let at = At { column, ..at };
-                let mut anchor = |b: &mut Builder, _: usize| {
-                    whole.element(b, &reduced, (program, epilogue), at)
-                };
-                let none = vec![None; epilogue.output.nodes.len()];
-                let value = epilogue.compute(b, &x.arguments, at, &none, &mut anchor);
-                epilogue.store(b, &x.arguments, at, value);
-                Vec::new()
-            });
+            b.repeat(
+                [start, end],
+                width * invocations as i32,
+                &[],
+                |b, column, _| {
+                    let at = At { column, ..at };
+                    let mut anchor = |b: &mut Builder, _: usize| {
+                        whole.element(b, &reduced, (program, epilogue), at)
+                    };
+                    let none = vec![None; epilogue.output.nodes.len()];
+                    let value = epilogue.compute(b, &x.arguments, at, &none, &mut anchor);
+                    epilogue.store(b, &x.arguments, at, value);
+                    Vec::new()
+                },
+            );
         };
         match exists {
             None => body(b),

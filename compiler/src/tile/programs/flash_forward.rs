@@ -39,7 +39,12 @@ pub(super) fn candidates(
     let heads = batch.iter().product();
     let mut found = Vec::new();
     let Blocks { row_unit, .. } = target.blocks;
-    for most in target.blocks.queries.iter().map(|count| count * target.fragment[1]) {
+    for most in target
+        .blocks
+        .queries
+        .iter()
+        .map(|count| count * target.fragment[1])
+    {
         for &part in target.blocks.keys {
             let block = even(queries, most, row_unit.min(queries));
             let part = even(keys, part, row_unit.min(keys.max(1)));
