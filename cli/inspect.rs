@@ -21,9 +21,10 @@ use runtime::staged::Staged;
 
 use crate::error::{At, Failure};
 use crate::facts::Sizes;
+use crate::kernels::{self, Shown};
 use crate::memory::{self, Needs};
 use crate::model::{Loaded, Model, Part};
-use crate::options::ComponentName;
+use crate::options::{ComponentName, Precision};
 use crate::stages;
 
 /// Show a model's interface, parameters, cost, graph or plan.
@@ -43,6 +44,12 @@ pub(crate) struct Arguments {
     /// What to show in full, instead of the summary.
     #[arg(long)]
     stage: Option<Stage>,
+    /// With --stage kernel or code: only the kernel of this name.
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+    /// The type of weights and values; that of the weights if not given.
+    #[arg(long)]
+    dtype: Option<Precision>,
     /// Width in pixels.
     #[arg(short = 'W', long)]
     width: Option<usize>,
@@ -65,6 +72,10 @@ enum Stage {
     Region,
     /// The block program of each kernel on a processor, or why each refused.
     Tile,
+    /// The kernels of a graphics processor, as typed instructions of one invocation.
+    Kernel,
+    /// The same as WGSL.
+    Code,
     /// The kernels with their FLOPs and bytes, where each stores, and the peak of memory.
     Plan,
 }
@@ -78,6 +89,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         arguments.width,
         arguments.height,
     )?;
+    let dtype = arguments.dtype.map(Into::into);
     let bindings: BTreeMap<String, usize> = arguments.bind.iter().cloned().collect();
     for part in model.parts(arguments.component)? {
         match arguments.stage {
@@ -94,19 +106,27 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
                 print!("{}", text::print_func(&func));
             }
             Some(Stage::Region) => {
-                let loaded = model.sized(&part, sizes, &bindings, None)?;
+                let loaded = model.sized(&part, sizes, &bindings, dtype)?;
                 print_regions(loaded.program.formed());
             }
             Some(Stage::Tile) => {
-                let loaded = model.sized(&part, sizes, &bindings, None)?;
+                let loaded = model.sized(&part, sizes, &bindings, dtype)?;
                 print_tiles(&loaded.program, model.is_exact());
             }
+            Some(Stage::Kernel | Stage::Code) => {
+                let shown = match arguments.stage {
+                    Some(Stage::Code) => Shown::Code,
+                    _ => Shown::Kernel,
+                };
+                let loaded = model.sized(&part, sizes, &bindings, dtype)?;
+                kernels::print(&loaded.program, shown, arguments.kernel.as_deref())?;
+            }
             Some(Stage::Plan) => {
-                let loaded = model.sized(&part, sizes, &bindings, None)?;
+                let loaded = model.sized(&part, sizes, &bindings, dtype)?;
                 print_plan(&loaded.program, model.is_exact());
             }
             None => {
-                let loaded = model.sized(&part, sizes, &bindings, None)?;
+                let loaded = model.sized(&part, sizes, &bindings, dtype)?;
                 print_summary(part.name(), &loaded);
                 if part == Part::Component(ComponentName::Unet) {
                     let staged = Staged::of(&loaded.program, &STAGES).at(part.name())?;

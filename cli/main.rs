@@ -16,6 +16,7 @@ mod error;
 mod facts;
 mod files;
 mod inspect;
+mod kernels;
 mod memory;
 mod model;
 mod options;

@@ -72,7 +72,7 @@ struct State<'a> {
     texts: Vec<Kernel>,
     launches: Vec<Launch>,
     /// Kernels by the region's key, the forms of its buffers and which of them share memory.
-    known: BTreeMap<String, Vec<(usize, Vec<usize>)>>,
+    known: BTreeMap<String, Vec<(usize, Vec<Vec<usize>>)>>,
     numbers: BTreeMap<String, usize>,
 }
 
@@ -194,6 +194,7 @@ fn refused(
                         forms,
                         shared: &[],
                         limits,
+                        windows: None,
                     };
                     large(regions, region, forms, requirements).or_else(|| {
                         expand(request)
@@ -314,14 +315,17 @@ impl State<'_> {
         let buffers = [region.reads(), region.stores()].concat();
         let place = |buffer: &Buffer| buffers.iter().position(|own| own == buffer);
         let pattern: Vec<_> = shared.iter().map(|(a, c)| (place(a), place(c))).collect();
-        let key = format!(
-            "{:?}",
-            (
-                self.regions.key(region),
-                forms_of(&self.forms, region),
-                pattern
-            )
-        );
+        let windows: BTreeMap<Buffer, Argument> = buffers
+            .iter()
+            .map(|&buffer| (buffer, self.window(buffer)))
+            .collect();
+        // Where many buffers share bindings, a kernel knows how far they are from one another.
+        let far: Vec<Argument> = match buffers.len() > self.limits.buffers_max as usize {
+            true => windows.values().copied().collect(),
+            false => Vec::new(),
+        };
+        let forms = forms_of(&self.forms, region);
+        let key = format!("{:?}", (self.regions.key(region), forms, pattern, far));
         if !self.known.contains_key(&key) {
             let request = Request {
                 regions: self.regions,
@@ -330,6 +334,7 @@ impl State<'_> {
                 forms: &self.forms,
                 shared: &shared,
                 limits: self.limits,
+                windows: Some(&|buffer| windows[&buffer]),
             };
             let failed = |message: String| CompileError::Kernel {
                 region: id,
@@ -338,14 +343,18 @@ impl State<'_> {
             let expanded = expand(request).map_err(|refusal| failed(refusal.to_string()))?;
             let mut kernels = Vec::new();
             for expanded in expanded {
-                let arguments = expanded.arguments.iter().filter_map(place);
-                let arguments: Vec<usize> = arguments.collect();
+                let arguments = expanded.arguments.iter();
+                let places = |members: &Vec<Buffer>| members.iter().filter_map(place).collect();
+                let arguments: Vec<Vec<usize>> = arguments.map(places).collect();
                 kernels.push((self.kernel(id, region, expanded)?, arguments));
             }
             self.known.insert(key.clone(), kernels);
         }
         for (kernel, arguments) in self.known[&key].clone() {
-            let arguments = arguments.iter().map(|&place| self.window(buffers[place]));
+            let arguments = arguments.iter().map(|members| {
+                let windows = members.iter().map(|&place| windows[&buffers[place]]);
+                spanned(windows)
+            });
             let arguments = arguments.collect();
             self.launches.push(Launch {
                 kernel,
@@ -373,7 +382,7 @@ impl State<'_> {
         let bindings: Vec<Binding> = expanded
             .arguments
             .iter()
-            .map(|&buffer| match is_fixed(self.regions.buffer(buffer)) {
+            .map(|members| match is_fixed(self.regions.buffer(members[0])) {
                 true => Binding::Read,
                 false => Binding::ReadWrite,
             })
@@ -537,6 +546,20 @@ impl State<'_> {
             requirements: *requirements,
         }
     }
+}
+
+/// The window from the first of some to the last; they lie in one buffer.
+fn spanned(windows: impl Iterator<Item = Argument>) -> Argument {
+    let span = windows.reduce(|span, window| {
+        let offset = span.offset.min(window.offset);
+        let end = (span.offset + span.bytes).max(window.offset + window.bytes);
+        Argument {
+            offset,
+            bytes: end - offset,
+            ..span
+        }
+    });
+    span.expect("a storage buffer is one buffer or more")
 }
 
 /// Pages of weights, filled one after another in the order in which weights are first read.

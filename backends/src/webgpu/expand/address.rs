@@ -21,6 +21,8 @@ pub(crate) struct Argument {
     pub(crate) stored: StoredAs,
     /// Elements of one access: 1, 2 or 4.
     pub(crate) unit: i32,
+    /// Accesses before its first element.
+    pub(crate) base: i32,
 }
 
 /// What a kernel's expansion knows of its buffers.
@@ -140,6 +142,7 @@ impl Arguments<'_> {
         value: Value,
     ) {
         let argument = self.of(buffer);
+        let element = b.plus(element, argument.base);
         b.store(Memory::Buffer(argument.id), element, value);
     }
 
@@ -193,6 +196,7 @@ impl Arguments<'_> {
                 bounds: &[],
             };
             let place = evaluate(b, &index.div(4, scope), axes, extents);
+            let place = b.plus(place, argument.base);
             let loaded = b.load(memory, place);
             return self.widen(b, argument, loaded);
         }
@@ -204,14 +208,15 @@ impl Arguments<'_> {
     fn element(&self, b: &mut Builder, argument: Argument, element: Value) -> Value {
         let memory = Memory::Buffer(argument.id);
         let bits = argument.unit.trailing_zeros() as i32;
-        let loaded = match argument.unit {
-            1 => b.load(memory, element),
+        let unit = match argument.unit {
+            1 => element,
             _ => {
                 let shift = b.i32(bits);
-                let unit = b.binary(Binary::ShiftRight, element, shift);
-                b.load(memory, unit)
+                b.binary(Binary::ShiftRight, element, shift)
             }
         };
+        let unit = b.plus(unit, argument.base);
+        let loaded = b.load(memory, unit);
         if argument.unit == 1 {
             return loaded;
         }
@@ -295,6 +300,7 @@ impl Arguments<'_> {
                     "a store fills its unit"
                 );
                 let value = self.narrow(b, argument, value);
+                let place = b.plus(place, argument.base);
                 b.store(Memory::Buffer(argument.id), place, value);
             };
             match holds {
@@ -364,31 +370,6 @@ pub(crate) fn element(stored: StoredAs, unit: i32) -> Type {
         StoredAs::F32 => Type::lanes(Scalar::F32, unit as u8),
         StoredAs::I32 => Type::lanes(Scalar::I32, unit as u8),
         StoredAs::F16 | StoredAs::Bf16 => Type::lanes(Scalar::U32, (unit / 2) as u8),
-    }
-}
-
-/// Elements of one access to a buffer: four where all of its quads are.
-pub(crate) fn argument(
-    b: &mut Builder,
-    (buffer, regions): (Buffer, &Regions),
-    (stored, in_quads): (StoredAs, bool),
-    written: bool,
-) -> Argument {
-    let unit = match (in_quads, stored) {
-        (true, _) => 4,
-        (false, StoredAs::F32 | StoredAs::I32) => 1,
-        (false, StoredAs::F16 | StoredAs::Bf16) => 2,
-    };
-    let data = regions.buffer(buffer);
-    let element = element(stored, unit);
-    let count = data.extents.elements().div_ceil(unit as usize) as u32;
-    let name = format!("b{}", b.buffers());
-    let id = b.buffer(&name, element, count, written);
-    Argument {
-        buffer,
-        id,
-        stored,
-        unit,
     }
 }
 

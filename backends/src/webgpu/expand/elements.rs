@@ -9,7 +9,7 @@ use compiler::tile::{BlockProgram, OutputViews, Step};
 
 use super::address::{At, Width};
 use super::epilogue::{self, Epilogue};
-use super::{Expansion, Refusal};
+use super::{Expansion, Refusal, quads};
 
 /// Invocations of a workgroup.
 const INVOCATIONS: u32 = 256;
@@ -41,7 +41,7 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
         | Step::Store { .. } => None,
     });
     let region = x.region;
-    let widest = lanes(x, region, &program.outputs, program.columns);
+    let widest = lanes(x, region, &program.outputs);
     let columns = program.columns.div_ceil(widest);
     let places = program.batch * program.rows * columns;
     x.begin_list(program, INVOCATIONS, places)?;
@@ -85,10 +85,10 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
 }
 
 /// Columns of one invocation: four where every output is computed in quads.
-fn lanes(x: &Expansion<'_>, region: &Region, views: &[OutputViews], columns: usize) -> usize {
-    let quads = |epilogue: &Epilogue<'_>| epilogue.width != Width::One;
-    let all = epilogue::all(region, views, &x.arguments);
-    match columns.is_multiple_of(4) && all.iter().all(quads) {
+fn lanes(x: &Expansion<'_>, region: &Region, views: &[OutputViews]) -> usize {
+    let mut outputs = region.outputs.iter().zip(views);
+    let quads = |(output, views)| quads::is_in_quads(region, output, views, x.regions);
+    match outputs.all(quads) {
         true => 4,
         false => 1,
     }

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use self::address::{Argument, Arguments};
 use self::quads::Along;
-use super::commands::StoredAs;
+use super::commands::{Pool, StoredAs};
 use super::stored::{is_fixed, number};
 
 mod address;
@@ -25,7 +25,7 @@ mod rows;
 
 /// Why a program has no kernel here; the host computes its region.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The grid is larger than the target's.
     #[error("found {found} workgroups along an axis, wanted at most {most}")]
     Grid {
@@ -62,12 +62,16 @@ pub enum Refusal {
     Steps,
 }
 
-/// A kernel with what its storage buffers are.
+/// A kernel with what its storage buffers are: each is one buffer, or the range of memory from the
+/// first of several to the last.
 #[derive(Debug, Clone)]
 pub(crate) struct Expanded {
     pub(crate) kernel: Kernel,
-    pub(crate) arguments: Vec<Buffer>,
+    pub(crate) arguments: Vec<Vec<Buffer>>,
 }
+
+/// Where a buffer lies.
+pub(crate) type Windows<'a> = &'a dyn Fn(Buffer) -> super::commands::Argument;
 
 /// What an expansion is made of.
 #[derive(Clone, Copy)]
@@ -80,6 +84,16 @@ pub(crate) struct Request<'a> {
     /// Buffers that are read and lie where another one is stored: `(read, stored)`.
     pub(crate) shared: &'a [(Buffer, Buffer)],
     pub(crate) limits: Limits,
+    /// Where each buffer of the region lies, if that is known yet.
+    pub(crate) windows: Option<Windows<'a>>,
+}
+
+/// A storage buffer that a kernel wants.
+#[derive(Clone, Copy)]
+struct Wanted {
+    buffer: Buffer,
+    in_quads: bool,
+    written: bool,
 }
 
 /// The kernels of one program.
@@ -149,6 +163,9 @@ pub(crate) struct Expansion<'a> {
     pub(crate) groups: [u32; 3],
     forms: &'a [StoredAs],
     shared: &'a [(Buffer, Buffer)],
+    windows: Option<Windows<'a>>,
+    /// What each storage buffer of the kernel is.
+    groups_of_buffers: Vec<Vec<Buffer>>,
 }
 
 impl<'a> Expansion<'a> {
@@ -165,20 +182,15 @@ impl<'a> Expansion<'a> {
             groups: [1; 3],
             forms: request.forms,
             shared: request.shared,
+            windows: request.windows,
+            groups_of_buffers: Vec::new(),
         }
     }
 
     fn finish(self) -> Expanded {
-        let mut arguments: Vec<(u32, Buffer)> = Vec::new();
-        for argument in &self.arguments.list {
-            if !arguments.iter().any(|(id, _)| *id == argument.id.0) {
-                arguments.push((argument.id.0, argument.buffer));
-            }
-        }
-        arguments.sort_unstable();
         Expanded {
             kernel: self.b.finish(),
-            arguments: arguments.into_iter().map(|(_, buffer)| buffer).collect(),
+            arguments: self.groups_of_buffers,
         }
     }
 
@@ -201,17 +213,17 @@ impl<'a> Expansion<'a> {
                     .flat_map(|views| views.reads.iter().flatten()),
             )
             .collect();
-        // What is stored comes first: what lies in the same memory takes over its argument.
+        let mut wanted = Vec::new();
         for (output, views) in region.outputs.iter().zip(&program.outputs) {
-            let in_quads = quads::is_in_quads(region, output, views, self.regions);
-            self.bind(output.buffer, in_quads, true);
+            wanted.push(Wanted {
+                buffer: output.buffer,
+                in_quads: quads::is_in_quads(region, output, views, self.regions),
+                written: true,
+            });
         }
         for buffer in region.reads() {
-            let place = self.shared.iter().find(|(read, _)| *read == buffer);
-            if let Some((_, stored)) = place {
-                let mut argument = self.arguments.of(*stored);
-                argument.buffer = buffer;
-                self.arguments.list.push(argument);
+            // What lies in the memory of what is stored is its argument.
+            if self.shared.iter().any(|(read, _)| *read == buffer) {
                 continue;
             }
             let mut own = views.iter().filter(|view| {
@@ -222,9 +234,21 @@ impl<'a> Expansion<'a> {
                 quads::shows(view, Along::Columns, self.regions)
                     || quads::shows(view, Along::Rows, self.regions)
             });
-            self.bind(buffer, in_quads, false);
+            wanted.push(Wanted {
+                buffer,
+                in_quads,
+                written: false,
+            });
         }
-        self.check_buffers()
+        self.bind(&wanted)?;
+        for (read, stored) in self.shared {
+            if region.reads().contains(read) {
+                let mut argument = self.arguments.of(*stored);
+                argument.buffer = *read;
+                self.arguments.list.push(argument);
+            }
+        }
+        Ok(())
     }
 
     /// Opens a kernel of so many invocations in one list.
@@ -251,11 +275,18 @@ impl<'a> Expansion<'a> {
         let columns = views.columns / if quads { 4 } else { 1 };
         let groups = columns.div_ceil(moments_columns(columns));
         self.open("moments", invocations, [groups, program.batch, 1])?;
-        self.bind(output.buffer, quads, false);
-        if let Some(moments) = output.moments {
-            self.bind(moments, false, true);
-        }
-        self.check_buffers()?;
+        let read = Wanted {
+            buffer: output.buffer,
+            in_quads: quads,
+            written: false,
+        };
+        let stored = output.moments.map(|buffer| Wanted {
+            buffer,
+            in_quads: false,
+            written: true,
+        });
+        let wanted: Vec<Wanted> = [Some(read), stored].into_iter().flatten().collect();
+        self.bind(&wanted)?;
         Ok(quads)
     }
 
@@ -271,32 +302,82 @@ impl<'a> Expansion<'a> {
         Ok(())
     }
 
-    fn bind(&mut self, buffer: Buffer, in_quads: bool, written: bool) {
-        let stored = self.forms[number(buffer)];
-        let argument = address::argument(
-            &mut self.b,
-            (buffer, self.regions),
-            (stored, in_quads),
-            written,
-        );
-        self.arguments.list.push(argument);
+    /// Makes a storage buffer of each that is wanted; where there are too many, one of all that lie
+    /// in the same memory in the same form.
+    fn bind(&mut self, wanted: &[Wanted]) -> Result<(), Refusal> {
+        let most = self.limits.buffers_max;
+        let group = |wanted: &Wanted| {
+            let form = self.forms[number(wanted.buffer)];
+            let place = match self.windows {
+                Some(windows) => {
+                    let window = windows(wanted.buffer);
+                    (window.pool == Pool::Weights, window.buffer)
+                }
+                None => (is_fixed(self.regions.buffer(wanted.buffer)), 0),
+            };
+            (form, place)
+        };
+        let mut groups: Vec<Vec<Wanted>> = Vec::new();
+        for own in wanted {
+            let same = groups.iter_mut().find(|other| {
+                wanted.len() > most as usize && group(&other[0]) == group(own)
+            });
+            match same {
+                Some(members) => members.push(*own),
+                None => groups.push(vec![*own]),
+            }
+        }
+        if groups.len() > most as usize {
+            let found = groups.len();
+            return Err(Refusal::Buffers { found, most });
+        }
+        for members in groups {
+            self.group(&members);
+        }
+        Ok(())
     }
 
-    fn check_buffers(&self) -> Result<(), Refusal> {
-        let most = self.limits.buffers_max;
-        match self.b.buffers() {
-            found if found > most as usize => Err(Refusal::Buffers { found, most }),
-            _ => Ok(()),
+    /// One storage buffer for all of these.
+    fn group(&mut self, members: &[Wanted]) {
+        let stored = self.forms[number(members[0].buffer)];
+        let unit = match (members.iter().all(|member| member.in_quads), stored) {
+            (true, _) => 4,
+            (false, StoredAs::F32 | StoredAs::I32) => 1,
+            (false, StoredAs::F16 | StoredAs::Bf16) => 2,
+        };
+        let bytes = |elements: usize| elements as u64 * u64::from(address::element(stored, 1).bytes());
+        let whole = |buffer: Buffer| {
+            let elements = self.regions.buffer(buffer).extents.elements();
+            (0, stored.bytes(elements).unwrap_or_else(|| bytes(elements)))
+        };
+        let range = |member: &Wanted| match (self.windows, members.len()) {
+            (None, _) | (_, 1) => whole(member.buffer),
+            (Some(windows), _) => {
+                let window = windows(member.buffer);
+                (window.offset, window.offset + window.bytes)
+            }
+        };
+        let first = members.iter().map(|member| range(member).0).min().unwrap_or(0);
+        let end = members.iter().map(|member| range(member).1).max().unwrap_or(0);
+        let element = address::element(stored, unit);
+        let name = format!("b{}", self.b.buffers());
+        let count = (end - first).div_ceil(u64::from(element.bytes())) as u32;
+        let written = members.iter().any(|member| member.written);
+        let id = self.b.buffer(&name, element, count, written);
+        for member in members {
+            self.arguments.list.push(Argument {
+                buffer: member.buffer,
+                id,
+                stored,
+                unit,
+                base: ((range(member).0 - first) / u64::from(element.bytes())) as i32,
+            });
         }
+        self.groups_of_buffers.push(members.iter().map(|member| member.buffer).collect());
     }
 }
 
 /// Neighbouring columns, or quads, of a workgroup that sums moments: a power of two.
 fn moments_columns(columns: usize) -> usize {
     columns.next_power_of_two().min(16)
-}
-
-/// Whether the buffer of an argument is given once.
-pub(crate) fn is_weight(regions: &Regions, argument: &Argument) -> bool {
-    is_fixed(regions.buffer(argument.buffer))
 }
