@@ -124,6 +124,41 @@ impl Tensor {
         Tensor::new(self.dtype, shape, self.bytes.clone())
     }
 
+    /// The same elements with the axes in another order, outermost first: it names each once.
+    ///
+    /// # Panics
+    /// When it names an axis that is not there.
+    pub fn permuted(&self, order: &[usize]) -> Tensor {
+        if order.iter().enumerate().all(|(place, &axis)| place == axis) {
+            return self.clone();
+        }
+        let size = self.dtype.bytes();
+        let mut strides = vec![size; order.len()];
+        for axis in (1..order.len()).rev() {
+            strides[axis - 1] = strides[axis] * self.shape[axis];
+        }
+        let shape: Vec<usize> = order.iter().map(|&axis| self.shape[axis]).collect();
+        let steps: Vec<usize> = order.iter().map(|&axis| strides[axis]).collect();
+        let mut index = vec![0; order.len()];
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        for _ in 0..self.elements() {
+            let at: usize = index.iter().zip(&steps).map(|(i, step)| i * step).sum();
+            bytes.extend_from_slice(&self.bytes[at..at + size]);
+            for axis in (0..index.len()).rev() {
+                index[axis] += 1;
+                if index[axis] < shape[axis] {
+                    break;
+                }
+                index[axis] = 0;
+            }
+        }
+        Tensor {
+            dtype: self.dtype,
+            shape,
+            bytes: bytes.into(),
+        }
+    }
+
     /// The values in 64-bit arithmetic: exact for every type.
     pub fn values(&self) -> Values {
         let bytes = &self.bytes[..];

@@ -28,8 +28,8 @@ pub(crate) fn run(regions: &Regions, region: &Region, cells: &[Cells]) -> Result
     for (buffer, array) in stored {
         let data = regions.buffer(buffer);
         let values = Tensor::from_values(data.extents.dtype, &array.shape, &array.values);
-        let own = permuted(&values, &data.order);
-        cells[buffer.0 as usize].fill(&own);
+        let own = values.permuted(&data.order);
+        cells[buffer.0 as usize].fill(own.bytes());
     }
     Ok(())
 }
@@ -51,35 +51,5 @@ fn array(regions: &Regions, buffer: Buffer, cells: &[Cells]) -> Array {
                 .unwrap_or(axis)
         })
         .collect();
-    let bytes = permuted(&tensor, &back);
-    let tensor = Tensor::new(data.extents.dtype, shape.clone(), bytes.into());
-    Array::from(&tensor.expect("a permutation keeps the number of bytes"))
-}
-
-/// The bytes of a tensor with its axes in another order, outermost first.
-fn permuted(tensor: &Tensor, order: &[usize]) -> Vec<u8> {
-    if order.iter().enumerate().all(|(place, &axis)| place == axis) {
-        return tensor.bytes().to_vec();
-    }
-    let size = tensor.dtype().bytes();
-    let mut strides = vec![size; order.len()];
-    for axis in (1..order.len()).rev() {
-        strides[axis - 1] = strides[axis] * tensor.shape()[axis];
-    }
-    let extents: Vec<usize> = order.iter().map(|&axis| tensor.shape()[axis]).collect();
-    let steps: Vec<usize> = order.iter().map(|&axis| strides[axis]).collect();
-    let mut index = vec![0; order.len()];
-    let mut out = Vec::with_capacity(tensor.bytes().len());
-    for _ in 0..tensor.elements() {
-        let at: usize = index.iter().zip(&steps).map(|(i, step)| i * step).sum();
-        out.extend_from_slice(&tensor.bytes()[at..at + size]);
-        for axis in (0..index.len()).rev() {
-            index[axis] += 1;
-            if index[axis] < extents[axis] {
-                break;
-            }
-            index[axis] = 0;
-        }
-    }
-    out
+    Array::from(&tensor.permuted(&back))
 }

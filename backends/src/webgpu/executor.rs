@@ -1,0 +1,280 @@
+//! An executor: commands on a machine, and on the host what has no kernel.
+//!
+//! Takes what was compiled and a machine that holds it, gives results for inputs, as often as
+//! wanted. What a machine is it does not know: an adapter, or the interpreter of kernels.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use compiler::eval::{Array, EvalError, Precision};
+use compiler::graph::Role;
+use compiler::ops::Extents;
+use compiler::region::{Buffer, Content, Regions, eval_region};
+use compiler::tensor::Tensor;
+use thiserror::Error;
+
+use super::commands::{Argument, Commands, Port};
+use super::elements::{self, ElementsError, Layout};
+use super::validate::Valid;
+
+/// What obeys commands that it was loaded with.
+pub trait Machine {
+    /// Why it does not.
+    type Error: std::error::Error + 'static;
+
+    /// Writes bytes at the beginning of a window, or further by some.
+    ///
+    /// # Errors
+    /// When the machine fails.
+    fn write(&self, window: &Argument, offset: u64, bytes: &[u8]) -> Result<(), Self::Error>;
+
+    /// The bytes of a window, once all that was launched is done.
+    ///
+    /// # Errors
+    /// When the machine fails.
+    fn read(&self, window: &Argument) -> Result<Vec<u8>, Self::Error>;
+
+    /// Starts some of the launches, in order.
+    ///
+    /// # Errors
+    /// When the machine fails.
+    fn launch(&self, launches: Range<usize>) -> Result<(), Self::Error>;
+}
+
+/// Why a run fails.
+#[derive(Debug, Error)]
+pub enum ExecuteError<E: std::error::Error + 'static> {
+    /// The machine fails.
+    #[error(transparent)]
+    Machine(E),
+    /// A tensor does not lie on the machine.
+    #[error("{name:?}: {error}")]
+    Elements {
+        /// The input or result.
+        name: String,
+        /// Why.
+        error: ElementsError,
+    },
+    /// Data outside of an operator's domain.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// A tensor that was not given.
+    #[error("{name:?} is missing")]
+    Missing {
+        /// The input or weight.
+        name: String,
+    },
+}
+
+/// A program on a machine.
+pub struct Executor<M> {
+    machine: M,
+    commands: Valid,
+    regions: Regions,
+    /// Weights and constants that the host reads.
+    fixed: BTreeMap<Buffer, Array>,
+}
+
+/// The names of weights that the host reads: it keeps them.
+pub fn host_weights(commands: &Commands, regions: &Regions) -> Vec<String> {
+    let hosted = commands.hosted.iter();
+    let read = hosted.flat_map(|hosted| regions.regions[hosted.region.0 as usize].reads());
+    let results = regions.results.iter().map(|(_, buffer)| *buffer);
+    let mut names: Vec<String> = read
+        .chain(results)
+        .filter_map(|buffer| match &regions.buffer(buffer).content {
+            Content::Param(param) if param.role == Role::Weight => Some(param.name.clone()),
+            Content::Param(_) | Content::Constant(_) | Content::Computed => None,
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+impl<M: Machine> Executor<M> {
+    /// An executor on a machine that holds all weights; `kept` holds those that the host reads.
+    ///
+    /// # Errors
+    /// When one of them is missing.
+    pub fn new(
+        machine: M,
+        commands: Valid,
+        regions: Regions,
+        kept: &BTreeMap<String, Tensor>,
+    ) -> Result<Executor<M>, ExecuteError<M::Error>> {
+        let mut fixed = BTreeMap::new();
+        let names = host_weights(commands.commands(), &regions);
+        for (number, data) in regions.buffers.iter().enumerate() {
+            let buffer = Buffer(number as u32);
+            match &data.content {
+                Content::Constant(tensor) => {
+                    fixed.insert(buffer, Array::from(tensor));
+                }
+                Content::Param(param) if names.contains(&param.name) => {
+                    let tensor = kept.get(&param.name).ok_or_else(|| ExecuteError::Missing {
+                        name: param.name.clone(),
+                    })?;
+                    let typed = tensor.cast(data.extents.dtype);
+                    fixed.insert(buffer, Array::from(&typed));
+                }
+                Content::Param(_) | Content::Computed => {}
+            }
+        }
+        Ok(Executor {
+            machine,
+            commands,
+            regions,
+            fixed,
+        })
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// What the machine is told.
+    pub fn commands(&self) -> &Commands {
+        self.commands.commands()
+    }
+
+    /// Runs the program on inputs by name, in the types that it declares; gives its results in
+    /// order.
+    ///
+    /// # Errors
+    /// When an input is missing or does not lie on the machine, the machine fails, or data lies
+    /// outside of an operator's domain.
+    pub fn run(
+        &self,
+        inputs: &BTreeMap<String, Tensor>,
+    ) -> Result<Vec<(String, Tensor)>, ExecuteError<M::Error>> {
+        let commands = self.commands.commands();
+        let mut known: BTreeMap<Buffer, Array> = BTreeMap::new();
+        for (number, data) in self.regions.buffers.iter().enumerate() {
+            if let Content::Param(param) = &data.content
+                && param.role == Role::Input
+            {
+                let name = &param.name;
+                let tensor = inputs
+                    .get(name)
+                    .ok_or_else(|| ExecuteError::Missing { name: name.clone() })?;
+                known.insert(Buffer(number as u32), Array::from(tensor));
+            }
+        }
+        for port in &commands.inputs {
+            let tensor = &inputs[&port.name];
+            let order: Vec<usize> = (0..tensor.shape().len()).collect();
+            self.write(port, tensor, &order)?;
+        }
+        let mut done = 0;
+        for hosted in &commands.hosted {
+            self.launch(done..hosted.before)?;
+            done = done.max(hosted.before);
+            let region = &self.regions.regions[hosted.region.0 as usize];
+            for (buffer, port) in &hosted.reads {
+                if !known.contains_key(buffer) {
+                    let array = self.array(*buffer, port)?;
+                    known.insert(*buffer, array);
+                }
+            }
+            let read = |buffer: Buffer| match known.get(&buffer) {
+                Some(array) => array,
+                None => &self.fixed[&buffer],
+            };
+            let stored = eval_region(&self.regions, region, &read, Precision::Typed)?;
+            for (buffer, array) in stored {
+                if let Some((_, port)) = hosted.stores.iter().find(|(own, _)| *own == buffer) {
+                    let data = self.regions.buffer(buffer);
+                    let dtype = data.extents.dtype;
+                    let tensor = Tensor::from_values(dtype, &array.shape, &array.values);
+                    self.write(port, &tensor, &data.order)?;
+                }
+                known.insert(buffer, array);
+            }
+        }
+        self.launch(done..commands.launches.len())?;
+        let results = self.regions.results.iter();
+        let results = results.map(|(name, buffer)| {
+            let port = commands.outputs.iter().find(|port| port.name == *name);
+            let dtype = self.regions.buffer(*buffer).extents.dtype;
+            let tensor = match (port, known.get(buffer).or_else(|| self.fixed.get(buffer))) {
+                (_, Some(array)) => Tensor::from_values(dtype, &array.shape, &array.values),
+                (Some(port), None) => self.fetch(port)?,
+                (None, None) => return Err(ExecuteError::Missing { name: name.clone() }),
+            };
+            Ok((name.clone(), tensor))
+        });
+        results.collect()
+    }
+
+    fn launch(&self, launches: Range<usize>) -> Result<(), ExecuteError<M::Error>> {
+        match launches.is_empty() {
+            true => Ok(()),
+            false => self.machine.launch(launches).map_err(ExecuteError::Machine),
+        }
+    }
+
+    /// Writes a tensor with its axes in some order.
+    fn write(
+        &self,
+        port: &Port,
+        tensor: &Tensor,
+        order: &[usize],
+    ) -> Result<(), ExecuteError<M::Error>> {
+        /// What fails on the way.
+        enum Fault<E> {
+            Machine(E),
+            Elements(ElementsError),
+        }
+        impl<E> From<ElementsError> for Fault<E> {
+            fn from(error: ElementsError) -> Fault<E> {
+                Fault::Elements(error)
+            }
+        }
+        let extents = Extents {
+            dtype: port.extents.dtype,
+            shape: tensor.shape().to_vec(),
+        };
+        let layout = Layout {
+            extents: &extents,
+            order,
+            stored: port.stored,
+        };
+        let window = port.window();
+        let give = |offset: u64, bytes: &[u8]| {
+            let written = self.machine.write(&window, offset, bytes);
+            written.map_err(Fault::Machine)
+        };
+        elements::encode(tensor, layout, give).map_err(|fault| match fault {
+            Fault::Machine(error) => ExecuteError::Machine(error),
+            Fault::Elements(error) => ExecuteError::Elements {
+                name: port.name.clone(),
+                error,
+            },
+        })
+    }
+
+    /// The tensor in a port, as it lies there.
+    fn fetch(&self, port: &Port) -> Result<Tensor, ExecuteError<M::Error>> {
+        let bytes = self.machine.read(&port.window()).map_err(ExecuteError::Machine)?;
+        elements::decode(&bytes, &port.extents, port.stored).map_err(|error| {
+            ExecuteError::Elements {
+                name: port.name.clone(),
+                error,
+            }
+        })
+    }
+
+    /// A buffer in row-major order.
+    fn array(&self, buffer: Buffer, port: &Port) -> Result<Array, ExecuteError<M::Error>> {
+        let lies = self.fetch(port)?;
+        let order = &self.regions.buffer(buffer).order;
+        // Axis `a` lies at the place that the order names.
+        let mut back = vec![0; order.len()];
+        for (place, &axis) in order.iter().enumerate() {
+            back[axis] = place;
+        }
+        Ok(Array::from(&lies.permuted(&back)))
+    }
+}
