@@ -5,6 +5,9 @@
 
 pub mod commands;
 pub mod compile;
+#[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
+pub mod device;
+pub mod elements;
 mod emit;
 mod expand;
 mod stored;

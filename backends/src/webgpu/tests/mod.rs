@@ -1,5 +1,7 @@
 //! Small kernels written by hand: what rules refuse, and what a device makes of the rest.
 
+#[cfg(feature = "webgpu")]
+mod device;
 mod rules;
 
 use compiler::DType;

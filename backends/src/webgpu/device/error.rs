@@ -1,0 +1,103 @@
+//! Why a device cannot do its work, in sentences.
+//!
+//! Holds the facts of each failure; what a driver says stands in it word for word.
+
+use thiserror::Error;
+
+use super::super::commands::Lack;
+use super::super::elements::ElementsError;
+
+/// Why a device cannot do its work.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum DeviceError {
+    /// No driver offers an adapter.
+    #[error(
+        "found no WebGPU adapter\nhint: install a driver of your graphics card; Debian's package \
+         mesa-vulkan-drivers also has one that computes on the processor"
+    )]
+    NoAdapter,
+    /// No adapter is the one that was named.
+    #[error("found no adapter {wanted:?} among {}", .found.join(", "))]
+    NoSuchAdapter {
+        /// The number or the words.
+        wanted: String,
+        /// The numbers and names that there are.
+        found: Vec<String>,
+    },
+    /// The adapter, or the device as it was opened, grants less than the commands require.
+    #[error("{adapter} does not suffice for {program}: {lack}")]
+    Lacks {
+        /// Its name.
+        adapter: String,
+        /// What needs it.
+        program: String,
+        /// What is missing.
+        lack: Lack,
+    },
+    /// The driver opens no device.
+    #[error("{adapter} opens no device: {reason}")]
+    Open {
+        /// The adapter's name.
+        adapter: String,
+        /// What the driver says.
+        reason: String,
+    },
+    /// The device has no memory left.
+    #[error("{adapter} has no memory left for {what}")]
+    Memory {
+        /// The adapter's name.
+        adapter: String,
+        /// What was to be done, with bytes where they are known.
+        what: String,
+    },
+    /// The device is gone: its driver was reset, or it was removed.
+    #[error("{adapter} was lost: {reason}")]
+    Lost {
+        /// The adapter's name.
+        adapter: String,
+        /// What the driver says.
+        reason: String,
+    },
+    /// The driver refuses what it should not.
+    #[error("{adapter} refuses {what}: {reason}")]
+    Refused {
+        /// The adapter's name.
+        adapter: String,
+        /// What was to be done.
+        what: String,
+        /// What the driver says.
+        reason: String,
+    },
+    /// A weight is not given.
+    #[error("found no {what}")]
+    Missing {
+        /// The weight or constant.
+        what: String,
+    },
+    /// A tensor cannot lie where it should.
+    #[error("{what}: {error}")]
+    Elements {
+        /// The input, result, weight or constant.
+        what: String,
+        /// Why.
+        error: ElementsError,
+    },
+    /// There is no such input or result.
+    #[error("{program} has no {kind} {name:?}")]
+    NoPort {
+        /// The program.
+        program: String,
+        /// `input` or `result`.
+        kind: &'static str,
+        /// The name asked for.
+        name: String,
+    },
+    /// A result cannot become an input as it lies.
+    #[error("the result {output:?} does not lie as the input {input:?} does, or not on its device")]
+    Copy {
+        /// The result.
+        output: String,
+        /// The input.
+        input: String,
+    },
+}

@@ -1,0 +1,494 @@
+//! Programs on a device: buffers filled with weights, kernels with their arguments.
+//!
+//! Takes valid commands and weights one by one, gives a [`Loaded`] program that is written to, run
+//! and read from. Calls are done in order; an error may be told by a later call than the one that
+//! caused it.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+use std::sync::{Arc, mpsc};
+
+use compiler::region::RegionId;
+use compiler::tensor::Tensor;
+
+use crate::cpu::Clock;
+
+use super::super::commands::{Argument, Commands, Launch, Pool, Port, Source};
+use super::super::elements::{ElementsError, Layout, decode, encode};
+use super::super::validate::Valid;
+use super::{Device, DeviceError, Inner};
+
+/// A program on a device.
+#[derive(Debug)]
+pub struct Loaded {
+    device: Device,
+    commands: Valid,
+    buffers: Buffers,
+    /// A pipeline and its arguments for each launch.
+    steps: Vec<(wgpu::ComputePipeline, wgpu::BindGroup)>,
+}
+
+#[derive(Debug)]
+struct Buffers {
+    arena: Vec<wgpu::Buffer>,
+    weights: Vec<wgpu::Buffer>,
+}
+
+/// The time that one launch took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LaunchTime {
+    /// Index of the launch.
+    pub launch: usize,
+    /// What it computes.
+    pub region: RegionId,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Launches that are submitted together: drivers reset a device that works on one submission for
+/// seconds, and each submission costs the host some 50 µs.
+const BATCH: usize = 32;
+
+/// Submissions that wait on the device at a time: enough to keep it busy, few enough to stop.
+const IN_FLIGHT: usize = 3;
+
+/// Bytes of weights that wait in the driver's buffers at a time.
+const STAGED_BYTES: u64 = 64 << 20;
+
+impl Device {
+    /// Loads a program: reserves its buffers, asks `weights` for each weight and constant, one at
+    /// a time, and prepares its kernels.
+    ///
+    /// # Errors
+    /// When the device was opened for less than the commands require, a weight is missing or of
+    /// another type, memory is short, or the device fails.
+    pub fn load(
+        &self,
+        commands: Valid,
+        weights: &mut dyn FnMut(&Source) -> Option<Tensor>,
+    ) -> Result<Loaded, DeviceError> {
+        let inner = &self.inner;
+        inner.check(|| "its work".to_owned())?;
+        inner.suffices(commands.commands())?;
+        let pipelines = inner.pipelines(&commands.commands().kernels)?;
+        let buffers = Buffers {
+            arena: inner.buffers("slab", &commands.commands().arena)?,
+            weights: inner.buffers("page", &commands.commands().weights)?,
+        };
+        inner.upload(commands.commands(), &buffers, weights)?;
+        let launches = commands.commands().launches.iter();
+        let steps = launches
+            .map(|launch| {
+                let kernel = &commands.commands().kernels[launch.kernel];
+                let layout = inner.layout(&kernel.bindings);
+                let group = inner.bind(&layout, launch, &buffers);
+                (pipelines[launch.kernel].clone(), group)
+            })
+            .collect();
+        inner.check(|| "the arguments of kernels".to_owned())?;
+        Ok(Loaded {
+            device: self.clone(),
+            commands,
+            buffers,
+            steps,
+        })
+    }
+}
+
+impl Buffers {
+    /// The buffer of a window, which rules have checked.
+    fn of(&self, window: &Argument) -> &wgpu::Buffer {
+        match window.pool {
+            Pool::Arena => &self.arena[window.buffer],
+            Pool::Weights => &self.weights[window.buffer],
+        }
+    }
+}
+
+impl Inner {
+    fn buffers(&self, kind: &str, sizes: &[u64]) -> Result<Vec<wgpu::Buffer>, DeviceError> {
+        let mut buffers = Vec::with_capacity(sizes.len());
+        for (number, &size) in sizes.iter().enumerate() {
+            buffers.push(self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(&format!("{kind} {number}")),
+                size,
+                usage: wgpu::BufferUsages::STORAGE
+                    | wgpu::BufferUsages::COPY_SRC
+                    | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            }));
+            self.check(|| {
+                let before: u64 = sizes[..number].iter().sum();
+                format!("{kind} {number} of {size} bytes, after {before} bytes of others")
+            })?;
+        }
+        Ok(buffers)
+    }
+
+    fn bind(
+        &self,
+        layout: &wgpu::BindGroupLayout,
+        launch: &Launch,
+        buffers: &Buffers,
+    ) -> wgpu::BindGroup {
+        let entries = (0..).zip(&launch.arguments);
+        let entries: Vec<wgpu::BindGroupEntry> = entries
+            .map(|(binding, window)| wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: buffers.of(window),
+                    offset: window.offset,
+                    size: NonZeroU64::new(window.bytes),
+                }),
+            })
+            .collect();
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout,
+            entries: &entries,
+        })
+    }
+
+    /// Writes weights and constants; the host holds one of them, and some MiB that the driver has
+    /// not taken yet.
+    fn upload(
+        &self,
+        commands: &Commands,
+        buffers: &Buffers,
+        weights: &mut dyn FnMut(&Source) -> Option<Tensor>,
+    ) -> Result<(), DeviceError> {
+        let mut staged = 0;
+        for upload in &commands.uploads {
+            let what = || upload.source.to_string();
+            let tensor =
+                weights(&upload.source).ok_or_else(|| DeviceError::Missing { what: what() })?;
+            let layout = Layout {
+                extents: &upload.extents,
+                order: &upload.order,
+                stored: upload.stored,
+            };
+            self.put(&tensor, layout, buffers, &upload.window, &mut staged, what)?;
+        }
+        self.queue.submit([]);
+        self.wait(None, || "weights".to_owned())
+    }
+
+    /// Writes a tensor to its window; `staged` counts what the driver holds.
+    fn put(
+        &self,
+        tensor: &Tensor,
+        layout: Layout,
+        buffers: &Buffers,
+        window: &Argument,
+        staged: &mut u64,
+        what: impl Fn() -> String,
+    ) -> Result<(), DeviceError> {
+        let buffer = buffers.of(window);
+        let written = encode(tensor, layout, |offset, bytes| {
+            self.queue
+                .write_buffer(buffer, window.offset + offset, bytes);
+            *staged += bytes.len() as u64;
+            if *staged > STAGED_BYTES {
+                *staged = 0;
+                self.queue.submit([]);
+                self.wait(None, &what).map_err(Put::Device)?;
+            }
+            Ok(())
+        });
+        written.map_err(|error| match error {
+            Put::Device(error) => error,
+            Put::Elements(error) => DeviceError::Elements {
+                what: what(),
+                error,
+            },
+        })
+    }
+
+    /// Reads a window back.
+    fn download(
+        &self,
+        buffer: &wgpu::Buffer,
+        offset: u64,
+        bytes: u64,
+    ) -> Result<Vec<u8>, DeviceError> {
+        let what = || format!("reading {bytes} bytes back");
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read back"),
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+        self.check(what)?;
+        let (give, mapped) = mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            // Nobody listens any more only after another failure.
+            drop(give.send(result));
+        });
+        self.wait(None, what)?;
+        let reason = match mapped.try_recv() {
+            Ok(Ok(())) => match staging.get_mapped_range(..) {
+                Ok(view) => return Ok(view.to_vec()),
+                Err(error) => error.to_string(),
+            },
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Err(DeviceError::Refused {
+            adapter: self.adapter.name.clone(),
+            what: what(),
+            reason,
+        })
+    }
+}
+
+/// Why a tensor is not written.
+enum Put {
+    Device(DeviceError),
+    Elements(ElementsError),
+}
+
+impl From<ElementsError> for Put {
+    fn from(error: ElementsError) -> Put {
+        Put::Elements(error)
+    }
+}
+
+impl Loaded {
+    /// The commands that it was loaded from.
+    pub fn commands(&self) -> &Commands {
+        self.commands.commands()
+    }
+
+    /// The device that it was loaded on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Writes an input of the next run; it stays until it is written again, unless a launch
+    /// stores to the same bytes.
+    ///
+    /// # Errors
+    /// When there is no such input, the tensor is of another type, or an integer needs more than
+    /// 32 bits.
+    pub fn write(&self, input: &str, tensor: &Tensor) -> Result<(), DeviceError> {
+        let port = self.input(input)?;
+        let order: Vec<usize> = (0..port.extents.shape.len()).collect();
+        let layout = Layout {
+            extents: &port.extents,
+            order: &order,
+            stored: port.stored,
+        };
+        let (inner, what) = (&self.device.inner, || format!("input {input:?}"));
+        inner.put(tensor, layout, &self.buffers, &port.window(), &mut 0, what)?;
+        inner.check(what)
+    }
+
+    /// Starts all launches in order; does not wait for the last of them.
+    ///
+    /// # Errors
+    /// When the device failed before or fails to begin.
+    pub fn run(&self) -> Result<(), DeviceError> {
+        let inner = &self.device.inner;
+        let mut waiting = VecDeque::new();
+        for (number, batch) in self.steps.chunks(BATCH).enumerate() {
+            let mut encoder = inner.device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for (place, step) in batch.iter().enumerate() {
+                self.dispatch(&mut pass, number * BATCH + place, step);
+            }
+            drop(pass);
+            waiting.push_back(inner.queue.submit([encoder.finish()]));
+            if waiting.len() > IN_FLIGHT {
+                inner.wait(waiting.pop_front(), || self.running())?;
+            }
+        }
+        inner.check(|| self.running())
+    }
+
+    /// Reads a result of the last run, waiting for it.
+    ///
+    /// # Errors
+    /// When there is no such result, or the device failed.
+    pub fn read(&self, output: &str) -> Result<Tensor, DeviceError> {
+        let port = self.output(output)?;
+        let bytes = match port.bytes {
+            0 => Vec::new(),
+            bytes => {
+                let buffer = self.buffers.of(&port.window());
+                self.device.inner.download(buffer, port.offset, bytes)?
+            }
+        };
+        decode(&bytes, &port.extents, port.stored).map_err(|error| DeviceError::Elements {
+            what: format!("result {output:?}"),
+            error,
+        })
+    }
+
+    /// Makes a result the input of another program of the same device, or of this one, without a
+    /// detour over the host.
+    ///
+    /// # Errors
+    /// When there is no such result or input, or they do not lie alike.
+    pub fn copy(&self, output: &str, to: &Loaded, input: &str) -> Result<(), DeviceError> {
+        let (from, into) = (self.output(output)?, to.input(input)?);
+        let alike = from.extents == into.extents && from.stored == into.stored;
+        if !alike || !Arc::ptr_eq(&self.device.inner, &to.device.inner) {
+            return Err(DeviceError::Copy {
+                output: output.to_owned(),
+                input: input.to_owned(),
+            });
+        }
+        if from.bytes == 0 {
+            return Ok(());
+        }
+        let inner = &self.device.inner;
+        // WebGPU copies from one buffer to another only: a slab may hold both.
+        let between = inner.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("copy"),
+            size: from.bytes,
+            usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = inner.device.create_command_encoder(&Default::default());
+        let source = self.buffers.of(&from.window());
+        encoder.copy_buffer_to_buffer(source, from.offset, &between, 0, from.bytes);
+        let target = to.buffers.of(&into.window());
+        encoder.copy_buffer_to_buffer(&between, 0, target, into.offset, into.bytes);
+        inner.queue.submit([encoder.finish()]);
+        inner.check(|| format!("copying {output:?} to {input:?}"))
+    }
+
+    /// Runs all launches one by one and tells how long each took: by the adapter's clock where the
+    /// device was opened for it, else by `clock`, with what it costs to start and to wait.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn profile(&self, clock: Clock) -> Result<Vec<LaunchTime>, DeviceError> {
+        let inner = &self.device.inner;
+        inner.wait(None, || self.running())?;
+        let mut times = Vec::with_capacity(self.steps.len());
+        for batch in 0..self.steps.len().div_ceil(BATCH) {
+            let first = batch * BATCH;
+            let steps = &self.steps[first..self.steps.len().min(first + BATCH)];
+            let seconds = match inner.timestamps {
+                true => self.timed_by_device(first, steps)?,
+                false => self.timed_by_host(first, steps, clock)?,
+            };
+            for (place, seconds) in seconds.into_iter().enumerate() {
+                times.push(LaunchTime {
+                    launch: first + place,
+                    region: self.commands().launches[first + place].region,
+                    seconds,
+                });
+            }
+        }
+        Ok(times)
+    }
+
+    /// What fails when a run fails.
+    fn running(&self) -> String {
+        format!("running {:?}", self.commands().name)
+    }
+
+    fn dispatch(
+        &self,
+        pass: &mut wgpu::ComputePass,
+        launch: usize,
+        (pipeline, group): &(wgpu::ComputePipeline, wgpu::BindGroup),
+    ) {
+        let [x, y, z] = self.commands().launches[launch].grid;
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
+
+    fn timed_by_host(
+        &self,
+        first: usize,
+        steps: &[(wgpu::ComputePipeline, wgpu::BindGroup)],
+        clock: Clock,
+    ) -> Result<Vec<f64>, DeviceError> {
+        let inner = &self.device.inner;
+        let mut seconds = Vec::with_capacity(steps.len());
+        for (place, step) in steps.iter().enumerate() {
+            let start = clock();
+            let mut encoder = inner.device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            self.dispatch(&mut pass, first + place, step);
+            drop(pass);
+            inner.queue.submit([encoder.finish()]);
+            inner.wait(None, || self.running())?;
+            seconds.push(clock() - start);
+        }
+        Ok(seconds)
+    }
+
+    fn timed_by_device(
+        &self,
+        first: usize,
+        steps: &[(wgpu::ComputePipeline, wgpu::BindGroup)],
+    ) -> Result<Vec<f64>, DeviceError> {
+        let inner = &self.device.inner;
+        let queries = 2 * steps.len() as u32;
+        let bytes = u64::from(queries) * u64::from(wgpu::QUERY_SIZE);
+        let set = inner.device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: None,
+            ty: wgpu::QueryType::Timestamp,
+            count: queries,
+        });
+        let ticks = inner.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("times"),
+            size: bytes,
+            usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        let mut encoder = inner.device.create_command_encoder(&Default::default());
+        for ((place, step), query) in steps.iter().enumerate().zip((0..).step_by(2)) {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                    query_set: &set,
+                    beginning_of_pass_write_index: Some(query),
+                    end_of_pass_write_index: Some(query + 1),
+                }),
+            });
+            self.dispatch(&mut pass, first + place, step);
+        }
+        encoder.resolve_query_set(&set, 0..queries, &ticks, 0);
+        inner.queue.submit([encoder.finish()]);
+        inner.check(|| self.running())?;
+        let nanoseconds = f64::from(inner.queue.get_timestamp_period());
+        let ticks = inner.download(&ticks, 0, bytes)?;
+        let (ticks, _) = ticks.as_chunks::<8>();
+        let ticks: Vec<u64> = ticks.iter().map(|tick| u64::from_le_bytes(*tick)).collect();
+        let (pairs, _) = ticks.as_chunks::<2>();
+        let seconds =
+            |[begin, end]: &[u64; 2]| end.saturating_sub(*begin) as f64 * nanoseconds * 1e-9;
+        Ok(pairs.iter().map(seconds).collect())
+    }
+
+    fn input(&self, name: &str) -> Result<&Port, DeviceError> {
+        self.port(&self.commands().inputs, "input", name)
+    }
+
+    fn output(&self, name: &str) -> Result<&Port, DeviceError> {
+        self.port(&self.commands().outputs, "result", name)
+    }
+
+    fn port<'a>(
+        &self,
+        ports: &'a [Port],
+        kind: &'static str,
+        name: &str,
+    ) -> Result<&'a Port, DeviceError> {
+        let port = ports.iter().find(|port| port.name == name);
+        port.ok_or_else(|| DeviceError::NoPort {
+            program: self.commands().name.clone(),
+            kind,
+            name: name.to_owned(),
+        })
+    }
+}
