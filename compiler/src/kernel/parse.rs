@@ -24,6 +24,7 @@ pub fn parse(text: &str) -> Result<Kernel, ParseError> {
     let mut parser = Parser {
         cursor,
         kernel,
+        types: Vec::new(),
         values_max: text.len(),
         depth: 0,
     };
@@ -33,6 +34,10 @@ pub fn parse(text: &str) -> Result<Kernel, ParseError> {
         body.push(parser.statement()?);
     }
     parser.kernel.body = body;
+    let types = parser.types.into_iter();
+    // What nothing defines has no type: the verifier refuses its use.
+    let types = types.map(|ty| ty.unwrap_or(Type::one(Scalar::Bool)));
+    parser.kernel.types = types.collect();
     match parser.cursor.token() {
         Token::End => Ok(parser.kernel),
         _ => Err(parser.cursor.wanted("the end after one kernel")),
@@ -107,6 +112,8 @@ fn number<T: std::str::FromStr>(
 struct Parser<'a> {
     cursor: Cursor<'a>,
     kernel: Kernel,
+    /// By value: the type that is written, if one was.
+    types: Vec<Option<Type>>,
     /// Values are numbered below this.
     values_max: usize,
     depth: usize,
@@ -191,22 +198,29 @@ impl Parser<'_> {
         }
     }
 
-    fn define(&mut self, value: Value, ty: Type) {
+    /// The value whose text began at `start` has that type.
+    fn define(&mut self, start: usize, value: Value, ty: Type) -> Result<(), ParseError> {
         let number = value.0 as usize;
-        if self.kernel.types.len() <= number {
-            let none = Type::one(Scalar::Bool);
-            self.kernel.types.resize(number + 1, none);
+        if self.types.len() <= number {
+            self.types.resize(number + 1, None);
         }
-        self.kernel.types[number] = ty;
+        match self.types[number].replace(ty) {
+            Some(before) if before != ty => {
+                let wanted = "a value that has no other type elsewhere";
+                Err(self.cursor.wanted_at(start, wanted))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// `value ":" type "="`.
     fn typed(&mut self) -> Result<(Value, Type), ParseError> {
+        let start = self.cursor.start();
         let value = self.target()?;
         self.cursor.expect(':', "`:`")?;
         let ty = self.ty()?;
         self.cursor.expect('=', "`=`")?;
-        self.define(value, ty);
+        self.define(start, value, ty)?;
         Ok((value, ty))
     }
 
@@ -278,8 +292,9 @@ impl Parser<'_> {
 
     fn repeat(&mut self) -> Result<Statement, ParseError> {
         self.cursor.advance();
+        let start = self.cursor.start();
         let counter = self.target()?;
-        self.define(counter, Type::one(Scalar::I32));
+        self.define(start, counter, Type::one(Scalar::I32))?;
         self.cursor.expect('=', "`=`")?;
         let start = self.value()?;
         keyword(&mut self.cursor, "to", "`to`")?;
@@ -294,8 +309,9 @@ impl Parser<'_> {
             keyword(&mut self.cursor, "next", "`next`")?;
             let next = self.value()?;
             keyword(&mut self.cursor, "left", "`left`")?;
+            let start = self.cursor.start();
             let result = self.target()?;
-            self.define(result, ty);
+            self.define(start, result, ty)?;
             carried.push(Carried {
                 initial,
                 value,
