@@ -57,6 +57,19 @@ fn every_tile_program_has_a_file_that_it_computes() {
 }
 
 #[test]
+fn every_pass_over_kernels_has_a_file_where_it_applies_and_one_where_it_must_not() {
+    for pass in kernel::PASSES {
+        for (suffix, applies) in [("", true), ("_not", false)] {
+            let path = format!("tests/filetests/kernel/{}{suffix}.txt", pass.name);
+            let text = fs::read_to_string(&path).expect(&path);
+            let (before, after) = text.split_once("\n---\n").expect("a result");
+            let (_, before) = before.split_once('\n').expect("a header");
+            assert_eq!(before != after.trim_end(), applies, "{path}");
+        }
+    }
+}
+
+#[test]
 fn every_fusion_has_a_file_where_it_fuses_and_one_where_it_refuses() {
     for rule in region::rules() {
         for (suffix, mark) in [("", ": "), ("_not", " not at ")] {
@@ -157,7 +170,18 @@ fn kernel(what: &str, input: &str) -> String {
         ("verify", Ok(())) => "ok\n".to_owned(),
         (_, Err(error)) => format!("error: {error}\n"),
         ("parse", Ok(())) => printed,
-        (_, Ok(())) => panic!("unknown header {what:?}"),
+        (name, Ok(())) => {
+            let pass = |name: &str| {
+                let found = kernel::PASSES.into_iter().find(|pass| pass.name == name);
+                found
+                    .unwrap_or_else(|| panic!("unknown header {what:?}"))
+                    .run
+            };
+            // What a pass leaves over is swept away, for readers.
+            let after = pass("sweep")(pass(name)(parsed));
+            assert_eq!(kernel::verify(&after, &Limits::WEBGPU), Ok(()), "{after}");
+            after.to_string()
+        }
     }
 }
 

@@ -1,6 +1,9 @@
-//! Random kernels keep the rules, read back from their text, and have no fault.
+//! Random kernels keep the rules, read back from their text, have no fault, and store the same after
+//! every pass.
 
-use compiler::kernel::{BufferContents, Kernel, Limits, interpret, parse, verify};
+use compiler::kernel::{
+    BufferContents, Kernel, Limits, PASSES, interpret, optimize, parse, verify,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -18,6 +21,19 @@ fn run(kernel: &Kernel) -> Vec<BufferContents> {
         panic!("{fault}\n{kernel}");
     }
     buffers
+}
+
+/// The first lane that differs; which bits a NaN has is left open.
+fn difference(before: &[BufferContents], after: &[BufferContents]) -> Option<String> {
+    let is_nan = |word: u32| f32::from_bits(word).is_nan();
+    for (number, (before, after)) in before.iter().zip(after).enumerate() {
+        for (lane, (&x, &y)) in before.words().iter().zip(after.words()).enumerate() {
+            if x != y && !(is_nan(x) && is_nan(y)) {
+                return Some(format!("${number}[{lane}]: {x:#x}, then {y:#x}"));
+            }
+        }
+    }
+    None
 }
 
 proptest! {
@@ -65,5 +81,19 @@ proptest! {
             prop_assert_eq!(parse(&text).map(|again| again.to_string()), Ok(text));
             let _ = verify(&kernel, &Limits::WEBGPU);
         }
+    }
+
+    #[test]
+    fn every_pass_keeps_what_is_stored(instructions in instructions()) {
+        let mut kernel = build(&instructions);
+        let stored = run(&kernel);
+        for pass in PASSES {
+            let after = (pass.run)(kernel.clone());
+            prop_assert_eq!(verify(&after, &Limits::WEBGPU), Ok(()), "{}: {}", pass.name, kernel);
+            let difference = difference(&stored, &run(&after));
+            prop_assert_eq!(difference, None, "{}: {} becomes {}", pass.name, kernel, after);
+            kernel = after;
+        }
+        prop_assert_eq!(optimize(build(&instructions)), kernel);
     }
 }

@@ -17,8 +17,10 @@
 //! * K8: names are words of letters, digits and `_`, comments have no control characters.
 
 mod build;
+mod compute;
 mod interpret;
 mod names;
+mod optimize;
 mod parse;
 mod print;
 mod typing;
@@ -28,6 +30,7 @@ mod walk;
 
 pub use build::{BufferId, Builder, SharedId};
 pub use interpret::{BufferContents, Fault, FaultKind, interpret};
+pub use optimize::{PASSES, Pass, optimize};
 pub use parse::parse;
 pub use uniform::uniform_values;
 pub use verify::{KernelError, verify};

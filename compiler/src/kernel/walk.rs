@@ -1,6 +1,6 @@
-//! Walks over values: which ones an expression takes.
+//! Walks over values: which ones an expression takes, and what it is with others.
 //!
-//! Takes an expression, calls back for each operand; it changes nothing itself.
+//! Takes an expression, calls back for each operand; it knows no types and no statements.
 
 use crate::kernel::{Expression, Value};
 
@@ -24,6 +24,40 @@ impl Expression {
                 [a, b, c].into_iter().for_each(|x| call(*x))
             }
             Expression::Compose(lanes) => lanes.iter().for_each(|x| call(*x)),
+        }
+    }
+
+    /// The expression with other operands.
+    pub fn with_operands(&self, mut call: impl FnMut(Value) -> Value) -> Expression {
+        match self {
+            Expression::Constant(_) | Expression::Builtin(_) => self.clone(),
+            Expression::Unary(function, x) => Expression::Unary(*function, call(*x)),
+            Expression::Binary(function, a, b) => {
+                let a = call(*a);
+                Expression::Binary(*function, a, call(*b))
+            }
+            Expression::Fma(a, b, c) => {
+                let (a, b) = (call(*a), call(*b));
+                Expression::Fma(a, b, call(*c))
+            }
+            Expression::Select(a, b, c) => {
+                let (a, b) = (call(*a), call(*b));
+                Expression::Select(a, b, call(*c))
+            }
+            Expression::Convert(scalar, x) => Expression::Convert(*scalar, call(*x)),
+            Expression::Bits(scalar, x) => Expression::Bits(*scalar, call(*x)),
+            Expression::Splat(x, lanes) => Expression::Splat(call(*x), *lanes),
+            Expression::Extract(x, lane) => Expression::Extract(call(*x), *lane),
+            Expression::ExtractAt(x, lane) => {
+                let x = call(*x);
+                Expression::ExtractAt(x, call(*lane))
+            }
+            Expression::Compose(lanes) => {
+                Expression::Compose(lanes.iter().map(|lane| call(*lane)).collect())
+            }
+            Expression::Unpack(x) => Expression::Unpack(call(*x)),
+            Expression::Pack(x) => Expression::Pack(call(*x)),
+            Expression::Load(memory, index) => Expression::Load(*memory, call(*index)),
         }
     }
 }

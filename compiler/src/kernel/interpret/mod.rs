@@ -6,7 +6,6 @@
 //! that come to it: the result does not depend on it, for what does is a race. Deterministic; it
 //! reads no clock.
 
-mod compute;
 mod fault;
 mod memory;
 mod run;
@@ -19,8 +18,8 @@ pub use memory::BufferContents;
 use memory::Bank;
 use run::Machine;
 
-/// What the interpreter allows: whatever memory holds.
-const LIMITS: Limits = Limits {
+/// What the interpreter allows: whatever the host's memory holds.
+pub(super) const LIMITS: Limits = Limits {
     invocations_max: 1024,
     shared_bytes_max: 1 << 20,
     groups_max: u32::MAX,

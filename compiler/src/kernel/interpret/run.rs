@@ -4,7 +4,7 @@
 //! is one word for each lane and invocation, lane by lane; expressions are computed for all
 //! invocations, also those that a condition keeps away: nobody sees their values.
 
-use crate::kernel::interpret::compute;
+use crate::kernel::compute;
 use crate::kernel::interpret::fault::{Fault, FaultKind};
 use crate::kernel::interpret::memory::{Bank, BufferContents, Wrong};
 use crate::kernel::{

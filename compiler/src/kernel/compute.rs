@@ -1,4 +1,4 @@
-//! Expressions of the interpreter, for all invocations of a workgroup at once.
+//! What functions give: for the interpreter of all invocations at once, for numbers that are known.
 //!
 //! Takes the words of the operands, one for each lane and invocation, gives those of the value.
 //! Numbers are computed as WGSL asks: integers wrap, f32 is IEEE 754. It knows no memory and
@@ -15,6 +15,17 @@ pub(super) fn word(constant: Constant) -> u32 {
         Constant::I32(number) => number.cast_unsigned(),
         Constant::U32(number) => number,
         Constant::F32(number) => number.to_bits(),
+    }
+}
+
+/// The number of a word; no constant is of f16.
+pub(super) fn constant(scalar: Scalar, word: u32) -> Option<Constant> {
+    match scalar {
+        Scalar::Bool => Some(Constant::Bool(word != 0)),
+        Scalar::I32 => Some(Constant::I32(word.cast_signed())),
+        Scalar::U32 => Some(Constant::U32(word)),
+        Scalar::F16 => None,
+        Scalar::F32 => Some(Constant::F32(f32::from_bits(word))),
     }
 }
 

@@ -1,0 +1,393 @@
+//! Computes what is known, and takes the cheaper of two ways.
+//!
+//! Takes a kernel; goes through it once, with the number or the range of every integer at hand, and
+//! with what branches know of them. Branches whose condition is known and loops of no or one turn
+//! dissolve. No f32 is rounded in another way; a result that is not finite is left to the machine.
+
+use crate::kernel::optimize::range::Range;
+use crate::kernel::{
+    Binary, Builtin, Carried, Constant, Expression, Kernel, Scalar, Statement, Type, Unary, Value,
+    compute,
+};
+
+mod rules;
+
+/// The pass.
+pub(super) fn fold(mut kernel: Kernel) -> Kernel {
+    let body = std::mem::take(&mut kernel.body);
+    let count = kernel.types.len();
+    let mut state = State {
+        types: std::mem::take(&mut kernel.types),
+        instead: (0..count as u32).map(Value).collect(),
+        made: vec![None; count],
+        ranges: vec![Range::ALL; count],
+        invocations: kernel.invocations,
+        grid: kernel.grid,
+    };
+    let mut out = Vec::with_capacity(body.len());
+    state.block(body, &mut out);
+    kernel.body = out;
+    kernel.types = state.types;
+    kernel
+}
+
+struct State {
+    types: Vec<Type>,
+    /// By value: the one that stands for it.
+    instead: Vec<Value>,
+    /// By value: its expression.
+    made: Vec<Option<Expression>>,
+    /// By value: where it lies, of I32 of one lane.
+    ranges: Vec<Range>,
+    invocations: u32,
+    grid: [u32; 3],
+}
+
+/// What an expression becomes.
+enum Change {
+    /// Another value.
+    To(Value),
+    /// A number.
+    Known(Constant),
+    /// Another expression.
+    Is(Expression),
+    /// A function of a value and a known I32.
+    With(Binary, Value, i32),
+}
+
+impl State {
+    fn of(&self, value: Value) -> Value {
+        self.instead[value.0 as usize]
+    }
+
+    fn ty(&self, value: Value) -> Type {
+        self.types[value.0 as usize]
+    }
+
+    fn range(&self, value: Value) -> Range {
+        self.ranges[value.0 as usize]
+    }
+
+    fn made(&self, value: Value) -> Option<&Expression> {
+        self.made[value.0 as usize].as_ref()
+    }
+
+    fn known(&self, value: Value) -> Option<Constant> {
+        match self.made(value) {
+            Some(Expression::Constant(constant)) => Some(*constant),
+            Some(_) | None => None,
+        }
+    }
+
+    fn integer(&self, value: Value) -> Option<i32> {
+        match self.known(value) {
+            Some(Constant::I32(number)) => Some(number),
+            Some(Constant::Bool(_) | Constant::U32(_) | Constant::F32(_)) | None => None,
+        }
+    }
+
+    fn truth(&self, value: Value) -> Option<bool> {
+        match self.known(value) {
+            Some(Constant::Bool(truth)) => Some(truth),
+            Some(Constant::I32(_) | Constant::U32(_) | Constant::F32(_)) | None => None,
+        }
+    }
+
+    fn emit(&mut self, value: Value, expression: Expression, out: &mut Vec<Statement>) {
+        let number = value.0 as usize;
+        self.ranges[number] = match self.ty(value) == Type::one(Scalar::I32) {
+            true => self.range_of(&expression),
+            false => Range::ALL,
+        };
+        self.made[number] = Some(expression.clone());
+        out.push(Statement::Let(value, expression));
+    }
+
+    fn constant(&mut self, constant: Constant, out: &mut Vec<Statement>) -> Value {
+        let value = Value(self.types.len() as u32);
+        self.types.push(Type::one(constant.scalar()));
+        self.instead.push(value);
+        self.made.push(None);
+        self.ranges.push(Range::ALL);
+        self.emit(value, Expression::Constant(constant), out);
+        value
+    }
+
+    fn block(&mut self, block: Vec<Statement>, out: &mut Vec<Statement>) {
+        for statement in block {
+            self.statement(statement, out);
+        }
+    }
+
+    fn statement(&mut self, statement: Statement, out: &mut Vec<Statement>) {
+        match statement {
+            Statement::Let(value, expression) => self.define(value, &expression, out),
+            Statement::Store {
+                memory,
+                index,
+                value,
+            } => {
+                let (index, value) = (self.of(index), self.of(value));
+                out.push(Statement::Store {
+                    memory,
+                    index,
+                    value,
+                });
+            }
+            Statement::Barrier => out.push(Statement::Barrier),
+            Statement::If {
+                condition,
+                then,
+                otherwise,
+                results,
+            } => self.branch(condition, [then, otherwise], results, out),
+            Statement::For { .. } => self.repeat(statement, out),
+        }
+    }
+
+    fn define(&mut self, value: Value, expression: &Expression, out: &mut Vec<Statement>) {
+        let ty = self.ty(value);
+        let mut expression = expression.with_operands(|operand| self.of(operand));
+        // Each change makes it simpler, or brings its number to the right: a few are all.
+        for _ in 0..8 {
+            match self.change(&expression, ty) {
+                None => break,
+                Some(Change::To(other)) => {
+                    self.instead[value.0 as usize] = other;
+                    return;
+                }
+                Some(Change::Known(constant)) => {
+                    expression = Expression::Constant(constant);
+                    break;
+                }
+                Some(Change::Is(other)) => expression = other,
+                Some(Change::With(function, x, number)) => {
+                    let number = self.constant(Constant::I32(number), out);
+                    expression = Expression::Binary(function, x, number);
+                }
+            }
+        }
+        self.emit(value, expression, out);
+    }
+
+    fn branch(
+        &mut self,
+        condition: Value,
+        [then, otherwise]: [Vec<Statement>; 2],
+        results: Vec<(Value, Value, Value)>,
+        out: &mut Vec<Statement>,
+    ) {
+        let condition = self.of(condition);
+        if let Some(holds) = self.truth(condition) {
+            self.block(if holds { then } else { otherwise }, out);
+            for (value, yes, no) in results {
+                self.instead[value.0 as usize] = self.of(if holds { yes } else { no });
+            }
+            return;
+        }
+        let mut blocks = [Vec::new(), Vec::new()];
+        for ((block, out), holds) in [then, otherwise]
+            .into_iter()
+            .zip(&mut blocks)
+            .zip([true, false])
+        {
+            let mut before = Vec::new();
+            self.assume(condition, holds, &mut before);
+            self.block(block, out);
+            for (value, range) in before.into_iter().rev() {
+                self.ranges[value.0 as usize] = range;
+            }
+        }
+        let [then, otherwise] = blocks;
+        let mut rest = Vec::with_capacity(results.len());
+        for (value, yes, no) in results {
+            let (yes, no) = (self.of(yes), self.of(no));
+            if yes == no {
+                self.instead[value.0 as usize] = yes;
+                continue;
+            }
+            self.ranges[value.0 as usize] = self.range(yes).or(self.range(no));
+            rest.push((value, yes, no));
+        }
+        out.push(Statement::If {
+            condition,
+            then,
+            otherwise,
+            results: rest,
+        });
+    }
+
+    /// Takes a condition as given; `before` gets the ranges that hold elsewhere.
+    fn assume(&mut self, condition: Value, holds: bool, before: &mut Vec<(Value, Range)>) {
+        match self.made(condition).cloned() {
+            Some(Expression::Binary(Binary::And, a, b)) if holds => {
+                self.assume(a, true, before);
+                self.assume(b, true, before);
+            }
+            Some(Expression::Binary(Binary::Or, a, b)) if !holds => {
+                self.assume(a, false, before);
+                self.assume(b, false, before);
+            }
+            Some(Expression::Unary(Unary::Not, a)) => self.assume(a, !holds, before),
+            Some(Expression::Binary(function @ (Binary::Less | Binary::LessEqual), a, b))
+                if self.ty(a) == Type::one(Scalar::I32) =>
+            {
+                // Where it does not hold, `b <= a` or `b < a` does.
+                let (low, high) = if holds { (a, b) } else { (b, a) };
+                let apart = i64::from((function == Binary::Less) == holds);
+                let (below, above) = (self.range(low), self.range(high));
+                let narrowed = [
+                    (low, below.and(below.low, above.high - apart)),
+                    (high, above.and(below.low + apart, above.high)),
+                ];
+                for (value, range) in narrowed {
+                    before.push((value, self.range(value)));
+                    self.ranges[value.0 as usize] = range;
+                }
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn repeat(&mut self, statement: Statement, out: &mut Vec<Statement>) {
+        let Statement::For {
+            counter,
+            start,
+            end,
+            step,
+            carried,
+            body,
+        } = statement
+        else {
+            unreachable!("the caller matched it");
+        };
+        let (start, end) = (self.of(start), self.of(end));
+        let [first, last] = [start, end].map(|bound| self.range(bound));
+        let never = first.low >= last.high;
+        let once = first.high < last.low && first.low + i64::from(step) >= last.high;
+        if never || once {
+            self.instead[counter.0 as usize] = start;
+            for each in &carried {
+                self.instead[each.value.0 as usize] = self.of(each.initial);
+            }
+            if once {
+                self.block(body, out);
+            }
+            for each in &carried {
+                let left = if once { each.next } else { each.initial };
+                self.instead[each.result.0 as usize] = self.of(left);
+            }
+            return;
+        }
+        self.ranges[counter.0 as usize] = Range::new(first.low, last.high - 1);
+        let (still, changing): (Vec<Carried>, Vec<Carried>) = carried
+            .into_iter()
+            .partition(|each| each.next == each.value);
+        for each in still {
+            let initial = self.of(each.initial);
+            self.instead[each.value.0 as usize] = initial;
+            self.instead[each.result.0 as usize] = initial;
+        }
+        let mut inner = Vec::with_capacity(body.len());
+        self.block(body, &mut inner);
+        let carried = changing.into_iter().map(|each| Carried {
+            initial: self.of(each.initial),
+            next: self.of(each.next),
+            ..each
+        });
+        out.push(Statement::For {
+            counter,
+            start,
+            end,
+            step,
+            carried: carried.collect(),
+            body: inner,
+        });
+    }
+
+    /// Where an I32 of one lane lies.
+    fn range_of(&self, expression: &Expression) -> Range {
+        let last = |count: u32| Range::new(0, i64::from(count) - 1);
+        match expression {
+            Expression::Constant(Constant::I32(number)) => Range::one(*number),
+            Expression::Builtin(Builtin::Local) => last(self.invocations),
+            Expression::Builtin(Builtin::Group(axis)) => last(self.grid[usize::from(*axis)]),
+            Expression::Binary(function, a, b) => {
+                Range::binary(*function, self.range(*a), self.range(*b))
+            }
+            Expression::Unary(Unary::Neg, x) => {
+                Range::binary(Binary::Sub, Range::one(0), self.range(*x))
+            }
+            Expression::Select(_, yes, no) => self.range(*yes).or(self.range(*no)),
+            Expression::Convert(_, x) if self.ty(*x).scalar == Scalar::Bool => Range::new(0, 1),
+            Expression::Constant(_)
+            | Expression::Unary(..)
+            | Expression::Fma(..)
+            | Expression::Convert(..)
+            | Expression::Bits(..)
+            | Expression::Splat(..)
+            | Expression::Extract(..)
+            | Expression::ExtractAt(..)
+            | Expression::Compose(_)
+            | Expression::Unpack(_)
+            | Expression::Pack(_)
+            | Expression::Load(..) => Range::ALL,
+        }
+    }
+
+    /// What functions of known numbers give.
+    fn computed(&self, expression: &Expression, ty: Type) -> Option<Constant> {
+        let word = |value: Value| self.known(value).map(compute::word);
+        let mut to = [0];
+        match expression {
+            Expression::Unary(function, x) => {
+                compute::unary(&mut to, *function, ty.scalar, &[word(*x)?]);
+            }
+            Expression::Binary(function, a, b) => {
+                let scalar = self.ty(*a).scalar;
+                let (a, b) = (word(*a)?, word(*b)?);
+                let fits = match function {
+                    Binary::Div | Binary::Rem => scalar == Scalar::F32 || b != 0,
+                    Binary::ShiftLeft | Binary::ShiftRight => b < 32,
+                    Binary::Add
+                    | Binary::Sub
+                    | Binary::Mul
+                    | Binary::Min
+                    | Binary::Max
+                    | Binary::Pow
+                    | Binary::And
+                    | Binary::Or
+                    | Binary::Xor
+                    | Binary::Less
+                    | Binary::LessEqual
+                    | Binary::Equal => true,
+                };
+                if !fits {
+                    return None;
+                }
+                compute::binary(&mut to, *function, scalar, [&[a], &[b]]);
+            }
+            Expression::Convert(scalar, x) => {
+                let word = word(*x)?;
+                compute::convert(&mut to, *scalar, self.ty(*x).scalar, &[word]);
+            }
+            Expression::Bits(_, x) => to = [word(*x)?],
+            Expression::Constant(_)
+            | Expression::Builtin(_)
+            | Expression::Fma(..)
+            | Expression::Select(..)
+            | Expression::Splat(..)
+            | Expression::Extract(..)
+            | Expression::ExtractAt(..)
+            | Expression::Compose(_)
+            | Expression::Unpack(_)
+            | Expression::Pack(_)
+            | Expression::Load(..) => return None,
+        }
+        let [word] = to;
+        compute::constant(ty.scalar, word).filter(|constant| match constant {
+            Constant::F32(number) => number.is_finite(),
+            Constant::Bool(_) | Constant::I32(_) | Constant::U32(_) => true,
+        })
+    }
+}

@@ -1,0 +1,307 @@
+//! Turns products with the counter of a loop into sums from turn to turn.
+//!
+//! Takes a kernel; in a loop, `(counter · a + b) · c` becomes a carried value that grows by
+//! `step · a · c`, together with what is added to it next where that is its only use. What is
+//! multiplied by powers of two is a shift by now and stays: a shift costs no more than a sum. Not
+//! more than a few values are carried, for each takes a register. Integers wrap, so both are equal.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::kernel::{
+    Binary, Carried, Constant, Expression, Kernel, Scalar, Statement, Type, Value,
+};
+
+/// Values that this pass carries through one loop at most: registers are few.
+const CARRIED_MAX: usize = 8;
+
+/// The pass.
+pub(super) fn step(mut kernel: Kernel) -> Kernel {
+    let mut state = State {
+        types: std::mem::take(&mut kernel.types),
+        known: BTreeMap::new(),
+        uses: Vec::new(),
+    };
+    state.uses = vec![0; state.types.len()];
+    state.count(&kernel.body);
+    kernel.body = state.block(std::mem::take(&mut kernel.body));
+    kernel.types = state.types;
+    kernel
+}
+
+struct State {
+    types: Vec<Type>,
+    /// The integers that are known.
+    known: BTreeMap<Value, i32>,
+    /// By value: how often it is used.
+    uses: Vec<u32>,
+}
+
+impl State {
+    fn count(&mut self, block: &[Statement]) {
+        for statement in block {
+            match statement {
+                Statement::Let(_, expression) => expression.each_operand(|value| self.tell(value)),
+                Statement::Store { index, value, .. } => {
+                    self.tell(*index);
+                    self.tell(*value);
+                }
+                Statement::Barrier => {}
+                Statement::If {
+                    condition,
+                    then,
+                    otherwise,
+                    results,
+                } => {
+                    self.tell(*condition);
+                    self.count(then);
+                    self.count(otherwise);
+                    for (_, yes, no) in results {
+                        self.tell(*yes);
+                        self.tell(*no);
+                    }
+                }
+                Statement::For {
+                    start,
+                    end,
+                    carried,
+                    body,
+                    ..
+                } => {
+                    self.tell(*start);
+                    self.tell(*end);
+                    self.count(body);
+                    for each in carried {
+                        self.tell(each.initial);
+                        self.tell(each.next);
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, value: Value) {
+        self.uses[value.0 as usize] += 1;
+    }
+
+    fn fresh(&mut self) -> Value {
+        self.types.push(Type::one(Scalar::I32));
+        self.uses.push(0);
+        Value(self.types.len() as u32 - 1)
+    }
+
+    fn define(&mut self, expression: Expression, out: &mut Vec<Statement>) -> Value {
+        expression.each_operand(|operand| self.tell(operand));
+        let value = self.fresh();
+        out.push(Statement::Let(value, expression));
+        value
+    }
+
+    fn constant(&mut self, number: i32, out: &mut Vec<Statement>) -> Value {
+        let value = self.define(Expression::Constant(Constant::I32(number)), out);
+        self.known.insert(value, number);
+        value
+    }
+
+    fn block(&mut self, block: Vec<Statement>) -> Vec<Statement> {
+        let mut out = Vec::with_capacity(block.len());
+        for statement in block {
+            match statement {
+                Statement::Let(value, expression) => {
+                    if let Expression::Constant(Constant::I32(number)) = expression {
+                        self.known.insert(value, number);
+                    }
+                    out.push(Statement::Let(value, expression));
+                }
+                Statement::Store { .. } | Statement::Barrier => out.push(statement),
+                Statement::If {
+                    condition,
+                    then,
+                    otherwise,
+                    results,
+                } => {
+                    let (then, otherwise) = (self.block(then), self.block(otherwise));
+                    out.push(Statement::If {
+                        condition,
+                        then,
+                        otherwise,
+                        results,
+                    });
+                }
+                Statement::For {
+                    counter,
+                    start,
+                    end,
+                    step,
+                    mut carried,
+                    body,
+                } => {
+                    let mut body = self.block(body);
+                    let turn = Turn::of(counter, &carried, &body);
+                    let (grown, roots) = self.roots(&turn, &body);
+                    let firsts = self.firsts(&turn, start, &roots, &body, &mut out);
+                    body.retain(|statement| match statement {
+                        Statement::Let(value, _) => !roots.contains(value),
+                        Statement::Store { .. }
+                        | Statement::Barrier
+                        | Statement::If { .. }
+                        | Statement::For { .. } => true,
+                    });
+                    for (root, initial) in roots.into_iter().zip(firsts) {
+                        let growth = self.constant(grown[&root].wrapping_mul(step), &mut out);
+                        let next = Expression::Binary(Binary::Add, root, growth);
+                        carried.push(Carried {
+                            initial,
+                            value: root,
+                            next: self.define(next, &mut body),
+                            result: self.fresh(),
+                        });
+                    }
+                    out.push(Statement::For {
+                        counter,
+                        start,
+                        end,
+                        step,
+                        carried,
+                        body,
+                    });
+                }
+            }
+        }
+        out
+    }
+
+    /// What the values of a turn grow by when the counter grows by 1, and which of them to carry.
+    fn roots(&self, turn: &Turn, body: &[Statement]) -> (BTreeMap<Value, i32>, Vec<Value>) {
+        let mut grown = BTreeMap::from([(turn.counter, 1)]);
+        let mut roots: Vec<Value> = Vec::new();
+        for statement in body {
+            let Statement::Let(value, Expression::Binary(function, a, b)) = statement else {
+                continue;
+            };
+            let Some(growth) = self.growth(turn, &grown, *function, [*a, *b]) else {
+                continue;
+            };
+            grown.insert(*value, growth);
+            let mut absorbs = false;
+            roots.retain(|root| {
+                let once = [a, b].contains(&root) && self.uses[root.0 as usize] == 1;
+                absorbs |= once;
+                !once
+            });
+            if absorbs || *function == Binary::Mul {
+                roots.push(*value);
+            }
+        }
+        roots.truncate(CARRIED_MAX);
+        (grown, roots)
+    }
+
+    fn growth(
+        &self,
+        turn: &Turn,
+        grown: &BTreeMap<Value, i32>,
+        function: Binary,
+        [a, b]: [Value; 2],
+    ) -> Option<i32> {
+        let known = |value: Value| self.known.get(&value).copied();
+        let still =
+            |value: Value| (!turn.inside.contains(&value) || known(value).is_some()).then_some(0);
+        let of = |value: Value| grown.get(&value).copied().or_else(|| still(value));
+        let growth = match function {
+            Binary::Add => of(a)?.wrapping_add(of(b)?),
+            Binary::Sub => of(a)?.wrapping_sub(of(b)?),
+            Binary::Mul => match (known(a), known(b)) {
+                (_, Some(by)) => of(a)?.wrapping_mul(by),
+                (Some(by), None) => of(b)?.wrapping_mul(by),
+                (None, None) => return None,
+            },
+            Binary::ShiftLeft => of(a)?.checked_shl(u32::try_from(known(b)?).ok()?)?,
+            Binary::Div
+            | Binary::Rem
+            | Binary::Min
+            | Binary::Max
+            | Binary::Pow
+            | Binary::And
+            | Binary::Or
+            | Binary::Xor
+            | Binary::ShiftRight
+            | Binary::Less
+            | Binary::LessEqual
+            | Binary::Equal => return None,
+        };
+        (growth != 0).then_some(growth)
+    }
+
+    /// What the roots are in the first turn.
+    fn firsts(
+        &mut self,
+        turn: &Turn,
+        start: Value,
+        roots: &[Value],
+        body: &[Statement],
+        out: &mut Vec<Statement>,
+    ) -> Vec<Value> {
+        let mut needed: BTreeSet<Value> = roots.iter().copied().collect();
+        for statement in body.iter().rev() {
+            if let Statement::Let(value, expression) = statement
+                && needed.contains(value)
+            {
+                expression.each_operand(|operand| {
+                    needed.insert(operand);
+                });
+            }
+        }
+        let mut firsts = BTreeMap::from([(turn.counter, start)]);
+        for statement in body {
+            if let Statement::Let(value, expression) = statement
+                && needed.contains(value)
+            {
+                let first = |operand| firsts.get(&operand).copied().unwrap_or(operand);
+                let expression = expression.with_operands(first);
+                let first = self.define(expression, out);
+                if let Some(&number) = self.known.get(value) {
+                    self.known.insert(first, number);
+                }
+                firsts.insert(*value, first);
+            }
+        }
+        roots.iter().map(|root| firsts[root]).collect()
+    }
+}
+
+/// One loop.
+struct Turn {
+    counter: Value,
+    /// What it defines in its own block.
+    inside: BTreeSet<Value>,
+}
+
+impl Turn {
+    fn of(counter: Value, carried: &[Carried], body: &[Statement]) -> Turn {
+        let values = carried.iter().map(|each| each.value);
+        let mut turn = Turn {
+            counter,
+            inside: values.chain([counter]).collect(),
+        };
+        turn.add(body);
+        turn
+    }
+
+    /// Nothing outside of inner blocks sees what they define: those need not be told.
+    fn add(&mut self, body: &[Statement]) {
+        for statement in body {
+            match statement {
+                Statement::Let(value, _) => {
+                    self.inside.insert(*value);
+                }
+                Statement::Store { .. } | Statement::Barrier => {}
+                Statement::If { results, .. } => {
+                    self.inside.extend(results.iter().map(|(value, ..)| *value));
+                }
+                Statement::For { carried, .. } => {
+                    self.inside.extend(carried.iter().map(|each| each.result));
+                }
+            }
+        }
+    }
+}
