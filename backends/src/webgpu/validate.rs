@@ -11,7 +11,8 @@ use compiler::ops::Extents;
 use compiler::region::{Buffer, RegionId};
 
 use super::commands::{
-    ALIGNMENT, Argument, Binding, Commands, Kernel, Lack, Launch, Requirements, Source, StoredAs,
+    ALIGNMENT, Argument, Binding, Commands, Hosted, Kernel, Lack, Launch, Requirements, Source,
+    StoredAs,
 };
 use super::text::{self, Text, TextError};
 
@@ -47,6 +48,16 @@ pub enum Invalid {
         kernel: usize,
         /// How many there are.
         kernels: usize,
+    },
+    /// W1, of a region of the host.
+    #[error("{region} of the host comes after {before} launches of {launches} (W1)")]
+    Hosted {
+        /// The region.
+        region: RegionId,
+        /// Launches that come before it.
+        before: usize,
+        /// How many there are.
+        launches: usize,
     },
     /// W1, of a window.
     #[error("{place} has the window of {window}, which does not exist (W1)")]
@@ -218,6 +229,7 @@ const ALL: Requirements = Requirements {
 fn check(commands: &Commands, granted: &Requirements) -> Result<Requirements, Invalid> {
     let mut needed = buffers(commands, granted)?;
     ports(commands)?;
+    hosted(commands)?;
     uploads(commands)?;
     let texts = texts(commands, granted)?;
     for text in &texts {
@@ -285,6 +297,32 @@ fn ports(commands: &Commands) -> Result<(), Invalid> {
                 let name = format!("{:?}", port.name);
                 return Err(Invalid::Name { name, kind });
             }
+            size(&port.extents, port.stored, port.bytes, place)?;
+            window(commands, &port.window(), place)?;
+        }
+    }
+    Ok(())
+}
+
+/// W1, W2 and W7 of what the host computes.
+fn hosted(commands: &Commands) -> Result<(), Invalid> {
+    let launches = commands.launches.len();
+    for Hosted {
+        region,
+        before,
+        reads,
+        stores,
+    } in &commands.hosted
+    {
+        if *before > launches {
+            return Err(Invalid::Hosted {
+                region: *region,
+                before: *before,
+                launches,
+            });
+        }
+        for (_, port) in reads.iter().chain(stores) {
+            let place = || format!("{:?} of {region} of the host", port.name);
             size(&port.extents, port.stored, port.bytes, place)?;
             window(commands, &port.window(), place)?;
         }

@@ -4,7 +4,9 @@
 
 use thiserror::Error;
 
-use super::super::commands::Lack;
+use compiler::region::RegionId;
+
+use super::super::commands::{Argument, Lack};
 use super::super::elements::ElementsError;
 
 /// Why a device cannot do its work.
@@ -29,7 +31,7 @@ pub enum DeviceError {
     Lacks {
         /// Its name.
         adapter: String,
-        /// What needs it.
+        /// What needs it, as messages give it.
         program: String,
         /// What is missing.
         lack: Lack,
@@ -83,7 +85,7 @@ pub enum DeviceError {
         error: ElementsError,
     },
     /// There is no such input or result.
-    #[error("{program} has no {kind} {name:?}")]
+    #[error("{program:?} has no {kind} {name:?}")]
     NoPort {
         /// The program.
         program: String,
@@ -91,6 +93,20 @@ pub enum DeviceError {
         kind: &'static str,
         /// The name asked for.
         name: String,
+    },
+    /// A run needs an executor.
+    #[error("{program:?} leaves {region} to the host, wanted launches alone")]
+    Hosted {
+        /// The program.
+        program: String,
+        /// What the host computes.
+        region: RegionId,
+    },
+    /// A window lies in no buffer of the program.
+    #[error("{window} lie in no buffer of the program")]
+    Window {
+        /// The window.
+        window: Argument,
     },
     /// A result cannot become an input as it lies.
     #[error("the result {output:?} does not lie as the input {input:?} does, or not on its device")]

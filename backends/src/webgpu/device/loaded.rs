@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::sync::{Arc, mpsc};
 
 use compiler::region::RegionId;
@@ -289,23 +290,91 @@ impl Loaded {
     /// Starts all launches in order; does not wait for the last of them.
     ///
     /// # Errors
-    /// When the device failed before or fails to begin.
+    /// When the host has to compute something between them, which an executor does, when the
+    /// device failed before, or fails to begin.
     pub fn run(&self) -> Result<(), DeviceError> {
+        if let Some(hosted) = self.commands().hosted.first() {
+            return Err(DeviceError::Hosted {
+                program: self.commands().name.clone(),
+                region: hosted.region,
+            });
+        }
+        self.launch(0..self.steps.len())
+    }
+
+    /// Starts some of the launches in order; does not wait for the last of them.
+    ///
+    /// # Errors
+    /// When the device failed before or fails to begin.
+    ///
+    /// # Panics
+    /// When there are not so many launches.
+    pub fn launch(&self, launches: Range<usize>) -> Result<(), DeviceError> {
         let inner = &self.device.inner;
         let mut waiting = VecDeque::new();
-        for (number, batch) in self.steps.chunks(BATCH).enumerate() {
-            let mut encoder = inner.device.create_command_encoder(&Default::default());
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            for (place, step) in batch.iter().enumerate() {
-                self.dispatch(&mut pass, number * BATCH + place, step);
-            }
-            drop(pass);
-            waiting.push_back(inner.queue.submit([encoder.finish()]));
+        for batch in batches(launches) {
+            waiting.push_back(self.submit(batch));
             if waiting.len() > IN_FLIGHT {
                 inner.wait(waiting.pop_front(), || self.running())?;
             }
         }
         inner.check(|| self.running())
+    }
+
+    /// Writes bytes to a window, beginning at `offset` in it.
+    ///
+    /// # Errors
+    /// When they do not lie in a buffer of the program, or the device failed.
+    pub fn write_bytes(
+        &self,
+        window: &Argument,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), DeviceError> {
+        let end = offset.checked_add(bytes.len() as u64);
+        if end.is_none_or(|end| end > window.bytes) {
+            return Err(DeviceError::Window { window: *window });
+        }
+        let buffer = self.window(window)?;
+        let inner = &self.device.inner;
+        inner
+            .queue
+            .write_buffer(buffer, window.offset + offset, bytes);
+        inner.check(|| format!("writing {window}"))
+    }
+
+    /// Reads the bytes of a window once everything before is done.
+    ///
+    /// # Errors
+    /// When it does not lie in a buffer of the program, or the device failed.
+    pub fn read_bytes(&self, window: &Argument) -> Result<Vec<u8>, DeviceError> {
+        let buffer = self.window(window)?;
+        match window.bytes {
+            0 => Ok(Vec::new()),
+            bytes => self.device.inner.download(buffer, window.offset, bytes),
+        }
+    }
+
+    /// The buffer that a window lies in.
+    fn window(&self, window: &Argument) -> Result<&wgpu::Buffer, DeviceError> {
+        let bytes = self.commands().buffer_bytes(window);
+        let end = window.offset.checked_add(window.bytes);
+        match bytes.zip(end) {
+            Some((bytes, end)) if end <= bytes => Ok(self.buffers.of(window)),
+            Some(_) | None => Err(DeviceError::Window { window: *window }),
+        }
+    }
+
+    /// Starts a batch of launches.
+    fn submit(&self, launches: Range<usize>) -> wgpu::SubmissionIndex {
+        let inner = &self.device.inner;
+        let mut encoder = inner.device.create_command_encoder(&Default::default());
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        for launch in launches {
+            self.dispatch(&mut pass, launch);
+        }
+        drop(pass);
+        inner.queue.submit([encoder.finish()])
     }
 
     /// Reads a result of the last run, waiting for it.
@@ -314,13 +383,7 @@ impl Loaded {
     /// When there is no such result, or the device failed.
     pub fn read(&self, output: &str) -> Result<Tensor, DeviceError> {
         let port = self.output(output)?;
-        let bytes = match port.bytes {
-            0 => Vec::new(),
-            bytes => {
-                let buffer = self.buffers.of(&port.window());
-                self.device.inner.download(buffer, port.offset, bytes)?
-            }
-        };
+        let bytes = self.read_bytes(&port.window())?;
         decode(&bytes, &port.extents, port.stored).map_err(|error| DeviceError::Elements {
             what: format!("result {output:?}"),
             error,
@@ -361,8 +424,9 @@ impl Loaded {
         inner.check(|| format!("copying {output:?} to {input:?}"))
     }
 
-    /// Runs all launches one by one and tells how long each took: by the adapter's clock where the
-    /// device was opened for it, else by `clock`, with what it costs to start and to wait.
+    /// Runs all launches and tells how long each took: by the adapter's clock where the device was
+    /// opened for it, else one by one by `clock`, with what it costs to start and to wait. What the
+    /// host computes between them stays as it was.
     ///
     /// # Errors
     /// When the device failed.
@@ -370,20 +434,17 @@ impl Loaded {
         let inner = &self.device.inner;
         inner.wait(None, || self.running())?;
         let mut times = Vec::with_capacity(self.steps.len());
-        for batch in 0..self.steps.len().div_ceil(BATCH) {
-            let first = batch * BATCH;
-            let steps = &self.steps[first..self.steps.len().min(first + BATCH)];
+        for batch in batches(0..self.steps.len()) {
             let seconds = match inner.timestamps {
-                true => self.timed_by_device(first, steps)?,
-                false => self.timed_by_host(first, steps, clock)?,
+                true => self.timed_by_device(batch.clone())?,
+                false => self.timed_by_host(batch.clone(), clock)?,
             };
-            for (place, seconds) in seconds.into_iter().enumerate() {
-                times.push(LaunchTime {
-                    launch: first + place,
-                    region: self.commands().launches[first + place].region,
-                    seconds,
-                });
-            }
+            let pairs = batch.zip(seconds);
+            times.extend(pairs.map(|(launch, seconds)| LaunchTime {
+                launch,
+                region: self.commands().launches[launch].region,
+                seconds,
+            }));
         }
         Ok(times)
     }
@@ -393,46 +454,28 @@ impl Loaded {
         format!("running {:?}", self.commands().name)
     }
 
-    fn dispatch(
-        &self,
-        pass: &mut wgpu::ComputePass,
-        launch: usize,
-        (pipeline, group): &(wgpu::ComputePipeline, wgpu::BindGroup),
-    ) {
+    fn dispatch(&self, pass: &mut wgpu::ComputePass, launch: usize) {
+        let (pipeline, group) = &self.steps[launch];
         let [x, y, z] = self.commands().launches[launch].grid;
         pass.set_pipeline(pipeline);
         pass.set_bind_group(0, group, &[]);
         pass.dispatch_workgroups(x, y, z);
     }
 
-    fn timed_by_host(
-        &self,
-        first: usize,
-        steps: &[(wgpu::ComputePipeline, wgpu::BindGroup)],
-        clock: Clock,
-    ) -> Result<Vec<f64>, DeviceError> {
-        let inner = &self.device.inner;
-        let mut seconds = Vec::with_capacity(steps.len());
-        for (place, step) in steps.iter().enumerate() {
+    fn timed_by_host(&self, launches: Range<usize>, clock: Clock) -> Result<Vec<f64>, DeviceError> {
+        let mut seconds = Vec::with_capacity(launches.len());
+        for launch in launches {
             let start = clock();
-            let mut encoder = inner.device.create_command_encoder(&Default::default());
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            self.dispatch(&mut pass, first + place, step);
-            drop(pass);
-            inner.queue.submit([encoder.finish()]);
-            inner.wait(None, || self.running())?;
+            self.submit(launch..launch + 1);
+            self.device.inner.wait(None, || self.running())?;
             seconds.push(clock() - start);
         }
         Ok(seconds)
     }
 
-    fn timed_by_device(
-        &self,
-        first: usize,
-        steps: &[(wgpu::ComputePipeline, wgpu::BindGroup)],
-    ) -> Result<Vec<f64>, DeviceError> {
+    fn timed_by_device(&self, launches: Range<usize>) -> Result<Vec<f64>, DeviceError> {
         let inner = &self.device.inner;
-        let queries = 2 * steps.len() as u32;
+        let queries = 2 * launches.len() as u32;
         let bytes = u64::from(queries) * u64::from(wgpu::QUERY_SIZE);
         let set = inner.device.create_query_set(&wgpu::QuerySetDescriptor {
             label: None,
@@ -446,7 +489,7 @@ impl Loaded {
             mapped_at_creation: false,
         });
         let mut encoder = inner.device.create_command_encoder(&Default::default());
-        for ((place, step), query) in steps.iter().enumerate().zip((0..).step_by(2)) {
+        for (launch, query) in launches.zip((0..).step_by(2)) {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                 label: None,
                 timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
@@ -455,7 +498,7 @@ impl Loaded {
                     end_of_pass_write_index: Some(query + 1),
                 }),
             });
-            self.dispatch(&mut pass, first + place, step);
+            self.dispatch(&mut pass, launch);
         }
         encoder.resolve_query_set(&set, 0..queries, &ticks, 0);
         inner.queue.submit([encoder.finish()]);
@@ -491,4 +534,12 @@ impl Loaded {
             name: name.to_owned(),
         })
     }
+}
+
+/// Launches cut into what is submitted together.
+fn batches(launches: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = launches.end;
+    launches
+        .step_by(BATCH)
+        .map(move |first| first..end.min(first + BATCH))
 }

@@ -164,7 +164,7 @@ impl Inner {
         let granted = self.granted.grant(&commands.requirements);
         granted.map_err(|lack| DeviceError::Lacks {
             adapter: self.name().to_owned(),
-            program: commands.name.clone(),
+            program: format!("{:?}", commands.name),
             lack,
         })
     }

@@ -8,7 +8,9 @@ use compiler::ops::Extents;
 use compiler::region::RegionId;
 use compiler::tensor::{Tensor, Values};
 
-use super::super::commands::{Binding, Commands, Launch, Requirements, Source, StoredAs, Upload};
+use super::super::commands::{
+    Binding, Commands, Hosted, Launch, Requirements, Source, StoredAs, Upload,
+};
 use super::super::device::{Choice, Device, DeviceError, Loaded, Options, adapters};
 use super::super::validate::{requirements, validate};
 use super::{arena, commands, constant, floats, kernel, page, port};
@@ -103,6 +105,41 @@ fn many_launches_are_more_than_one_submission() {
     loaded.write("x", &range(0)).expect("it is written");
     loaded.run().expect("it runs");
     assert_eq!(loaded.read("y"), Ok(range(200)));
+}
+
+#[test]
+fn launches_begin_and_end_where_the_host_computes() {
+    let Some(device) = open(&Requirements::DEFAULT, false) else {
+        return;
+    };
+    let mut between = commands();
+    between.hosted = vec![Hosted {
+        region: RegionId(7),
+        before: 1,
+        reads: Vec::new(),
+        stores: Vec::new(),
+    }];
+    let loaded = load(&device, between).expect("it loads");
+    let error = loaded.run().expect_err("not alone").to_string();
+    assert_eq!(
+        error,
+        "\"test\" leaves r7 to the host, wanted launches alone"
+    );
+    loaded.write("x", &range(0)).expect("it is written");
+    loaded.launch(0..1).expect("it runs");
+    let one = 1f32.to_le_bytes();
+    assert_eq!(loaded.read_bytes(&arena(256, 4)), Ok(one.to_vec()));
+    let middle = arena(256, 24);
+    loaded
+        .write_bytes(&middle, 20, &one)
+        .expect("it is written");
+    loaded.launch(1..2).expect("it runs");
+    let wanted = [1.0, 8.0, 6.0, 20.0, 15.0, 6.0];
+    assert_eq!(loaded.read("y"), Ok(Tensor::from_f32(&[6], &wanted)));
+    for (bad, offset) in [(arena(512, 260), 0), (page(512, 4), 0), (middle, 24)] {
+        let error = loaded.write_bytes(&bad, offset, &one).expect_err("outside");
+        assert_eq!(error, DeviceError::Window { window: bad });
+    }
 }
 
 #[test]

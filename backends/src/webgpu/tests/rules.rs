@@ -2,8 +2,9 @@
 
 use compiler::DType;
 use compiler::ops::Extents;
+use compiler::region::RegionId;
 
-use super::super::commands::{Binding, Commands, Launch, Requirements, StoredAs};
+use super::super::commands::{Binding, Commands, Hosted, Launch, Requirements, StoredAs};
 use super::super::validate::{requirements, validate};
 use super::{arena, commands, constant, kernel, page};
 
@@ -76,6 +77,17 @@ fn indices_and_windows() {
         |c| c.uploads[0].window = page(512, 12),
         "weight \"scale\" has the window of bytes 512 to 524 of page 0, wanted whole words from a \
          multiple of 256 within its 512 bytes (W2)",
+    );
+    check(
+        |c| {
+            c.hosted.push(Hosted {
+                region: RegionId(9),
+                before: 3,
+                reads: Vec::new(),
+                stores: Vec::new(),
+            });
+        },
+        "r9 of the host comes after 3 launches of 2 (W1)",
     );
     check(
         |c| c.weights.push(6),
