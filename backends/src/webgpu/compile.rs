@@ -377,7 +377,7 @@ impl State<'_> {
             region: id,
             message,
         };
-        let mut kernel = expanded.kernel;
+        let mut kernel = kernel::optimize(expanded.kernel);
         kernel::verify(&kernel, &self.limits).map_err(|e| failed(e.to_string()))?;
         let bindings: Vec<Binding> = expanded
             .arguments

@@ -9,10 +9,11 @@ pub mod compile;
 pub mod device;
 pub mod elements;
 mod emit;
+pub mod executor;
 mod expand;
 mod stored;
 pub mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod text;
 pub mod validate;

@@ -427,6 +427,10 @@ fn check(kind: fn(Text) -> String, dtype: DType, count: usize) {
             params(program.func(), Role::Input),
             params(program.func(), Role::Weight),
         );
+        let found = crate::webgpu::tests::emulator::run(&program, [&inputs, &weights]);
+        if let Some(difference) = difference(&program, &inputs, &found, tolerance(dtype, true)) {
+            panic!("{text}seed {seed}, kernels: {difference}");
+        }
         for exact in [true, false] {
             let variants = variants(&program, exact);
             // The fastest one, and two others that differ from case to case.

@@ -16,6 +16,7 @@ use crate::cpu::Clock;
 
 use super::super::commands::{Argument, Commands, Launch, Pool, Port, Source};
 use super::super::elements::{ElementsError, Layout, decode, encode};
+use super::super::executor::Machine;
 use super::super::validate::Valid;
 use super::{Device, DeviceError, Inner};
 
@@ -93,6 +94,22 @@ impl Device {
             buffers,
             steps,
         })
+    }
+}
+
+impl Machine for Loaded {
+    type Error = DeviceError;
+
+    fn write(&self, window: &Argument, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.write_bytes(window, offset, bytes)
+    }
+
+    fn read(&self, window: &Argument) -> Result<Vec<u8>, DeviceError> {
+        self.read_bytes(window)
+    }
+
+    fn launch(&self, launches: Range<usize>) -> Result<(), DeviceError> {
+        Loaded::launch(self, launches)
     }
 }
 

@@ -21,6 +21,9 @@ pub(crate) struct Argument {
     pub(crate) stored: StoredAs,
     /// Elements of one access: 1, 2 or 4.
     pub(crate) unit: i32,
+    /// Whether an access is to a word of 32 bits, whatever the form: memory that buffers of several
+    /// forms share.
+    pub(crate) in_words: bool,
     /// Accesses before its first element.
     pub(crate) base: i32,
 }
@@ -142,6 +145,9 @@ impl Arguments<'_> {
         value: Value,
     ) {
         let argument = self.of(buffer);
+        if argument.in_words {
+            return self.store_words(b, argument, element, value);
+        }
         let element = b.plus(element, argument.base);
         b.store(Memory::Buffer(argument.id), element, value);
     }
@@ -190,7 +196,7 @@ impl Arguments<'_> {
     ) -> Value {
         let argument = self.of(buffer);
         let memory = Memory::Buffer(argument.id);
-        if let Width::Quad(_) = width {
+        if let (Width::Quad(_), false) = (width, argument.in_words) {
             let scope = Scope {
                 extents,
                 bounds: &[],
@@ -207,6 +213,9 @@ impl Arguments<'_> {
     /// One element of a buffer by its number.
     fn element(&self, b: &mut Builder, argument: Argument, element: Value) -> Value {
         let memory = Memory::Buffer(argument.id);
+        if argument.in_words {
+            return self.from_word(b, argument, element);
+        }
         let bits = argument.unit.trailing_zeros() as i32;
         let unit = match argument.unit {
             1 => element,
@@ -237,6 +246,42 @@ impl Arguments<'_> {
                 let half = b.binary(Binary::And, element, one);
                 b.extract_at(pair, half)
             }
+        }
+    }
+
+    /// One element of a buffer in words.
+    fn from_word(&self, b: &mut Builder, argument: Argument, element: Value) -> Value {
+        let one = b.i32(1);
+        let word = match argument.stored {
+            StoredAs::F32 | StoredAs::I32 => element,
+            StoredAs::F16 | StoredAs::Bf16 => b.binary(Binary::ShiftRight, element, one),
+        };
+        let word = b.plus(word, argument.base);
+        let word = b.load(Memory::Buffer(argument.id), word);
+        match argument.stored {
+            StoredAs::F32 => b.bits(Scalar::F32, word),
+            StoredAs::I32 => b.bits(Scalar::I32, word),
+            StoredAs::F16 | StoredAs::Bf16 => {
+                let pair = self.unpack(b, argument.stored, word);
+                let half = b.binary(Binary::And, element, one);
+                b.extract_at(pair, half)
+            }
+        }
+    }
+
+    /// Stores one element, or four from an aligned one on, in a buffer in words.
+    fn store_words(&self, b: &mut Builder, argument: Argument, element: Value, value: Value) {
+        let value = self.narrow(b, argument, value);
+        let value = b.bits(Scalar::U32, value);
+        let first = match argument.stored {
+            StoredAs::F32 | StoredAs::I32 => element,
+            StoredAs::F16 | StoredAs::Bf16 => b.div(element, 2),
+        };
+        let first = b.plus(first, argument.base);
+        for lane in 0..b.type_of(value).lanes {
+            let place = b.plus(first, i32::from(lane));
+            let word = b.extract(value, lane);
+            b.store(Memory::Buffer(argument.id), place, word);
         }
     }
 
@@ -288,12 +333,16 @@ impl Arguments<'_> {
                     extents: &view.access.shape,
                     bounds: &[],
                 };
+                let argument = self.of(piece.buffer);
+                if argument.in_words {
+                    let place = evaluate(b, &index, &axes, &view.access.shape);
+                    return self.store_words(b, argument, place, value);
+                }
                 let index = match width {
                     Width::One => index,
                     Width::Quad(_) => index.div(4, scope),
                 };
                 let place = evaluate(b, &index, &axes, &view.access.shape);
-                let argument = self.of(piece.buffer);
                 assert_eq!(
                     argument.unit,
                     i32::from(width.lanes()),

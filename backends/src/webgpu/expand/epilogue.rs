@@ -29,8 +29,7 @@ pub(crate) fn all<'a>(
 ) -> Vec<Epilogue<'a>> {
     let outputs = region.outputs.iter().zip(views);
     let epilogue = |(output, views): (&'a Output, &'a OutputViews)| {
-        let quads = quads::is_in_quads(region, output, views, arguments.regions)
-            && arguments.shows_quads(&views.store, Along::Columns);
+        let quads = quads::is_in_quads(region, output, views, arguments.regions);
         Epilogue {
             output,
             views,

@@ -4,14 +4,14 @@
 //! of what is stored are wanted. All decisions fall here: what is printed later is what was
 //! verified. It knows no driver and no text.
 
-use compiler::kernel::{Builder, Kernel, Limits};
+use compiler::kernel::{Builder, Kernel, Limits, Scalar, Type};
 use compiler::region::{Buffer, Output, Region, Regions};
 use compiler::tile::{BlockProgram, OutputViews, Step, View};
 use thiserror::Error;
 
 use self::address::{Argument, Arguments};
 use self::quads::Along;
-use super::commands::{Pool, StoredAs};
+use super::commands::StoredAs;
 use super::stored::{is_fixed, number};
 
 mod address;
@@ -302,33 +302,37 @@ impl<'a> Expansion<'a> {
         Ok(())
     }
 
-    /// Makes a storage buffer of each that is wanted; where there are too many, one of all that lie
-    /// in the same memory in the same form.
+    /// Makes a storage buffer of each that is wanted. Where there are too many, weights in one page
+    /// and form share one; where there are still too many, all values in one slab do, as words.
     fn bind(&mut self, wanted: &[Wanted]) -> Result<(), Refusal> {
-        let most = self.limits.buffers_max;
-        let group = |wanted: &Wanted| {
-            let form = self.forms[number(wanted.buffer)];
-            let place = match self.windows {
-                Some(windows) => {
-                    let window = windows(wanted.buffer);
-                    (window.pool == Pool::Weights, window.buffer)
-                }
-                None => (is_fixed(self.regions.buffer(wanted.buffer)), 0),
-            };
-            (form, place)
+        let most = self.limits.buffers_max as usize;
+        let place = |wanted: &Wanted| match self.windows {
+            Some(windows) => windows(wanted.buffer).buffer,
+            None => 0,
+        };
+        let fixed = |wanted: &Wanted| is_fixed(self.regions.buffer(wanted.buffer));
+        let form = |wanted: &Wanted| self.forms[number(wanted.buffer)];
+        let same = |pass: usize, a: &Wanted, b: &Wanted| match (pass, fixed(a), fixed(b)) {
+            (1 | 2, true, true) => (form(a), place(a)) == (form(b), place(b)),
+            (2, false, false) => place(a) == place(b),
+            (_, _, _) => false,
         };
         let mut groups: Vec<Vec<Wanted>> = Vec::new();
-        for own in wanted {
-            let same = groups.iter_mut().find(|other| {
-                wanted.len() > most as usize && group(&other[0]) == group(own)
-            });
-            match same {
-                Some(members) => members.push(*own),
-                None => groups.push(vec![*own]),
+        for pass in 0..3 {
+            groups.clear();
+            for own in wanted {
+                match groups.iter_mut().find(|other| same(pass, &other[0], own)) {
+                    Some(members) => members.push(*own),
+                    None => groups.push(vec![*own]),
+                }
+            }
+            if groups.len() <= most {
+                break;
             }
         }
-        if groups.len() > most as usize {
+        if groups.len() > most {
             let found = groups.len();
+            let most = self.limits.buffers_max;
             return Err(Refusal::Buffers { found, most });
         }
         for members in groups {
@@ -339,19 +343,23 @@ impl<'a> Expansion<'a> {
 
     /// One storage buffer for all of these.
     fn group(&mut self, members: &[Wanted]) {
-        let stored = self.forms[number(members[0].buffer)];
-        let unit = match (members.iter().all(|member| member.in_quads), stored) {
+        let form = |member: &Wanted| self.forms[number(member.buffer)];
+        let in_words = members.len() > 1 && !is_fixed(self.regions.buffer(members[0].buffer));
+        let unit = match (members.iter().all(|member| member.in_quads), form(&members[0])) {
+            (_, _) if in_words => 1,
             (true, _) => 4,
             (false, StoredAs::F32 | StoredAs::I32) => 1,
             (false, StoredAs::F16 | StoredAs::Bf16) => 2,
         };
-        let bytes = |elements: usize| elements as u64 * u64::from(address::element(stored, 1).bytes());
-        let whole = |buffer: Buffer| {
-            let elements = self.regions.buffer(buffer).extents.elements();
-            (0, stored.bytes(elements).unwrap_or_else(|| bytes(elements)))
+        let element = match in_words {
+            true => Type::one(Scalar::U32),
+            false => address::element(form(&members[0]), unit),
         };
         let range = |member: &Wanted| match (self.windows, members.len()) {
-            (None, _) | (_, 1) => whole(member.buffer),
+            (None, _) | (_, 1) => {
+                let elements = self.regions.buffer(member.buffer).extents.elements();
+                (0, form(member).bytes(elements).unwrap_or(u64::MAX))
+            }
             (Some(windows), _) => {
                 let window = windows(member.buffer);
                 (window.offset, window.offset + window.bytes)
@@ -359,21 +367,23 @@ impl<'a> Expansion<'a> {
         };
         let first = members.iter().map(|member| range(member).0).min().unwrap_or(0);
         let end = members.iter().map(|member| range(member).1).max().unwrap_or(0);
-        let element = address::element(stored, unit);
+        let size = u64::from(element.bytes());
         let name = format!("b{}", self.b.buffers());
-        let count = (end - first).div_ceil(u64::from(element.bytes())) as u32;
+        let count = (end - first).div_ceil(size) as u32;
         let written = members.iter().any(|member| member.written);
         let id = self.b.buffer(&name, element, count, written);
         for member in members {
             self.arguments.list.push(Argument {
                 buffer: member.buffer,
                 id,
-                stored,
+                stored: form(member),
                 unit,
-                base: ((range(member).0 - first) / u64::from(element.bytes())) as i32,
+                in_words,
+                base: ((range(member).0 - first) / size) as i32,
             });
         }
-        self.groups_of_buffers.push(members.iter().map(|member| member.buffer).collect());
+        self.groups_of_buffers
+            .push(members.iter().map(|member| member.buffer).collect());
     }
 }
 

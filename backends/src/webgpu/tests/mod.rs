@@ -2,6 +2,7 @@
 
 #[cfg(feature = "webgpu")]
 mod device;
+pub(crate) mod emulator;
 mod rules;
 
 use compiler::DType;
@@ -99,6 +100,7 @@ fn commands() -> Commands {
                 &[Binding::Read, Binding::ReadWrite, Binding::ReadWrite],
             ),
         ],
+        hosted: Vec::new(),
         launches: vec![
             Launch {
                 kernel: 0,
