@@ -6,7 +6,7 @@
 
 use half::f16;
 
-use crate::kernel::{Binary, Constant, Scalar, Unary};
+use crate::kernel::{Binary, Constant, Expression, Scalar, Unary, Value};
 
 /// The word of a number.
 pub(super) fn word(constant: Constant) -> u32 {
@@ -26,6 +26,66 @@ pub(super) fn constant(scalar: Scalar, word: u32) -> Option<Constant> {
         Scalar::U32 => Some(Constant::U32(word)),
         Scalar::F16 => None,
         Scalar::F32 => Some(Constant::F32(f32::from_bits(word))),
+    }
+}
+
+/// The word of an expression of one lane whose operands are known; `None` where one is not, where
+/// there is no value, and for what invocations differ in.
+pub(super) fn known(
+    expression: &Expression,
+    scalar: impl Fn(Value) -> Scalar,
+    operand: impl Fn(Value) -> Option<u32>,
+) -> Option<u32> {
+    let mut to = [0];
+    match expression {
+        Expression::Constant(constant) => to = [word(*constant)],
+        Expression::Unary(function, x) => {
+            unary(&mut to, *function, scalar(*x), &[operand(*x)?]);
+        }
+        Expression::Binary(function, a, b) => {
+            let (scalar, a, b) = (scalar(*a), operand(*a)?, operand(*b)?);
+            if !has_value(*function, scalar, b) {
+                return None;
+            }
+            binary(&mut to, *function, scalar, [&[a], &[b]]);
+        }
+        Expression::Select(condition, yes, no) => {
+            let chosen = if operand(*condition)? != 0 { yes } else { no };
+            to = [operand(*chosen)?];
+        }
+        Expression::Convert(into, x) => convert(&mut to, *into, scalar(*x), &[operand(*x)?]),
+        Expression::Bits(_, x) => to = [operand(*x)?],
+        Expression::Builtin(_)
+        | Expression::Fma(..)
+        | Expression::Splat(..)
+        | Expression::Extract(..)
+        | Expression::ExtractAt(..)
+        | Expression::Compose(_)
+        | Expression::Unpack(_)
+        | Expression::Pack(_)
+        | Expression::Load(..) => return None,
+    }
+    let [word] = to;
+    Some(word)
+}
+
+/// Whether a function has a value for this right operand.
+fn has_value(function: Binary, scalar: Scalar, right: u32) -> bool {
+    match function {
+        Binary::Div | Binary::Rem => scalar == Scalar::F32 || right != 0,
+        Binary::ShiftLeft | Binary::ShiftRight => right < 32,
+        Binary::Add
+        | Binary::Sub
+        | Binary::Mul
+        | Binary::Min
+        | Binary::Max
+        | Binary::Pow
+        | Binary::And
+        | Binary::Or
+        | Binary::Xor
+        | Binary::Less
+        | Binary::LessEqual
+        | Binary::Equal => true,
     }
 }
 

@@ -19,6 +19,7 @@
 mod build;
 mod compute;
 mod interpret;
+mod measure;
 mod names;
 mod optimize;
 mod parse;
@@ -30,6 +31,7 @@ mod walk;
 
 pub use build::{BufferId, Builder, SharedId};
 pub use interpret::{BufferContents, Fault, FaultKind, interpret};
+pub use measure::{Multiprocessor, Quality, measure};
 pub use optimize::{PASSES, Pass, optimize};
 pub use parse::parse;
 pub use uniform::uniform_values;

@@ -337,54 +337,12 @@ impl State {
 
     /// What functions of known numbers give.
     fn computed(&self, expression: &Expression, ty: Type) -> Option<Constant> {
-        let word = |value: Value| self.known(value).map(compute::word);
-        let mut to = [0];
-        match expression {
-            Expression::Unary(function, x) => {
-                compute::unary(&mut to, *function, ty.scalar, &[word(*x)?]);
-            }
-            Expression::Binary(function, a, b) => {
-                let scalar = self.ty(*a).scalar;
-                let (a, b) = (word(*a)?, word(*b)?);
-                let fits = match function {
-                    Binary::Div | Binary::Rem => scalar == Scalar::F32 || b != 0,
-                    Binary::ShiftLeft | Binary::ShiftRight => b < 32,
-                    Binary::Add
-                    | Binary::Sub
-                    | Binary::Mul
-                    | Binary::Min
-                    | Binary::Max
-                    | Binary::Pow
-                    | Binary::And
-                    | Binary::Or
-                    | Binary::Xor
-                    | Binary::Less
-                    | Binary::LessEqual
-                    | Binary::Equal => true,
-                };
-                if !fits {
-                    return None;
-                }
-                compute::binary(&mut to, *function, scalar, [&[a], &[b]]);
-            }
-            Expression::Convert(scalar, x) => {
-                let word = word(*x)?;
-                compute::convert(&mut to, *scalar, self.ty(*x).scalar, &[word]);
-            }
-            Expression::Bits(_, x) => to = [word(*x)?],
-            Expression::Constant(_)
-            | Expression::Builtin(_)
-            | Expression::Fma(..)
-            | Expression::Select(..)
-            | Expression::Splat(..)
-            | Expression::Extract(..)
-            | Expression::ExtractAt(..)
-            | Expression::Compose(_)
-            | Expression::Unpack(_)
-            | Expression::Pack(_)
-            | Expression::Load(..) => return None,
+        if matches!(expression, Expression::Constant(_)) {
+            return None;
         }
-        let [word] = to;
+        let scalar = |value: Value| self.ty(value).scalar;
+        let operand = |value: Value| self.known(value).map(compute::word);
+        let word = compute::known(expression, scalar, operand)?;
         compute::constant(ty.scalar, word).filter(|constant| match constant {
             Constant::F32(number) => number.is_finite(),
             Constant::Bool(_) | Constant::I32(_) | Constant::U32(_) => true,

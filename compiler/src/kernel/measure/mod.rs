@@ -1,0 +1,259 @@
+//! How good a kernel is, in numbers, without running it.
+//!
+//! Takes a kernel that keeps the rules, gives how often each thing happens in a whole launch, and
+//! how much of a multiprocessor is filled. Loops turn as often as for the first invocation of the
+//! first workgroup, once where that is not known; every branch is taken. No cache is modelled:
+//! bytes are those that invocations ask for. It runs nothing and decides nothing.
+
+mod live;
+
+use crate::kernel::{Binary, Expression, Kernel, Memory, Scalar, Statement, Unary, Value, compute};
+
+/// What one multiprocessor holds at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Multiprocessor {
+    /// Registers of 32 bits.
+    pub registers: u32,
+    /// Registers of one invocation at most; what needs more goes through memory.
+    pub registers_max: u32,
+    /// Invocations at most.
+    pub invocations_max: u32,
+    /// Workgroups at most.
+    pub groups_max: u32,
+    /// Bytes of shared memory.
+    pub shared_bytes: u32,
+}
+
+impl Multiprocessor {
+    /// A multiprocessor of compute capability 8.0 with 64 KiB of shared memory of its 164: table
+    /// "Technical Specifications per Compute Capability" of the
+    /// [CUDA C++ Programming Guide](https://docs.nvidia.com/cuda/cuda-c-programming-guide/). Other
+    /// GPUs of today are alike enough to compare kernels.
+    pub const MODEL: Multiprocessor = Multiprocessor {
+        registers: 65_536,
+        registers_max: 255,
+        invocations_max: 2048,
+        groups_max: 32,
+        shared_bytes: 64 << 10,
+    };
+}
+
+/// What a launch does; sums stop at the largest number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quality {
+    /// Workgroups.
+    pub groups: u64,
+    /// Invocations of all workgroups.
+    pub invocations: u64,
+    /// Operations on lanes of f32; a multiply-add is two.
+    pub flops: u64,
+    /// Operations on lanes of integers and truth values: addresses and conditions.
+    pub integer_operations: u64,
+    /// Bytes that are loaded from storage buffers.
+    pub global_load_bytes: u64,
+    /// Bytes that are stored to storage buffers.
+    pub global_store_bytes: u64,
+    /// Bytes that are loaded from and stored to shared memory.
+    pub shared_moved_bytes: u64,
+    /// Barriers that one invocation comes to.
+    pub barriers: u64,
+    /// Bytes of shared memory of one workgroup.
+    pub shared_bytes: u32,
+    /// Registers of 32 bits of one invocation: the most lanes that live at the same time. Numbers
+    /// that are known take none.
+    pub registers: u32,
+    /// Invocations that are at the same time on a multiprocessor, of those that it can hold.
+    pub occupancy: f64,
+}
+
+/// Measures a kernel, on a multiprocessor that it fills as far as it can.
+pub fn measure(kernel: &Kernel, processor: &Multiprocessor) -> Quality {
+    let mut state = State {
+        kernel,
+        words: vec![None; kernel.types.len()],
+        one: Counts::default(),
+    };
+    state.block(&kernel.body, 1);
+    let groups = kernel.grid.iter().map(|&count| u64::from(count));
+    let groups = groups.fold(1, u64::saturating_mul);
+    let invocations = groups.saturating_mul(kernel.invocations.into());
+    let all = |each: u64| each.saturating_mul(invocations);
+    let registers = live::registers(kernel);
+    let Counts {
+        flops,
+        integer_operations,
+        load_bytes,
+        store_bytes,
+        shared_bytes,
+        barriers,
+    } = state.one;
+    Quality {
+        groups,
+        invocations,
+        flops: all(flops),
+        integer_operations: all(integer_operations),
+        global_load_bytes: all(load_bytes),
+        global_store_bytes: all(store_bytes),
+        shared_moved_bytes: all(shared_bytes),
+        barriers,
+        shared_bytes: kernel.shared_bytes(),
+        registers,
+        occupancy: occupancy(kernel, registers, processor),
+    }
+}
+
+/// The part of the invocations that fit, whichever resource ends first.
+fn occupancy(kernel: &Kernel, registers: u32, processor: &Multiprocessor) -> f64 {
+    let registers = registers.clamp(1, processor.registers_max);
+    let size = kernel.invocations.max(1);
+    let fits = [
+        processor.registers / registers.saturating_mul(size),
+        processor.invocations_max / size,
+        processor.groups_max,
+        processor.shared_bytes / kernel.shared_bytes().max(1),
+    ];
+    let groups = fits.into_iter().fold(u32::MAX, u32::min);
+    f64::from(groups * size) / f64::from(processor.invocations_max)
+}
+
+/// What one invocation does.
+#[derive(Debug, Default)]
+struct Counts {
+    flops: u64,
+    integer_operations: u64,
+    load_bytes: u64,
+    store_bytes: u64,
+    shared_bytes: u64,
+    barriers: u64,
+}
+
+struct State<'a> {
+    kernel: &'a Kernel,
+    /// By value of one lane: the word that it is for the first invocation, if that is known.
+    words: Vec<Option<u32>>,
+    one: Counts,
+}
+
+fn add(count: &mut u64, times: u64, each: impl Into<u64>) {
+    *count = count.saturating_add(times.saturating_mul(each.into()));
+}
+
+impl State<'_> {
+    fn word(&self, value: Value) -> Option<u32> {
+        self.words[value.0 as usize]
+    }
+
+    fn block(&mut self, block: &[Statement], times: u64) {
+        for statement in block {
+            self.statement(statement, times);
+        }
+    }
+
+    fn statement(&mut self, statement: &Statement, times: u64) {
+        match statement {
+            Statement::Let(value, expression) => self.define(*value, expression, times),
+            Statement::Store { memory, .. } => {
+                let bytes = self.kernel.element(*memory).bytes();
+                match memory {
+                    Memory::Buffer(_) => add(&mut self.one.store_bytes, times, bytes),
+                    Memory::Shared(_) => add(&mut self.one.shared_bytes, times, bytes),
+                }
+            }
+            Statement::Barrier => add(&mut self.one.barriers, times, 1u32),
+            Statement::If { then, results, .. } => {
+                self.block(then, times);
+                for (value, yes, _) in results {
+                    self.words[value.0 as usize] = self.word(*yes);
+                }
+            }
+            Statement::For {
+                counter,
+                start,
+                end,
+                step,
+                carried,
+                body,
+            } => {
+                let integer = |value| self.word(value).map(|word| i64::from(word.cast_signed()));
+                let turns = match (integer(*start), integer(*end)) {
+                    (Some(start), Some(end)) => {
+                        let way = u64::try_from(end - start).unwrap_or(0);
+                        way.div_ceil(u64::from(step.unsigned_abs()).max(1))
+                    }
+                    (_, _) => 1,
+                };
+                self.words[counter.0 as usize] = self.word(*start);
+                self.block(body, times.saturating_mul(turns));
+                // What is left after all turns is not followed.
+                for each in carried {
+                    self.words[each.result.0 as usize] = None;
+                }
+            }
+        }
+    }
+
+    fn define(&mut self, value: Value, expression: &Expression, times: u64) {
+        let ty = self.kernel.type_of(value);
+        let operations = match expression {
+            Expression::Constant(_)
+            | Expression::Builtin(_)
+            | Expression::Bits(..)
+            | Expression::Splat(..)
+            | Expression::Extract(..)
+            | Expression::Compose(_)
+            | Expression::Unary(Unary::Neg | Unary::Abs, _) => 0,
+            Expression::Fma(..) => 2,
+            Expression::Unary(..)
+            | Expression::Binary(..)
+            | Expression::Select(..)
+            | Expression::Convert(..)
+            | Expression::ExtractAt(..)
+            | Expression::Unpack(_)
+            | Expression::Pack(_) => 1,
+            Expression::Load(memory, _) => {
+                let bytes = ty.bytes();
+                match memory {
+                    Memory::Buffer(_) => add(&mut self.one.load_bytes, times, bytes),
+                    Memory::Shared(_) => add(&mut self.one.shared_bytes, times, bytes),
+                }
+                0
+            }
+        };
+        let operations = operations * u64::from(ty.lanes);
+        match self.is_arithmetic(expression) {
+            true => add(&mut self.one.flops, times, operations),
+            false => add(&mut self.one.integer_operations, times, operations),
+        }
+        let scalar = |value: Value| self.kernel.type_of(value).scalar;
+        let known = compute::known(expression, scalar, |operand| self.word(operand));
+        let first = matches!(expression, Expression::Builtin(_)).then_some(0);
+        self.words[value.0 as usize] = first.or(known).filter(|_| ty.lanes == 1);
+    }
+
+    /// Whether it is a sum, a product or a function of f32.
+    fn is_arithmetic(&self, expression: &Expression) -> bool {
+        match expression {
+            Expression::Fma(..) => true,
+            Expression::Unary(_, x) => self.kernel.type_of(*x).scalar == Scalar::F32,
+            Expression::Binary(function, x, _) => {
+                let compares = matches!(function, Binary::Less | Binary::LessEqual | Binary::Equal);
+                !compares && self.kernel.type_of(*x).scalar == Scalar::F32
+            }
+            Expression::Constant(_)
+            | Expression::Builtin(_)
+            | Expression::Select(..)
+            | Expression::Convert(..)
+            | Expression::Bits(..)
+            | Expression::Splat(..)
+            | Expression::Extract(..)
+            | Expression::ExtractAt(..)
+            | Expression::Compose(_)
+            | Expression::Unpack(_)
+            | Expression::Pack(_)
+            | Expression::Load(..) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
