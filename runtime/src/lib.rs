@@ -7,6 +7,7 @@
 pub mod artifact;
 pub mod devices;
 pub mod noise;
+pub mod place;
 pub mod profile;
 pub mod sampler_step;
 pub mod sampling;

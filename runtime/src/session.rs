@@ -5,27 +5,53 @@
 
 use std::collections::BTreeMap;
 
-pub use backends::cpu::Options;
-use backends::cpu::{Clock, ExecuteError, Executor, RegionTime};
+use backends::cpu::{self, Clock, RegionTime};
+#[cfg(feature = "webgpu")]
+use backends::webgpu;
 use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::program::Program;
+#[cfg(feature = "webgpu")]
+use compiler::region::Content;
 use compiler::tensor::Tensor;
 use compiler::tile::{Tiled, Tuning};
 use thiserror::Error;
 
+use crate::place::Place;
+#[cfg(feature = "webgpu")]
+use crate::place::{DeviceError, WebGpu};
+
 /// A program with its weights, ready to run.
 pub struct Session {
-    executor: Executor,
+    engine: Engine,
     inputs: Vec<(String, TensorType)>,
+}
+
+/// What runs the program.
+enum Engine {
+    Cpu(cpu::Executor),
+    #[cfg(feature = "webgpu")]
+    WebGpu {
+        executor: webgpu::executor::Executor<webgpu::device::Loaded>,
+        tiled: Tiled,
+    },
 }
 
 /// Why a session cannot be opened or run.
 #[derive(Debug, Error)]
 pub enum SessionError {
-    /// The device refuses the program or its weights, or fails while it runs.
+    /// The processor refuses the program or its weights, or data lie outside of an operator's
+    /// domain.
     #[error(transparent)]
-    Execute(#[from] ExecuteError),
+    Execute(#[from] cpu::ExecuteError),
+    /// The program cannot be compiled for the adapter.
+    #[cfg(feature = "webgpu")]
+    #[error(transparent)]
+    Compile(#[from] webgpu::compile::CompileError),
+    /// The adapter refuses the program or its weights, or fails while it runs.
+    #[cfg(feature = "webgpu")]
+    #[error(transparent)]
+    WebGpu(#[from] webgpu::executor::ExecuteError<DeviceError>),
     /// An input is missing.
     #[error("input {name:?} of type {ty} is missing, found {found:?}")]
     MissingInput {
@@ -57,21 +83,28 @@ pub enum SessionError {
 }
 
 impl Session {
-    /// Loads `program` on the CPU. `weights` holds a tensor for each weight of the program, by
+    /// Loads `program` at a place. `weights` holds a tensor for each weight of the program, by
     /// name; they may be stored in another floating-point type. Each is dropped as soon as it is
     /// packed. What `tuning` holds of this machine decides between tile programs.
     ///
     /// # Errors
-    /// When a weight is missing or has another shape, or threads or memory cannot be had.
+    /// When a weight is missing or has another shape, threads or memory cannot be had, or the
+    /// program does not fit in the limits of the place.
     pub fn open(
         program: &Program,
         weights: BTreeMap<String, Tensor>,
-        options: Options,
+        place: &Place,
         tuning: &Tuning,
     ) -> Result<Session, SessionError> {
-        let executor = Executor::new(program, weights, options, tuning)?;
+        let engine = match place {
+            Place::Cpu(options) => {
+                Engine::Cpu(cpu::Executor::new(program, weights, *options, tuning)?)
+            }
+            #[cfg(feature = "webgpu")]
+            Place::WebGpu(place) => on_adapter(program, weights, place)?,
+        };
         Ok(Session {
-            executor,
+            engine,
             inputs: program.inputs(),
         })
     }
@@ -83,12 +116,11 @@ impl Session {
 
     /// What computes each region.
     pub fn tiled(&self) -> &Tiled {
-        self.executor.tiled()
-    }
-
-    /// Bytes of packed weights.
-    pub fn packed_bytes(&self) -> usize {
-        self.executor.packed_bytes()
+        match &self.engine {
+            Engine::Cpu(executor) => executor.tiled(),
+            #[cfg(feature = "webgpu")]
+            Engine::WebGpu { tiled, .. } => tiled,
+        }
     }
 
     /// Runs the program; gives its results in order.
@@ -100,7 +132,12 @@ impl Session {
         &self,
         inputs: &BTreeMap<String, Tensor>,
     ) -> Result<Vec<(String, Tensor)>, SessionError> {
-        Ok(self.executor.run(&converted(&self.inputs, inputs)?)?)
+        let inputs = converted(&self.inputs, inputs)?;
+        Ok(match &self.engine {
+            Engine::Cpu(executor) => executor.run(&inputs)?,
+            #[cfg(feature = "webgpu")]
+            Engine::WebGpu { executor, .. } => executor.run(&inputs)?,
+        })
     }
 
     /// As [`Session::run`]; gives the time that each region took instead of the results.
@@ -113,8 +150,55 @@ impl Session {
         clock: Clock<'_>,
     ) -> Result<Vec<RegionTime>, SessionError> {
         let inputs = converted(&self.inputs, inputs)?;
-        Ok(self.executor.profile(&inputs, clock)?)
+        match &self.engine {
+            Engine::Cpu(executor) => Ok(executor.profile(&inputs, clock)?),
+            #[cfg(feature = "webgpu")]
+            Engine::WebGpu { executor, .. } => {
+                // What launches read is what this run left.
+                executor.run(&inputs)?;
+                let times = executor.machine().profile(clock);
+                let times = times.map_err(webgpu::executor::ExecuteError::Machine)?;
+                let of_launch = |time: webgpu::device::LaunchTime| RegionTime {
+                    region: time.region,
+                    seconds: time.seconds,
+                };
+                Ok(times.into_iter().map(of_launch).collect())
+            }
+        }
     }
+}
+
+/// Compiles and loads a program on an adapter.
+#[cfg(feature = "webgpu")]
+fn on_adapter(
+    program: &Program,
+    mut weights: BTreeMap<String, Tensor>,
+    place: &WebGpu,
+) -> Result<Engine, SessionError> {
+    use webgpu::commands::Source;
+    use webgpu::executor::{ExecuteError, Executor, host_weights};
+
+    let compiled = webgpu::compile::compile(program, &place.requirements)?;
+    let commands = compiled.commands;
+    let names = host_weights(commands.commands(), &compiled.regions);
+    let kept: BTreeMap<String, Tensor> = names
+        .into_iter()
+        .filter_map(|name| Some((name.clone(), weights.get(&name)?.clone())))
+        .collect();
+    let regions = &compiled.regions;
+    let mut source = |source: &Source| match source {
+        Source::Weight(name) => weights.remove(name),
+        Source::Constant(buffer) => match &regions.buffer(*buffer).content {
+            Content::Constant(tensor) => Some(tensor.clone()),
+            Content::Param(_) | Content::Computed => None,
+        },
+    };
+    let loaded = place.device.load(commands.clone(), &mut source);
+    let loaded = loaded.map_err(ExecuteError::Machine)?;
+    Ok(Engine::WebGpu {
+        executor: Executor::new(loaded, commands, compiled.regions, &kept)?,
+        tiled: compiled.tiled,
+    })
 }
 
 /// The inputs in the types that a program declares for them.

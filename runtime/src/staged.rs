@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use backends::cpu::Options;
 use compiler::graph::{Role, TensorType};
 use compiler::passes::hoist;
 use compiler::program::{CompileError, Program};
 use compiler::tensor::Tensor;
 use compiler::tile::Tuning;
 
+use crate::place::Place;
 use crate::session::{Session, SessionError, converted};
 
 /// Inputs that change together, more rarely than those of later stages and than all others.
@@ -102,7 +102,7 @@ impl Staged {
 }
 
 impl StagedSession {
-    /// Loads the parts of a program on the CPU, each with its share of `weights`, as
+    /// Loads the parts of a program at a place, each with its share of `weights`, as
     /// [`Session::open`] does.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ impl StagedSession {
     pub fn open(
         staged: &Staged,
         weights: BTreeMap<String, Tensor>,
-        options: Options,
+        place: &Place,
         tuning: &Tuning,
     ) -> Result<StagedSession, SessionError> {
         let shares: Vec<Named> = staged
@@ -121,7 +121,7 @@ impl StagedSession {
         drop(weights);
         let mut shares = shares.into_iter();
         let mut open =
-            |program| Session::open(program, shares.next().unwrap_or_default(), options, tuning);
+            |program| Session::open(program, shares.next().unwrap_or_default(), place, tuning);
         let mut prologues = Vec::with_capacity(staged.prologues.len());
         for (stage, program) in &staged.prologues {
             prologues.push(Prologue {
@@ -230,6 +230,7 @@ fn same(first: &Tensor, second: &Tensor) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::place::Options;
 
     const PROGRAM: &str = r#"
 func step {
@@ -261,12 +262,12 @@ func step {
             ("time".to_owned(), weight(0.3)),
             ("out".to_owned(), weight(0.7)),
         ]);
-        let options = Options {
+        let place = Place::Cpu(Options {
             threads: Some(1),
             exact: true,
-        };
+        });
         let staged = Staged::of(&program, stages).expect("its parts are programs");
-        StagedSession::open(&staged, weights, options, &Tuning::default()).expect("the weights fit")
+        StagedSession::open(&staged, weights, &place, &Tuning::default()).expect("the weights fit")
     }
 
     #[test]

@@ -82,6 +82,14 @@ pub fn adapters() -> Vec<Adapter> {
     found().into_iter().map(|(adapter, _)| adapter).collect()
 }
 
+/// What is known of the adapter that is chosen.
+///
+/// # Errors
+/// When there is no such adapter.
+pub fn adapter(choice: &Choice) -> Result<Adapter, DeviceError> {
+    find(choice).map(|(adapter, _)| adapter)
+}
+
 /// The adapter that is chosen.
 pub(super) fn find(choice: &Choice) -> Result<(Adapter, wgpu::Adapter), DeviceError> {
     let mut found = found();

@@ -18,7 +18,7 @@ use std::thread;
 use super::commands::{Binding, Commands, ENTRY_POINT, Kernel, Requirements};
 
 use adapters::find;
-pub use adapters::{Adapter, Choice, Kind, adapters};
+pub use adapters::{Adapter, Choice, Kind, adapter, adapters};
 pub use error::DeviceError;
 pub use loaded::{LaunchTime, Loaded};
 use watch::Watch;

@@ -1,0 +1,59 @@
+//! Where programs run: this machine's processor, or a WebGPU adapter.
+//!
+//! Takes what a user wants, gives a [`Place`] that sessions are opened at. Opening an adapter is
+//! the only thing that can fail here.
+
+#[cfg(feature = "webgpu")]
+use backends::webgpu::commands::Requirements;
+#[cfg(feature = "webgpu")]
+use backends::webgpu::device;
+
+pub use backends::cpu::Options;
+#[cfg(feature = "webgpu")]
+pub use backends::webgpu::device::{Choice, DeviceError};
+
+/// Where a session runs.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// This machine's processor.
+    Cpu(Options),
+    /// A WebGPU adapter.
+    #[cfg(feature = "webgpu")]
+    WebGpu(WebGpu),
+}
+
+/// An open WebGPU device, and what it grants.
+#[cfg(feature = "webgpu")]
+#[derive(Debug, Clone)]
+pub struct WebGpu {
+    pub(crate) device: device::Device,
+    pub(crate) requirements: Requirements,
+}
+
+#[cfg(feature = "webgpu")]
+impl WebGpu {
+    /// Opens an adapter with the limits that every one grants, and larger buffers where this one
+    /// has them. `profile` asks for its clock.
+    ///
+    /// # Errors
+    /// When there is no such adapter, or its driver fails.
+    pub fn open(adapter: Choice, profile: bool) -> Result<WebGpu, DeviceError> {
+        let options = device::Options { adapter, profile };
+        let found = device::adapter(&options.adapter)?;
+        let requirements = Requirements {
+            binding_bytes_max: found.grants.binding_bytes_max,
+            buffer_bytes_max: found.grants.buffer_bytes_max,
+            ..Requirements::DEFAULT
+        };
+        let device = device::Device::open(&options, &requirements)?;
+        Ok(WebGpu {
+            device,
+            requirements,
+        })
+    }
+
+    /// The adapter's name.
+    pub fn name(&self) -> &str {
+        &self.device.adapter().name
+    }
+}
