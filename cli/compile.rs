@@ -17,7 +17,7 @@ use runtime::artifact::{
     self, About, ArtifactContents, ArtifactProgram, Kind, MANIFEST, PictureShape, Port,
     Requirements, Written,
 };
-use runtime::session::Options;
+use runtime::place::Options;
 
 use crate::error::{At, Failure};
 use crate::facts::{Facts, Sizes};
@@ -278,9 +278,7 @@ fn contents(
                 Kind::Graph
             },
             producer: format!("splamc {}", env!("CARGO_PKG_VERSION")),
-            target: match arguments.target {
-                Target::Cpu => "cpu".to_owned(),
-            },
+            target: arguments.target.name().to_owned(),
             dtype: dtype.name().to_owned(),
             exact: arguments.exact,
             picture,

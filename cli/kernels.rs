@@ -24,11 +24,10 @@ pub(crate) fn print(program: &Program, shown: Shown, name: Option<&str>) -> Resu
     if let Some(name) = name
         && !commands.kernels.iter().any(|kernel| kernel.name == name)
     {
-        return Err(Failure::usage(format!(
-            "{} has no kernel {name:?}",
-            program.func().name()
-        ))
-        .hint("inspect --stage code without --kernel prints all, each with its name"));
+        return Err(
+            Failure::usage(format!("{} has no kernel {name:?}", program.func().name()))
+                .hint("inspect --stage code without --kernel prints all, each with its name"),
+        );
     }
     let all = commands.kernels.iter().zip(&compiled.kernels);
     for (text, kernel) in all {

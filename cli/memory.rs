@@ -7,7 +7,7 @@ use std::{fmt, fs};
 
 use compiler::program::Program;
 use compiler::tile::{Choice, LowerOptions, Tiled, Tuning, lower};
-use runtime::session::Options;
+use runtime::place::{Options, Place};
 
 use crate::error::Failure;
 
@@ -97,11 +97,16 @@ pub(crate) fn tiled(program: &Program, threads: usize, exact: bool) -> Tiled {
 
 /// Refuses programs that need more than this machine's memory when they are loaded together; gives
 /// what they need.
-pub(crate) fn check(
-    place: &str,
-    programs: &[&Program],
-    options: Options,
-) -> Result<Needs, Failure> {
+pub(crate) fn check(place: &str, programs: &[&Program], at: &Place) -> Result<Needs, Failure> {
+    let options = match at {
+        Place::Cpu(options) => *options,
+        // A device answers for its own memory; values lie as they do on a processor.
+        #[cfg(feature = "webgpu")]
+        Place::WebGpu(_) => Options {
+            threads: Some(1),
+            exact: true,
+        },
+    };
     let threads = options.threads;
     let threads = threads.unwrap_or_else(|| runtime::devices::cpu().threads);
     let needs = programs

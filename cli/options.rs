@@ -4,7 +4,13 @@
 
 use clap::{Args, ValueEnum};
 use compiler::DType;
+#[cfg(feature = "webgpu")]
+use runtime::place::{Choice, WebGpu};
+use runtime::place::{Options, Place};
 
+#[cfg(feature = "webgpu")]
+use crate::error::At;
+use crate::error::Failure;
 use crate::model::Model;
 
 /// A part of a pipeline that is one graph.
@@ -34,8 +40,15 @@ impl ComponentName {
 }
 
 /// How programs are executed.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Execution {
+    /// Where to run.
+    #[arg(long, default_value = "cpu")]
+    pub(crate) target: Target,
+    /// With --target wgsl: the adapter, by its number in `splamc devices` or by words of its name;
+    /// graphics processors before software if not given
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub(crate) adapter: Option<String>,
     /// Threads; all cores if not given
     #[arg(long, value_parser = threads)]
     pub(crate) threads: Option<usize>,
@@ -46,11 +59,32 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
-    /// What a session of `model` takes.
-    pub(crate) fn options(&self, model: &Model) -> runtime::session::Options {
-        runtime::session::Options {
-            threads: self.threads,
-            exact: self.exact || model.is_exact(),
+    /// Where a session of `model` is opened; `profile` asks for the clock of an adapter.
+    pub(crate) fn place(&self, model: &Model, profile: bool) -> Result<Place, Failure> {
+        match (self.target, &self.adapter) {
+            (Target::Cpu, None) => Ok(Place::Cpu(Options {
+                threads: self.threads,
+                exact: self.exact || model.is_exact(),
+            })),
+            (Target::Cpu, Some(_)) => Err(Failure::usage("--adapter without --target wgsl")
+                .hint("the processor is no adapter: leave --adapter out, or add --target wgsl")),
+            #[cfg(feature = "webgpu")]
+            (Target::Wgsl, adapter) => {
+                let choice = adapter.as_deref().map_or(Choice::Best, |words| {
+                    let Ok(choice) = words.parse();
+                    choice
+                });
+                let opened = WebGpu::open(choice, profile).at("--target wgsl")?;
+                Ok(Place::WebGpu(opened))
+            }
+            #[cfg(not(feature = "webgpu"))]
+            (Target::Wgsl, _) => {
+                let _ = profile;
+                Err(
+                    Failure::job("--target wgsl: this build drives no WebGPU adapters")
+                        .hint("build it with the feature webgpu"),
+                )
+            }
         }
     }
 }
@@ -60,6 +94,18 @@ impl Execution {
 pub(crate) enum Target {
     /// This machine's processor.
     Cpu,
+    /// Any WebGPU adapter: graphics processors, and software that takes their place.
+    Wgsl,
+}
+
+impl Target {
+    /// The name in options and artifacts.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Target::Cpu => "cpu",
+            Target::Wgsl => "wgsl",
+        }
+    }
 }
 
 /// The type of weights and values.

@@ -12,7 +12,7 @@ use runtime::session::Session;
 
 use crate::error::{At, Failure};
 use crate::model::Model;
-use crate::options::{ComponentName, Execution, Target};
+use crate::options::{ComponentName, Execution};
 use crate::{files, memory, progress, tensors};
 
 /// Run one graph on tensors from a file.
@@ -31,9 +31,6 @@ pub(crate) struct Arguments {
     /// The safetensors file to write, one tensor per graph output, by name.
     #[arg(long, value_name = "FILE")]
     outputs: PathBuf,
-    /// Where to run.
-    #[arg(long, default_value = "cpu")]
-    target: Target,
     /// The component to run; needed where the model has several.
     #[arg(long)]
     component: Option<ComponentName>,
@@ -46,7 +43,6 @@ pub(crate) struct Arguments {
 
 /// Runs the graph once.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
-    let Target::Cpu = arguments.target;
     files::check_output(&arguments.outputs)?;
     let inputs = tensors::read(&arguments.inputs)?;
     let model = Model::open(&arguments.model)?;
@@ -59,10 +55,9 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         loaded.weights = tensors::read(path)?;
     }
     let place = arguments.model.display().to_string();
-    let options = arguments.execution.options(&model);
-    memory::check(&place, &[&loaded.program], options)?;
-    let session =
-        Session::open(&loaded.program, loaded.weights, options, model.tuning()).at(&place)?;
+    let at = arguments.execution.place(&model, false)?;
+    memory::check(&place, &[&loaded.program], &at)?;
+    let session = Session::open(&loaded.program, loaded.weights, &at, model.tuning()).at(&place)?;
     spinner.set_prefix("run");
     let outputs = session.run(&inputs).at(&place)?;
     tensors::write(&arguments.outputs, &outputs)

@@ -11,7 +11,7 @@ use std::time::Instant;
 use compiler::program::Program;
 use compiler::tile::{Case, Measurement, Tuning};
 use runtime::devices::{TuneOptions, tune};
-use runtime::session::Options;
+use runtime::place::Options;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Failure};

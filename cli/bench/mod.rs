@@ -19,7 +19,7 @@ use runtime::session::Session;
 use crate::error::{At, Failure};
 use crate::facts::Sizes;
 use crate::model::{Loaded, Model, Part};
-use crate::options::{ComponentName, Execution, Target};
+use crate::options::{ComponentName, Execution};
 use crate::{memory, progress, tensors};
 
 use report::Report;
@@ -36,9 +36,6 @@ use report::Report;
 pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, one .onnx file, or a compiled .splam.
     model: PathBuf,
-    /// Where to run.
-    #[arg(long, default_value = "cpu")]
-    target: Target,
     /// The component to measure; needed where the model has several.
     #[arg(long)]
     component: Option<ComponentName>,
@@ -76,7 +73,6 @@ struct Run {
 
 /// Measures and prints.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
-    let Target::Cpu = arguments.target;
     let model = Model::open(&arguments.model)?;
     let part = model.pick(arguments.component)?;
     let spinner = progress::spinner("ceilings");
@@ -85,19 +81,19 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     spinner.set_prefix("compile");
     let mut loaded = load(arguments, &model, &part)?;
     let place = arguments.model.display().to_string();
-    let options = arguments.execution.options(&model);
-    let needs = memory::check(&place, &[&loaded.program], options)?;
+    let at = arguments.execution.place(&model, true)?;
+    let needs = memory::check(&place, &[&loaded.program], &at)?;
     spinner.suspend(|| progress::say(format!("{:>12} {needs}", part.name())));
     complete_weights(arguments, &mut loaded)?;
     let inputs = inputs::make(&loaded.program);
     let weights = std::mem::take(&mut loaded.weights);
-    let session = Session::open(&loaded.program, weights, options, model.tuning()).at(&place)?;
+    let session = Session::open(&loaded.program, weights, &at, model.tuning()).at(&place)?;
     spinner.finish_and_clear();
     let (runs, cpu_seconds) = timed(arguments, &session, &loaded, &inputs)?;
     let peak_resident_bytes = peak_resident_bytes();
     let after = ceilings(arguments)?;
     let report = Report {
-        target: "cpu",
+        target: arguments.execution.target.name(),
         component: part.name(),
         program: &loaded.program,
         threads: arguments

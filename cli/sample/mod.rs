@@ -20,14 +20,15 @@ use compiler::program::sampler::SamplerTable;
 use compiler::tensor::Tensor;
 use graphs::samplers;
 use indicatif::ProgressBar;
+use runtime::place::Place;
 use runtime::sampling::{self, Conditioning, STAGES};
-use runtime::session::{Options, Session};
+use runtime::session::Session;
 use runtime::staged::{Staged, StagedSession};
 
 use crate::error::{At, Failure};
 use crate::facts::Sizes;
 use crate::model::{Loaded, Model, Part};
-use crate::options::{ComponentName, Execution, Precision, Target};
+use crate::options::{ComponentName, Execution, Precision};
 use crate::{files, memory, progress, stages, tensors};
 
 use guide::Guide;
@@ -90,9 +91,6 @@ pub(crate) struct Arguments {
     /// Height in pixels; the model's own size if not given.
     #[arg(short = 'H', long)]
     height: Option<usize>,
-    /// Where to run.
-    #[arg(long, default_value = "cpu")]
-    target: Target,
     /// The type of weights and values.
     #[arg(long)]
     dtype: Option<Precision>,
@@ -125,7 +123,6 @@ fn sampler_names() -> clap::builder::PossibleValuesParser {
 
 /// Samples the pictures.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
-    let Target::Cpu = arguments.target;
     let started = Instant::now();
     let model = Model::open(&arguments.model)?;
     for path in [Some(&arguments.output), arguments.latents_out.as_ref()] {
@@ -145,7 +142,9 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
 
     let prompt_ids = prompts.ids(&arguments.prompt)?;
     let negative_ids = prompts.ids(&arguments.negative)?;
-    let encoder = open(arguments, &model, ComponentName::TextEncoder, start.sizes)?;
+    let at = arguments.execution.place(&model, false)?;
+    let here = (&model, &at);
+    let encoder = open(arguments, here, ComponentName::TextEncoder, start.sizes)?;
     let spinner = progress::spinner("text");
     let prompt = sampling::embed(&encoder, &prompt_ids).at("text encoder")?;
     let negative = match guide.doubled {
@@ -158,7 +157,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         batch: start.sizes.batch * (1 + usize::from(guide.doubled)),
         ..start.sizes
     };
-    let unet = open_unet(arguments, &model, doubled)?;
+    let unet = open_unet(arguments, here, doubled)?;
     let conditioning = Conditioning {
         prompt,
         negative,
@@ -172,7 +171,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         batch: 1,
         ..doubled
     };
-    let decoder = open(arguments, &model, ComponentName::VaeDecoder, one)?;
+    let decoder = open(arguments, here, ComponentName::VaeDecoder, one)?;
     let spinner = progress::spinner("decode");
     let decoded = sampling::decode(&decoder, &latents, facts.scaling_factor, facts.shift_factor)
         .at("vae decoder")?;
@@ -234,13 +233,13 @@ struct Component {
     name: ComponentName,
     place: String,
     loaded: Loaded,
-    options: Options,
+    at: Place,
 }
 
 impl Component {
     fn new(
         arguments: &Arguments,
-        model: &Model,
+        (model, at): (&Model, &Place),
         name: ComponentName,
         sizes: Sizes,
     ) -> Result<Component, Failure> {
@@ -248,13 +247,13 @@ impl Component {
             name,
             place: format!("{}: {}", arguments.model.display(), name.name()),
             loaded: model.component(name, sizes, arguments.dtype.map(Into::into))?,
-            options: arguments.execution.options(model),
+            at: at.clone(),
         })
     }
 
     /// Refuses parts of the component that do not fit in memory together; says what they need.
     fn announce(&self, parts: &[&Program], spinner: &ProgressBar) -> Result<(), Failure> {
-        let needs = memory::check(&self.place, parts, self.options)?;
+        let needs = memory::check(&self.place, parts, &self.at)?;
         let gigaflops = self.loaded.program.cost().flops as f64 / 1e9;
         let name = self.name.name();
         spinner.suspend(|| progress::say(format!("{name:>12} {needs}, {gigaflops:.1} GFLOP")));
@@ -265,30 +264,34 @@ impl Component {
 /// Compiles and loads one component.
 fn open(
     arguments: &Arguments,
-    model: &Model,
+    here: (&Model, &Place),
     name: ComponentName,
     sizes: Sizes,
 ) -> Result<Session, Failure> {
     let spinner = progress::spinner("compile");
-    let component = Component::new(arguments, model, name, sizes)?;
+    let component = Component::new(arguments, here, name, sizes)?;
     component.announce(&[&component.loaded.program], &spinner)?;
     let Loaded {
         program, weights, ..
     } = component.loaded;
-    Session::open(&program, weights, component.options, model.tuning()).at(&component.place)
+    Session::open(&program, weights, &component.at, here.0.tuning()).at(&component.place)
 }
 
 /// Compiles and loads the denoising network, stage by stage.
-fn open_unet(arguments: &Arguments, model: &Model, sizes: Sizes) -> Result<StagedSession, Failure> {
+fn open_unet(
+    arguments: &Arguments,
+    here: (&Model, &Place),
+    sizes: Sizes,
+) -> Result<StagedSession, Failure> {
     let spinner = progress::spinner("compile");
-    let component = Component::new(arguments, model, ComponentName::Unet, sizes)?;
+    let component = Component::new(arguments, here, ComponentName::Unet, sizes)?;
     let staged = Staged::of(&component.loaded.program, &STAGES).at(&component.place)?;
     let parts: Vec<&Program> = staged.parts().map(|(_, program)| program).collect();
     component.announce(&parts, &spinner)?;
     let stages = stages::described(&staged);
     spinner.suspend(|| progress::say(format!("{:>12} {stages}", "")));
     let weights = component.loaded.weights;
-    StagedSession::open(&staged, weights, component.options, model.tuning()).at(&component.place)
+    StagedSession::open(&staged, weights, &component.at, here.0.tuning()).at(&component.place)
 }
 
 /// How often each part ran: `text 1×, time 4×, step 4×`.

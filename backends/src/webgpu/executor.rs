@@ -257,7 +257,10 @@ impl<M: Machine> Executor<M> {
 
     /// The tensor in a port, as it lies there.
     fn fetch(&self, port: &Port) -> Result<Tensor, ExecuteError<M::Error>> {
-        let bytes = self.machine.read(&port.window()).map_err(ExecuteError::Machine)?;
+        let bytes = self
+            .machine
+            .read(&port.window())
+            .map_err(ExecuteError::Machine)?;
         elements::decode(&bytes, &port.extents, port.stored).map_err(|error| {
             ExecuteError::Elements {
                 name: port.name.clone(),

@@ -19,10 +19,10 @@ fn compare(text: &str, inputs: Option<Named>, tolerance: f64) {
     }
     // Kernels promise nothing where a result is not a number.
     if !program.text().contains("pow") && !weird(&inputs) {
-    let found = crate::webgpu::tests::emulator::run(&program, [&inputs, &weights]);
-    if let Some(difference) = difference(&program, &inputs, &found, 2.0 * tolerance) {
-        panic!("{text}kernels: {difference}");
-    }
+        let found = crate::webgpu::tests::emulator::run(&program, [&inputs, &weights]);
+        if let Some(difference) = difference(&program, &inputs, &found, 2.0 * tolerance) {
+            panic!("{text}kernels: {difference}");
+        }
     }
 }
 

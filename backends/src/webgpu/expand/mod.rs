@@ -345,7 +345,10 @@ impl<'a> Expansion<'a> {
     fn group(&mut self, members: &[Wanted]) {
         let form = |member: &Wanted| self.forms[number(member.buffer)];
         let in_words = members.len() > 1 && !is_fixed(self.regions.buffer(members[0].buffer));
-        let unit = match (members.iter().all(|member| member.in_quads), form(&members[0])) {
+        let unit = match (
+            members.iter().all(|member| member.in_quads),
+            form(&members[0]),
+        ) {
             (_, _) if in_words => 1,
             (true, _) => 4,
             (false, StoredAs::F32 | StoredAs::I32) => 1,
@@ -365,8 +368,16 @@ impl<'a> Expansion<'a> {
                 (window.offset, window.offset + window.bytes)
             }
         };
-        let first = members.iter().map(|member| range(member).0).min().unwrap_or(0);
-        let end = members.iter().map(|member| range(member).1).max().unwrap_or(0);
+        let first = members
+            .iter()
+            .map(|member| range(member).0)
+            .min()
+            .unwrap_or(0);
+        let end = members
+            .iter()
+            .map(|member| range(member).1)
+            .max()
+            .unwrap_or(0);
         let size = u64::from(element.bytes());
         let name = format!("b{}", self.b.buffers());
         let count = (end - first).div_ceil(size) as u32;

@@ -58,9 +58,9 @@ impl Machine for Emulator {
     type Error = Fault;
 
     fn write(&self, window: &Argument, offset: u64, bytes: &[u8]) -> Result<(), Fault> {
-        let words = bytes.chunks(4).map(|word| {
-            u32::from_le_bytes(word.try_into().expect("whole words are written"))
-        });
+        let words = bytes
+            .chunks(4)
+            .map(|word| u32::from_le_bytes(word.try_into().expect("whole words are written")));
         let words: Vec<u32> = words.collect();
         let mut pool = self.pool(window.pool).borrow_mut();
         pool[window.buffer][range(window, offset, bytes.len() as u64)].copy_from_slice(&words);
@@ -79,7 +79,11 @@ impl Machine for Emulator {
             for (argument, buffer) in launch.arguments.iter().zip(&kernel.buffers) {
                 let lanes = buffer.elements as usize * usize::from(buffer.element.lanes);
                 let mut words = self.words(argument);
-                assert!(words.len() >= lanes, "{}: {argument:?} for {buffer:?}", kernel.name);
+                assert!(
+                    words.len() >= lanes,
+                    "{}: {argument:?} for {buffer:?}",
+                    kernel.name
+                );
                 words.truncate(lanes);
                 contents.push(BufferContents::from_words(words));
             }
@@ -137,7 +141,9 @@ pub(crate) fn run(
             stored: upload.stored,
         };
         encode(&tensor, layout, |offset, bytes| {
-            emulator.write(&upload.window, offset, bytes).expect("memory");
+            emulator
+                .write(&upload.window, offset, bytes)
+                .expect("memory");
             Ok::<(), ElementsError>(())
         })
         .expect("weights lie on a device");
