@@ -1,8 +1,8 @@
 //! Computes what is known, and takes the cheaper of two ways.
 //!
 //! Takes a kernel; goes through it once, with the number or the range of every integer at hand, and
-//! with what branches know of them. Branches whose condition is known and loops of no or one turn
-//! dissolve. No f32 is rounded in another way; a result that is not finite is left to the machine.
+//! with what branches know of them. Branches whose condition is known and loops that surely turn once
+//! or never dissolve, those that may do either are branches. No f32 is rounded in another way; a result that is not finite is left to the machine.
 
 use crate::kernel::optimize::range::Range;
 use crate::kernel::{
@@ -53,6 +53,8 @@ enum Change {
     Is(Expression),
     /// A function of a value and a known I32.
     With(Binary, Value, i32),
+    /// The first, and the second shifted down.
+    Apart(Value, Value, i32),
 }
 
 impl State {
@@ -103,14 +105,26 @@ impl State {
         out.push(Statement::Let(value, expression));
     }
 
-    fn constant(&mut self, constant: Constant, out: &mut Vec<Statement>) -> Value {
+    fn fresh(&mut self, ty: Type) -> Value {
         let value = Value(self.types.len() as u32);
-        self.types.push(Type::one(constant.scalar()));
+        self.types.push(ty);
         self.instead.push(value);
         self.made.push(None);
         self.ranges.push(Range::ALL);
+        value
+    }
+
+    fn constant(&mut self, constant: Constant, out: &mut Vec<Statement>) -> Value {
+        let value = self.fresh(Type::one(constant.scalar()));
         self.emit(value, Expression::Constant(constant), out);
         value
+    }
+
+    /// A new value, as simple as it gets.
+    fn simple(&mut self, ty: Type, expression: &Expression, out: &mut Vec<Statement>) -> Value {
+        let value = self.fresh(ty);
+        self.define(value, expression, out);
+        self.of(value)
     }
 
     fn block(&mut self, block: Vec<Statement>, out: &mut Vec<Statement>) {
@@ -164,6 +178,12 @@ impl State {
                 Some(Change::With(function, x, number)) => {
                     let number = self.constant(Constant::I32(number), out);
                     expression = Expression::Binary(function, x, number);
+                }
+                Some(Change::Apart(x, rest, number)) => {
+                    let number = self.constant(Constant::I32(number), out);
+                    let shifted = Expression::Binary(Binary::ShiftRight, rest, number);
+                    let shifted = self.simple(ty, &shifted, out);
+                    expression = Expression::Binary(Binary::Add, x, shifted);
                 }
             }
         }
@@ -278,6 +298,18 @@ impl State {
                 self.instead[each.result.0 as usize] = self.of(left);
             }
             return;
+        }
+        if first.low + i64::from(step) >= last.high {
+            // One turn or none is a branch.
+            self.instead[counter.0 as usize] = start;
+            for each in &carried {
+                self.instead[each.value.0 as usize] = self.of(each.initial);
+            }
+            let results = carried.iter();
+            let results = results.map(|each| (each.result, each.next, each.initial));
+            let turns = Expression::Binary(Binary::Less, start, end);
+            let turns = self.simple(Type::one(Scalar::Bool), &turns, out);
+            return self.branch(turns, [body, Vec::new()], results.collect(), out);
         }
         self.ranges[counter.0 as usize] = Range::new(first.low, last.high - 1);
         let (still, changing): (Vec<Carried>, Vec<Carried>) = carried

@@ -5,6 +5,7 @@
 
 mod fold;
 mod hoist;
+mod lift;
 mod range;
 mod share;
 mod step;
@@ -23,8 +24,8 @@ pub struct Pass {
 }
 
 /// All passes, in order.
-pub const PASSES: [Pass; 9] = [
-    FOLD, SHARE, HOIST, // What was hoisted meets what stands there.
+pub const PASSES: [Pass; 10] = [
+    FOLD, LIFT, SHARE, HOIST, // What was hoisted meets what stands there.
     SHARE, STEP, // What a counter begins with is known.
     FOLD, SHARE, HOIST, SWEEP,
 ];
@@ -42,6 +43,11 @@ const SHARE: Pass = Pass {
 const HOIST: Pass = Pass {
     name: "hoist",
     run: hoist::hoist,
+};
+
+const LIFT: Pass = Pass {
+    name: "lift",
+    run: lift::lift,
 };
 
 const STEP: Pass = Pass {

@@ -246,11 +246,15 @@ impl State {
             // Bits below a power of two.
             (Binary::And, 1.., _) if (i64::from(number) + 1).count_ones() == 1 => {
                 match self.split(a, number.wrapping_add(1)) {
-                    Some((_, Some(rest))) => Some(Change::To(rest)),
-                    Some((_, None)) => Some(Change::Known(Constant::I32(0))),
-                    None if range.is_in(Range::new(0, number.into())) => Some(Change::To(a)),
-                    None => None,
+                    Some((_, Some(rest))) => return Some(Change::To(rest)),
+                    Some((_, None)) => return Some(Change::Known(Constant::I32(0))),
+                    None if range.is_in(Range::new(0, number.into())) => {
+                        return Some(Change::To(a));
+                    }
+                    None => {}
                 }
+                let (_, times, rest) = self.parts(a)?;
+                (times & number == 0).then_some(Change::With(Binary::And, rest, number))
             }
             (_, _, _) => None,
         }
@@ -276,11 +280,37 @@ impl State {
         if let Some((x, _)) = self.split(a, 1 << number) {
             return Some(Change::To(x));
         }
-        let (x, before) = self.operands(Binary::ShiftRight, a)?;
-        let both = before.checked_add(number)?;
-        (0..32)
-            .contains(&both)
-            .then_some(Change::With(Binary::ShiftRight, x, both))
+        if let Some((x, before)) = self.operands(Binary::ShiftRight, a) {
+            let both = before.checked_add(number)?;
+            let fits = (0..32).contains(&both);
+            return fits.then_some(Change::With(Binary::ShiftRight, x, both));
+        }
+        // `(x · 2ⁿ + r) / 2ⁿ` is `x + r / 2ⁿ`, rounded down, where nothing wraps.
+        let (whole, times, rest) = self.parts(a)?;
+        let (range, times) = (self.range(whole), i64::from(times));
+        let scaled = Range {
+            low: range.low.checked_mul(times)?,
+            high: range.high.checked_mul(times)?,
+        };
+        let other = self.range(rest);
+        let sum = Range {
+            low: scaled.low + other.low,
+            high: scaled.high + other.high,
+        };
+        let fits = times == 1 << number && scaled.is_in(Range::ALL) && sum.is_in(Range::ALL);
+        fits.then_some(Change::Apart(whole, rest, number))
+    }
+
+    /// `x`, `n` and `r` of `x · n + r`.
+    fn parts(&self, value: Value) -> Option<(Value, i32, Value)> {
+        let Expression::Binary(Binary::Add, a, b) = self.made(value)? else {
+            return None;
+        };
+        match (self.scaled(*a), self.scaled(*b)) {
+            (Some((x, times)), _) => Some((x, times, *b)),
+            (None, Some((x, times))) => Some((x, times, *a)),
+            (None, None) => None,
+        }
     }
 
     /// The operands of a function of a value and a known integer.
