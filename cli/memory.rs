@@ -130,7 +130,7 @@ pub(crate) fn check(place: &str, programs: &[&Program], at: &Place) -> Result<Ne
 }
 
 /// The memory that this process may use: the machine's, or less where a limit is set.
-fn bytes() -> Option<u64> {
+pub(crate) fn bytes() -> Option<u64> {
     let lines = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let after = |path: &str, name: &str| {
         let text = lines(path);
@@ -143,6 +143,7 @@ fn bytes() -> Option<u64> {
     [machine, process, group].into_iter().flatten().min()
 }
 
-fn gigabytes(bytes: u64) -> String {
+/// Bytes as gigabytes.
+pub(crate) fn gigabytes(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / 1e9)
 }

@@ -5,3 +5,5 @@
 pub use backends::cpu::{
     Ceilings, Clock, Description, TuneOptions, describe as cpu, measure as measure_ceilings, tune,
 };
+#[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
+pub use backends::webgpu::device::{Adapter, DeviceError, adapters};
