@@ -54,7 +54,10 @@ fn adapters_tell_their_features_and_limits() {
         }
         assert_eq!(adapter["adapter"], index);
         let name = adapter["name"].as_str().expect("a name");
-        assert!(text.contains(&format!("wgsl  adapter {index}: {name}\n")), "{text}");
+        assert!(
+            text.contains(&format!("wgsl  adapter {index}: {name}\n")),
+            "{text}"
+        );
         // What the specification grants at least.
         let least = [
             ("maxStorageBufferBindingSize", 128 << 20),
@@ -66,7 +69,10 @@ fn adapters_tell_their_features_and_limits() {
         ];
         for (limit, least) in least {
             let found = adapter["limits"][limit].as_u64();
-            assert!(found.is_some_and(|found| found >= least), "{limit} is {found:?}");
+            assert!(
+                found.is_some_and(|found| found >= least),
+                "{limit} is {found:?}"
+            );
         }
         for feature in ["shader-f16", "timestamp-query"] {
             assert!(adapter["features"][feature].is_boolean(), "{feature}");

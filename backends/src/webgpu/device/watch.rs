@@ -80,3 +80,48 @@ impl Watch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(watch: &Watch, error: wgpu::Error) {
+        watch.state().error = Some(error);
+    }
+
+    fn check(watch: &Watch) -> Result<(), String> {
+        let checked = watch.check("the adapter", || "slab 3 of 1024 bytes".to_owned());
+        checked.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn reports_become_sentences_and_are_told_once_but_a_loss_always() {
+        let watch = Watch::default();
+        assert_eq!(check(&watch), Ok(()));
+        report(
+            &watch,
+            wgpu::Error::OutOfMemory {
+                source: "a driver's words".into(),
+            },
+        );
+        let full = "the adapter has no memory left for slab 3 of 1024 bytes";
+        assert_eq!(check(&watch), Err(full.to_owned()));
+        assert_eq!(check(&watch), Ok(()));
+        report(
+            &watch,
+            wgpu::Error::Validation {
+                source: "a driver's words".into(),
+                description: "In Device::create_buffer\n  too large\n".to_owned(),
+            },
+        );
+        let refused =
+            "the adapter refuses slab 3 of 1024 bytes: In Device::create_buffer too large";
+        assert_eq!(check(&watch), Err(refused.to_owned()));
+        watch.lose("");
+        watch.lose("a later reason");
+        for _ in 0..2 {
+            let lost = "the adapter was lost: its driver gives no reason";
+            assert_eq!(check(&watch), Err(lost.to_owned()));
+        }
+    }
+}
