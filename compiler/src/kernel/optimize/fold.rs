@@ -21,6 +21,7 @@ pub(super) fn fold(mut kernel: Kernel) -> Kernel {
         instead: (0..count as u32).map(Value).collect(),
         made: vec![None; count],
         ranges: vec![Range::ALL; count],
+        assumed: vec![None; count],
         invocations: kernel.invocations,
         grid: kernel.grid,
     };
@@ -39,8 +40,20 @@ struct State {
     made: Vec<Option<Expression>>,
     /// By value: where it lies, of I32 of one lane.
     ranges: Vec<Range>,
+    /// By value: the truth that holds in the branch at hand.
+    assumed: Vec<Option<bool>>,
     invocations: u32,
     grid: [u32; 3],
+}
+
+/// Conditions within conditions that are looked through.
+const DEPTH_MAX: usize = 16;
+
+/// What holds in a branch, and held before for that value.
+struct Before {
+    value: Value,
+    range: Range,
+    assumed: Option<bool>,
 }
 
 /// What an expression becomes.
@@ -111,6 +124,7 @@ impl State {
         self.instead.push(value);
         self.made.push(None);
         self.ranges.push(Range::ALL);
+        self.assumed.push(None);
         value
     }
 
@@ -198,7 +212,7 @@ impl State {
         out: &mut Vec<Statement>,
     ) {
         let condition = self.of(condition);
-        if let Some(holds) = self.truth(condition) {
+        if let Some(holds) = self.holds(condition, DEPTH_MAX) {
             self.block(if holds { then } else { otherwise }, out);
             for (value, yes, no) in results {
                 self.instead[value.0 as usize] = self.of(if holds { yes } else { no });
@@ -212,10 +226,11 @@ impl State {
             .zip([true, false])
         {
             let mut before = Vec::new();
-            self.assume(condition, holds, &mut before);
+            self.assume(condition, holds, DEPTH_MAX, &mut before);
             self.block(block, out);
-            for (value, range) in before.into_iter().rev() {
-                self.ranges[value.0 as usize] = range;
+            for each in before.into_iter().rev() {
+                self.ranges[each.value.0 as usize] = each.range;
+                self.assumed[each.value.0 as usize] = each.assumed;
             }
         }
         let [then, otherwise] = blocks;
@@ -237,18 +252,71 @@ impl State {
         });
     }
 
-    /// Takes a condition as given; `before` gets the ranges that hold elsewhere.
-    fn assume(&mut self, condition: Value, holds: bool, before: &mut Vec<(Value, Range)>) {
+    /// Whether a condition holds here, if that is known.
+    fn holds(&self, condition: Value, depth: usize) -> Option<bool> {
+        let known = self.truth(condition);
+        let known = known.or(self.assumed[condition.0 as usize]);
+        if known.is_some() || depth == 0 {
+            return known;
+        }
+        match self.made(condition)? {
+            Expression::Unary(Unary::Not, x) => self.holds(*x, depth - 1).map(|holds| !holds),
+            Expression::Binary(function, a, b) if self.ty(*a) == Type::one(Scalar::I32) => {
+                Range::compare(*function, self.range(*a), self.range(*b))
+            }
+            Expression::Binary(function @ (Binary::And | Binary::Or), a, b) => {
+                // One that decides is enough.
+                let decides = *function == Binary::Or;
+                match (self.holds(*a, depth - 1), self.holds(*b, depth - 1)) {
+                    (Some(a), _) if a == decides => Some(decides),
+                    (_, Some(b)) if b == decides => Some(decides),
+                    (Some(_), Some(_)) => Some(!decides),
+                    (_, _) => None,
+                }
+            }
+            Expression::Unary(..)
+            | Expression::Binary(..)
+            | Expression::Constant(_)
+            | Expression::Builtin(_)
+            | Expression::Fma(..)
+            | Expression::Select(..)
+            | Expression::Convert(..)
+            | Expression::Bits(..)
+            | Expression::Splat(..)
+            | Expression::Extract(..)
+            | Expression::ExtractAt(..)
+            | Expression::Compose(_)
+            | Expression::Unpack(_)
+            | Expression::Pack(_)
+            | Expression::Load(..) => None,
+        }
+    }
+
+    fn narrow(&mut self, value: Value, range: Range, assumed: Option<bool>, out: &mut Vec<Before>) {
+        let number = value.0 as usize;
+        out.push(Before {
+            value,
+            range: self.ranges[number],
+            assumed: self.assumed[number],
+        });
+        self.ranges[number] = range;
+        self.assumed[number] = assumed;
+    }
+
+    /// Takes a condition as given; `before` gets what holds elsewhere.
+    fn assume(&mut self, condition: Value, holds: bool, depth: usize, before: &mut Vec<Before>) {
+        self.narrow(condition, Range::ALL, Some(holds), before);
+        if depth == 0 {
+            return;
+        }
         match self.made(condition).cloned() {
-            Some(Expression::Binary(Binary::And, a, b)) if holds => {
-                self.assume(a, true, before);
-                self.assume(b, true, before);
+            Some(Expression::Binary(function @ (Binary::And | Binary::Or), a, b))
+                if holds == (function == Binary::And) =>
+            {
+                self.assume(a, holds, depth - 1, before);
+                self.assume(b, holds, depth - 1, before);
             }
-            Some(Expression::Binary(Binary::Or, a, b)) if !holds => {
-                self.assume(a, false, before);
-                self.assume(b, false, before);
-            }
-            Some(Expression::Unary(Unary::Not, a)) => self.assume(a, !holds, before),
+            Some(Expression::Unary(Unary::Not, a)) => self.assume(a, !holds, depth - 1, before),
             Some(Expression::Binary(function @ (Binary::Less | Binary::LessEqual), a, b))
                 if self.ty(a) == Type::one(Scalar::I32) =>
             {
@@ -256,14 +324,10 @@ impl State {
                 let (low, high) = if holds { (a, b) } else { (b, a) };
                 let apart = i64::from((function == Binary::Less) == holds);
                 let (below, above) = (self.range(low), self.range(high));
-                let narrowed = [
-                    (low, below.and(below.low, above.high - apart)),
-                    (high, above.and(below.low + apart, above.high)),
-                ];
-                for (value, range) in narrowed {
-                    before.push((value, self.range(value)));
-                    self.ranges[value.0 as usize] = range;
-                }
+                let narrowed = below.and(below.low, above.high - apart);
+                self.narrow(low, narrowed, None, before);
+                let narrowed = above.and(below.low + apart, above.high);
+                self.narrow(high, narrowed, None, before);
             }
             Some(_) | None => {}
         }

@@ -31,7 +31,7 @@ impl State {
             }
             Expression::Select(_, yes, no) if yes == no => Some(Change::To(*yes)),
             Expression::Select(condition, yes, no) => self
-                .truth(*condition)
+                .holds(*condition, super::DEPTH_MAX)
                 .map(|holds| Change::To(if holds { *yes } else { *no })),
             Expression::Bits(scalar, x) => {
                 let Expression::Bits(_, x) = self.made(*x)? else {
