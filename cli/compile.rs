@@ -18,13 +18,15 @@ use runtime::artifact::{
     Requirements, Written,
 };
 use runtime::place::Options;
+use runtime::tiling::Tiling;
 
 use crate::error::{At, Failure};
 use crate::facts::{Facts, Sizes};
 use crate::files::{self, Folder};
 use crate::model::{Loaded, Model, Part};
 use crate::options::{ComponentName, Precision, Target};
-use crate::{compiled, progress, tuning};
+use crate::tiling::TilingOptions;
+use crate::{compiled, progress, tiling, tuning};
 
 /// Compile a model to a `.splam` directory for fixed sizes.
 ///
@@ -34,6 +36,7 @@ use crate::{compiled, progress, tuning};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     splamc compile sd15/ --target cpu -o sd15.splam -W 512 -H 512\n  \
+    splamc compile sd15/ --target cpu -o wide.splam -W 1536 -H 768 --vae-tiling\n  \
     splamc compile unet.onnx --target cpu --bind batch=2 --bind height=64 --bind width=64")]
 pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, or one .onnx file.
@@ -59,6 +62,8 @@ pub(crate) struct Arguments {
     /// Compile this component alone.
     #[arg(long)]
     component: Option<ComponentName>,
+    #[command(flatten)]
+    tiling: TilingOptions,
     /// Leave the weights out; `run` then takes them with --weights.
     #[arg(long)]
     no_weights: bool,
@@ -117,8 +122,9 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let model = Model::open(&arguments.model)?;
     let facts = model.facts()?;
     let sizes = Sizes::of(&facts, arguments.batch, arguments.width, arguments.height)?;
+    let tiling = arguments.tiling.tiling(sizes);
     let spinner = progress::spinner("compile");
-    let programs = programs(arguments, &model, sizes)?;
+    let programs = programs(arguments, &model, sizes, tiling)?;
     for program in &programs {
         dump_program(arguments, program)?;
     }
@@ -129,7 +135,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
             .collect(),
         None => Vec::new(),
     };
-    let contents = contents(arguments, &model, &facts, sizes, programs)?;
+    let contents = contents(arguments, &model, &facts, (sizes, tiling), programs)?;
     spinner.set_prefix("write");
     let output = output_path(arguments)?;
     let written = write(&output, &contents)?;
@@ -161,11 +167,22 @@ struct Named {
 }
 
 /// The programs: every component's, and the denoising step with and without guidance; the encoder
-/// of pictures only when it is asked for.
-fn programs(arguments: &Arguments, model: &Model, sizes: Sizes) -> Result<Vec<Named>, Failure> {
+/// of pictures only when it is asked for. The decoder's is for one tile where there are tiles.
+fn programs(
+    arguments: &Arguments,
+    model: &Model,
+    sizes: Sizes,
+    tiling: Option<Tiling>,
+) -> Result<Vec<Named>, Failure> {
     let bindings: BTreeMap<String, usize> = arguments.bind.iter().cloned().collect();
+    let parts = model.parts(arguments.component)?;
+    if tiling.is_some() && !parts.contains(&Part::Component(ComponentName::VaeDecoder)) {
+        let found: Vec<&str> = parts.iter().map(Part::name).collect();
+        let message = format!("found {found:?}, wanted \"vae_decoder\" for --vae-tiling");
+        return Err(Failure::usage(message).hint("only the decoder works in tiles"));
+    }
     let mut programs = Vec::new();
-    for part in model.parts(arguments.component)? {
+    for part in parts {
         let guided = Sizes {
             batch: sizes.batch * 2,
             ..sizes
@@ -174,7 +191,10 @@ fn programs(arguments: &Arguments, model: &Model, sizes: Sizes) -> Result<Vec<Na
         let variants = match part {
             Part::Component(ComponentName::Unet) => vec![("step", sizes), ("guided_step", guided)],
             Part::Component(ComponentName::TextEncoder) => vec![("text", sizes)],
-            Part::Component(ComponentName::VaeDecoder) => vec![("decode", single)],
+            Part::Component(ComponentName::VaeDecoder) => {
+                let tile = tiling.map_or(single, |tiling| sizes.tile(&tiling));
+                vec![("decode", tile)]
+            }
             Part::Component(ComponentName::VaeEncoder) if arguments.component.is_none() => vec![],
             Part::Component(ComponentName::VaeEncoder) => vec![("encode", single)],
             Part::Graph => vec![("graph", sizes)],
@@ -217,7 +237,7 @@ fn contents(
     arguments: &Arguments,
     model: &Model,
     facts: &Facts,
-    sizes: Sizes,
+    (sizes, tiling): (Sizes, Option<Tiling>),
     programs: Vec<Named>,
 ) -> Result<ArtifactContents, Failure> {
     let pipeline = arguments.component.is_none() && programs.len() > 1;
@@ -282,6 +302,7 @@ fn contents(
             dtype: dtype.name().to_owned(),
             exact: arguments.exact,
             picture,
+            vae_tiling: tiling.as_ref().map(tiling::stored),
             requirements: Requirements {
                 peak_bytes,
                 limits: BTreeMap::new(),

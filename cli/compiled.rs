@@ -4,12 +4,14 @@
 //! command would make it; writes the facts as metadata and reads them back.
 
 use std::collections::BTreeMap;
+use std::num::TryFromIntError;
 
 use clap::ValueEnum;
 use compiler::graph::TensorType;
 use compiler::program::Program;
 use compiler::tensor::Tensor;
-use runtime::artifact::{Artifact, ArtifactProgram, PictureShape};
+use runtime::artifact::{Artifact, ArtifactProgram, PictureShape, VaeTiling};
+use runtime::tiling::Tiling;
 use serde_json::Value;
 
 use crate::error::{At, Failure};
@@ -90,6 +92,19 @@ pub(crate) fn facts(artifact: &Artifact, facts: &mut Facts) -> Result<(), Failur
         false => None,
     };
     Ok(())
+}
+
+/// The tiles that the decoder was compiled for.
+pub(crate) fn tiling(artifact: &Artifact) -> Result<Option<Tiling>, Failure> {
+    let Some(stored) = artifact.manifest().about.vae_tiling else {
+        return Ok(None);
+    };
+    // They come back from a file: what is not small is damage.
+    let extent = |extent: u64| usize::try_from(extent.min(u64::from(u32::MAX)));
+    let pair = |height, width| Ok::<_, TryFromIntError>([extent(height)?, extent(width)?]);
+    let tile = pair(stored.height, stored.width).at("manifest.json")?;
+    let overlap = pair(stored.overlap_height, stored.overlap_width).at("manifest.json")?;
+    Tiling::new(tile, overlap).map(Some).at("manifest.json")
 }
 
 /// The inputs of the program of `part` that fits `given` best: its own if shapes are equal, else
@@ -175,13 +190,18 @@ pub(crate) fn check_picture(
         width,
     } = wanted;
     let target = &about.target;
+    let tiling = about.vae_tiling.map_or_else(String::new, |tile| {
+        let VaeTiling { height, width, .. } = tile;
+        format!(" --vae-tiling --vae-tile-size {width}x{height}")
+    });
     Err(Failure::job(format!(
         "was compiled for pictures {}, wanted {}",
         say(found),
         say(&wanted)
     ))
     .hint(format!(
-        "compile it again: splamc compile MODEL --target {target} -W {width} -H {height} -b {batch}"
+        "compile it again: splamc compile MODEL --target {target} -W {width} -H {height} -b \
+         {batch}{tiling}"
     )))
 }
 

@@ -6,6 +6,7 @@
 use compiler::Dim;
 use compiler::graph::TensorType;
 use graphs::diffusers::Network;
+use runtime::tiling::Tiling;
 
 use crate::error::Failure;
 use crate::options::ComponentName;
@@ -86,6 +87,16 @@ impl Sizes {
         };
         sizes.check()?;
         Ok(sizes)
+    }
+
+    /// Those of one tile of a picture.
+    pub(crate) fn tile(self, tiling: &Tiling) -> Sizes {
+        let [height, width] = tiling.tile();
+        Sizes {
+            batch: 1,
+            height,
+            width,
+        }
     }
 
     /// Refuses sizes that no machine can hold, before anything is allocated.

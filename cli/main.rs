@@ -26,6 +26,7 @@ mod run;
 mod sample;
 mod stages;
 mod tensors;
+mod tiling;
 mod tuning;
 
 use std::process::ExitCode;

@@ -24,6 +24,7 @@ use graphs::onnx::{self, Request};
 use graphs::optimum;
 use graphs::source::Source;
 use runtime::artifact::{Artifact, MANIFEST};
+use runtime::tiling::Tiling;
 use runtime::tokenizer::{Tokenizer, TokenizerFiles};
 
 use crate::compiled;
@@ -289,6 +290,14 @@ impl Model {
         }
     }
 
+    /// The tiles that the decoder of a compiled model takes.
+    pub(crate) fn tiling(&self) -> Result<Option<Tiling>, Failure> {
+        match &self.form {
+            Form::Artifact(artifact) => compiled::tiling(artifact).at(self.path.display()),
+            Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => Ok(None),
+        }
+    }
+
     /// The tokenizer beside the text encoder.
     pub(crate) fn tokenizer(&self) -> Result<Tokenizer, Failure> {
         let files = self.tokenizer_files()?;
@@ -410,6 +419,10 @@ impl Model {
                 let declared = self.declared(part, Timestep::Scalar)?;
                 let facts = self.facts()?;
                 if let Form::Artifact(artifact) = &self.form {
+                    let sizes = match (component, self.tiling()?) {
+                        (ComponentName::VaeDecoder, Some(tiling)) => sizes.tile(&tiling),
+                        (_, _) => sizes,
+                    };
                     // Which of its programs is meant: the sizes of the run tell, not the first's.
                     let shape = |(name, ty): (String, TensorType)| {
                         let shape = run_shape(*component, &name, &ty, sizes, &facts)?;

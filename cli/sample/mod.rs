@@ -22,14 +22,17 @@ use graphs::samplers;
 use indicatif::ProgressBar;
 use runtime::place::Place;
 use runtime::sampling::{self, Conditioning, STAGES};
-use runtime::session::Session;
+use runtime::session::{Session, SessionError};
 use runtime::staged::{Staged, StagedSession};
+use runtime::tiling::Tiling;
 
 use crate::error::{At, Failure};
 use crate::facts::Sizes;
+use crate::memory::Needs;
 use crate::model::{Loaded, Model, Part};
 use crate::options::{ComponentName, Execution, Precision};
-use crate::{files, memory, progress, stages, tensors};
+use crate::tiling::TilingOptions;
+use crate::{files, memory, progress, stages, tensors, tiling};
 
 use guide::Guide;
 use prompts::Prompts;
@@ -44,6 +47,7 @@ use start::Start;
 #[command(after_help = "Examples:\n  \
     splamc sample sd15/ -p 'a lighthouse at dawn' --steps 20 -s 42\n  \
     splamc sample lcm.splam -p 'a fox' --sampler lcm --steps 4 -o fox.png\n  \
+    splamc sample sd15/ -p 'a wide valley' -W 1536 -H 768 --vae-tiling\n  \
     splamc sample sd15/ -p 'a cat' -p 'a dog' -b 2 -o pets.png   # pets-0.png, pets-1.png")]
 pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, or a compiled .splam.
@@ -96,6 +100,8 @@ pub(crate) struct Arguments {
     dtype: Option<Precision>,
     #[command(flatten)]
     execution: Execution,
+    #[command(flatten)]
+    tiling: TilingOptions,
     /// Read `init_latents` (and `step_noise`) from a safetensors file instead of the seed.
     #[arg(long)]
     latents_in: Option<PathBuf>,
@@ -139,12 +145,19 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     } = Schedule::new(arguments, &facts)?;
     let guide = Guide::new(arguments, &config, &facts)?;
     let prompts = Prompts::new(arguments, &model, start.sizes.batch)?;
+    let sizes = start.sizes;
+    let tiling = arguments.tiling.of_run(&model, sizes);
+    let tiling = tiling.at(arguments.model.display())?;
+    let at = arguments.execution.place(&model, false)?;
+    let here = (&model, &at);
+    let decoder = decoder(arguments, here, sizes, tiling)?;
 
     let prompt_ids = prompts.ids(&arguments.prompt)?;
     let negative_ids = prompts.ids(&arguments.negative)?;
-    let at = arguments.execution.place(&model, false)?;
-    let here = (&model, &at);
-    let encoder = open(arguments, here, ComponentName::TextEncoder, start.sizes)?;
+    let spinner = progress::spinner("compile");
+    let encoder = Component::new(arguments, here, ComponentName::TextEncoder, sizes)?;
+    drop(spinner);
+    let encoder = encoder.open(&model)?;
     let spinner = progress::spinner("text");
     let prompt = sampling::embed(&encoder, &prompt_ids).at("text encoder")?;
     let negative = match guide.doubled {
@@ -154,28 +167,34 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     drop((encoder, spinner));
 
     let doubled = Sizes {
-        batch: start.sizes.batch * (1 + usize::from(guide.doubled)),
-        ..start.sizes
+        batch: sizes.batch * (1 + usize::from(guide.doubled)),
+        ..sizes
     };
     let unet = open_unet(arguments, here, doubled)?;
     let conditioning = Conditioning {
         prompt,
         negative,
         guidance: guide.guidance,
-        timestep_cond: guide.embedded(start.sizes.batch),
+        timestep_cond: guide.embedded(sizes.batch),
     };
     let (latents, trajectory) = denoise(&unet, &table, &conditioning, start)?;
     drop(unet);
 
-    let one = Sizes {
-        batch: 1,
-        ..doubled
+    let decoder = decoder.open(&model)?;
+    let scale = (facts.scaling_factor, facts.shift_factor);
+    let calls = sizes.batch * tiling.map_or(1, |own| own.count([sizes.height, sizes.width]));
+    let bar = match tiling {
+        Some(tiling) => {
+            progress::say(format!("{:>12} {}", "", tiling::described(&tiling, sizes)));
+            progress::bar("decode", calls)
+        }
+        None => progress::spinner("decode"),
     };
-    let decoder = open(arguments, here, ComponentName::VaeDecoder, one)?;
-    let spinner = progress::spinner("decode");
-    let decoded = sampling::decode(&decoder, &latents, facts.scaling_factor, facts.shift_factor)
-        .at("vae decoder")?;
-    drop(spinner);
+    let decoded = sampling::decode(&decoder, &latents, scale, tiling.as_ref(), &mut || {
+        bar.inc(1)
+    })
+    .at("vae decoder")?;
+    drop(bar);
 
     if let Some(path) = &arguments.latents_out {
         let tensors = [
@@ -234,6 +253,8 @@ struct Component {
     place: String,
     loaded: Loaded,
     at: Place,
+    /// What helps where it is too large.
+    advice: Option<&'static str>,
 }
 
 impl Component {
@@ -248,33 +269,67 @@ impl Component {
             place: format!("{}: {}", arguments.model.display(), name.name()),
             loaded: model.component(name, sizes, arguments.dtype.map(Into::into))?,
             at: at.clone(),
+            advice: None,
         })
     }
 
-    /// Refuses parts of the component that do not fit in memory together; says what they need.
+    /// Refuses parts of the component that do not fit in memory together; gives what they need.
+    fn check(&self, parts: &[&Program]) -> Result<Needs, Failure> {
+        let needs = memory::check(&self.place, parts, &self.at);
+        needs.map_err(|failure| self.advise(failure))
+    }
+
+    /// What helps against a failure of something too large.
+    fn advise(&self, failure: Failure) -> Failure {
+        match self.advice {
+            Some(advice) => failure.hint(advice),
+            None => failure,
+        }
+    }
+
+    /// The same check; says what they need.
     fn announce(&self, parts: &[&Program], spinner: &ProgressBar) -> Result<(), Failure> {
-        let needs = memory::check(&self.place, parts, &self.at)?;
+        let needs = self.check(parts)?;
         let gigaflops = self.loaded.program.cost().flops as f64 / 1e9;
         let name = self.name.name();
         spinner.suspend(|| progress::say(format!("{name:>12} {needs}, {gigaflops:.1} GFLOP")));
         Ok(())
     }
+
+    /// Loads the component.
+    fn open(mut self, model: &Model) -> Result<Session, Failure> {
+        let spinner = progress::spinner("load");
+        self.announce(&[&self.loaded.program], &spinner)?;
+        let weights = std::mem::take(&mut self.loaded.weights);
+        let session = Session::open(&self.loaded.program, weights, &self.at, model.tuning());
+        let too_large = session.as_ref().is_err_and(SessionError::is_too_large);
+        let session = session.at(&self.place);
+        session.map_err(|failure| match too_large {
+            true => self.advise(failure),
+            false => failure,
+        })
+    }
 }
 
-/// Compiles and loads one component.
-fn open(
+/// Compiles the decoder for a picture or a tile, and refuses before anything runs what will not
+/// fit in memory.
+fn decoder(
     arguments: &Arguments,
-    here: (&Model, &Place),
-    name: ComponentName,
+    (model, at): (&Model, &Place),
     sizes: Sizes,
-) -> Result<Session, Failure> {
+    tiling: Option<Tiling>,
+) -> Result<Component, Failure> {
     let spinner = progress::spinner("compile");
-    let component = Component::new(arguments, here, name, sizes)?;
-    component.announce(&[&component.loaded.program], &spinner)?;
-    let Loaded {
-        program, weights, ..
-    } = component.loaded;
-    Session::open(&program, weights, &component.at, here.0.tuning()).at(&component.place)
+    let sizes = match &tiling {
+        Some(tiling) => sizes.tile(tiling),
+        None => Sizes { batch: 1, ..sizes },
+    };
+    let decoder = ComponentName::VaeDecoder;
+    let mut component = Component::new(arguments, (model, at), decoder, sizes)?;
+    component.advice = Some(tiling::advice(tiling, model));
+    component.check(&[&component.loaded.program])?;
+    drop(spinner);
+    Ok(component)
 }
 
 /// Compiles and loads the denoising network, stage by stage.

@@ -14,4 +14,5 @@ pub mod sampling;
 pub mod session;
 pub mod staged;
 pub mod tensor_file;
+pub mod tiling;
 pub mod tokenizer;

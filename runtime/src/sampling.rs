@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::sampler_step::{SamplerState, SamplerStepError, guide};
 use crate::session::{Session, SessionError};
 use crate::staged::{Stage, StagedSession};
+use crate::tiling::{Planes, Tiling};
 
 /// Why sampling stopped.
 #[derive(Debug, Error)]
@@ -146,44 +147,72 @@ pub fn denoise(
 }
 
 /// Decodes latents `[batch, channels, height, width]`, picture by picture, to images
-/// `[batch, 3, H, W]` in [-1, 1] (not clamped). The decoder sees `latents / scaling + shift`.
+/// `[batch, 3, H, W]` in [-1, 1] (not clamped). The decoder sees `latents / scaling + shift`: all of
+/// a picture, or its tiles one by one, see [`crate::tiling`]. `on_call` is told of each call of it.
 ///
 /// # Errors
-/// When the decoder fails or has another interface.
+/// When the decoder fails or has another interface, or the latents do not fit the tiles.
 pub fn decode(
     decoder: &Session,
     latents: &Tensor,
-    scaling: f64,
-    shift: f64,
+    (scaling, shift): (f64, f64),
+    tiling: Option<&Tiling>,
+    on_call: &mut dyn FnMut(),
 ) -> Result<Tensor, SamplingError> {
+    let &[batch, channels, height, width] = latents.shape() else {
+        return Err(SamplingError::Shape {
+            what: "the latents",
+            found: latents.shape().to_vec(),
+            wanted: vec![1, 4, 64, 64],
+        });
+    };
     let ty = input_type(decoder.inputs(), "vae decoder", "latent_sample")?.clone();
-    let per_call = ty
-        .shape
-        .first()
-        .and_then(|dim| dim.extent())
-        .unwrap_or(1)
-        .max(1);
+    let per_call = ty.shape.first().and_then(|dim| dim.extent());
+    let per_call = per_call.unwrap_or(1).max(1);
     let (scaling, shift) = (scaling as f32, shift as f32);
-    let values: Vec<f32> = floats(latents)
-        .iter()
-        .map(|x| x / scaling + shift)
-        .collect();
-    let picture: usize = latents.shape()[1..].iter().product();
-    let mut shape = latents.shape().to_vec();
-    let batch = shape[0];
-    let (mut pixels, mut image_shape) = (Vec::new(), Vec::new());
-    for chunk in values.chunks((picture * per_call).max(1)) {
-        shape[0] = chunk.len() / picture.max(1);
-        let input = Tensor::from_f32(&shape, chunk).cast(ty.dtype);
-        let inputs = BTreeMap::from([("latent_sample".to_owned(), input)]);
+    let values = floats(latents);
+    let values: Vec<f32> = values.iter().map(|x| x / scaling + shift).collect();
+    let mut call = |seen: Planes| {
+        let [planes, rows, columns] = seen.extents;
+        let pictures = planes / channels.max(1);
+        let input = Tensor::from_f32(&[pictures, channels, rows, columns], &seen.values);
+        let inputs = BTreeMap::from([("latent_sample".to_owned(), input.cast(ty.dtype))]);
         let image = output(decoder.run(&inputs)?, "vae decoder", "sample")?;
-        image_shape = image.shape().to_vec();
-        pixels.extend(floats(&image));
+        on_call();
+        match image.shape() {
+            &[pictures, channels, rows, columns] => Ok(Planes {
+                extents: [pictures * channels, rows, columns],
+                values: floats(&image),
+            }),
+            shape => Err(SamplingError::Shape {
+                what: "the decoded picture",
+                found: shape.to_vec(),
+                wanted: vec![pictures, 3, rows, columns],
+            }),
+        }
+    };
+    let (mut pixels, mut extents) = (Vec::new(), [0, height, width]);
+    for chunk in values.chunks((channels * height * width * per_call).max(1)) {
+        let seen = Planes {
+            extents: [chunk.len() / (height * width).max(1), height, width],
+            values: chunk.to_vec(),
+        };
+        let image = match tiling {
+            Some(tiling) => tiling.decode(&seen, &mut call)?,
+            None => call(seen)?,
+        };
+        extents = [
+            extents[0] + image.extents[0],
+            image.extents[1],
+            image.extents[2],
+        ];
+        pixels.extend(image.values);
     }
-    if let Some(first) = image_shape.first_mut() {
-        *first = batch;
-    }
-    Ok(Tensor::from_f32(&image_shape, &pixels))
+    let [planes, height, width] = extents;
+    Ok(Tensor::from_f32(
+        &[batch, planes / batch.max(1), height, width],
+        &pixels,
+    ))
 }
 
 /// The inputs that stay the same at every step, stacked with the negative half first.

@@ -82,6 +82,28 @@ pub enum SessionError {
     },
 }
 
+impl SessionError {
+    /// Whether the program needs more than the limits or the memory of an adapter allow: a smaller
+    /// one could do.
+    pub fn is_too_large(&self) -> bool {
+        match self {
+            #[cfg(feature = "webgpu")]
+            SessionError::Compile(error) => {
+                matches!(error, webgpu::compile::CompileError::Plan(_))
+            }
+            #[cfg(feature = "webgpu")]
+            SessionError::WebGpu(error) => matches!(
+                error,
+                webgpu::executor::ExecuteError::Machine(DeviceError::Memory { .. })
+            ),
+            SessionError::Execute(_)
+            | SessionError::MissingInput { .. }
+            | SessionError::UnknownInput { .. }
+            | SessionError::InputType { .. } => false,
+        }
+    }
+}
+
 impl Session {
     /// Loads `program` at a place. `weights` holds a tensor for each weight of the program, by
     /// name; they may be stored in another floating-point type. Each is dropped as soon as it is

@@ -14,6 +14,7 @@ mod pipelines;
 mod protobuf;
 mod stages;
 mod tensors;
+mod tiling;
 
 use std::fmt::Write;
 use std::fs;

@@ -19,6 +19,7 @@ import warnings
 
 import diffusers
 import recording
+import tiled_decode
 import torch
 import transformers
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -82,6 +83,15 @@ def check_vae(model: pathlib.Path, path: pathlib.Path) -> float:
     return worst(recording.vae_halves(vae, want["image"], want["latent"]), want)
 
 
+def check_tiling(golden: pathlib.Path, path: pathlib.Path) -> float:
+    """Decodes the tiles of a run again and blends them."""
+    vae = AutoencoderKL.from_pretrained(golden / "model/vae").eval()
+    run = load_file(golden / "runs" / tiled_decode.RUN / "tensors.safetensors")
+    decoded = tiled_decode.tiled_decode(vae, run["final_latents"])
+    kept = decoded[:, :, :: tiled_decode.KEPT, :: tiled_decode.KEPT]
+    return worst({"decoded_thirds": kept}, load_file(path))
+
+
 def check_unet(model: pathlib.Path, path: pathlib.Path) -> float:
     """Runs the UNet again, whichever layout its files have."""
     want = load_file(path)
@@ -111,6 +121,8 @@ def checks_of(golden: pathlib.Path):
         yield path.relative_to(golden), CALL_BAR, check_text(home / "text_encoder", path)
     for path in sorted(golden.glob("vae_io.safetensors")):
         yield path.relative_to(golden), CALL_BAR, check_vae(model / "vae", path)
+    for path in sorted(golden.glob("vae_tiling.safetensors")):
+        yield path.relative_to(golden), CALL_BAR, check_tiling(golden, path)
     for path in sorted(golden.glob("io*.safetensors")):
         for unet in sorted(golden.rglob("unet")):
             what = f"{path.name} by {unet.relative_to(golden)}"

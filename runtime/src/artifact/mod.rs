@@ -102,6 +102,10 @@ pub struct About {
     pub exact: bool,
     /// Size of the pictures; `None` for a graph that makes none.
     pub picture: Option<PictureShape>,
+    /// The tiles that the decoder was compiled for; artifacts that do not say so decode a picture
+    /// at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vae_tiling: Option<VaeTiling>,
     /// What a device must offer.
     pub requirements: Requirements,
     /// The text of `scheduler_config.json`, to the letter: some hold what strict JSON refuses.
@@ -129,6 +133,19 @@ pub struct PictureShape {
     pub height: u64,
     /// Columns of pixels.
     pub width: u64,
+}
+
+/// Tiles of a picture, in latents; see [`crate::tiling`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaeTiling {
+    /// Rows of a tile: the decoder takes so many.
+    pub height: u64,
+    /// Columns of a tile.
+    pub width: u64,
+    /// Rows that neighbours share, unless a run chooses otherwise.
+    pub overlap_height: u64,
+    /// Columns that neighbours share.
+    pub overlap_width: u64,
 }
 
 /// What a device must offer to run an artifact.

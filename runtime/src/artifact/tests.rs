@@ -96,6 +96,7 @@ fn contents() -> ArtifactContents {
                 height: 64,
                 width: 64,
             }),
+            vae_tiling: None,
             requirements: Requirements {
                 peak_bytes: 1 << 33,
                 limits: BTreeMap::from([("binding_bytes".to_owned(), 128 << 20)]),

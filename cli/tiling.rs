@@ -1,0 +1,135 @@
+//! The options that decode pictures in tiles, and the tiles that they mean.
+//!
+//! Takes options, the sizes of a run and what a compiled model says; gives tiles that fit the
+//! picture, or none. How tiles fade into one another is the runtime's business.
+
+use clap::Args;
+use runtime::artifact::VaeTiling;
+use runtime::tiling::Tiling;
+
+use crate::error::Failure;
+use crate::facts::Sizes;
+use crate::model::Model;
+
+/// Rows and columns of a tile if nothing is asked for: 512 pixels of most models, as diffusers
+/// takes them.
+const TILE_SIZE: [usize; 2] = [64, 64];
+
+/// The share of a tile that neighbours have in common if nothing is asked for, as in diffusers.
+const OVERLAP: f64 = 0.25;
+
+/// More latents along an axis than any picture has are a slip of the keyboard.
+const TILE_MAX: usize = 1 << 16;
+
+/// How the decoder sees a picture.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct TilingOptions {
+    /// Decode in overlapping tiles that fade into one another: for pictures whose decoder needs
+    /// more memory than there is, or more than the target's limits allow
+    #[arg(long)]
+    vae_tiling: bool,
+    /// Width and height of a tile in latents, which most models have 8 pixels of; implies
+    /// --vae-tiling; 64 if not given
+    #[arg(long, value_name = "N|WxH", value_parser = tile_size)]
+    vae_tile_size: Option<[usize; 2]>,
+    /// The share of a tile that it has in common with the next, 0 to below 1: more hides seams and
+    /// takes longer; implies --vae-tiling; 0.25 if not given
+    #[arg(long, value_name = "SHARE", value_parser = overlap)]
+    vae_tile_overlap: Option<f64>,
+}
+
+impl TilingOptions {
+    /// The tiles asked for; none is larger than the picture.
+    pub(crate) fn tiling(&self, sizes: Sizes) -> Option<Tiling> {
+        let asked =
+            self.vae_tiling || self.vae_tile_size.is_some() || self.vae_tile_overlap.is_some();
+        asked.then(|| {
+            let [height, width] = self.vae_tile_size.unwrap_or(TILE_SIZE);
+            let tile = [height.min(sizes.height), width.min(sizes.width)];
+            tiled(tile, self.vae_tile_overlap.unwrap_or(OVERLAP))
+        })
+    }
+
+    /// The tiles of a run of `model`: those that it was compiled for, or else those asked for.
+    pub(crate) fn of_run(&self, model: &Model, sizes: Sizes) -> Result<Option<Tiling>, Failure> {
+        let (own, asked) = (model.tiling()?, self.tiling(sizes));
+        let found = own.map_or([sizes.height, sizes.width], |own| own.tile());
+        let wanted = match (own, self.vae_tile_size) {
+            (Some(_), None) => found,
+            (Some(_), Some(_)) | (None, _) => asked.map_or(found, |asked| asked.tile()),
+        };
+        if model.is_compiled() && wanted != found {
+            let [found, wanted] = [found, wanted].map(extents);
+            let message = format!("the decoder was compiled for {found} latents, wanted {wanted}");
+            let options = format!("--vae-tiling --vae-tile-size {wanted}");
+            return Err(Failure::job(message).hint(format!("compile it again with {options}")));
+        }
+        Ok(match (own, self.vae_tile_overlap) {
+            (Some(own), Some(share)) => Some(tiled(own.tile(), share)),
+            (Some(own), None) => Some(own),
+            (None, _) => asked,
+        })
+    }
+}
+
+/// Tiles of which neighbours share that part.
+fn tiled(tile: [usize; 2], share: f64) -> Tiling {
+    let overlap = tile.map(|extent| (extent as f64 * share) as usize);
+    Tiling::new(tile, overlap).expect("a share below 1 of a tile that is not empty")
+}
+
+/// The tiles as an artifact says them.
+pub(crate) fn stored(tiling: &Tiling) -> VaeTiling {
+    let [height, width] = tiling.tile().map(|extent| extent as u64);
+    let [overlap_height, overlap_width] = tiling.overlap().map(|extent| extent as u64);
+    VaeTiling {
+        height,
+        width,
+        overlap_height,
+        overlap_width,
+    }
+}
+
+/// `9 tiles of 64x64 latents, of which neighbours share 16x16`.
+pub(crate) fn described(tiling: &Tiling, sizes: Sizes) -> String {
+    let count = tiling.count([sizes.height, sizes.width]);
+    let ending = if count == 1 { "" } else { "s" };
+    let (tile, overlap) = (extents(tiling.tile()), extents(tiling.overlap()));
+    format!("{count} tile{ending} of {tile} latents, of which neighbours share {overlap}")
+}
+
+/// What helps where a decoder needs more than there is: memory, or what a target's limits allow.
+pub(crate) fn advice(tiling: Option<Tiling>, model: &Model) -> &'static str {
+    match (tiling, model.is_compiled()) {
+        (Some(_), _) => "choose smaller tiles (--vae-tile-size)",
+        (None, true) => "compile it again with --vae-tiling, which decodes in tiles",
+        (None, false) => {
+            "--vae-tiling decodes the picture in tiles; or choose a smaller one (-W, -H)"
+        }
+    }
+}
+
+/// Rows and columns as people write them: width first.
+fn extents([height, width]: [usize; 2]) -> String {
+    format!("{width}x{height}")
+}
+
+/// Rows and columns of `N` or `WxH`.
+fn tile_size(text: &str) -> Result<[usize; 2], String> {
+    let (width, height) = text.split_once('x').unwrap_or((text, text));
+    let extent = |text: &str| text.parse().ok().filter(|n| (1..=TILE_MAX).contains(n));
+    match (extent(height), extent(width)) {
+        (Some(height), Some(width)) => Ok([height, width]),
+        (_, _) => Err(format!(
+            "wanted a number of latents from 1 to {TILE_MAX}, or two such as 64x48"
+        )),
+    }
+}
+
+/// A share of at least 0 and below 1.
+fn overlap(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
+        Ok(_) | Err(_) => Err("wanted a number of at least 0 and below 1".to_owned()),
+    }
+}
