@@ -92,6 +92,8 @@ pub struct Launch {
     pub grid: [u32; 3],
     /// The region that it computes, alone or with other launches.
     pub region: RegionId,
+    /// About how many floating-point operations that takes: devices submit little at a time.
+    pub flops: u64,
 }
 
 /// A region that the host computes, for it has no kernel.

@@ -361,6 +361,7 @@ impl State<'_> {
                 arguments,
                 grid: self.kernels[kernel].grid,
                 region: id,
+                flops: self.regions.flops(region),
             });
         }
         Ok(())

@@ -47,9 +47,12 @@ pub struct LaunchTime {
     pub seconds: f64,
 }
 
-/// Launches that are submitted together: drivers reset a device that works on one submission for
-/// seconds, and each submission costs the host some 50 µs.
+/// Launches that are submitted together at most: each submission costs the host some 50 µs.
 const BATCH: usize = 32;
+
+/// Operations that are submitted together at most, unless one launch has more: drivers reset a
+/// device that works on one submission for two seconds, and the slowest do 50 GFLOP in a second.
+const BATCH_FLOPS: u64 = 10_000_000_000;
 
 /// Submissions that wait on the device at a time: enough to keep it busy, few enough to stop.
 const IN_FLIGHT: usize = 3;
@@ -329,7 +332,7 @@ impl Loaded {
     pub fn launch(&self, launches: Range<usize>) -> Result<(), DeviceError> {
         let inner = &self.device.inner;
         let mut waiting = VecDeque::new();
-        for batch in batches(launches) {
+        for batch in self.batches(launches) {
             waiting.push_back(self.submit(batch));
             if waiting.len() > IN_FLIGHT {
                 inner.wait(waiting.pop_front(), || self.running())?;
@@ -380,6 +383,18 @@ impl Loaded {
             Some((bytes, end)) if end <= bytes => Ok(self.buffers.of(window)),
             Some(_) | None => Err(DeviceError::Window { window: *window }),
         }
+    }
+
+    /// Launches cut into what is submitted together.
+    fn batches(&self, launches: Range<usize>) -> Vec<Range<usize>> {
+        let work: Vec<u64> = self.commands().launches[launches.clone()]
+            .iter()
+            .map(|launch| launch.flops)
+            .collect();
+        batches(&work)
+            .into_iter()
+            .map(|batch| launches.start + batch.start..launches.start + batch.end)
+            .collect()
     }
 
     /// Starts a batch of launches.
@@ -451,7 +466,7 @@ impl Loaded {
         let inner = &self.device.inner;
         inner.wait(None, || self.running())?;
         let mut times = Vec::with_capacity(self.steps.len());
-        for batch in batches(0..self.steps.len()) {
+        for batch in self.batches(0..self.steps.len()) {
             let seconds = match inner.timestamps {
                 true => self.timed_by_device(batch.clone())?,
                 false => self.timed_by_host(batch.clone(), clock)?,
@@ -553,10 +568,38 @@ impl Loaded {
     }
 }
 
-/// Launches cut into what is submitted together.
-fn batches(launches: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let end = launches.end;
-    launches
-        .step_by(BATCH)
-        .map(move |first| first..end.min(first + BATCH))
+/// Cuts a list of work into batches that respect [`BATCH`] and [`BATCH_FLOPS`].
+fn batches(flops: &[u64]) -> Vec<Range<usize>> {
+    let mut batches: Vec<Range<usize>> = Vec::new();
+    let mut sum = 0u64;
+    for (launch, &flops) in flops.iter().enumerate() {
+        sum = sum.saturating_add(flops);
+        match batches.last_mut() {
+            Some(batch) if batch.len() < BATCH && sum <= BATCH_FLOPS => batch.end = launch + 1,
+            Some(_) | None => {
+                sum = flops;
+                batches.push(launch..launch + 1);
+            }
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_short_and_light() {
+        let half = BATCH_FLOPS / 2;
+        let rows: [(Vec<u64>, Vec<Range<usize>>); 4] = [
+            (Vec::new(), Vec::new()),
+            (vec![0; BATCH + 1], vec![0..BATCH, BATCH..BATCH + 1]),
+            (vec![half, half, 1, half, half], vec![0..2, 2..4, 4..5]),
+            (vec![u64::MAX, u64::MAX, 1], vec![0..1, 1..2, 2..3]),
+        ];
+        for (flops, wanted) in rows {
+            assert_eq!(batches(&flops), wanted, "{flops:?}");
+        }
+    }
 }

@@ -236,6 +236,7 @@ fn main(@builtin(workgroup_id) at: vec3<u32>) {
         arguments: vec![page(0, bytes), arena(512, 12)],
         grid: [3, 1, 1],
         region: RegionId(0),
+        flops: 6,
     }];
     large.weights = vec![bytes];
     large.uploads = vec![Upload {
