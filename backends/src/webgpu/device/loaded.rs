@@ -7,17 +7,15 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
-use compiler::region::RegionId;
 use compiler::tensor::Tensor;
 
-use crate::cpu::Clock;
-
 use super::super::commands::{Argument, Commands, Launch, Pool, Port, Source};
-use super::super::elements::{ElementsError, Layout, decode, encode};
+use super::super::elements::{Layout, decode};
 use super::super::executor::Machine;
 use super::super::validate::Valid;
+use super::batches::batches;
 use super::{Device, DeviceError, Inner};
 
 /// A program on a device.
@@ -36,29 +34,8 @@ struct Buffers {
     weights: Vec<wgpu::Buffer>,
 }
 
-/// The time that one launch took.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LaunchTime {
-    /// Index of the launch.
-    pub launch: usize,
-    /// What it computes.
-    pub region: RegionId,
-    /// How long it took.
-    pub seconds: f64,
-}
-
-/// Launches that are submitted together at most: each submission costs the host some 50 µs.
-const BATCH: usize = 32;
-
-/// Operations that are submitted together at most, unless one launch has more: drivers reset a
-/// device that works on one submission for two seconds, and the slowest do 50 GFLOP in a second.
-const BATCH_FLOPS: u64 = 10_000_000_000;
-
 /// Submissions that wait on the device at a time: enough to keep it busy, few enough to stop.
 const IN_FLIGHT: usize = 3;
-
-/// Bytes of weights that wait in the driver's buffers at a time.
-const STAGED_BYTES: u64 = 64 << 20;
 
 impl Device {
     /// Loads a program: reserves its buffers, asks `weights` for each weight and constant, one at
@@ -188,92 +165,11 @@ impl Inner {
                 order: &upload.order,
                 stored: upload.stored,
             };
-            self.put(&tensor, layout, buffers, &upload.window, &mut staged, what)?;
+            let buffer = buffers.of(&upload.window);
+            self.put(&tensor, layout, buffer, &upload.window, &mut staged, what)?;
         }
         self.queue.submit([]);
         self.wait(None, || "weights".to_owned())
-    }
-
-    /// Writes a tensor to its window; `staged` counts what the driver holds.
-    fn put(
-        &self,
-        tensor: &Tensor,
-        layout: Layout,
-        buffers: &Buffers,
-        window: &Argument,
-        staged: &mut u64,
-        what: impl Fn() -> String,
-    ) -> Result<(), DeviceError> {
-        let buffer = buffers.of(window);
-        let written = encode(tensor, layout, |offset, bytes| {
-            self.queue
-                .write_buffer(buffer, window.offset + offset, bytes);
-            *staged += bytes.len() as u64;
-            if *staged > STAGED_BYTES {
-                *staged = 0;
-                self.queue.submit([]);
-                self.wait(None, &what).map_err(Put::Device)?;
-            }
-            Ok(())
-        });
-        written.map_err(|error| match error {
-            Put::Device(error) => error,
-            Put::Elements(error) => DeviceError::Elements {
-                what: what(),
-                error,
-            },
-        })
-    }
-
-    /// Reads a window back.
-    fn download(
-        &self,
-        buffer: &wgpu::Buffer,
-        offset: u64,
-        bytes: u64,
-    ) -> Result<Vec<u8>, DeviceError> {
-        let what = || format!("reading {bytes} bytes back");
-        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("read back"),
-            size: bytes,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
-        self.queue.submit([encoder.finish()]);
-        self.check(what)?;
-        let (give, mapped) = mpsc::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            // Nobody listens any more only after another failure.
-            drop(give.send(result));
-        });
-        self.wait(None, what)?;
-        let reason = match mapped.try_recv() {
-            Ok(Ok(())) => match staging.get_mapped_range(..) {
-                Ok(view) => return Ok(view.to_vec()),
-                Err(error) => error.to_string(),
-            },
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
-        Err(DeviceError::Refused {
-            adapter: self.adapter.name.clone(),
-            what: what(),
-            reason,
-        })
-    }
-}
-
-/// Why a tensor is not written.
-enum Put {
-    Device(DeviceError),
-    Elements(ElementsError),
-}
-
-impl From<ElementsError> for Put {
-    fn from(error: ElementsError) -> Put {
-        Put::Elements(error)
     }
 }
 
@@ -303,7 +199,8 @@ impl Loaded {
             stored: port.stored,
         };
         let (inner, what) = (&self.device.inner, || format!("input {input:?}"));
-        inner.put(tensor, layout, &self.buffers, &port.window(), &mut 0, what)?;
+        let (buffer, window) = (self.buffers.of(&port.window()), port.window());
+        inner.put(tensor, layout, buffer, &window, &mut 0, what)?;
         inner.check(what)
     }
 
@@ -386,7 +283,7 @@ impl Loaded {
     }
 
     /// Launches cut into what is submitted together.
-    fn batches(&self, launches: Range<usize>) -> Vec<Range<usize>> {
+    pub(super) fn batches(&self, launches: Range<usize>) -> Vec<Range<usize>> {
         let work: Vec<u64> = self.commands().launches[launches.clone()]
             .iter()
             .map(|launch| launch.flops)
@@ -398,7 +295,7 @@ impl Loaded {
     }
 
     /// Starts a batch of launches.
-    fn submit(&self, launches: Range<usize>) -> wgpu::SubmissionIndex {
+    pub(super) fn submit(&self, launches: Range<usize>) -> wgpu::SubmissionIndex {
         let inner = &self.device.inner;
         let mut encoder = inner.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -456,93 +353,17 @@ impl Loaded {
         inner.check(|| format!("copying {output:?} to {input:?}"))
     }
 
-    /// Runs all launches and tells how long each took: by the adapter's clock where the device was
-    /// opened for it, else one by one by `clock`, with what it costs to start and to wait. What the
-    /// host computes between them stays as it was.
-    ///
-    /// # Errors
-    /// When the device failed.
-    pub fn profile(&self, clock: Clock) -> Result<Vec<LaunchTime>, DeviceError> {
-        let inner = &self.device.inner;
-        inner.wait(None, || self.running())?;
-        let mut times = Vec::with_capacity(self.steps.len());
-        for batch in self.batches(0..self.steps.len()) {
-            let seconds = match inner.timestamps {
-                true => self.timed_by_device(batch.clone())?,
-                false => self.timed_by_host(batch.clone(), clock)?,
-            };
-            let pairs = batch.zip(seconds);
-            times.extend(pairs.map(|(launch, seconds)| LaunchTime {
-                launch,
-                region: self.commands().launches[launch].region,
-                seconds,
-            }));
-        }
-        Ok(times)
-    }
-
     /// What fails when a run fails.
-    fn running(&self) -> String {
+    pub(super) fn running(&self) -> String {
         format!("running {:?}", self.commands().name)
     }
 
-    fn dispatch(&self, pass: &mut wgpu::ComputePass, launch: usize) {
+    pub(super) fn dispatch(&self, pass: &mut wgpu::ComputePass, launch: usize) {
         let (pipeline, group) = &self.steps[launch];
         let [x, y, z] = self.commands().launches[launch].grid;
         pass.set_pipeline(pipeline);
         pass.set_bind_group(0, group, &[]);
         pass.dispatch_workgroups(x, y, z);
-    }
-
-    fn timed_by_host(&self, launches: Range<usize>, clock: Clock) -> Result<Vec<f64>, DeviceError> {
-        let mut seconds = Vec::with_capacity(launches.len());
-        for launch in launches {
-            let start = clock();
-            self.submit(launch..launch + 1);
-            self.device.inner.wait(None, || self.running())?;
-            seconds.push(clock() - start);
-        }
-        Ok(seconds)
-    }
-
-    fn timed_by_device(&self, launches: Range<usize>) -> Result<Vec<f64>, DeviceError> {
-        let inner = &self.device.inner;
-        let queries = 2 * launches.len() as u32;
-        let bytes = u64::from(queries) * u64::from(wgpu::QUERY_SIZE);
-        let set = inner.device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: None,
-            ty: wgpu::QueryType::Timestamp,
-            count: queries,
-        });
-        let ticks = inner.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("times"),
-            size: bytes,
-            usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        });
-        let mut encoder = inner.device.create_command_encoder(&Default::default());
-        for (launch, query) in launches.zip((0..).step_by(2)) {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: None,
-                timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
-                    query_set: &set,
-                    beginning_of_pass_write_index: Some(query),
-                    end_of_pass_write_index: Some(query + 1),
-                }),
-            });
-            self.dispatch(&mut pass, launch);
-        }
-        encoder.resolve_query_set(&set, 0..queries, &ticks, 0);
-        inner.queue.submit([encoder.finish()]);
-        inner.check(|| self.running())?;
-        let nanoseconds = f64::from(inner.queue.get_timestamp_period());
-        let ticks = inner.download(&ticks, 0, bytes)?;
-        let (ticks, _) = ticks.as_chunks::<8>();
-        let ticks: Vec<u64> = ticks.iter().map(|tick| u64::from_le_bytes(*tick)).collect();
-        let (pairs, _) = ticks.as_chunks::<2>();
-        let seconds =
-            |[begin, end]: &[u64; 2]| end.saturating_sub(*begin) as f64 * nanoseconds * 1e-9;
-        Ok(pairs.iter().map(seconds).collect())
     }
 
     fn input(&self, name: &str) -> Result<&Port, DeviceError> {
@@ -565,41 +386,5 @@ impl Loaded {
             kind,
             name: name.to_owned(),
         })
-    }
-}
-
-/// Cuts a list of work into batches that respect [`BATCH`] and [`BATCH_FLOPS`].
-fn batches(flops: &[u64]) -> Vec<Range<usize>> {
-    let mut batches: Vec<Range<usize>> = Vec::new();
-    let mut sum = 0u64;
-    for (launch, &flops) in flops.iter().enumerate() {
-        sum = sum.saturating_add(flops);
-        match batches.last_mut() {
-            Some(batch) if batch.len() < BATCH && sum <= BATCH_FLOPS => batch.end = launch + 1,
-            Some(_) | None => {
-                sum = flops;
-                batches.push(launch..launch + 1);
-            }
-        }
-    }
-    batches
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batches_are_short_and_light() {
-        let half = BATCH_FLOPS / 2;
-        let rows: [(Vec<u64>, Vec<Range<usize>>); 4] = [
-            (Vec::new(), Vec::new()),
-            (vec![0; BATCH + 1], vec![0..BATCH, BATCH..BATCH + 1]),
-            (vec![half, half, 1, half, half], vec![0..2, 2..4, 4..5]),
-            (vec![u64::MAX, u64::MAX, 1], vec![0..1, 1..2, 2..3]),
-        ];
-        for (flops, wanted) in rows {
-            assert_eq!(batches(&flops), wanted, "{flops:?}");
-        }
     }
 }

@@ -5,8 +5,11 @@
 //! panics through here.
 
 mod adapters;
+mod batches;
 mod error;
 mod loaded;
+mod profile;
+mod transfer;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
@@ -20,7 +23,8 @@ use super::commands::{Binding, Commands, ENTRY_POINT, Kernel, Requirements};
 use adapters::find;
 pub use adapters::{Adapter, Choice, Kind, adapter, adapters};
 pub use error::DeviceError;
-pub use loaded::{LaunchTime, Loaded};
+pub use loaded::Loaded;
+pub use profile::LaunchTime;
 use watch::Watch;
 
 /// How a device is opened.
