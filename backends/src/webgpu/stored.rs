@@ -11,11 +11,31 @@ use compiler::tile::Choice;
 use super::commands::StoredAs;
 use super::expand::quads;
 
+/// What is read more than once, the stream of residuals above all, keeps 32 bits where it has at
+/// most so many bytes: there roundings add up from block to block, and in networks on latents it is
+/// little beside the weights. (Pictures are not: there 16 bits halve what a decoder needs.)
+const STREAM_BYTES_MAX: u64 = 16 << 20;
+
 /// The form of every buffer, by number.
 pub(crate) fn forms(regions: &Regions, choices: &[Choice]) -> Vec<StoredAs> {
     // Buffers of f64 are the host's; what they are called here is not looked at.
     let own = |data: &BufferData| StoredAs::of(data.extents.dtype).unwrap_or(StoredAs::F32);
     let mut forms: Vec<StoredAs> = regions.buffers.iter().map(own).collect();
+    let mut readers = vec![0usize; regions.buffers.len()];
+    for region in &regions.regions {
+        for buffer in region.reads() {
+            readers[number(buffer)] += 1;
+        }
+    }
+    let data = regions.buffers.iter().zip(readers);
+    for (form, (data, readers)) in forms.iter_mut().zip(data) {
+        let bytes = StoredAs::F32.bytes(data.extents.elements());
+        let is_small = bytes.is_some_and(|bytes| bytes <= STREAM_BYTES_MAX);
+        let is_stream = data.content == Content::Computed && readers > 1 && is_small;
+        if is_stream && matches!(form, StoredAs::F16 | StoredAs::Bf16) {
+            *form = StoredAs::F32;
+        }
+    }
     for (region, choice) in regions.regions.iter().zip(choices) {
         let Choice::Blocks(program) = choice else {
             continue;

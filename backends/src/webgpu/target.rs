@@ -8,10 +8,10 @@ use compiler::target::{Blocks, Target};
 /// An adapter that grants the default limits.
 pub const TARGET: Target = Target {
     name: "wgsl",
-    threads: 64,
+    threads: 16,
     fragment: [4, 4],
     shared_bytes: 16 << 10,
-    flops_per_second: 30e9,
+    flops_per_second: 120e9,
     bytes_per_second: 100e9,
     blocks: Blocks {
         rows: &[4, 8, 16, 32],

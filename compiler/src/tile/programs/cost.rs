@@ -73,7 +73,8 @@ pub(super) fn contraction(
             (rows + wide) * depth * size_of::<f32>()
         }
     };
-    let far = if near > target.shared_bytes { FAR } else { 1.0 };
+    let is_far = target.blocks.registers.is_none() && near > target.shared_bytes;
+    let far = if is_far { FAR } else { 1.0 };
     let blocks = found.batch * grid[0] * grid[1];
     let Blocks {
         copy_flops,
@@ -112,15 +113,17 @@ pub(super) fn attention(
 ) -> f64 {
     let scores = heads as f64 * padded(queries, block, target.fragment[1]) * keys as f64;
     let blocks = heads * queries.div_ceil(block);
-    let copied = (blocks * keys * (width + result)) as f64;
+    let mut copied = (blocks * keys * (width + result)) as f64;
     let passes = (keys.div_ceil(part) * heads * queries * result) as f64;
     let near = (block * (width + part + result) + part * (width + result)) * size_of::<f32>();
     // Scores are written and read several times: they must stay beside what streams past.
-    let far = if near > target.shared_bytes / 2 {
-        FAR
-    } else {
-        1.0
-    };
+    let mut far = 1.0;
+    match target.blocks.registers {
+        // Queries pass by again with each part of the keys.
+        Some(_) => copied += (heads * queries * keys.div_ceil(part) * width) as f64,
+        None if near > target.shared_bytes / 2 => far = FAR,
+        None => {}
+    }
     let flops = scores * (2 * (width + result)) as f64 * far
         + scores * SCORE_FLOPS
         + copied * target.blocks.copy_flops
