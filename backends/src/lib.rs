@@ -5,3 +5,6 @@
 
 pub mod cpu;
 pub mod webgpu;
+
+#[cfg(test)]
+mod tests;

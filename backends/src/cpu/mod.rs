@@ -16,7 +16,7 @@ mod math;
 mod plain;
 mod row_operators;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod threads;
 mod tiles;
 mod tune;

@@ -72,9 +72,12 @@ struct State<'a> {
     texts: Vec<Kernel>,
     launches: Vec<Launch>,
     /// Kernels by the region's key, the forms of its buffers and which of them share memory.
-    known: BTreeMap<String, Vec<(usize, Vec<Vec<usize>>)>>,
+    known: BTreeMap<String, Vec<Known>>,
     numbers: BTreeMap<String, usize>,
 }
+
+/// A kernel of a region: its number, and for each storage buffer which of the region's buffers it is.
+type Known = (usize, Vec<Vec<usize>>);
 
 /// Compiles a program.
 ///

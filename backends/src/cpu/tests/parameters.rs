@@ -5,7 +5,7 @@ use compiler::tensor::{Tensor, Values};
 use compiler::tile::Tuning;
 
 use super::super::{Executor, Options};
-use super::{Named, program};
+use crate::tests::{Named, program};
 
 const OPTIONS: Options = Options {
     threads: Some(1),

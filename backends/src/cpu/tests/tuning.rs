@@ -6,7 +6,7 @@ use compiler::graph::Role;
 use compiler::tile::{Case, Measurement, Tuning};
 
 use super::super::{Executor, Options, TuneOptions, tune};
-use super::{difference, params, program};
+use crate::tests::{difference, params, program};
 
 /// A convolution with a side reduction, a normalisation, and a layer.
 const NETWORK: &str = "func f {

@@ -214,7 +214,7 @@ impl Arguments<'_> {
     fn element(&self, b: &mut Builder, argument: Argument, element: Value) -> Value {
         let memory = Memory::Buffer(argument.id);
         if argument.in_words {
-            return self.from_word(b, argument, element);
+            return self.word(b, argument, element);
         }
         let bits = argument.unit.trailing_zeros() as i32;
         let unit = match argument.unit {
@@ -250,7 +250,7 @@ impl Arguments<'_> {
     }
 
     /// One element of a buffer in words.
-    fn from_word(&self, b: &mut Builder, argument: Argument, element: Value) -> Value {
+    fn word(&self, b: &mut Builder, argument: Argument, element: Value) -> Value {
         let one = b.i32(1);
         let word = match argument.stored {
             StoredAs::F32 | StoredAs::I32 => element,

@@ -3,9 +3,12 @@
 use compiler::graph::{Definition, Role};
 use compiler::tensor::Tensor;
 
-use super::{Named, difference, params, program, rounding, run_variant};
+use super::{Named, difference, params, program, rounding};
+use crate::cpu::tests::run_variant;
+use crate::webgpu::tests::emulator;
 
-/// Runs a program as it is chosen, with direct sums and without.
+/// Runs a program as it is chosen, with direct sums and without, and its kernels in the
+/// interpreter.
 fn compare(text: &str, inputs: Option<Named>, tolerance: f64) {
     let program = program(text);
     let inputs = inputs.unwrap_or_else(|| params(program.func(), Role::Input));
@@ -18,15 +21,16 @@ fn compare(text: &str, inputs: Option<Named>, tolerance: f64) {
         }
     }
     // Kernels promise nothing where a result is not a number.
-    if !program.text().contains("pow") && !weird(&inputs) {
-        let found = crate::webgpu::tests::emulator::run(&program, [&inputs, &weights]);
+    if !program.text().contains("pow") && !holds_not_finite(&inputs) {
+        let found = emulator::run(&program, [&inputs, &weights]);
         if let Some(difference) = difference(&program, &inputs, &found, 2.0 * tolerance) {
             panic!("{text}kernels: {difference}");
         }
     }
 }
 
-fn weird(inputs: &Named) -> bool {
+/// Whether inputs hold infinities or NaN.
+fn holds_not_finite(inputs: &Named) -> bool {
     inputs.values().any(|tensor| tensor.not_finite() > 0)
 }
 

@@ -1,0 +1,403 @@
+//! Steps of products: contractions and attention, tile by tile.
+//!
+//! Takes a block program of `mma`s, gives the kernel whose workgroup computes one block. What an
+//! `mma` reads from views passes through shared memory in slices of its depth; accumulators stay in
+//! registers, shared as [`Layout`] says. Attention's weights are written to shared memory once,
+//! as the left factor of the second product.
+
+mod product;
+mod softmax;
+mod store;
+
+use std::collections::BTreeMap;
+
+use compiler::kernel::{Binary, Builder, Builtin, Scalar, SharedId, Type, Value};
+use compiler::tile::{BlockProgram, Origin, Step, TileId};
+
+use super::fragment::{self, Layout, Seat};
+use super::{Expansion, Refusal, functions};
+
+/// The least number: what no score is below.
+const LEAST: f32 = f32::MIN;
+
+/// Depths of a slice, in quads, the best first.
+const SLICES: [usize; 4] = [16, 12, 8, 4];
+
+const F32X4: Type = Type::lanes(Scalar::F32, 4);
+
+/// A tile that a step copied from a view: it is read where an `mma` wants it.
+#[derive(Clone, Copy)]
+struct Copied {
+    view: usize,
+    rows: Value,
+    columns: Value,
+    /// Where rows and columns end: of the tile, or of the view.
+    ends: [Value; 2],
+}
+
+/// What online softmax keeps of each quad of rows.
+#[derive(Clone)]
+struct Online {
+    scores: TileId,
+    largest: Vec<Value>,
+    sums: Vec<Value>,
+}
+
+/// The state of one block.
+pub(crate) struct Blocks<'a, 'b> {
+    pub(crate) x: &'a mut Expansion<'b>,
+    pub(crate) program: &'a BlockProgram,
+    pub(crate) invocations: usize,
+    layouts: BTreeMap<TileId, (Layout, Seat)>,
+    values: BTreeMap<TileId, Vec<Value>>,
+    copied: BTreeMap<TileId, Copied>,
+    online: Option<Online>,
+    /// Shared memory: staged factors or partial reductions, then weights of attention, then one
+    /// number per row.
+    pub(crate) shared: SharedId,
+    staging: usize,
+    weights: usize,
+    origins: [Value; 2],
+    depth: Option<(Value, usize)>,
+    batch: Value,
+}
+
+/// Bytes of shared memory: `[staging, weights, per row]`, in quads.
+fn shared_quads(
+    program: &BlockProgram,
+    invocations: usize,
+    bytes_max: usize,
+) -> Option<[usize; 3]> {
+    let mut most = [0; 3];
+    sizes(
+        program,
+        &program.body,
+        invocations,
+        bytes_max / 16,
+        &mut most,
+    )
+    .then_some(most)
+}
+
+/// Quads of a slice of one factor.
+fn factor_quads(program: &BlockProgram, tile: TileId) -> usize {
+    let tile = program.tile(tile);
+    tile.planes * tile.rows.div_ceil(4)
+}
+
+/// See [`shared_quads`]; false where not even the thinnest slice fits.
+fn sizes(
+    program: &BlockProgram,
+    steps: &[Step],
+    invocations: usize,
+    quads_max: usize,
+    most: &mut [usize; 3],
+) -> bool {
+    for step in steps {
+        match step {
+            Step::Loop { body, .. } => {
+                if !sizes(program, body, invocations, quads_max, most) {
+                    return false;
+                }
+            }
+            Step::Online { scores, .. } => {
+                let tile = program.tile(*scores);
+                let layout = Layout::new(tile, invocations);
+                most[0] = most[0].max(layout.row_quads * layout.invocations[1]);
+                most[1] = tile.columns.next_multiple_of(4) * layout.row_quads;
+                most[2] = layout.row_quads;
+            }
+            Step::Zero { .. }
+            | Step::Copy { .. }
+            | Step::Mma { .. }
+            | Step::Normalize { .. }
+            | Step::Rows { .. }
+            | Step::Gather { .. }
+            | Step::Store { .. } => {}
+        }
+    }
+    // Then what products stage, in slices as deep as fit.
+    let left = quads_max.saturating_sub(most[1] + most[2]);
+    for step in steps {
+        if let Step::Mma { left: a, right, .. } = step {
+            let quads = staged(program, *a) + factor_quads(program, *right);
+            let deep = slice(program.tile(*right).columns, quads, left);
+            if deep == 0 {
+                return false;
+            }
+            most[0] = most[0].max(deep * quads);
+        }
+    }
+    most.iter().sum::<usize>() <= quads_max
+}
+
+/// Quads that a slice of a left factor takes in staging: none for weights of attention.
+fn staged(program: &BlockProgram, tile: TileId) -> usize {
+    match program.tile(tile).scope {
+        compiler::tile::Scope::Shared => factor_quads(program, tile),
+        compiler::tile::Scope::Fragment => 0,
+    }
+}
+
+/// The depth of a slice: of those that fit and divide the depth the largest, 0 if none fits.
+fn slice(depth: usize, quads: usize, quads_max: usize) -> usize {
+    let depth = depth.next_multiple_of(4);
+    let mut deep = SLICES.into_iter();
+    let fits = |deep: &usize| deep * quads <= quads_max && depth.is_multiple_of(*deep);
+    deep.find(fits).unwrap_or(0)
+}
+
+/// The accumulator that decides how many invocations there are: the largest.
+fn largest(program: &BlockProgram) -> Option<&compiler::tile::Tile> {
+    let fragments = program
+        .tiles
+        .iter()
+        .filter(|tile| tile.scope == compiler::tile::Scope::Fragment);
+    fragments.max_by_key(|tile| tile.planes * tile.rows * tile.columns)
+}
+
+/// Expands a program of products.
+///
+/// # Errors
+/// When its tiles do not fit near a workgroup.
+pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<(), Refusal> {
+    let limits = x.limits;
+    let tile = largest(program).ok_or(Refusal::Steps)?;
+    let invocations = fragment::invocations(tile, limits.invocations_max as usize);
+    let bytes_max = limits.shared_bytes_max as usize;
+    let [staging, weights, rows] =
+        shared_quads(program, invocations, bytes_max).ok_or(Refusal::Shared {
+            bytes_max: limits.shared_bytes_max,
+        })?;
+    let fragments = program.tiles.iter();
+    let holds = fragments
+        .filter(|tile| tile.scope == compiler::tile::Scope::Fragment)
+        .all(|tile| Layout::new(tile, invocations).values() * 4 <= 2 * fragment::ELEMENTS_MAX);
+    if !holds {
+        return Err(Refusal::Registers);
+    }
+    let [batch, columns, rows_of_grid] = program.grid();
+    x.begin(program, invocations as u32, [rows_of_grid, columns, batch])?;
+    let b = &mut x.b;
+    let shared = b.shared("near", F32X4, (staging + weights + rows).max(1) as u32);
+    let [row, column, batch] = [0, 1, 2].map(|axis| b.builtin(Builtin::Group(axis)));
+    let row = b.times(row, program.block[0] as i32);
+    let column = b.times(column, program.block[1] as i32);
+    let mut blocks = Blocks {
+        x,
+        program,
+        invocations,
+        layouts: BTreeMap::new(),
+        values: BTreeMap::new(),
+        copied: BTreeMap::new(),
+        online: None,
+        shared,
+        staging,
+        weights,
+        origins: [row, column],
+        depth: None,
+        batch,
+    };
+    blocks.steps(&program.body);
+    Ok(())
+}
+
+impl Blocks<'_, '_> {
+    fn steps(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.step(step);
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Zero { tile } => {
+                let (layout, _) = self.layout(*tile);
+                let zero = functions::number(&mut self.x.b, 0.0, 4);
+                self.values.insert(*tile, vec![zero; layout.values()]);
+            }
+            Step::Copy {
+                tile,
+                view,
+                rows,
+                columns,
+                ..
+            } => {
+                let copied = self.copy(*tile, *view, [*rows, *columns]);
+                self.copied.insert(*tile, copied);
+            }
+            Step::Mma { acc, left, right } => self.mma(*acc, *left, *right),
+            Step::Online {
+                scores,
+                acc,
+                scale,
+                causal,
+                mask,
+            } => self.online((*scores, *acc), *scale as f32, *causal, *mask),
+            Step::Normalize { acc } => self.normalize(*acc),
+            Step::Loop {
+                over: _,
+                extent,
+                step,
+                stages: _,
+                body,
+            } => self.repeat(*extent, *step, body),
+            Step::Store { tile, .. } => self.store(*tile),
+            Step::Rows { .. } | Step::Gather { .. } => {
+                unreachable!("programs of rows are expanded elsewhere")
+            }
+        }
+    }
+
+    /// The layout of an accumulator, made where it is first met.
+    fn layout(&mut self, tile: TileId) -> (Layout, Seat) {
+        if let Some(found) = self.layouts.get(&tile) {
+            return *found;
+        }
+        let layout = Layout::new(self.program.tile(tile), self.invocations);
+        let seat = layout.seat(&mut self.x.b, self.invocations);
+        self.layouts.insert(tile, (layout, seat));
+        (layout, seat)
+    }
+
+    fn copy(&mut self, tile: TileId, view: usize, origins: [Origin; 2]) -> Copied {
+        let shown = &self.program.views[view];
+        let extents = [shown.rows(), shown.columns()].map(|axes| axes.iter().product::<usize>());
+        let own = self.program.tile(tile);
+        let sides = [own.rows, own.columns];
+        let [rows, columns] = [0, 1].map(|side| {
+            let start = match origins[side] {
+                Origin::Zero => self.x.b.i32(0),
+                Origin::Rows => self.origins[0],
+                Origin::Columns => self.origins[1],
+                Origin::Depth => self.depth.expect("copies at a depth lie in its loop").0,
+            };
+            let end = match origins[side] {
+                Origin::Zero => self.x.b.i32(extents[side] as i32),
+                Origin::Rows | Origin::Columns | Origin::Depth => {
+                    let end = self.x.b.plus(start, sides[side] as i32);
+                    match extents[side].is_multiple_of(sides[side]) {
+                        true => end,
+                        false => {
+                            let most = self.x.b.i32(extents[side] as i32);
+                            self.x.b.binary(Binary::Min, end, most)
+                        }
+                    }
+                }
+            };
+            (start, end)
+        });
+        Copied {
+            view,
+            rows: rows.0,
+            columns: columns.0,
+            ends: [rows.1, columns.1],
+        }
+    }
+
+    /// A loop carries every accumulator, and what online softmax keeps.
+    fn repeat(&mut self, extent: usize, step: usize, body: &[Step]) {
+        let scores = body.iter().find_map(|step| match step {
+            Step::Online { scores, .. } => Some(*scores),
+            Step::Zero { .. }
+            | Step::Copy { .. }
+            | Step::Mma { .. }
+            | Step::Normalize { .. }
+            | Step::Rows { .. }
+            | Step::Gather { .. }
+            | Step::Loop { .. }
+            | Step::Store { .. } => None,
+        });
+        if let Some(scores) = scores {
+            let (layout, _) = self.layout(scores);
+            let least = functions::number(&mut self.x.b, LEAST, 4);
+            let zero = functions::number(&mut self.x.b, 0.0, 4);
+            self.online = Some(Online {
+                scores,
+                largest: vec![least; layout.own_rows()],
+                sums: vec![zero; layout.own_rows()],
+            });
+        }
+        // Layouts that the body needs are made before it.
+        for number in 0..self.program.tiles.len() {
+            let tile = TileId(number as u32);
+            if self.program.tile(tile).scope == compiler::tile::Scope::Fragment {
+                self.layout(tile);
+            }
+        }
+        let initial = self.state();
+        let (start, end) = (self.x.b.i32(0), self.x.b.i32(extent as i32));
+        let turns = extent.div_ceil(step);
+        let outer = self.depth;
+        if turns == 1 {
+            self.depth = Some((start, step));
+            self.steps(body);
+            self.depth = outer;
+            return;
+        }
+        let b = std::mem::replace(&mut self.x.b, Builder::new("", Vec::new(), 1, [1; 3]));
+        let mut b = b;
+        let results = b.repeat([start, end], step as i32, &initial, |b, counter, seen| {
+            std::mem::swap(&mut self.x.b, b);
+            self.set_state(seen);
+            self.depth = Some((counter, step));
+            self.steps(body);
+            let next = self.state();
+            std::mem::swap(&mut self.x.b, b);
+            next
+        });
+        self.x.b = b;
+        self.depth = outer;
+        self.set_state(&results);
+    }
+
+    /// What lives on from turn to turn: accumulators that were there before the loop.
+    fn state(&self) -> Vec<Value> {
+        let mut state = Vec::new();
+        let scores = self.online.as_ref().map(|online| online.scores);
+        for (tile, values) in &self.values {
+            if Some(*tile) != scores {
+                state.extend(values);
+            }
+        }
+        if let Some(online) = &self.online {
+            state.extend(&online.largest);
+            state.extend(&online.sums);
+        }
+        state
+    }
+
+    fn set_state(&mut self, state: &[Value]) {
+        let scores = self.online.as_ref().map(|online| online.scores);
+        let mut state = state.iter().copied();
+        for (tile, values) in &mut self.values {
+            if Some(*tile) != scores {
+                for (own, value) in values.iter_mut().zip(&mut state) {
+                    *own = value;
+                }
+            }
+        }
+        if let Some(online) = &mut self.online {
+            let kept = online.largest.iter_mut().chain(&mut online.sums);
+            for (own, value) in kept.zip(state) {
+                *own = value;
+            }
+        }
+    }
+}
+
+/// The lanes of a value, put together.
+pub(crate) fn across(b: &mut Builder, function: Binary, x: Value) -> Value {
+    let [first, second, third, last] = [0, 1, 2, 3].map(|lane| b.extract(x, lane));
+    let low = b.binary(function, first, second);
+    let high = b.binary(function, third, last);
+    b.binary(function, low, high)
+}
+
+/// Only invocations that work.
+pub(crate) fn guarded(b: &mut Builder, works: Option<Value>, then: impl FnOnce(&mut Builder)) {
+    match works {
+        None => then(b),
+        Some(works) => b.when(works, then),
+    }
+}

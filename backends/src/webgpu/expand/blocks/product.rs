@@ -1,0 +1,249 @@
+//! Products: what an `mma` reads passes through shared memory, slice by slice.
+//!
+//! Takes the factors of a step, gives the accumulator after it. Both factors lie near as quads of
+//! rows, depth by depth, so that an invocation loads four rows or four columns at a time.
+
+use compiler::kernel::{Binary, Builder, Builtin, Memory, Value};
+use compiler::tile::{TileId, View};
+
+use super::{Blocks, Copied, factor_quads, slice, staged};
+use crate::webgpu::expand::address::{At, Width};
+use crate::webgpu::expand::quads::Along;
+
+impl Blocks<'_, '_> {
+    /// `acc += left · rightᵀ`, in slices of the depth.
+    pub(super) fn mma(&mut self, acc: TileId, left: TileId, right: TileId) {
+        let depth = self.program.tile(right).columns;
+        let left_quads = staged(self.program, left);
+        let right_quads = factor_quads(self.program, right);
+        let deep = slice(depth, left_quads + right_quads, self.staging);
+        let slices = depth.div_ceil(deep);
+        let right_copy = self.copied[&right];
+        let left_copy = self.copied.get(&left).copied();
+        let initial = self.values[&acc].clone();
+        let zero = self.x.b.i32(0);
+        let end = self.x.b.i32((slices * deep) as i32);
+        let one = |me: &mut Self, offset: Value, values: &[Value]| {
+            if let (Some(copy), true) = (left_copy, left_quads > 0) {
+                me.stage(left, copy, offset, deep, 0);
+            }
+            me.stage(right, right_copy, offset, deep, deep * left_quads);
+            me.x.b.barrier();
+            let first = match left_quads {
+                0 => (me.staging, Some(offset)),
+                _ => (0, None),
+            };
+            let values = me.products(acc, first, deep * left_quads, deep, values);
+            me.x.b.barrier();
+            values
+        };
+        let values = match slices {
+            1 => one(self, zero, &initial),
+            _ => {
+                let mut b = self.take();
+                let values = b.repeat([zero, end], deep as i32, &initial, |b, offset, seen| {
+                    std::mem::swap(&mut self.x.b, b);
+                    let next = one(self, offset, seen);
+                    std::mem::swap(&mut self.x.b, b);
+                    next
+                });
+                self.x.b = b;
+                values
+            }
+        };
+        self.values.insert(acc, values);
+    }
+
+    fn take(&mut self) -> Builder {
+        std::mem::replace(&mut self.x.b, Builder::new("", Vec::new(), 1, [1; 3]))
+    }
+
+    /// Brings one slice of a factor near: for each depth the quads of its rows.
+    fn stage(&mut self, tile: TileId, copy: Copied, offset: Value, deep: usize, first: usize) {
+        let own = self.program.tile(tile);
+        let (planes, row_quads) = (own.planes, own.rows.div_ceil(4));
+        let depth_quads = deep / 4;
+        let patches = planes * row_quads * depth_quads;
+        let view = &self.program.views[copy.view];
+        let by_rows = self.patches_by_rows(tile, view);
+        let local = self.x.b.builtin(Builtin::Local);
+        let end = self.x.b.i32(patches as i32);
+        let mut b = self.take();
+        b.repeat([local, end], self.invocations as i32, &[], |b, patch, _| {
+            std::mem::swap(&mut self.x.b, b);
+            let b2 = &mut self.x.b;
+            // What lies side by side in memory is read side by side.
+            let (depth, quad) = match by_rows {
+                true => {
+                    let quad = b2.rem(patch, (planes * row_quads) as i32);
+                    (b2.div(patch, (planes * row_quads) as i32), quad)
+                }
+                false => {
+                    let quad = b2.div(patch, depth_quads as i32);
+                    (b2.rem(patch, depth_quads as i32), quad)
+                }
+            };
+            let plane = b2.div(quad, row_quads as i32);
+            let in_plane = match planes {
+                1 => quad,
+                _ => b2.rem(quad, row_quads as i32),
+            };
+            let row = b2.times(in_plane, 4);
+            let row = b2.add(row, copy.rows);
+            let depth = b2.times(depth, 4);
+            let within = b2.add(depth, offset);
+            let column = b2.add(within, copy.columns);
+            let lines = self.patch(view, (tile, copy), [plane, row, column]);
+            let b2 = &mut self.x.b;
+            let base = b2.times(depth, (planes * row_quads) as i32);
+            let base = b2.add(base, quad);
+            let base = b2.plus(base, first as i32);
+            for (line, value) in lines.into_iter().enumerate() {
+                let place = b2.plus(base, (line * planes * row_quads) as i32);
+                b2.store(Memory::Shared(self.shared), place, value);
+            }
+            std::mem::swap(&mut self.x.b, b);
+            Vec::new()
+        });
+        self.x.b = b;
+    }
+
+    /// Whether the rows of a factor, not its depth, lie side by side.
+    fn patches_by_rows(&self, tile: TileId, view: &View) -> bool {
+        let own = self.program.tile(tile);
+        !self.deep_quads(tile, view)
+            && own.rows.is_multiple_of(4)
+            && self.x.arguments.shows_quads(view, Along::Rows)
+    }
+
+    /// Whether quads along the depth are loaded as such.
+    fn deep_quads(&self, tile: TileId, view: &View) -> bool {
+        let own = self.program.tile(tile);
+        let columns: usize = view.columns().iter().product();
+        (own.columns.is_multiple_of(4) || own.columns >= columns)
+            && self.x.arguments.shows_quads(view, Along::Columns)
+    }
+
+    /// Four rows by four depths: for each depth the quad of rows, 0 beyond the ends.
+    fn patch(
+        &mut self,
+        view: &View,
+        (tile, copy): (TileId, Copied),
+        [plane, row, column]: [Value; 3],
+    ) -> Vec<Value> {
+        let (deep, by_rows) = (
+            self.deep_quads(tile, view),
+            self.patches_by_rows(tile, view),
+        );
+        let batch = self.batch;
+        let own = self.program.tile(tile);
+        let rows_total: usize = view.rows().iter().product();
+        let columns_total: usize = view.columns().iter().product();
+        let overhang = !rows_total.is_multiple_of(own.rows) || !own.rows.is_multiple_of(4);
+        let arguments = &self.x.arguments;
+        let b = &mut self.x.b;
+        let deep_end = !columns_total.is_multiple_of(own.columns) || !own.columns.is_multiple_of(4);
+        let valid = |b: &mut Builder, row: Value, column: Value| {
+            let mut valid = None;
+            if overhang {
+                valid = Some(b.binary(Binary::Less, row, copy.ends[0]));
+            }
+            if deep_end {
+                let inside = b.binary(Binary::Less, column, copy.ends[1]);
+                valid = Some(match valid {
+                    Some(valid) => b.and(valid, inside),
+                    None => inside,
+                });
+            }
+            valid
+        };
+        let at = |row, column| At {
+            batch,
+            plane,
+            row,
+            column,
+        };
+        if by_rows {
+            let mut lines = Vec::with_capacity(4);
+            for line in 0..4 {
+                let column = b.plus(column, line);
+                let valid = valid(b, row, column);
+                let width = Width::Quad(Along::Rows);
+                lines.push(arguments.read(b, view, at(row, column), width, valid));
+            }
+            return lines;
+        }
+        let mut elements = Vec::with_capacity(4);
+        for line in 0..4 {
+            let row = b.plus(row, line);
+            if deep {
+                let valid = valid(b, row, column);
+                let width = Width::Quad(Along::Columns);
+                let quad = arguments.read(b, view, at(row, column), width, valid);
+                elements.push([0, 1, 2, 3].map(|lane| b.extract(quad, lane)));
+            } else {
+                elements.push([0, 1, 2, 3].map(|lane| {
+                    let column = b.plus(column, lane);
+                    let valid = valid(b, row, column);
+                    arguments.read(b, view, at(row, column), Width::One, valid)
+                }));
+            }
+        }
+        let line = |depth: usize| [0, 1, 2, 3].map(|row: usize| elements[row][depth]);
+        (0..4).map(|depth| b.compose(&line(depth))).collect()
+    }
+
+    /// The products of one slice. The left factor begins at a quad of shared memory, or further by
+    /// an offset in depths.
+    fn products(
+        &mut self,
+        acc: TileId,
+        (left, offset): (usize, Option<Value>),
+        right: usize,
+        deep: usize,
+        values: &[Value],
+    ) -> Vec<Value> {
+        let (layout, seat) = self.layout(acc);
+        let shared = Memory::Shared(self.shared);
+        let b = &mut self.x.b;
+        let (start, end) = (b.i32(0), b.i32(deep as i32));
+        let planes = layout.planes;
+        let right_stride = (planes * layout.column_quads) as i32;
+        b.repeat([start, end], 1, values, |b, k, seen| {
+            let depth = match offset {
+                Some(offset) => b.add(k, offset),
+                None => k,
+            };
+            let base = b.times(depth, layout.row_quads as i32);
+            let base = b.plus(base, left as i32);
+            let rows: Vec<Value> = (0..layout.own_rows())
+                .map(|number| {
+                    let quad = layout.row_quad(b, &seat, number);
+                    let place = b.add(base, quad);
+                    b.load(shared, place)
+                })
+                .collect();
+            let base = b.times(k, right_stride);
+            let base = b.plus(base, right as i32);
+            let mut columns = Vec::new();
+            for plane in 0..planes {
+                for number in 0..layout.own_columns() {
+                    let quad = layout.column_quad(b, &seat, number);
+                    let place = b.add(base, quad);
+                    let place = b.plus(place, (plane * layout.column_quads) as i32);
+                    columns.push(b.load(shared, place));
+                }
+            }
+            let mut next = seen.to_vec();
+            for row in 0..layout.own_rows() * 4 {
+                let factor = b.extract(rows[row / 4], (row % 4) as u8);
+                let factor = b.splat(factor, 4);
+                for (number, &column) in columns.iter().enumerate() {
+                    let place = row * columns.len() + number;
+                    next[place] = b.fma(factor, column, next[place]);
+                }
+            }
+            next
+        })
+    }
+}

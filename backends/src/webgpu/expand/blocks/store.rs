@@ -1,0 +1,134 @@
+//! Stores: the epilogue on what each invocation holds of an accumulator.
+//!
+//! Takes the accumulator, stores every output of the region, column by column, so that what no row
+//! changes is read once.
+
+use compiler::kernel::{Binary, Builder, Value};
+use compiler::tile::TileId;
+
+use super::{Blocks, guarded};
+use crate::webgpu::expand::address::{Arguments, At, Width};
+use crate::webgpu::expand::epilogue::{self, Epilogue};
+use crate::webgpu::expand::fragment::{Layout, Seat};
+
+impl Blocks<'_, '_> {
+    /// The epilogue on what each invocation holds.
+    pub(super) fn store(&mut self, tile: Option<TileId>) {
+        let tile = tile.expect("a product is stored");
+        let (layout, seat) = self.layout(tile);
+        let values = self.values[&tile].clone();
+        let own = self.program.tile(tile);
+        let region = self.x.region;
+        let epilogues = epilogue::all(region, &self.program.outputs, &self.x.arguments);
+        let [rows, columns] = [self.program.rows, self.program.columns];
+        let rows_overhang = !rows.is_multiple_of(own.rows) || !own.rows.is_multiple_of(4);
+        let columns_overhang =
+            !columns.is_multiple_of(own.columns) || !own.columns.is_multiple_of(4);
+        for epilogue in &epilogues {
+            for number in 0..layout.own_columns() {
+                let b = &mut self.x.b;
+                let quad = layout.column_quad(b, &seat, number);
+                let column = b.times(quad, 4);
+                let column = b.add(column, self.origins[1]);
+                let column = b.plus(column, -(epilogue.views.first_column as i32));
+                let everywhere = !columns_overhang
+                    && epilogue.views.first_column == 0
+                    && epilogue.views.columns == columns;
+                let lanes: Vec<u8> = match epilogue.width {
+                    Width::One => vec![0, 1, 2, 3],
+                    Width::Quad(_) => vec![0],
+                };
+                for lane in lanes {
+                    let b = &mut self.x.b;
+                    let column = b.plus(column, i32::from(lane));
+                    let mut holds = seat.works;
+                    if !everywhere {
+                        let zero = b.i32(0);
+                        let after = b.binary(Binary::LessEqual, zero, column);
+                        let before = b.below(column, epilogue.views.columns as i32);
+                        let inside = b.and(after, before);
+                        holds = Some(match holds {
+                            Some(holds) => b.and(holds, inside),
+                            None => inside,
+                        });
+                    }
+                    let place = Place {
+                        layout: &layout,
+                        seat: &seat,
+                        values: &values,
+                        quad: number,
+                        lane: match epilogue.width {
+                            Width::One => Some(lane),
+                            Width::Quad(_) => None,
+                        },
+                        column,
+                        origin: self.origins[0],
+                        batch: self.batch,
+                        rows: rows_overhang.then_some((rows, own.rows)),
+                    };
+                    let arguments = &self.x.arguments;
+                    guarded(b, holds, |b| place.column(b, arguments, epilogue));
+                }
+            }
+        }
+    }
+}
+
+/// One column, or quad of columns, of what an invocation stores.
+struct Place<'a> {
+    layout: &'a Layout,
+    seat: &'a Seat,
+    values: &'a [Value],
+    quad: usize,
+    /// The one lane of the quad that is stored, if not all.
+    lane: Option<u8>,
+    column: Value,
+    origin: Value,
+    batch: Value,
+    /// The rows of the result and of a block, if some lie outside.
+    rows: Option<(usize, usize)>,
+}
+
+impl Place<'_> {
+    /// Computes and stores all rows.
+    fn column(&self, b: &mut Builder, arguments: &Arguments<'_>, epilogue: &Epilogue<'_>) {
+        let layout = self.layout;
+        let zero = b.i32(0);
+        let at = At {
+            batch: self.batch,
+            plane: zero,
+            row: zero,
+            column: self.column,
+        };
+        let fixed = epilogue.fixed(b, arguments, at);
+        for row in 0..layout.own_rows() * 4 {
+            let quad = layout.row_quad(b, self.seat, row / 4);
+            let in_block = b.times(quad, 4);
+            let in_block = b.plus(in_block, (row % 4) as i32);
+            let at = At {
+                row: b.add(in_block, self.origin),
+                ..at
+            };
+            let compute = |b: &mut Builder| {
+                let mut anchor = |b: &mut Builder, plane: usize| {
+                    let value = self.values[layout.place(row, plane, self.quad)];
+                    match self.lane {
+                        Some(lane) => b.extract(value, lane),
+                        None => value,
+                    }
+                };
+                let value = epilogue.compute(b, arguments, at, &fixed, &mut anchor);
+                epilogue.store(b, arguments, at, value);
+            };
+            match self.rows {
+                None => compute(b),
+                Some((rows, block)) => {
+                    let exists = b.below(at.row, rows as i32);
+                    let mine = b.below(in_block, block as i32);
+                    let exists = b.and(exists, mine);
+                    b.when(exists, compute);
+                }
+            }
+        }
+    }
+}
