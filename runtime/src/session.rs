@@ -29,12 +29,16 @@ pub struct Session {
 
 /// What runs the program.
 enum Engine {
-    Cpu(cpu::Executor),
+    Cpu(Box<cpu::Executor>),
     #[cfg(feature = "webgpu")]
-    WebGpu {
-        executor: webgpu::executor::Executor<webgpu::device::Loaded>,
-        tiled: Tiled,
-    },
+    WebGpu(Box<OnAdapter>),
+}
+
+/// A program on a WebGPU adapter.
+#[cfg(feature = "webgpu")]
+struct OnAdapter {
+    executor: webgpu::executor::Executor<webgpu::device::Loaded>,
+    tiled: Tiled,
 }
 
 /// Why a session cannot be opened or run.
@@ -120,7 +124,8 @@ impl Session {
     ) -> Result<Session, SessionError> {
         let engine = match place {
             Place::Cpu(options) => {
-                Engine::Cpu(cpu::Executor::new(program, weights, *options, tuning)?)
+                let executor = cpu::Executor::new(program, weights, *options, tuning)?;
+                Engine::Cpu(Box::new(executor))
             }
             #[cfg(feature = "webgpu")]
             Place::WebGpu(place) => on_adapter(program, weights, place)?,
@@ -141,7 +146,7 @@ impl Session {
         match &self.engine {
             Engine::Cpu(executor) => executor.tiled(),
             #[cfg(feature = "webgpu")]
-            Engine::WebGpu { tiled, .. } => tiled,
+            Engine::WebGpu(on) => &on.tiled,
         }
     }
 
@@ -158,7 +163,7 @@ impl Session {
         Ok(match &self.engine {
             Engine::Cpu(executor) => executor.run(&inputs)?,
             #[cfg(feature = "webgpu")]
-            Engine::WebGpu { executor, .. } => executor.run(&inputs)?,
+            Engine::WebGpu(on) => on.executor.run(&inputs)?,
         })
     }
 
@@ -175,7 +180,8 @@ impl Session {
         match &self.engine {
             Engine::Cpu(executor) => Ok(executor.profile(&inputs, clock)?),
             #[cfg(feature = "webgpu")]
-            Engine::WebGpu { executor, .. } => {
+            Engine::WebGpu(on) => {
+                let executor = &on.executor;
                 // What launches read is what this run left.
                 executor.run(&inputs)?;
                 let times = executor.machine().profile(clock);
@@ -217,10 +223,10 @@ fn on_adapter(
     };
     let loaded = place.device.load(commands.clone(), &mut source);
     let loaded = loaded.map_err(ExecuteError::Machine)?;
-    Ok(Engine::WebGpu {
+    Ok(Engine::WebGpu(Box::new(OnAdapter {
         executor: Executor::new(loaded, commands, compiled.regions, &kept)?,
         tiled: compiled.tiled,
-    })
+    })))
 }
 
 /// The inputs in the types that a program declares for them.
