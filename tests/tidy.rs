@@ -15,7 +15,7 @@ const ARROWS: [(&str, &[&str]); 5] = [
 ];
 
 /// Crates that one room alone may use.
-const ONE_ROOM: [(&str, &str); 9] = [
+const ONE_ROOM: [(&str, &str); 10] = [
     ("clap", "."),
     ("cudarc", "backends"),
     ("gemm", "backends"),
@@ -23,6 +23,7 @@ const ONE_ROOM: [(&str, &str); 9] = [
     ("memmap2", "."),
     ("naga", "backends"),
     ("png", "."),
+    ("rustix", "backends"),
     ("tokenizers", "runtime"),
     ("wgpu", "backends"),
 ];

@@ -10,6 +10,9 @@ use half::{bf16, f16};
 use compiler::DType;
 use compiler::tensor::Tensor;
 
+#[cfg(target_os = "linux")]
+use super::pages::{LARGE_PAGE, Pages};
+
 /// Bytes to which the arena and every buffer in it are aligned: a cache line.
 pub(crate) const ALIGNMENT: usize = 64;
 
@@ -17,9 +20,21 @@ pub(crate) const ALIGNMENT: usize = 64;
 const HALVES: usize = 256;
 
 /// Aligned memory that starts as zeros.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Arena {
-    lines: Box<[Line]>,
+    memory: Memory,
+    /// Lines that were asked for.
+    lines: usize,
+}
+
+/// Whose the memory is.
+#[derive(Debug)]
+enum Memory {
+    /// The allocator's.
+    Lines(Box<[Line]>),
+    /// The system's: what fills large pages.
+    #[cfg(target_os = "linux")]
+    Pages(Pages),
 }
 
 /// Floats in a line.
@@ -33,37 +48,60 @@ impl Arena {
     /// As many bytes, rounded up to whole lines; `None` where the system has not so many. Pages
     /// that nobody touches take no memory.
     pub(crate) fn new(bytes: usize) -> Option<Arena> {
-        let lines = bytemuck::allocation::try_zeroed_slice_box(bytes.div_ceil(ALIGNMENT));
-        lines.ok().map(|lines| Arena { lines })
+        let lines = bytes.div_ceil(ALIGNMENT);
+        #[cfg(target_os = "linux")]
+        if bytes >= LARGE_PAGE {
+            let memory = Memory::Pages(Pages::new(bytes)?);
+            return Some(Arena { memory, lines });
+        }
+        let memory = bytemuck::allocation::try_zeroed_slice_box(lines).ok()?;
+        let memory = Memory::Lines(memory);
+        Some(Arena { memory, lines })
+    }
+
+    fn lines(&self) -> &[Line] {
+        match &self.memory {
+            Memory::Lines(lines) => lines,
+            #[cfg(target_os = "linux")]
+            Memory::Pages(pages) => &bytemuck::cast_slice(pages.bytes())[..self.lines],
+        }
+    }
+
+    fn lines_mut(&mut self) -> &mut [Line] {
+        match &mut self.memory {
+            Memory::Lines(lines) => lines,
+            #[cfg(target_os = "linux")]
+            Memory::Pages(pages) => &mut bytemuck::cast_slice_mut(pages.bytes_mut())[..self.lines],
+        }
     }
 
     /// All of it.
     pub(crate) fn as_floats(&self) -> &[f32] {
-        bytemuck::cast_slice(&self.lines)
+        bytemuck::cast_slice(self.lines())
     }
 
     /// All of it.
     pub(crate) fn as_floats_mut(&mut self) -> &mut [f32] {
-        bytemuck::cast_slice_mut(&mut self.lines)
+        bytemuck::cast_slice_mut(self.lines_mut())
     }
 
     /// All of it as bits of 16-bit floats.
     pub(crate) fn as_bits(&self) -> &[u16] {
-        bytemuck::cast_slice(&self.lines)
+        bytemuck::cast_slice(self.lines())
     }
 
     /// All of it as bits of 16-bit floats.
     pub(crate) fn as_bits_mut(&mut self) -> &mut [u16] {
-        bytemuck::cast_slice_mut(&mut self.lines)
+        bytemuck::cast_slice_mut(self.lines_mut())
     }
 
     /// Bytes that it has.
     pub(crate) fn bytes(&self) -> usize {
-        self.lines.len() * ALIGNMENT
+        self.lines * ALIGNMENT
     }
 
     fn base(&mut self) -> *mut u8 {
-        self.lines.as_mut_ptr().cast()
+        self.lines_mut().as_mut_ptr().cast()
     }
 
     /// A buffer in it.

@@ -13,6 +13,8 @@ mod functions;
 mod gemm;
 mod kernel;
 mod math;
+#[cfg(target_os = "linux")]
+mod pages;
 mod plain;
 mod row_operators;
 #[cfg(test)]
