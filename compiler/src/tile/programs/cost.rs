@@ -8,8 +8,23 @@ use crate::region::{Region, Regions};
 use crate::target::{Blocks, Target};
 use crate::tile::contraction::Contraction;
 
+/// What reading one element of the right factor costs, beyond the products that it is used for,
+/// where accumulators lie in memory.
+const STREAM_FLOPS: f64 = 3.0;
+
 /// What transforming one point of a tile costs, its copy included.
 const TRANSFORM_FLOPS: f64 = 32.0;
+
+/// What a point costs beyond that when the points of a block lie far.
+const FAR_POINT_FLOPS: f64 = 24.0;
+
+/// Bytes of points of a block that lie near, as a multiple of [`Target::shared_bytes`]: they are
+/// written and read plane by plane.
+const NEAR_POINTS: usize = 2;
+
+/// Bytes of transformed weights that a cache behind all threads keeps from block to block, as a
+/// multiple of [`Target::shared_bytes`].
+const KEPT_WEIGHTS: usize = 12;
 
 /// What one score of attention costs beside its products: an exponential, above all.
 const SCORE_FLOPS: f64 = 48.0;
@@ -66,8 +81,19 @@ pub(super) fn contraction(
     let passes = found.depth.div_ceil(depth) as f64;
     let accumulated = batch * planes * passes * (found.rows * found.columns) as f64;
     let wide = planes as usize * columns;
+    let mut streamed = 0.0;
+    // The last block of an axis may be small; whoever has none of them works longest.
+    let mut cut = 1.0;
     let near = match target.blocks.registers {
-        None => (rows * depth + wide * (depth + rows)) * size_of::<f32>(),
+        None => {
+            streamed = batch * planes * grid[1] as f64 * padded_columns * found.depth as f64;
+            let part = columns.next_multiple_of(target.fragment[1]);
+            let full = (grid[0] * part * grid[1] * rows) as f64;
+            cut = full / (padded_columns * found.rows as f64);
+            // Without rows of other blocks nobody reads the right factor again: it need not stay.
+            let kept = if grid[1] > 1 { depth } else { 0 };
+            (rows * depth + wide * (kept + rows)) * size_of::<f32>()
+        }
         Some(_) => {
             copied += batch * grid[1] as f64 * planes * (found.columns * found.depth) as f64;
             (rows + wide) * depth * size_of::<f32>()
@@ -81,10 +107,17 @@ pub(super) fn contraction(
         accumulator_flops,
         ..
     } = target.blocks;
-    let flops = products * far * short + copied * copy_flops + accumulated * accumulator_flops;
+    let flops = products * far * short
+        + copied * copy_flops
+        + streamed * STREAM_FLOPS
+        + accumulated * accumulator_flops;
     let moved = found.rows * (found.depth + found.columns) + found.columns * found.depth;
     let bytes = batch * planes * (moved * size_of::<f32>()) as f64;
-    seconds(flops * imbalance(blocks, target.threads), bytes, target)
+    seconds(
+        flops * cut * imbalance(blocks, target.threads),
+        bytes,
+        target,
+    )
 }
 
 /// A convolution by points in blocks of `[tiles, columns]`.
@@ -94,12 +127,21 @@ pub(super) fn winograd(work: &Points, [rows, columns]: [usize; 2], target: &Targ
     let products = 2.0 * planes * batch * work.rows as f64 * wide * work.depth as f64;
     let points = planes * batch * (work.rows * (work.depth + work.columns)) as f64;
     let blocks = work.batch * work.rows.div_ceil(rows);
-    let flops = products / POINTS_EFFICIENCY + points * TRANSFORM_FLOPS;
+    let near = work.planes * rows * (work.depth + columns) * size_of::<f32>();
+    let point = match near > NEAR_POINTS * target.shared_bytes {
+        true => TRANSFORM_FLOPS + FAR_POINT_FLOPS,
+        false => TRANSFORM_FLOPS,
+    };
+    let flops = products / POINTS_EFFICIENCY + points * point;
     // The weights pass by once for each block that does not run beside another.
-    let weights = (work.planes * work.columns * work.depth) as f64;
+    let weights = work.planes * work.columns * work.depth;
+    let kept = weights * size_of::<f32>() <= KEPT_WEIGHTS * target.shared_bytes;
     let images = (work.results * work.rows * (work.depth + work.columns)) as f64;
-    let passes = (blocks.div_ceil(target.threads.max(1)) as f64).max(1.0);
-    let bytes = (weights * passes + images * batch) * size_of::<f32>() as f64;
+    let passes = match kept {
+        true => 1,
+        false => blocks.div_ceil(target.threads.max(1)).max(1),
+    };
+    let bytes = ((weights * passes) as f64 + images * batch) * size_of::<f32>() as f64;
     // Each point's weights are new: they arrive while nothing else can be computed.
     let computed = seconds(flops * imbalance(blocks, target.threads), 0.0, target);
     computed + bytes / target.bytes_per_second

@@ -31,16 +31,19 @@ pub(super) fn candidates(
     let Blocks { row_unit, .. } = target.blocks;
     for most in target.blocks.rows.iter().map(|count| count * rows) {
         for wide in target.blocks.columns.iter().map(|count| count * columns) {
-            for &deep in target.blocks.depths {
-                let block = [
-                    even(found.rows, most, row_unit.min(found.rows)),
-                    even(found.columns, wide / found.planes.max(1), columns),
-                    even(found.depth, deep, 1),
-                ];
-                let elements = block[0] * block[1] * found.planes;
-                let held = target.blocks.registers.is_none_or(|most| elements <= most);
-                if held && !blocks.contains(&block) {
-                    blocks.push(block);
+            let equal = even(found.columns, wide / found.planes.max(1), columns);
+            for wide in [equal, shared(found.columns, equal, columns, target)] {
+                for &deep in target.blocks.depths {
+                    let block = [
+                        even(found.rows, most, row_unit.min(found.rows)),
+                        wide,
+                        even(found.depth, deep, 1),
+                    ];
+                    let elements = block[0] * block[1] * found.planes;
+                    let held = target.blocks.registers.is_none_or(|most| elements <= most);
+                    if held && !blocks.contains(&block) {
+                        blocks.push(block);
+                    }
                 }
             }
         }
@@ -74,6 +77,20 @@ pub(super) fn even(extent: usize, most: usize, unit: usize) -> usize {
     let parts = extent.div_ceil(most).max(1);
     let part = extent.div_ceil(parts).max(1);
     part.div_ceil(unit).saturating_mul(unit).max(1)
+}
+
+/// The extent of each part of at most `most` when every thread gets as many parts as the others;
+/// where accumulators lie in registers, blocks are many and need not.
+fn shared(extent: usize, most: usize, unit: usize, target: &Target) -> usize {
+    let threads = match target.blocks.registers {
+        None => target.threads.max(1),
+        Some(_) => 1,
+    };
+    let parts = extent
+        .div_ceil(most.max(1))
+        .max(1)
+        .next_multiple_of(threads);
+    even(extent, extent.div_ceil(parts), unit)
 }
 
 /// The program for one `[rows, columns, depth]` of a block.
