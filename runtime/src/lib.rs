@@ -4,6 +4,7 @@
 //! artifact bytes and, through a device, pictures. It opens no path, prints nothing, computes no
 //! formula of a model and imports none: bytes in, bytes out, so that it also runs in a browser.
 
+pub mod ahead;
 pub mod artifact;
 pub mod devices;
 pub mod noise;

@@ -4,6 +4,9 @@
 //! the only thing that can fail here.
 
 #[cfg(feature = "webgpu")]
+use std::sync::Arc;
+
+#[cfg(feature = "webgpu")]
 use backends::webgpu::commands::Requirements;
 #[cfg(feature = "webgpu")]
 use backends::webgpu::device;
@@ -11,6 +14,9 @@ use backends::webgpu::device;
 pub use backends::cpu::Options;
 #[cfg(feature = "webgpu")]
 pub use backends::webgpu::device::{Choice, DeviceError};
+
+#[cfg(feature = "webgpu")]
+use crate::artifact::Artifact;
 
 /// Where a session runs.
 #[derive(Debug, Clone)]
@@ -22,12 +28,13 @@ pub enum Place {
     WebGpu(WebGpu),
 }
 
-/// An open WebGPU device, and what it grants.
+/// An open WebGPU device, what it grants, and the artifact whose programs it runs, if they are one's.
 #[cfg(feature = "webgpu")]
 #[derive(Debug, Clone)]
 pub struct WebGpu {
     pub(crate) device: device::Device,
     pub(crate) requirements: Requirements,
+    pub(crate) artifact: Option<Arc<Artifact>>,
 }
 
 #[cfg(feature = "webgpu")]
@@ -49,7 +56,17 @@ impl WebGpu {
         Ok(WebGpu {
             device,
             requirements,
+            artifact: None,
         })
+    }
+
+    /// The same place, for programs of an artifact alone: nothing is compiled here, what an adapter
+    /// does for them lies in the artifact.
+    pub fn for_artifact(self, artifact: Arc<Artifact>) -> WebGpu {
+        WebGpu {
+            artifact: Some(artifact),
+            ..self
+        }
     }
 
     /// The adapter's name.

@@ -4,6 +4,8 @@
 //! caller gives into the type that the program declares only where nothing is lost.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "webgpu")]
+use std::sync::OnceLock;
 
 use backends::cpu::{self, Clock, RegionTime};
 #[cfg(feature = "webgpu")]
@@ -17,6 +19,8 @@ use compiler::tensor::Tensor;
 use compiler::tile::{Tiled, Tuning};
 use thiserror::Error;
 
+#[cfg(feature = "webgpu")]
+use crate::artifact::ArtifactError;
 use crate::place::Place;
 #[cfg(feature = "webgpu")]
 use crate::place::{DeviceError, WebGpu};
@@ -38,7 +42,8 @@ enum Engine {
 #[cfg(feature = "webgpu")]
 struct OnAdapter {
     executor: webgpu::executor::Executor<webgpu::device::Loaded>,
-    tiled: Tiled,
+    /// Once somebody asked.
+    tiled: OnceLock<Tiled>,
 }
 
 /// Why a session cannot be opened or run.
@@ -56,6 +61,10 @@ pub enum SessionError {
     #[cfg(feature = "webgpu")]
     #[error(transparent)]
     WebGpu(#[from] webgpu::executor::ExecuteError<DeviceError>),
+    /// An artifact has no commands for the program.
+    #[cfg(feature = "webgpu")]
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
     /// An input is missing.
     #[error("input {name:?} of type {ty} is missing, found {found:?}")]
     MissingInput {
@@ -146,7 +155,10 @@ impl Session {
         match &self.engine {
             Engine::Cpu(executor) => executor.tiled(),
             #[cfg(feature = "webgpu")]
-            Engine::WebGpu(on) => &on.tiled,
+            Engine::WebGpu(on) => {
+                let tiled = || webgpu::compile::tiled(on.executor.regions());
+                on.tiled.get_or_init(tiled)
+            }
         }
     }
 
@@ -196,7 +208,7 @@ impl Session {
     }
 }
 
-/// Compiles and loads a program on an adapter.
+/// Loads a program on an adapter: the commands that an artifact has for it, or new ones.
 #[cfg(feature = "webgpu")]
 fn on_adapter(
     program: &Program,
@@ -206,14 +218,18 @@ fn on_adapter(
     use webgpu::commands::Source;
     use webgpu::executor::{ExecuteError, Executor, host_weights};
 
-    let compiled = webgpu::compile::compile(program, &place.requirements)?;
-    let commands = compiled.commands;
-    let names = host_weights(commands.commands(), &compiled.regions);
+    let (commands, regions) = match &place.artifact {
+        Some(artifact) => artifact.commands(program)?,
+        None => {
+            let compiled = webgpu::compile::compile(program, &place.requirements)?;
+            (compiled.commands, compiled.regions)
+        }
+    };
+    let names = host_weights(commands.commands(), &regions);
     let kept: BTreeMap<String, Tensor> = names
         .into_iter()
         .filter_map(|name| Some((name.clone(), weights.get(&name)?.clone())))
         .collect();
-    let regions = &compiled.regions;
     let mut source = |source: &Source| match source {
         Source::Weight(name) => weights.remove(name),
         Source::Constant(buffer) => match &regions.buffer(*buffer).content {
@@ -224,8 +240,8 @@ fn on_adapter(
     let loaded = place.device.load(commands.clone(), &mut source);
     let loaded = loaded.map_err(ExecuteError::Machine)?;
     Ok(Engine::WebGpu(Box::new(OnAdapter {
-        executor: Executor::new(loaded, commands, compiled.regions, &kept)?,
-        tiled: compiled.tiled,
+        executor: Executor::new(loaded, commands, regions, &kept)?,
+        tiled: OnceLock::new(),
     })))
 }
 

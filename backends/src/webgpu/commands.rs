@@ -34,6 +34,9 @@ pub const ENTRY_POINT: &str = "main";
 /// `minStorageBufferOffsetAlignment`.
 pub const ALIGNMENT: u64 = 256;
 
+/// The feature of 16-bit floats.
+const SHADER_F16: &str = "shader-f16";
+
 /// What a device does for one run, and what it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commands {
@@ -334,31 +337,44 @@ impl Requirements {
         }
     }
 
+    /// The limits by their names in the specification.
+    pub fn limits(&self) -> [(&'static str, u64); 6] {
+        [
+            ("maxStorageBufferBindingSize", self.binding_bytes_max),
+            ("maxBufferSize", self.buffer_bytes_max),
+            (
+                "maxStorageBuffersPerShaderStage",
+                self.storage_buffers_max.into(),
+            ),
+            (
+                "maxComputeWorkgroupStorageSize",
+                self.workgroup_bytes.into(),
+            ),
+            (
+                "maxComputeInvocationsPerWorkgroup",
+                self.invocations_max.into(),
+            ),
+            (
+                "maxComputeWorkgroupsPerDimension",
+                self.workgroups_per_dimension_max.into(),
+            ),
+        ]
+    }
+
+    /// The features by their names in the specification.
+    pub fn features(&self) -> Vec<&'static str> {
+        match self.shader_f16 {
+            true => vec![SHADER_F16],
+            false => Vec::new(),
+        }
+    }
+
     /// Checks that one who grants this much grants what is wanted.
     ///
     /// # Errors
     /// The first limit or feature that is not enough.
     pub fn grant(&self, wanted: &Requirements) -> Result<(), Lack> {
-        let limits = |r: &Requirements| {
-            [
-                ("maxStorageBufferBindingSize", r.binding_bytes_max),
-                ("maxBufferSize", r.buffer_bytes_max),
-                (
-                    "maxStorageBuffersPerShaderStage",
-                    r.storage_buffers_max.into(),
-                ),
-                ("maxComputeWorkgroupStorageSize", r.workgroup_bytes.into()),
-                (
-                    "maxComputeInvocationsPerWorkgroup",
-                    r.invocations_max.into(),
-                ),
-                (
-                    "maxComputeWorkgroupsPerDimension",
-                    r.workgroups_per_dimension_max.into(),
-                ),
-            ]
-        };
-        let pairs = limits(self).into_iter().zip(limits(wanted));
+        let pairs = self.limits().into_iter().zip(wanted.limits());
         for ((limit, found), (_, wanted)) in pairs {
             if found < wanted {
                 return Err(Lack::Limit {
@@ -370,7 +386,7 @@ impl Requirements {
         }
         if wanted.shader_f16 && !self.shader_f16 {
             return Err(Lack::Feature {
-                feature: "shader-f16",
+                feature: SHADER_F16,
             });
         }
         Ok(())

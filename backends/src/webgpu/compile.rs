@@ -85,13 +85,8 @@ type Known = (usize, Vec<Vec<usize>>);
 /// When a buffer does not fit in a binding, or no plan in numbers.
 pub fn compile(program: &Program, requirements: &Requirements) -> Result<Compiled, CompileError> {
     let limits = kernel_limits(requirements);
-    let regions = with_weights_in_order(program.regions());
-    let mut tiled = lower(
-        &regions,
-        &TARGET,
-        LowerOptions { exact: true },
-        &Tuning::default(),
-    );
+    let regions = regions(program);
+    let mut tiled = tiled(&regions);
     let forms = forms(&regions, &tiled.choices);
     let hosted = refused(&regions, &mut tiled, &forms, requirements, limits);
     let early = early(&regions, &hosted);
@@ -144,8 +139,16 @@ fn kernel_limits(requirements: &Requirements) -> kernel::Limits {
     }
 }
 
-/// The regions with weights in the order in which contractions walk them: their depth innermost.
-fn with_weights_in_order(regions: &Regions) -> Regions {
+/// The tile programs of regions.
+pub fn tiled(regions: &Regions) -> Tiled {
+    let options = LowerOptions { exact: true };
+    lower(regions, &TARGET, options, &Tuning::default())
+}
+
+/// The regions of a program with weights in the order in which contractions walk them: their depth
+/// innermost.
+pub fn regions(program: &Program) -> Regions {
+    let regions = program.regions();
     let mut ordered = regions.clone();
     for region in &regions.regions {
         let Anchor::Op { op, .. } = &region.anchor else {

@@ -134,6 +134,11 @@ impl<M: Machine> Executor<M> {
         &self.machine
     }
 
+    /// What is computed, with the order in which weights lie on the machine.
+    pub fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
     /// What the machine is told.
     pub fn commands(&self) -> &Commands {
         self.commands.commands()

@@ -3,6 +3,7 @@
 //! Two halves meet in [`commands`]: one makes them and needs no device, one obeys them and knows
 //! nothing of what they compute.
 
+pub mod belong;
 pub mod commands;
 pub mod compile;
 #[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]

@@ -42,7 +42,7 @@ pub struct ProgramSummary {
     pub name: String,
     /// The part of the pipeline that it computes.
     pub component: String,
-    /// Bytes of the arena that it needs.
+    /// Bytes that it needs at once: of its arena, and on an adapter of its weights too.
     pub peak_bytes: u64,
     /// What it takes, in order.
     pub inputs: Vec<Port>,

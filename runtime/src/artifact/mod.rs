@@ -7,8 +7,8 @@
 //! | file | holds |
 //! |---|---|
 //! | `manifest.json` | what it is, what it needs, and name, length and SHA-256 of every other file; sealed by its own hash |
-//! | `plan-….pb` | the programs in text form and which shard holds which tensor (protobuf) |
-//! | `kernels/…` | device code as readable text; none for a CPU |
+//! | `plan-….pb` | the programs in text form, what adapters do for them, and which shard holds which tensor (protobuf) |
+//! | `kernels/…` | device code as readable text, each kernel once; none for a CPU |
 //! | `weights-….safetensors` | shards of at most 64 MiB of one component; a larger tensor has its own |
 //! | `tokenizer/…` | the tokenizer's files as the model had them |
 //!
@@ -16,6 +16,7 @@
 //! a file is never changed in place and a host may cache it for ever. The manifest is committed
 //! last: before that moment there is no artifact, after it there is a whole one.
 
+mod commands;
 mod manifest;
 mod plan;
 mod read;
@@ -28,6 +29,9 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use backends::webgpu::belong::Foreign;
+use backends::webgpu::commands::Commands;
+use backends::webgpu::validate::Invalid;
 use bytes::Bytes;
 use compiler::DType;
 use compiler::tensor::Tensor;
@@ -37,6 +41,7 @@ use thiserror::Error;
 pub use self::manifest::{Manifest, ProgramSummary};
 pub use self::read::Artifact;
 pub use self::stored::StoredFile;
+pub(crate) use self::stored::hash;
 pub use self::write::{Written, write};
 use crate::tensor_file::TensorFileError;
 use crate::tokenizer::TokenizerFiles;
@@ -77,7 +82,10 @@ pub struct ArtifactContents {
     pub about: About,
     /// Programs for fixed shapes, in order.
     pub programs: Vec<ArtifactProgram>,
-    /// Device code by file name, such as `gemm_1.wgsl`.
+    /// What adapters do, by the hash of the regions that they compute ([`crate::ahead`]); kernels of
+    /// one name have one text.
+    pub commands: BTreeMap<String, Commands>,
+    /// Other device code by file name, such as `gemm_1.ptx`.
     pub kernels: BTreeMap<String, Bytes>,
     /// Tokenizers by their directory in the pipeline, such as `tokenizer_2`.
     pub tokenizers: BTreeMap<String, TokenizerFiles>,
@@ -151,7 +159,8 @@ pub struct VaeTiling {
 /// What a device must offer to run an artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requirements {
-    /// Bytes of the arena of the largest program; weights are not counted.
+    /// Bytes that the largest program needs at once: of its arena, and on an adapter of its weights
+    /// too.
     pub peak_bytes: u64,
     /// Limits by name, such as the greatest binding, in the limit's own unit.
     pub limits: BTreeMap<String, u64>,
@@ -166,7 +175,7 @@ pub struct ArtifactProgram {
     pub name: String,
     /// The part of the pipeline that it computes, such as `unet`.
     pub component: String,
-    /// Bytes of the arena that it needs.
+    /// Bytes that it needs at once: of its arena, and on an adapter of its weights too.
     pub peak_bytes: u64,
     /// What it takes, in order.
     pub inputs: Vec<Port>,
@@ -281,6 +290,41 @@ pub enum ArtifactError {
         file: String,
         /// What is wrong.
         source: TensorFileError,
+    },
+    /// Commands in the plan hold what is no number, type or form.
+    #[error("the commands of {program:?} in the artifact hold {what} that is damaged")]
+    Damaged {
+        /// The program, or the part of one.
+        program: String,
+        /// What is damaged.
+        what: &'static str,
+    },
+    /// Commands break a rule.
+    #[error("the commands of {program:?} in the artifact: {source}")]
+    Invalid {
+        /// The program, or the part of one.
+        program: String,
+        /// The rule.
+        source: Invalid,
+    },
+    /// Commands are those of another program.
+    #[error("the commands of {program:?} in the artifact are not its own: {source}")]
+    Foreign {
+        /// The program, or the part of one.
+        program: String,
+        /// The rule.
+        source: Foreign,
+    },
+    /// There are no commands for a program as this version forms it.
+    #[error(
+        "{producer} compiled no commands for {program:?} that this version can use\n\
+         hint: compile the model again"
+    )]
+    NoCommands {
+        /// The program, or the part of one.
+        program: String,
+        /// Who wrote the artifact.
+        producer: String,
     },
     /// The artifact was written without weights.
     #[error("the artifact holds no weights, wanted {name:?}")]

@@ -3,6 +3,8 @@
 //! Takes and gives plain messages; never interprets a program's text. Tags are for ever: a field
 //! that is dropped leaves a hole, a new one gets the next number.
 
+use super::commands::Commands;
+
 /// The whole plan.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Plan {
@@ -12,6 +14,9 @@ pub(super) struct Plan {
     /// In the order of the manifest's shards.
     #[prost(message, repeated, tag = "2")]
     pub(super) shards: Vec<Shard>,
+    /// What adapters do, sorted by regions; none for a CPU.
+    #[prost(message, repeated, tag = "3")]
+    pub(super) commands: Vec<Commands>,
 }
 
 /// One program.

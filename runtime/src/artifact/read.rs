@@ -8,21 +8,29 @@
 //! a 3.4 GB model costs seconds of one core, a run of one component needs only its own shards, and
 //! whoever needs many has them checked in parallel by [`Artifact::weights`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use backends::webgpu::belong::belong;
+use backends::webgpu::commands::Commands;
+use backends::webgpu::compile;
+use backends::webgpu::validate::{Valid, validate};
 use bytes::Bytes;
+use compiler::program::Program;
+use compiler::region::Regions;
 use compiler::tensor::Tensor;
 use prost::Message;
 use rayon::prelude::*;
 
+use super::commands;
 use super::manifest::Manifest;
 use super::plan::Plan;
 use super::shards::component;
 use super::stored::StoredFile;
-use super::write::{KERNELS, PLAN_ROLE, SHARD_ROLE};
+use super::write::{KERNELS, PLAN_ROLE, SHARD_ROLE, WGSL};
 use super::{ArtifactContents, ArtifactError, ArtifactProgram, Files, MANIFEST};
+use crate::ahead::key;
 use crate::tensor_file;
 use crate::tokenizer::TokenizerFiles;
 
@@ -31,6 +39,8 @@ pub struct Artifact {
     files: Arc<dyn Files>,
     manifest: Manifest,
     programs: Vec<ArtifactProgram>,
+    /// By the hash of the regions that they compute.
+    commands: BTreeMap<String, commands::Commands>,
     shards: Vec<Shard>,
     /// Which shard holds a tensor.
     shard_of: BTreeMap<String, usize>,
@@ -97,10 +107,19 @@ impl Artifact {
                 tensors: OnceLock::new(),
             });
         }
+        let mut commands = BTreeMap::new();
+        for own in plan.commands {
+            let (regions, name) = (own.regions.clone(), own.name.clone());
+            if commands.insert(regions, own).is_some() {
+                let what = "program's commands";
+                return Err(ArtifactError::Twice { what, name });
+            }
+        }
         Ok(Artifact {
             files,
             manifest,
             programs,
+            commands,
             shards,
             shard_of,
         })
@@ -178,6 +197,48 @@ impl Artifact {
         fetch(&*self.files, entry)
     }
 
+    /// What an adapter does for a program, or for a part of one, with the regions that it computes.
+    ///
+    /// # Errors
+    /// When there are no commands for what this version makes of the program, they are damaged,
+    /// break a rule or belong to another program, or the file of a kernel is missing or changed.
+    pub fn commands(&self, program: &Program) -> Result<(Valid, Regions), ArtifactError> {
+        let name = || program.func().name().to_owned();
+        let regions = compile::regions(program);
+        let found = self.commands.get(&key(&regions));
+        let message = found.ok_or_else(|| ArtifactError::NoCommands {
+            program: name(),
+            producer: self.manifest.about.producer.clone(),
+        })?;
+        let commands = validate(self.plain(message)?);
+        let commands = commands.map_err(|source| ArtifactError::Invalid {
+            program: name(),
+            source,
+        })?;
+        belong(commands.commands(), &regions).map_err(|source| ArtifactError::Foreign {
+            program: name(),
+            source,
+        })?;
+        Ok((commands, regions))
+    }
+
+    /// Commands with the texts of their kernels; no rule is checked.
+    fn plain(&self, message: &commands::Commands) -> Result<Commands, ArtifactError> {
+        let program = || message.name.clone();
+        let text = |name: &str| {
+            let text = self.kernel(&format!("{name}{WGSL}"))?;
+            let what = "the text of a kernel";
+            String::from_utf8(text.into()).map_err(|_| ArtifactError::Damaged {
+                program: program(),
+                what,
+            })
+        };
+        commands::commands(message, text)?.map_err(|what| ArtifactError::Damaged {
+            program: program(),
+            what,
+        })
+    }
+
     /// The files of a tokenizer by its directory, such as `tokenizer`.
     ///
     /// # Errors
@@ -207,10 +268,19 @@ impl Artifact {
     /// # Errors
     /// When a file is missing or changed.
     pub fn contents(&self) -> Result<ArtifactContents, ArtifactError> {
+        let all = self.commands.iter();
+        let commands = all.map(|(regions, own)| Ok((regions.clone(), self.plain(own)?)));
+        let commands: BTreeMap<String, Commands> =
+            commands.collect::<Result<_, ArtifactError>>()?;
+        let named = commands.values().flat_map(|own| &own.kernels);
+        let named: BTreeSet<String> = named
+            .map(|kernel| format!("{}{WGSL}", kernel.name))
+            .collect();
         let mut kernels = BTreeMap::new();
         let mut tokenizers = BTreeMap::new();
         for role in self.manifest.files.keys() {
             match role.split_once('/') {
+                Some((KERNELS, name)) if named.contains(name) => {}
                 Some((KERNELS, name)) => {
                     kernels.insert(name.to_owned(), self.kernel(name)?);
                 }
@@ -232,6 +302,7 @@ impl Artifact {
         Ok(ArtifactContents {
             about: self.manifest.about.clone(),
             programs: self.programs.clone(),
+            commands,
             kernels,
             tokenizers,
             weights: weights.transpose()?,

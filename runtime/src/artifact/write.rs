@@ -4,12 +4,15 @@
 //! weight: a shard is hashed and then written from the bytes that the tensors share, two passes
 //! over a map. Same contents, same bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
+use backends::webgpu::commands::Commands;
 use bytes::Bytes;
 use prost::Message;
 use rayon::prelude::*;
 
+use super::commands;
 use super::manifest::{Manifest, ProgramSummary};
 use super::plan::{self, Plan};
 use super::shards::shards;
@@ -19,6 +22,8 @@ use crate::tensor_file;
 
 /// Folder of the kernels; no tokenizer may have this name.
 pub(super) const KERNELS: &str = "kernels";
+/// What the name of a kernel for adapters ends in.
+pub(super) const WGSL: &str = ".wgsl";
 /// The role of every shard; only the hash tells their names apart.
 pub(super) const SHARD_ROLE: &str = "weights.safetensors";
 /// The role of the plan.
@@ -37,8 +42,8 @@ pub struct Written {
 /// Writes an artifact through `storage`; shards are hashed and written in parallel.
 ///
 /// # Errors
-/// When a name cannot be a file's, a program's name occurs twice, or the storage fails. There is
-/// then no new manifest.
+/// When a name cannot be a file's, a program's name occurs twice, kernels of one name differ, or the
+/// storage fails. There is then no new manifest.
 pub fn write(storage: &dyn Storage, contents: &ArtifactContents) -> Result<Written, ArtifactError> {
     check_programs(&contents.programs)?;
     let cut = contents.weights.as_ref().map(shards);
@@ -48,6 +53,7 @@ pub fn write(storage: &dyn Storage, contents: &ArtifactContents) -> Result<Writt
     let plan = Plan {
         programs: contents.programs.iter().map(planned).collect(),
         shards: tensors.collect(),
+        commands: command_messages(contents)?,
     };
     let named = named_files(contents, plan.encode_to_vec().into())?;
     let store = |role: &str, parts: &[Bytes]| {
@@ -90,6 +96,21 @@ fn named_files(
     for (name, text) in &contents.kernels {
         named.insert(format!("{KERNELS}/{name}"), text.clone());
     }
+    let kernels = contents.commands.values();
+    for kernel in kernels.flat_map(|commands| &commands.kernels) {
+        let role = format!("{KERNELS}/{}{WGSL}", kernel.name);
+        match named.entry(role) {
+            Entry::Vacant(entry) => {
+                entry.insert(Bytes::from(kernel.wgsl.clone()));
+            }
+            Entry::Occupied(entry) if *entry.get() == kernel.wgsl.as_bytes() => {}
+            Entry::Occupied(_) => {
+                let name = kernel.name.clone();
+                let what = "kernel";
+                return Err(ArtifactError::Twice { what, name });
+            }
+        }
+    }
     for (folder, tokenizer) in &contents.tokenizers {
         if folder == KERNELS {
             let name = folder.clone();
@@ -102,6 +123,17 @@ fn named_files(
         check_role(role)?;
     }
     Ok(named)
+}
+
+fn command_messages(contents: &ArtifactContents) -> Result<Vec<commands::Commands>, ArtifactError> {
+    let all = contents.commands.iter();
+    let message = |(regions, own): (&String, &Commands)| {
+        commands::message(own, regions).ok_or_else(|| ArtifactError::Damaged {
+            program: own.name.clone(),
+            what: "a number",
+        })
+    };
+    all.map(message).collect()
 }
 
 fn commit(storage: &dyn Storage, manifest: &Manifest) -> Result<Written, ArtifactError> {

@@ -1,0 +1,90 @@
+//! Compiling ahead of a run: programs become commands that an artifact stores.
+//!
+//! Takes programs, gives for each distinct one what an adapter does, for the limits that every
+//! adapter grants, with kernels that all of them share; and what a device must offer. Commands are
+//! known by a hash of the regions that they compute: whoever forms the same regions of a program
+//! has use for them. It needs no device.
+
+use std::collections::BTreeMap;
+
+use backends::webgpu::commands::{Commands, Requirements};
+use backends::webgpu::compile::{self, CompileError, Compiled};
+use backends::webgpu::validate;
+use compiler::program::Program;
+use compiler::region::Regions;
+
+use crate::artifact::hash;
+
+/// What is compiled so far.
+#[derive(Debug, Default)]
+pub struct Ahead {
+    /// The commands in the order in which they were made, with the hash of their regions.
+    commands: Vec<(String, Commands)>,
+    /// Names of kernels by their text without comments, and the text as it was found first.
+    kernels: BTreeMap<String, (String, String)>,
+}
+
+/// Commands for an artifact.
+#[derive(Debug)]
+pub struct Finished {
+    /// By the hash of the regions that they compute.
+    pub commands: BTreeMap<String, Commands>,
+    /// What they need.
+    pub requirements: Requirements,
+}
+
+/// What commands are known by: SHA-256 of the text of the regions that they compute.
+pub(crate) fn key(regions: &Regions) -> String {
+    hash([regions.to_string().as_bytes()])
+}
+
+impl Ahead {
+    /// Compiles a program.
+    ///
+    /// # Errors
+    /// When it does not fit in the limits that every adapter grants.
+    pub fn add(&mut self, program: &Program) -> Result<Compiled, CompileError> {
+        let compiled = compile::compile(program, &Requirements::DEFAULT)?;
+        let key = key(&compiled.regions);
+        if self.commands.iter().all(|(known, _)| *known != key) {
+            let mut commands = compiled.commands.commands().clone();
+            self.share(&mut commands);
+            self.commands.push((key, commands));
+        }
+        Ok(compiled)
+    }
+
+    /// Gives kernels that differ in comments only one name and one text.
+    fn share(&mut self, commands: &mut Commands) {
+        for kernel in &mut commands.kernels {
+            let family = match kernel.name.rsplit_once('_') {
+                Some((family, _)) => family,
+                None => &kernel.name,
+            };
+            let fresh = (
+                format!("{family}_{}", self.kernels.len()),
+                kernel.wgsl.clone(),
+            );
+            let code = kernel.wgsl.lines().filter(|line| !line.starts_with("//"));
+            let code: Vec<&str> = code.collect();
+            let (name, text) = self.kernels.entry(code.join("\n")).or_insert(fresh);
+            kernel.name.clone_from(name);
+            kernel.wgsl.clone_from(text);
+        }
+    }
+
+    /// All commands, and what a device must offer for them.
+    ///
+    /// # Errors
+    /// When commands break a rule: a fault of ours.
+    pub fn finish(self) -> Result<Finished, CompileError> {
+        let mut requirements = Requirements::NONE;
+        for (_, commands) in &self.commands {
+            requirements = requirements.and(validate::requirements(commands)?);
+        }
+        Ok(Finished {
+            commands: self.commands.into_iter().collect(),
+            requirements,
+        })
+    }
+}
