@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use backends::webgpu::commands::Commands;
 use clap::ValueEnum;
 use compiler::DType;
 use compiler::graph::TensorType;
@@ -20,15 +21,17 @@ use runtime::artifact::{
 use runtime::place::Options;
 use runtime::tiling::Tiling;
 
+use crate::ahead::Adapters;
 use crate::error::{At, Failure};
 use crate::facts::{Facts, Sizes};
 use crate::files::{self, Folder};
+use crate::kernels::Shown;
 use crate::model::{Loaded, Model, Part};
 use crate::options::{ComponentName, Precision, Target};
 use crate::tiling::TilingOptions;
-use crate::{compiled, progress, tiling, tuning};
+use crate::{ahead, compiled, kernels, progress, tiling, tuning};
 
-/// Compile a model to a `.splam` directory for fixed sizes.
+/// Compile a model to a `.splam` directory for fixed sizes and one target.
 ///
 /// The directory holds everything that sampling needs: programs for the text encoder, the
 /// denoising step with and without guidance and the decoder, the weights, the tokenizer and the
@@ -37,6 +40,7 @@ use crate::{compiled, progress, tiling, tuning};
 #[command(after_help = "Examples:\n  \
     splamc compile sd15/ --target cpu -o sd15.splam -W 512 -H 512\n  \
     splamc compile sd15/ --target cpu -o wide.splam -W 1536 -H 768 --vae-tiling\n  \
+    splamc compile sd15/ --target wgsl --dtype f16 -o sd15-gpu.splam   # any WebGPU adapter\n  \
     splamc compile unet.onnx --target cpu --bind batch=2 --bind height=64 --bind width=64")]
 pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, or one .onnx file.
@@ -90,6 +94,21 @@ pub(crate) struct Arguments {
 enum Stage {
     /// The programs after all passes, as text.
     Graph,
+    /// With --target wgsl: the kernels, as typed instructions of one invocation.
+    Kernel,
+    /// With --target wgsl: the same as WGSL.
+    Code,
+}
+
+impl Stage {
+    /// The name in options and of files.
+    fn name(self) -> &'static str {
+        match self {
+            Stage::Graph => "graph",
+            Stage::Kernel => "kernel",
+            Stage::Code => "wgsl",
+        }
+    }
 }
 
 /// How much is measured.
@@ -119,6 +138,7 @@ fn dump(text: &str) -> Result<Dump, String> {
 /// Compiles and writes the artifact.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
+    check_options(arguments)?;
     let model = Model::open(&arguments.model)?;
     let facts = model.facts()?;
     let sizes = Sizes::of(&facts, arguments.batch, arguments.width, arguments.height)?;
@@ -135,7 +155,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
             .collect(),
         None => Vec::new(),
     };
-    let contents = contents(arguments, &model, &facts, (sizes, tiling), programs)?;
+    let code = code(arguments, &programs)?;
+    let contents = contents(arguments, &model, &facts, (sizes, tiling), (programs, code))?;
     spinner.set_prefix("write");
     let output = output_path(arguments)?;
     let written = write(&output, &contents)?;
@@ -156,6 +177,20 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
             tuning::quick(&output, &tuned, execution)
         }
         None => Ok(()),
+    }
+}
+
+/// Refuses what another target has.
+fn check_options(arguments: &Arguments) -> Result<(), Failure> {
+    let stage = arguments.dump.as_ref().map(|dump| dump.stage);
+    match (arguments.target, stage, arguments.tune) {
+        (Target::Cpu, Some(stage @ (Stage::Kernel | Stage::Code)), _) => {
+            let message = format!("--dump {} with --target cpu", stage.name());
+            Err(Failure::usage(message).hint("only --target wgsl makes kernels as text"))
+        }
+        (Target::Wgsl, _, Some(Tune::Quick)) => Err(Failure::usage("--tune with --target wgsl")
+            .hint("only kernels of this machine's processor are measured")),
+        (Target::Cpu | Target::Wgsl, _, _) => Ok(()),
     }
 }
 
@@ -211,26 +246,89 @@ fn programs(
     Ok(programs)
 }
 
+/// Prints the text of a program, or writes it to a file called after it.
 fn dump_program(arguments: &Arguments, program: &Named) -> Result<(), Failure> {
-    let Some(Dump {
-        stage: Stage::Graph,
-        folder,
-    }) = &arguments.dump
-    else {
-        return Ok(());
-    };
-    let text = program.loaded.program.text();
-    match folder {
-        None => print!("{text}"),
-        Some(folder) => {
-            std::fs::create_dir_all(folder)
-                .map_err(files::said)
-                .at(folder.display())?;
-            let path = folder.join(format!("{}-{}.graph", program.component, program.name));
-            files::replace(&path, &[text.into()])?;
+    match &arguments.dump {
+        Some(dump) if dump.stage == Stage::Graph => {
+            let name = format!("{}-{}", program.component, program.name);
+            dump_text(dump, &name, program.loaded.program.text())
         }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Prints the kernels of a program and of each part of it, or writes them to files.
+fn dump_kernels(dump: &Dump, program: &Named, parts: &[ahead::Part]) -> Result<(), Failure> {
+    let shown = match dump.stage {
+        Stage::Graph => return Ok(()),
+        Stage::Kernel => Shown::Kernel,
+        Stage::Code => Shown::Code,
+    };
+    for part in parts {
+        let stage = part
+            .stage
+            .map_or(String::new(), |stage| format!("-{stage}"));
+        let name = format!("{}-{}{stage}", program.component, program.name);
+        dump_text(
+            dump,
+            &name,
+            kernels::of_compiled(&part.compiled, shown, None)?,
+        )?;
     }
     Ok(())
+}
+
+fn dump_text(dump: &Dump, name: &str, text: String) -> Result<(), Failure> {
+    let Some(folder) = &dump.folder else {
+        print!("{text}");
+        return Ok(());
+    };
+    std::fs::create_dir_all(folder)
+        .map_err(files::said)
+        .at(folder.display())?;
+    let path = folder.join(format!("{name}.{}", dump.stage.name()));
+    files::replace(&path, &[text.into()])
+}
+
+/// What the target adds to programs.
+struct Code {
+    /// Bytes that each program needs at once.
+    peak_bytes: Vec<u64>,
+    commands: BTreeMap<String, Commands>,
+    limits: BTreeMap<String, u64>,
+    features: BTreeSet<String>,
+}
+
+/// Compiles programs for the target; the processor takes them as they are.
+fn code(arguments: &Arguments, programs: &[Named]) -> Result<Code, Failure> {
+    let (mut adapters, mut peak_bytes) = (Adapters::default(), Vec::new());
+    for own in programs {
+        let program = &own.loaded.program;
+        let needed = match arguments.target {
+            Target::Cpu => program.plan().peak_bytes(),
+            Target::Wgsl => {
+                let parts = adapters.add(own.component, program)?;
+                if let Some(dump) = &arguments.dump {
+                    dump_kernels(dump, own, &parts)?;
+                }
+                ahead::announce(own.component, own.name, &parts);
+                ahead::peak_bytes(&parts)
+            }
+        };
+        peak_bytes.push(needed);
+    }
+    let finished = adapters.finish()?;
+    let limits = finished.requirements.limits().into_iter();
+    let limits = limits.filter(|&(_, needed)| needed > 0);
+    let features = finished.requirements.features().into_iter();
+    Ok(Code {
+        peak_bytes,
+        commands: finished.commands,
+        limits: limits
+            .map(|(name, needed)| (name.to_owned(), needed))
+            .collect(),
+        features: features.map(ToOwned::to_owned).collect(),
+    })
 }
 
 fn contents(
@@ -238,20 +336,18 @@ fn contents(
     model: &Model,
     facts: &Facts,
     (sizes, tiling): (Sizes, Option<Tiling>),
-    programs: Vec<Named>,
+    (programs, code): (Vec<Named>, Code),
 ) -> Result<ArtifactContents, Failure> {
     let pipeline = arguments.component.is_none() && programs.len() > 1;
     let mut weights = BTreeMap::new();
     let mut stored = Vec::new();
-    let mut peak_bytes = 0;
-    for Named {
-        name,
-        component,
-        loaded,
-    } in programs
-    {
-        let needed = loaded.program.plan().peak_bytes();
-        peak_bytes = peak_bytes.max(needed);
+    let peak_bytes = code.peak_bytes.iter().copied().max().unwrap_or(0);
+    for (own, needed) in programs.into_iter().zip(code.peak_bytes) {
+        let Named {
+            name,
+            component,
+            loaded,
+        } = own;
         stored.push(ArtifactProgram {
             name: name.to_owned(),
             component: component.to_owned(),
@@ -305,13 +401,14 @@ fn contents(
             vae_tiling: tiling.as_ref().map(tiling::stored),
             requirements: Requirements {
                 peak_bytes,
-                limits: BTreeMap::new(),
-                features: BTreeSet::new(),
+                limits: code.limits,
+                features: code.features,
             },
             scheduler_config: facts.scheduler.clone(),
             metadata: compiled::metadata(&facts),
         },
         programs: stored,
+        commands: code.commands,
         kernels: BTreeMap::new(),
         tokenizers,
         weights: (!arguments.no_weights).then_some(weights),

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::error::{At, Failure};
 use crate::facts::{Facts, Sizes};
 use crate::model::{Loaded, Part};
-use crate::options::ComponentName;
+use crate::options::{ComponentName, Target};
 
 /// The components for which there are programs, in order.
 pub(crate) fn parts(artifact: &Artifact) -> Vec<Part> {
@@ -164,6 +164,42 @@ pub(crate) fn load(
     })
 }
 
+/// The target that the artifact was compiled for; refuses another one with the command that would
+/// compile for it.
+pub(crate) fn target(artifact: &Artifact, wanted: Option<Target>) -> Result<Target, Failure> {
+    let about = &artifact.manifest().about;
+    let found = Target::from_str(&about.target, false).ok();
+    match (found, wanted) {
+        (Some(found), None) => Ok(found),
+        (Some(found), Some(wanted)) if found == wanted => Ok(found),
+        (_, wanted) => {
+            let wanted = wanted.unwrap_or(Target::Cpu).name();
+            let message = format!("was compiled for {}, wanted {wanted}", about.target);
+            let command = command(artifact, wanted);
+            Err(Failure::job(message).hint(format!("compile it again: {command}")))
+        }
+    }
+}
+
+/// The command that makes this artifact for a target.
+fn command(artifact: &Artifact, target: &str) -> String {
+    let about = &artifact.manifest().about;
+    let sizes = about.picture.as_ref().map_or(String::new(), |shape| {
+        let PictureShape {
+            batch,
+            height,
+            width,
+        } = shape;
+        format!(" -W {width} -H {height} -b {batch}")
+    });
+    let dtype = match about.dtype.as_str() {
+        "f32" => String::new(),
+        dtype => format!(" --dtype {dtype}"),
+    };
+    let tiling = tiled(artifact);
+    format!("splamc compile MODEL --target {target}{sizes}{dtype}{tiling}")
+}
+
 /// Refuses a sampling run of other sizes than the artifact's, with the command that would fit.
 pub(crate) fn check_picture(
     artifact: &Artifact,
@@ -190,10 +226,7 @@ pub(crate) fn check_picture(
         width,
     } = wanted;
     let target = &about.target;
-    let tiling = about.vae_tiling.map_or_else(String::new, |tile| {
-        let VaeTiling { height, width, .. } = tile;
-        format!(" --vae-tiling --vae-tile-size {width}x{height}")
-    });
+    let tiling = tiled(artifact);
     Err(Failure::job(format!(
         "was compiled for pictures {}, wanted {}",
         say(found),
@@ -203,6 +236,15 @@ pub(crate) fn check_picture(
         "compile it again: splamc compile MODEL --target {target} -W {width} -H {height} -b \
          {batch}{tiling}"
     )))
+}
+
+/// The options that cut the decoder's work in tiles as the artifact does.
+fn tiled(artifact: &Artifact) -> String {
+    let tiling = artifact.manifest().about.vae_tiling;
+    tiling.map_or_else(String::new, |tile| {
+        let VaeTiling { height, width, .. } = tile;
+        format!(" --vae-tiling --vae-tile-size {width}x{height}")
+    })
 }
 
 fn programs<'a>(

@@ -24,7 +24,7 @@ use crate::facts::Sizes;
 use crate::kernels::{self, Shown};
 use crate::memory::{self, Needs};
 use crate::model::{Loaded, Model, Part};
-use crate::options::{ComponentName, Precision};
+use crate::options::{self, ComponentName, Precision};
 use crate::stages;
 
 /// Show a model's interface, parameters, cost, graph or plan.
@@ -119,7 +119,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
                     _ => Shown::Kernel,
                 };
                 let loaded = model.sized(&part, sizes, &bindings, dtype)?;
-                kernels::print(&loaded.program, shown, arguments.kernel.as_deref())?;
+                let name = arguments.kernel.as_deref();
+                print!("{}", kernel_text(&model, &loaded, shown, name)?);
             }
             Some(Stage::Plan) => {
                 let loaded = model.sized(&part, sizes, &bindings, dtype)?;
@@ -136,6 +137,27 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The kernels of a program; those that lie in an artifact for adapters are shown as they lie there.
+fn kernel_text(
+    model: &Model,
+    loaded: &Loaded,
+    shown: Shown,
+    name: Option<&str>,
+) -> Result<String, Failure> {
+    let stored = match model.artifact() {
+        Some(artifact) if model.target(None)? == options::Target::Wgsl => artifact,
+        Some(_) | None => return kernels::of_program(&loaded.program, shown, name),
+    };
+    if shown == Shown::Kernel {
+        return Err(
+            Failure::usage("--stage kernel: the artifact holds kernels as WGSL only")
+                .hint("--stage code shows them; the model that was compiled shows both"),
+        );
+    }
+    let (commands, _) = stored.commands(&loaded.program).at("--stage code")?;
+    kernels::of_commands(commands.commands(), name)
 }
 
 fn print_summary(name: &str, loaded: &Loaded) {

@@ -1,10 +1,12 @@
-//! What `splamc inspect` shows of kernels for graphics processors: what each costs, and its text.
+//! What `inspect` and `compile --dump` show of kernels for graphics processors: their texts, and
+//! what each costs.
 //!
-//! Takes a program, gives lines on standard output.
+//! Takes a program, or the commands of one that was compiled before, gives text.
 
 use std::cmp::Reverse;
+use std::fmt::Write as _;
 
-use backends::webgpu::commands::Requirements;
+use backends::webgpu::commands::{Commands, Kernel, Requirements};
 use backends::webgpu::compile::{self, Compiled};
 use backends::webgpu::validate::requirements;
 use compiler::kernel::{Multiprocessor, measure};
@@ -24,41 +26,80 @@ pub(crate) enum Shown {
     Code,
 }
 
-/// Prints the kernels of a program, or the one called `name`.
-pub(crate) fn print(program: &Program, shown: Shown, name: Option<&str>) -> Result<(), Failure> {
+/// The kernels of a program, or the one called `name`.
+pub(crate) fn of_program(
+    program: &Program,
+    shown: Shown,
+    name: Option<&str>,
+) -> Result<String, Failure> {
     let compiled = compile::compile(program, &Requirements::DEFAULT).at("--target wgsl")?;
-    let commands = compiled.commands.commands();
-    if let Some(name) = name
-        && !commands.kernels.iter().any(|kernel| kernel.name == name)
-    {
-        return Err(
-            Failure::usage(format!("{} has no kernel {name:?}", program.func().name()))
-                .hint("inspect --stage code without --kernel prints all, each with its name"),
-        );
-    }
-    let mark = match shown {
-        Shown::Kernel => "#",
-        Shown::Code => "//",
-    };
-    let all = commands.kernels.iter().zip(&compiled.kernels);
-    for (text, kernel) in all {
-        if name.is_some_and(|name| name != text.name) {
-            continue;
-        }
-        match shown {
-            Shown::Kernel => print!("{kernel}"),
-            Shown::Code => println!("// {}\n{}", text.name, text.wgsl),
-        }
-    }
-    if name.is_none() {
-        print_sum(&compiled, mark);
-    }
-    Ok(())
+    of_compiled(&compiled, shown, name)
 }
 
-/// The kernels that take most operations, what the program needs of a device, and what is left to
-/// the host.
-fn print_sum(compiled: &Compiled, mark: &str) {
+/// The kernels of a compiled program, or the one called `name`.
+pub(crate) fn of_compiled(
+    compiled: &Compiled,
+    shown: Shown,
+    name: Option<&str>,
+) -> Result<String, Failure> {
+    let commands = compiled.commands.commands();
+    let (mark, kernels) = match shown {
+        Shown::Kernel => {
+            let kernels = compiled.kernels.iter().map(ToString::to_string);
+            ("#", kernels.collect())
+        }
+        Shown::Code => ("//", codes(commands)),
+    };
+    if name.is_some() {
+        return chosen(commands, kernels, name);
+    }
+    let mut text = kernels.concat();
+    add_heaviest(&mut text, compiled, mark);
+    add_needs(&mut text, commands, mark);
+    for (region, reason) in &compiled.hosted {
+        let _ = writeln!(text, "{mark} {region} is computed by the host: {reason}");
+    }
+    Ok(text)
+}
+
+/// The texts of stored kernels, or that of the one called `name`.
+pub(crate) fn of_commands(commands: &Commands, name: Option<&str>) -> Result<String, Failure> {
+    let mut text = chosen(commands, codes(commands), name)?;
+    if name.is_none() {
+        add_needs(&mut text, commands, "//");
+        for hosted in &commands.hosted {
+            let _ = writeln!(text, "// {} is computed by the host", hosted.region);
+        }
+    }
+    Ok(text)
+}
+
+/// WGSL of each kernel below its name.
+fn codes(commands: &Commands) -> Vec<String> {
+    let kernels = commands.kernels.iter();
+    let code = |kernel: &Kernel| format!("// {}\n{}\n", kernel.name, kernel.wgsl);
+    kernels.map(code).collect()
+}
+
+/// The texts of all kernels, or of the one called `name`.
+fn chosen(
+    commands: &Commands,
+    kernels: Vec<String>,
+    name: Option<&str>,
+) -> Result<String, Failure> {
+    let Some(name) = name else {
+        return Ok(kernels.concat());
+    };
+    let mut named = commands.kernels.iter().zip(kernels);
+    let found = named.find(|(kernel, _)| kernel.name == name);
+    found.map(|(_, text)| text).ok_or_else(|| {
+        Failure::usage(format!("{} has no kernel {name:?}", commands.name))
+            .hint("inspect --stage code without --kernel prints all, each with its name")
+    })
+}
+
+/// The kernels that take most operations.
+fn add_heaviest(text: &mut String, compiled: &Compiled, mark: &str) {
     let commands = compiled.commands.commands();
     let mut launches = vec![0u64; commands.kernels.len()];
     for launch in &commands.launches {
@@ -71,13 +112,15 @@ fn print_sum(compiled: &Compiled, mark: &str) {
         .map(|((k, calls), q)| (k.name.as_str(), calls, q))
         .collect();
     rows.sort_by_key(|(_, calls, quality)| Reverse(quality.flops.saturating_mul(*calls)));
-    println!(
+    let _ = writeln!(
+        text,
         "{mark} {:<24} {:>5} {:>9} {:>11} {:>11} {:>9} {:>9}",
         "kernel", "calls", "GFLOP", "FLOP/B", "FLOP/B near", "registers", "occupancy"
     );
     for (name, calls, quality) in rows.iter().take(HEAVIEST) {
         let moved = quality.global_load_bytes + quality.global_store_bytes;
-        println!(
+        let _ = writeln!(
+            text,
             "{mark} {name:<24} {calls:>5} {:>9.3} {:>11.1} {:>11.2} {:>9} {:>8.0}%",
             quality.flops.saturating_mul(*calls) as f64 / 1e9,
             quality.flops as f64 / moved.max(1) as f64,
@@ -86,11 +129,17 @@ fn print_sum(compiled: &Compiled, mark: &str) {
             100.0 * quality.occupancy,
         );
     }
-    println!(
+    let _ = writeln!(
+        text,
         "{mark} FLOP/B: operations for each byte that invocations ask of storage buffers; near: of \
          workgroup memory"
     );
-    println!(
+}
+
+/// What a program needs of a device.
+fn add_needs(text: &mut String, commands: &Commands, mark: &str) {
+    let _ = writeln!(
+        text,
         "{mark} {}: {} launches of {} kernels, {} bytes of values in {}, {} bytes of weights in {}",
         commands.name,
         commands.launches.len(),
@@ -102,7 +151,8 @@ fn print_sum(compiled: &Compiled, mark: &str) {
     );
     if let Ok(needs) = requirements(commands) {
         let limits = commands.requirements;
-        println!(
+        let _ = writeln!(
+            text,
             "{mark} needs bindings of {} bytes of {}, buffers of {} of {}, {} storage buffers of {}, \
              {} bytes of workgroup memory of {}, {} invocations of {}, {} workgroups along an \
              axis of {}",
@@ -119,9 +169,6 @@ fn print_sum(compiled: &Compiled, mark: &str) {
             needs.workgroups_per_dimension_max,
             limits.workgroups_per_dimension_max,
         );
-    }
-    for (region, reason) in &compiled.hosted {
-        println!("{mark} {region} is computed by the host: {reason}");
     }
 }
 

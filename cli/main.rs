@@ -8,6 +8,7 @@
     reason = "the command line is the one room that prints"
 )]
 
+mod ahead;
 mod bench;
 mod compile;
 mod compiled;

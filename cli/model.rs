@@ -31,7 +31,7 @@ use crate::compiled;
 use crate::error::{At, Failure};
 use crate::facts::{Facts, LATENT_SIZE, Sizes, TOKENS, describe, run_shape, shapes};
 use crate::files::{self, Folder};
-use crate::options::ComponentName;
+use crate::options::{ComponentName, Target};
 use crate::tuning;
 
 /// An opened model.
@@ -47,7 +47,7 @@ enum Form {
     Diffusers { components: Vec<ComponentName> },
     Optimum(optimum::Layout),
     Onnx { file: String },
-    Artifact(Box<Artifact>),
+    Artifact(Arc<Artifact>),
 }
 
 /// One graph of a model.
@@ -98,7 +98,7 @@ impl Model {
         let folder = Folder::new(path);
         if path.join(MANIFEST).is_file() {
             let artifact = Artifact::open(Arc::new(folder.clone())).at(path.display())?;
-            let form = Form::Artifact(Box::new(artifact));
+            let form = Form::Artifact(Arc::new(artifact));
             return Ok(Model {
                 path: path.to_owned(),
                 folder,
@@ -156,17 +156,29 @@ impl Model {
 
     /// Whether the model has fixed sizes: a `.splam`.
     pub(crate) fn is_compiled(&self) -> bool {
+        self.artifact().is_some()
+    }
+
+    /// The opened `.splam`.
+    pub(crate) fn artifact(&self) -> Option<&Arc<Artifact>> {
         match &self.form {
-            Form::Artifact(_) => true,
-            Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => false,
+            Form::Artifact(artifact) => Some(artifact),
+            Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => None,
         }
     }
 
     /// Whether it was compiled to run with direct sums only.
     pub(crate) fn is_exact(&self) -> bool {
-        match &self.form {
-            Form::Artifact(artifact) => artifact.manifest().about.exact,
-            Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => false,
+        let artifact = self.artifact();
+        artifact.is_some_and(|artifact| artifact.manifest().about.exact)
+    }
+
+    /// Where to run: on `wanted` or the processor, but a compiled model nowhere but on what it was
+    /// compiled for.
+    pub(crate) fn target(&self, wanted: Option<Target>) -> Result<Target, Failure> {
+        match self.artifact() {
+            Some(artifact) => compiled::target(artifact, wanted).at(self.path.display()),
+            None => Ok(wanted.unwrap_or(Target::Cpu)),
         }
     }
 

@@ -42,9 +42,9 @@ impl ComponentName {
 /// How programs are executed.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Execution {
-    /// Where to run.
-    #[arg(long, default_value = "cpu")]
-    pub(crate) target: Target,
+    /// Where to run; what a .splam was compiled for, or cpu, if not given
+    #[arg(long)]
+    pub(crate) target: Option<Target>,
     /// With --target wgsl: the adapter, by its number in `splamc devices` or by words of its name;
     /// graphics processors before software if not given
     #[arg(long, value_name = "NAME|INDEX")]
@@ -61,7 +61,7 @@ pub(crate) struct Execution {
 impl Execution {
     /// Where a session of `model` is opened; `profile` asks for the clock of an adapter.
     pub(crate) fn place(&self, model: &Model, profile: bool) -> Result<Place, Failure> {
-        match (self.target, &self.adapter) {
+        match (model.target(self.target)?, &self.adapter) {
             (Target::Cpu, None) => Ok(Place::Cpu(Options {
                 threads: self.threads,
                 exact: self.exact || model.is_exact(),
@@ -75,7 +75,10 @@ impl Execution {
                     choice
                 });
                 let opened = WebGpu::open(choice, profile).at("--target wgsl")?;
-                Ok(Place::WebGpu(opened))
+                Ok(Place::WebGpu(match model.artifact() {
+                    Some(artifact) => opened.for_artifact(artifact.clone()),
+                    None => opened,
+                }))
             }
             #[cfg(not(feature = "webgpu"))]
             (Target::Wgsl, _) => {

@@ -75,6 +75,7 @@ struct Run {
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let model = Model::open(&arguments.model)?;
     let part = model.pick(arguments.component)?;
+    let target = model.target(arguments.execution.target)?;
     let spinner = progress::spinner("ceilings");
     let before = ceilings(arguments)?;
     forget_peak();
@@ -93,7 +94,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let peak_resident_bytes = peak_resident_bytes();
     let after = ceilings(arguments)?;
     let report = Report {
-        target: arguments.execution.target.name(),
+        target: target.name(),
         component: part.name(),
         program: &loaded.program,
         threads: arguments

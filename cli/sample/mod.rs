@@ -131,6 +131,7 @@ fn sampler_names() -> clap::builder::PossibleValuesParser {
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
     let model = Model::open(&arguments.model)?;
+    model.target(arguments.execution.target)?;
     for path in [Some(&arguments.output), arguments.latents_out.as_ref()] {
         path.map_or(Ok(()), |path| files::check_output(path))?;
     }
