@@ -109,6 +109,8 @@ impl SessionError {
                 error,
                 webgpu::executor::ExecuteError::Machine(DeviceError::Memory { .. })
             ),
+            #[cfg(feature = "webgpu")]
+            SessionError::Artifact(_) => false,
             SessionError::Execute(_)
             | SessionError::MissingInput { .. }
             | SessionError::UnknownInput { .. }

@@ -8,6 +8,9 @@ use compiler::DType;
 use compiler::ops::Extents;
 use compiler::region::{Buffer, RegionId};
 
+#[cfg(test)]
+mod tests;
+
 /// What an adapter does for one program.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Commands {
@@ -58,6 +61,8 @@ struct Launch {
     grid: Vec<u32>,
     #[prost(uint32, tag = "4")]
     region: u32,
+    #[prost(uint64, tag = "5")]
+    flops: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -197,7 +202,7 @@ pub(super) fn commands<E>(
     let mut kernels = Vec::with_capacity(message.kernels.len());
     for kernel in &message.kernels {
         let Some(bindings) = all(&kernel.bindings, |&binding| plain_binding(binding)) else {
-            return Ok(Err("a binding"));
+            return Ok(Err("bindings"));
         };
         kernels.push(plain::Kernel {
             name: kernel.name.clone(),
@@ -214,13 +219,13 @@ fn parts(message: &Commands, kernels: Vec<plain::Kernel>) -> Result<plain::Comma
     Ok(plain::Commands {
         name: message.name.clone(),
         kernels,
-        launches: all(&message.launches, launch).ok_or("a launch")?,
-        hosted: all(&message.hosted, hosted).ok_or("a region of the host")?,
+        launches: all(&message.launches, launch).ok_or("launches")?,
+        hosted: all(&message.hosted, hosted).ok_or("regions of the host")?,
         arena: message.arena.clone(),
         weights: message.weights.clone(),
-        uploads: all(&message.uploads, upload).ok_or("an upload")?,
-        inputs: all(&message.inputs, port).ok_or("an input")?,
-        outputs: all(&message.outputs, port).ok_or("a result")?,
+        uploads: all(&message.uploads, upload).ok_or("uploads")?,
+        inputs: all(&message.inputs, port).ok_or("inputs")?,
+        outputs: all(&message.outputs, port).ok_or("results")?,
         requirements: plain_requirements(requirements),
     })
 }
@@ -255,6 +260,7 @@ fn launch_message(launch: &plain::Launch) -> Option<Launch> {
         arguments: all(&launch.arguments, window_message)?,
         grid: launch.grid.to_vec(),
         region: launch.region.0,
+        flops: launch.flops,
     })
 }
 
@@ -264,6 +270,7 @@ fn launch(message: &Launch) -> Option<plain::Launch> {
         arguments: all(&message.arguments, window)?,
         grid: message.grid.as_slice().try_into().ok()?,
         region: RegionId(message.region),
+        flops: message.flops,
     })
 }
 

@@ -291,8 +291,8 @@ pub enum ArtifactError {
         /// What is wrong.
         source: TensorFileError,
     },
-    /// Commands in the plan hold what is no number, type or form.
-    #[error("the commands of {program:?} in the artifact hold {what} that is damaged")]
+    /// Commands in the plan hold what is no number, type or text.
+    #[error("the commands of {program:?} in the artifact hold damaged {what}")]
     Damaged {
         /// The program, or the part of one.
         program: String,

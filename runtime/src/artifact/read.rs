@@ -227,7 +227,7 @@ impl Artifact {
         let program = || message.name.clone();
         let text = |name: &str| {
             let text = self.kernel(&format!("{name}{WGSL}"))?;
-            let what = "the text of a kernel";
+            let what = "texts of kernels";
             String::from_utf8(text.into()).map_err(|_| ArtifactError::Damaged {
                 program: program(),
                 what,

@@ -12,17 +12,17 @@ use crate::artifact::manifest::Manifest;
 use crate::artifact::plan::Plan;
 use crate::artifact::stored::hash;
 
-type Stored = BTreeMap<String, Bytes>;
+pub(super) type Stored = BTreeMap<String, Bytes>;
 
 /// A directory in memory that refuses the write of a name that contains `refuses`.
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     files: Mutex<Stored>,
     refuses: Option<&'static str>,
 }
 
 impl Memory {
-    fn of(files: Stored) -> Arc<Memory> {
+    pub(super) fn of(files: Stored) -> Arc<Memory> {
         Arc::new(Memory {
             files: Mutex::new(files),
             refuses: None,
@@ -78,7 +78,7 @@ fn program(component: &str, name: &str) -> ArtifactProgram {
     }
 }
 
-fn contents() -> ArtifactContents {
+pub(super) fn contents() -> ArtifactContents {
     let tokenizer = TokenizerFiles {
         vocab: Some(Bytes::from_static(b"{\"a\": 0}")),
         merges: Some(Bytes::new()),
@@ -116,6 +116,7 @@ fn contents() -> ArtifactContents {
             program("unet", "guided"),
             program("vae", "step"),
         ],
+        commands: BTreeMap::new(),
         kernels: BTreeMap::from([(
             "gemm_1.wgsl".to_owned(),
             Bytes::from_static(b"fn main() {}"),
@@ -136,7 +137,7 @@ fn contents() -> ArtifactContents {
     }
 }
 
-fn written(contents: &ArtifactContents) -> Stored {
+pub(super) fn written(contents: &ArtifactContents) -> Stored {
     let memory = Memory::default();
     let report = write(&memory, contents).expect("the contents are good");
     let files = memory.files();
@@ -162,7 +163,7 @@ fn check_refused(files: &Stored, wanted: &str) {
 }
 
 /// The stored name of a role, such as `plan.pb`; the first shard for `weights.safetensors`.
-fn name_of(files: &Stored, role: &str) -> String {
+pub(super) fn name_of(files: &Stored, role: &str) -> String {
     let (stem, extension) = role
         .rsplit_once('.')
         .expect("the roles here have extensions");
@@ -172,7 +173,7 @@ fn name_of(files: &Stored, role: &str) -> String {
 
 /// Replaces a file by other content with a name, a length and a hash that fit: a lie that only
 /// the content gives away.
-fn forged(files: &Stored, role: &str, content: Vec<u8>) -> Stored {
+pub(super) fn forged(files: &Stored, role: &str, content: Vec<u8>) -> Stored {
     let mut files = files.clone();
     let name = name_of(&files, role);
     files.remove(&name);

@@ -130,7 +130,7 @@ fn command_messages(contents: &ArtifactContents) -> Result<Vec<commands::Command
     let message = |(regions, own): (&String, &Commands)| {
         commands::message(own, regions).ok_or_else(|| ArtifactError::Damaged {
             program: own.name.clone(),
-            what: "a number",
+            what: "numbers",
         })
     };
     all.map(message).collect()
