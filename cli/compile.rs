@@ -101,8 +101,8 @@ enum Stage {
 }
 
 impl Stage {
-    /// The name in options and of files.
-    fn name(self) -> &'static str {
+    /// What names of files end in.
+    fn extension(self) -> &'static str {
         match self {
             Stage::Graph => "graph",
             Stage::Kernel => "kernel",
@@ -184,8 +184,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
 fn check_options(arguments: &Arguments) -> Result<(), Failure> {
     let stage = arguments.dump.as_ref().map(|dump| dump.stage);
     match (arguments.target, stage, arguments.tune) {
-        (Target::Cpu, Some(stage @ (Stage::Kernel | Stage::Code)), _) => {
-            let message = format!("--dump {} with --target cpu", stage.name());
+        (Target::Cpu, Some(Stage::Kernel | Stage::Code), _) => {
+            let message = "--dump kernel or code with --target cpu";
             Err(Failure::usage(message).hint("only --target wgsl makes kernels as text"))
         }
         (Target::Wgsl, _, Some(Tune::Quick)) => Err(Failure::usage("--tune with --target wgsl")
@@ -286,7 +286,7 @@ fn dump_text(dump: &Dump, name: &str, text: String) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)
         .map_err(files::said)
         .at(folder.display())?;
-    let path = folder.join(format!("{name}.{}", dump.stage.name()));
+    let path = folder.join(format!("{name}.{}", dump.stage.extension()));
     files::replace(&path, &[text.into()])
 }
 

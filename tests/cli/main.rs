@@ -3,6 +3,7 @@
 //! Each case is a damaged copy of a tiny model and a command line; the snapshots hold what goes to
 //! standard error, the exit code, and nothing of the machine.
 
+mod adapters;
 #[path = "../command/mod.rs"]
 #[allow(dead_code, reason = "each test takes what it needs")]
 mod command;
