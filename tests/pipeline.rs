@@ -335,7 +335,10 @@ fn has_adapter() -> bool {
         .lines()
         .any(|line| line.starts_with("wgsl") && !line.contains("not usable"));
     if !usable {
-        println!("no WebGPU adapter here, nothing is compared: install mesa-vulkan-drivers");
+        #[expect(clippy::print_stderr, reason = "a test that compares nothing says so")]
+        {
+            eprintln!("no WebGPU adapter here, nothing is compared: install mesa-vulkan-drivers");
+        }
     }
     usable
 }
@@ -346,7 +349,10 @@ fn an_adapter_gives_the_pictures_of_diffusers() {
         return;
     }
     let folder = scratch("adapter");
-    for run in &RUNS {
+    // Software compiles each kernel for seconds: these runs have few, and all that runs differ in
+    // but odd sizes, which the suite of operators has.
+    let few = ["lcm4_cfg1.5", "pndm10_cfg5_b2", "ddim5_cfg7.5_rescale0.7"];
+    for run in RUNS.iter().filter(|run| few.contains(&run.tag)) {
         let folder = folder.join(run.tag);
         let model = assemble(run, &meta(run), &folder);
         let options = ["--target", "wgsl"];

@@ -5,7 +5,7 @@ use compiler::tensor::Tensor;
 
 use super::{Named, difference, params, program, rounding};
 use crate::cpu::tests::run_variant;
-use crate::webgpu::tests::emulator;
+use crate::webgpu::tests::programs;
 
 /// Runs a program as it is chosen, with direct sums and without, and its kernels in the
 /// interpreter.
@@ -22,9 +22,16 @@ fn compare(text: &str, inputs: Option<Named>, tolerance: f64) {
     }
     // Kernels promise nothing where a result is not a number.
     if !program.text().contains("pow") && !holds_not_finite(&inputs) {
-        let found = emulator::run(&program, [&inputs, &weights]);
+        let found = programs::interpreted(&program, [&inputs, &weights]);
         if let Some(difference) = difference(&program, &inputs, &found, 2.0 * tolerance) {
             panic!("{text}kernels: {difference}");
+        }
+        // Devices may be off by some units in the last place in each function.
+        #[cfg(feature = "webgpu")]
+        if let Some(found) = programs::on_device(&program, [&inputs, &weights])
+            && let Some(difference) = difference(&program, &inputs, &found, 10.0 * tolerance)
+        {
+            panic!("{text}device: {difference}");
         }
     }
 }

@@ -6,7 +6,7 @@ use compiler::graph::Role;
 
 use super::{difference, params, program};
 use crate::cpu::tests::{run_variant, variants};
-use crate::webgpu::tests::emulator;
+use crate::webgpu::tests::programs;
 
 /// The attributes of a convolution that mixes channels only.
 const ONE_BY_ONE: &str =
@@ -429,7 +429,7 @@ fn check(kind: fn(Text) -> String, dtype: DType, count: usize) {
             params(program.func(), Role::Input),
             params(program.func(), Role::Weight),
         );
-        let found = emulator::run(&program, [&inputs, &weights]);
+        let found = programs::interpreted(&program, [&inputs, &weights]);
         if let Some(difference) = difference(&program, &inputs, &found, tolerance(dtype, true)) {
             panic!("{text}seed {seed}, kernels: {difference}");
         }

@@ -10,6 +10,7 @@ pub mod compile;
 pub mod device;
 pub mod elements;
 mod emit;
+pub mod emulator;
 pub mod executor;
 mod expand;
 mod stored;

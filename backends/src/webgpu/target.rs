@@ -16,7 +16,7 @@ pub const TARGET: Target = Target {
     blocks: Blocks {
         rows: &[4, 8, 16, 32],
         row_unit: 4,
-        columns: &[4, 8, 16, 32],
+        columns: &[4, 8, 16, 20, 24, 32],
         depths: &[16],
         queries: &[4, 8, 16],
         keys: &[16, 32, 48],

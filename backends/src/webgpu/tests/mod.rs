@@ -2,7 +2,7 @@
 
 #[cfg(feature = "webgpu")]
 mod device;
-pub(crate) mod emulator;
+pub(crate) mod programs;
 mod rules;
 
 use compiler::DType;

@@ -2,12 +2,15 @@
 //!
 //! Takes a kernel that keeps the rules, gives how often each thing happens in a whole launch, and
 //! how much of a multiprocessor is filled. Loops turn as often as for the first invocation of the
-//! first workgroup, once where that is not known; every branch is taken. No cache is modelled:
+//! first workgroup, once where that is not known; every branch is taken, by as many invocations as
+//! its condition on their number lets pass, where it is one. No cache is modelled:
 //! bytes are those that invocations ask for. It runs nothing and decides nothing.
 
 mod live;
 
-use crate::kernel::{Binary, Expression, Kernel, Memory, Scalar, Statement, Unary, Value, compute};
+use crate::kernel::{
+    Binary, Builtin, Expression, Kernel, Memory, Scalar, Statement, Unary, Value, compute,
+};
 
 /// What one multiprocessor holds at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,13 +74,15 @@ pub fn measure(kernel: &Kernel, processor: &Multiprocessor) -> Quality {
     let mut state = State {
         kernel,
         words: vec![None; kernel.types.len()],
-        one: Counts::default(),
+        passing: vec![None; kernel.types.len()],
+        is_local: vec![false; kernel.types.len()],
+        all: Counts::default(),
     };
-    state.block(&kernel.body, 1);
+    state.block(&kernel.body, u64::from(kernel.invocations));
     let groups = kernel.grid.iter().map(|&count| u64::from(count));
     let groups = groups.fold(1, u64::saturating_mul);
     let invocations = groups.saturating_mul(kernel.invocations.into());
-    let all = |each: u64| each.saturating_mul(invocations);
+    let all = |group: u64| group.saturating_mul(groups);
     let registers = live::registers(kernel);
     let Counts {
         flops,
@@ -86,7 +91,7 @@ pub fn measure(kernel: &Kernel, processor: &Multiprocessor) -> Quality {
         store_bytes,
         shared_bytes,
         barriers,
-    } = state.one;
+    } = state.all;
     Quality {
         groups,
         invocations,
@@ -95,7 +100,7 @@ pub fn measure(kernel: &Kernel, processor: &Multiprocessor) -> Quality {
         global_load_bytes: all(load_bytes),
         global_store_bytes: all(store_bytes),
         shared_moved_bytes: all(shared_bytes),
-        barriers,
+        barriers: barriers / u64::from(kernel.invocations.max(1)),
         shared_bytes: kernel.shared_bytes(),
         registers,
         occupancy: occupancy(kernel, registers, processor),
@@ -116,7 +121,7 @@ fn occupancy(kernel: &Kernel, registers: u32, processor: &Multiprocessor) -> f64
     f64::from(groups * size) / f64::from(processor.invocations_max)
 }
 
-/// What one invocation does.
+/// What the invocations of one workgroup do.
 #[derive(Debug, Default)]
 struct Counts {
     flops: u64,
@@ -131,7 +136,11 @@ struct State<'a> {
     kernel: &'a Kernel,
     /// By value of one lane: the word that it is for the first invocation, if that is known.
     words: Vec<Option<u32>>,
-    one: Counts,
+    /// By truth: of how many invocations it holds, where it bounds their number.
+    passing: Vec<Option<u64>>,
+    /// By value: whether it is the number of the invocation.
+    is_local: Vec<bool>,
+    all: Counts,
 }
 
 fn add(count: &mut u64, times: u64, each: impl Into<u64>) {
@@ -155,13 +164,21 @@ impl State<'_> {
             Statement::Store { memory, .. } => {
                 let bytes = self.kernel.element(*memory).bytes();
                 match memory {
-                    Memory::Buffer(_) => add(&mut self.one.store_bytes, times, bytes),
-                    Memory::Shared(_) => add(&mut self.one.shared_bytes, times, bytes),
+                    Memory::Buffer(_) => add(&mut self.all.store_bytes, times, bytes),
+                    Memory::Shared(_) => add(&mut self.all.shared_bytes, times, bytes),
                 }
             }
-            Statement::Barrier => add(&mut self.one.barriers, times, 1u32),
-            Statement::If { then, results, .. } => {
-                self.block(then, times);
+            Statement::Barrier => add(&mut self.all.barriers, times, 1u32),
+            Statement::If {
+                condition,
+                then,
+                results,
+                ..
+            } => {
+                let size = u64::from(self.kernel.invocations.max(1));
+                let passing = self.passing[condition.0 as usize].unwrap_or(size);
+                let times_passing = times.saturating_mul(passing.min(size)) / size;
+                self.block(then, times_passing);
                 for (value, yes, _) in results {
                     self.words[value.0 as usize] = self.word(*yes);
                 }
@@ -213,17 +230,23 @@ impl State<'_> {
             Expression::Load(memory, _) => {
                 let bytes = ty.bytes();
                 match memory {
-                    Memory::Buffer(_) => add(&mut self.one.load_bytes, times, bytes),
-                    Memory::Shared(_) => add(&mut self.one.shared_bytes, times, bytes),
+                    Memory::Buffer(_) => add(&mut self.all.load_bytes, times, bytes),
+                    Memory::Shared(_) => add(&mut self.all.shared_bytes, times, bytes),
                 }
                 0
             }
         };
         let operations = operations * u64::from(ty.lanes);
         match self.is_arithmetic(expression) {
-            true => add(&mut self.one.flops, times, operations),
-            false => add(&mut self.one.integer_operations, times, operations),
+            true => add(&mut self.all.flops, times, operations),
+            false => add(&mut self.all.integer_operations, times, operations),
         }
+        if let Expression::Binary(Binary::Less, a, b) = expression
+            && self.is_local[a.0 as usize]
+        {
+            self.passing[value.0 as usize] = self.word(*b).map(u64::from);
+        }
+        self.is_local[value.0 as usize] = *expression == Expression::Builtin(Builtin::Local);
         let scalar = |value: Value| self.kernel.type_of(value).scalar;
         let known = compute::known(expression, scalar, |operand| self.word(operand));
         let first = matches!(expression, Expression::Builtin(_)).then_some(0);

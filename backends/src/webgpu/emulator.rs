@@ -1,39 +1,75 @@
 //! A machine made of the interpreter of kernels: commands without a device.
+//!
+//! Takes commands with their kernels before they were printed, obeys them on host memory, and
+//! reports what no kernel may do: races, accesses out of bounds, loads of what is undefined. It is
+//! for finding faults, some thousand times slower than a device.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use compiler::kernel::{BufferContents, Fault, Kernel, interpret};
-use compiler::program::Program;
-use compiler::region::{Content, Regions};
 use compiler::tensor::Tensor;
+use thiserror::Error;
 
-use super::super::commands::{Argument, Commands, Launch, Pool, Requirements, Source};
-use super::super::compile::{Compiled, compile};
-use super::super::elements::{ElementsError, Layout, encode};
-use super::super::executor::{Executor, Machine};
+use super::commands::{Argument, Commands, Launch, Pool, Source};
+use super::elements::{ElementsError, Layout, encode};
+use super::executor::Machine;
 
 /// Memory of words, and the kernels that work on it.
-pub(crate) struct Emulator {
+pub struct Emulator {
     arena: RefCell<Vec<Vec<u32>>>,
     weights: RefCell<Vec<Vec<u32>>>,
     kernels: Vec<Kernel>,
     launches: Vec<Launch>,
 }
 
+/// Why commands are not obeyed.
+#[derive(Debug, Error)]
+pub enum EmulatorError {
+    /// A kernel does what none may do.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// A weight is not given.
+    #[error("found no {0:?}")]
+    Missing(Source),
+    /// A weight does not lie on a device.
+    #[error(transparent)]
+    Elements(#[from] ElementsError),
+}
+
 impl Emulator {
-    fn new(commands: &Commands, kernels: Vec<Kernel>) -> Emulator {
+    /// Memory for `commands`, whose kernels are these, filled with weights.
+    ///
+    /// # Errors
+    /// When a weight is missing or of another type.
+    pub fn new(
+        commands: &Commands,
+        kernels: Vec<Kernel>,
+        weights: &mut dyn FnMut(&Source) -> Option<Tensor>,
+    ) -> Result<Emulator, EmulatorError> {
         let memory = |sizes: &[u64]| {
             let words = sizes.iter().map(|&bytes| vec![0; (bytes / 4) as usize]);
             RefCell::new(words.collect())
         };
-        Emulator {
+        let emulator = Emulator {
             arena: memory(&commands.arena),
             weights: memory(&commands.weights),
             kernels,
             launches: commands.launches.clone(),
+        };
+        for upload in &commands.uploads {
+            let tensor = weights(&upload.source);
+            let tensor = tensor.ok_or_else(|| EmulatorError::Missing(upload.source.clone()))?;
+            let layout = Layout {
+                extents: &upload.extents,
+                order: &upload.order,
+                stored: upload.stored,
+            };
+            encode(&tensor, layout, |offset, bytes| {
+                emulator.write(&upload.window, offset, bytes)
+            })?;
         }
+        Ok(emulator)
     }
 
     fn pool(&self, pool: Pool) -> &RefCell<Vec<Vec<u32>>> {
@@ -55,9 +91,9 @@ fn range(window: &Argument, offset: u64, bytes: u64) -> Range<usize> {
 }
 
 impl Machine for Emulator {
-    type Error = Fault;
+    type Error = EmulatorError;
 
-    fn write(&self, window: &Argument, offset: u64, bytes: &[u8]) -> Result<(), Fault> {
+    fn write(&self, window: &Argument, offset: u64, bytes: &[u8]) -> Result<(), EmulatorError> {
         let words = bytes
             .chunks(4)
             .map(|word| u32::from_le_bytes(word.try_into().expect("whole words are written")));
@@ -67,12 +103,12 @@ impl Machine for Emulator {
         Ok(())
     }
 
-    fn read(&self, window: &Argument) -> Result<Vec<u8>, Fault> {
+    fn read(&self, window: &Argument) -> Result<Vec<u8>, EmulatorError> {
         let words = self.words(window);
         Ok(words.iter().flat_map(|word| word.to_le_bytes()).collect())
     }
 
-    fn launch(&self, launches: Range<usize>) -> Result<(), Fault> {
+    fn launch(&self, launches: Range<usize>) -> Result<(), EmulatorError> {
         for launch in &self.launches[launches] {
             let kernel = &self.kernels[launch.kernel];
             let mut contents = Vec::new();
@@ -103,52 +139,4 @@ impl Machine for Emulator {
         }
         Ok(())
     }
-}
-
-/// The tensor of a source.
-pub(crate) fn source(
-    regions: &Regions,
-    weights: &BTreeMap<String, Tensor>,
-    source: &Source,
-) -> Option<Tensor> {
-    match source {
-        Source::Weight(name) => weights.get(name).cloned(),
-        Source::Constant(buffer) => match &regions.buffer(*buffer).content {
-            Content::Constant(tensor) => Some(tensor.clone()),
-            Content::Param(_) | Content::Computed => None,
-        },
-    }
-}
-
-/// Results of a program on the interpreter.
-pub(crate) fn run(
-    program: &Program,
-    [inputs, weights]: [&BTreeMap<String, Tensor>; 2],
-) -> Vec<(String, Tensor)> {
-    let compiled = compile(program, &Requirements::DEFAULT).expect("the program compiles");
-    let Compiled {
-        commands,
-        regions,
-        kernels,
-        ..
-    } = compiled;
-    let emulator = Emulator::new(commands.commands(), kernels);
-    for upload in &commands.commands().uploads {
-        let tensor = source(&regions, weights, &upload.source).expect("a weight");
-        let layout = Layout {
-            extents: &upload.extents,
-            order: &upload.order,
-            stored: upload.stored,
-        };
-        encode(&tensor, layout, |offset, bytes| {
-            emulator
-                .write(&upload.window, offset, bytes)
-                .expect("memory");
-            Ok::<(), ElementsError>(())
-        })
-        .expect("weights lie on a device");
-    }
-    let executor = Executor::new(emulator, commands, regions, weights).expect("weights");
-    let results = executor.run(inputs);
-    results.unwrap_or_else(|error| panic!("{error}"))
 }

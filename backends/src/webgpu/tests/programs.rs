@@ -1,0 +1,77 @@
+//! Whole programs, in the interpreter and on a device.
+
+use std::collections::BTreeMap;
+
+use compiler::program::Program;
+use compiler::region::{Content, Regions};
+use compiler::tensor::Tensor;
+
+use super::super::commands::{Requirements, Source};
+use super::super::compile::{Compiled, compile};
+use super::super::emulator::Emulator;
+use super::super::executor::{Executor, Machine};
+
+type Named = BTreeMap<String, Tensor>;
+
+/// The tensor of a source.
+fn source(regions: &Regions, weights: &Named, source: &Source) -> Option<Tensor> {
+    match source {
+        Source::Weight(name) => weights.get(name).cloned(),
+        Source::Constant(buffer) => match &regions.buffer(*buffer).content {
+            Content::Constant(tensor) => Some(tensor.clone()),
+            Content::Param(_) | Content::Computed => None,
+        },
+    }
+}
+
+/// Results of a program in the interpreter.
+pub(crate) fn interpreted(
+    program: &Program,
+    [inputs, weights]: [&Named; 2],
+) -> Vec<(String, Tensor)> {
+    let compiled = compile(program, &Requirements::DEFAULT).expect("the program compiles");
+    let Compiled {
+        commands,
+        regions,
+        kernels,
+        ..
+    } = compiled;
+    let mut given = |wanted: &Source| source(&regions, weights, wanted);
+    let emulator = Emulator::new(commands.commands(), kernels, &mut given).expect("weights");
+    run(
+        Executor::new(emulator, commands, regions, weights).expect("weights"),
+        inputs,
+    )
+}
+
+fn run<M: Machine>(executor: Executor<M>, inputs: &Named) -> Vec<(String, Tensor)> {
+    let results = executor.run(inputs);
+    results.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Results of a program on a device; `None` where there is no adapter.
+#[cfg(feature = "webgpu")]
+pub(crate) fn on_device(
+    program: &Program,
+    [inputs, weights]: [&Named; 2],
+) -> Option<Vec<(String, Tensor)>> {
+    use std::sync::OnceLock;
+
+    use super::super::device::{Choice, Device, Options};
+
+    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
+    let device = DEVICE.get_or_init(|| {
+        let options = Options {
+            adapter: Choice::Best,
+            profile: false,
+        };
+        Device::open(&options, &Requirements::DEFAULT).ok()
+    });
+    let compiled = compile(program, &Requirements::DEFAULT).expect("the program compiles");
+    let regions = compiled.regions;
+    let mut given = |wanted: &Source| source(&regions, weights, wanted);
+    let loaded = device.as_ref()?.load(compiled.commands.clone(), &mut given);
+    let loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
+    let executor = Executor::new(loaded, compiled.commands, regions, weights).expect("weights");
+    Some(run(executor, inputs))
+}
