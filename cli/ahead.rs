@@ -65,7 +65,7 @@ fn refused(component: &str, error: &CompileError) -> Failure {
     match error {
         CompileError::Plan(_) => failure.hint(
             "choose a smaller picture (-W, -H) or fewer at once (-b), --dtype f16, or for the \
-             decoder --vae-tiling",
+             decoder smaller tiles (--vae-tile-size 256)",
         ),
         CompileError::Kernel { .. } | CompileError::Invalid(_) => failure,
     }

@@ -2,6 +2,7 @@
 
 mod command;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -256,12 +257,7 @@ fn a_diffusers_directory_gives_the_pictures_of_diffusers() {
 fn compile(model: &Path, meta: &Value, artifact: &Path, options: &[&str]) {
     let batch = texts(&meta["prompt"]).len();
     let mut command = splamc();
-    command
-        .arg("compile")
-        .arg(model)
-        .args(["--target", "cpu"])
-        .arg("-o")
-        .arg(artifact);
+    command.arg("compile").arg(model).arg("-o").arg(artifact);
     command.args([
         "-W",
         &meta["width"].to_string(),
@@ -288,7 +284,7 @@ fn a_compiled_model_gives_the_pictures_of_diffusers() {
         let model = assemble(run, &meta, &folder);
         let artifact = folder.join("model.splam");
         // What is compiled exact stays so without the option.
-        compile(&model, &meta, &artifact, EXACT);
+        compile(&model, &meta, &artifact, &["--target", "cpu", "--exact"]);
         let exact = sample(run, &model, &folder, "exact", EXACT);
         fs::remove_dir_all(&model).expect("the artifact stands alone");
         check(run, &artifact, &folder, "compiled", FAST, SAME);
@@ -315,7 +311,7 @@ fn exported_graphs_give_the_pictures_of_diffusers() {
         check(run, &model, &folder, export, EXACT, SAME);
 
         let artifact = folder.join("model.splam");
-        compile(&model, &meta, &artifact, FAST);
+        compile(&model, &meta, &artifact, &["--target", "cpu"]);
         check(
             run,
             &artifact,
@@ -359,5 +355,50 @@ fn an_adapter_gives_the_pictures_of_diffusers() {
         check(run, &model, &folder, "f32", &options, CLOSE);
         let options = ["--target", "wgsl", "--dtype", "f16"];
         check(run, &model, &folder, "f16", &options, HALF);
+    }
+}
+
+/// All files of a folder by their names.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => drop(found.insert(path.clone(), fs::read(&path).expect("a file"))),
+        }
+    }
+    found
+}
+
+/// Reads what an adapter would be given, and checks it.
+fn load(artifact: &Path) {
+    let mut command = splamc();
+    command.arg("inspect").arg(artifact);
+    let output = command.args(["--stage", "code"]).output();
+    let output = output.expect("the command runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+}
+
+#[test]
+fn a_model_compiled_for_adapters_gives_the_pictures_of_diffusers() {
+    let folder = scratch("compiled-wgsl");
+    let adapter = has_adapter();
+    for tag in ["euler6_nocfg_24x16", "lcm4_cfg1.5"] {
+        let run = RUNS.iter().find(|run| run.tag == tag);
+        let run = run.expect("the run is in the list");
+        let (folder, meta) = (folder.join(run.tag), meta(run));
+        let model = assemble(run, &meta, &folder);
+        let artifact = folder.join("model.splam");
+        compile(&model, &meta, &artifact, &["--target", "wgsl"]);
+        let first = files(&artifact);
+        compile(&model, &meta, &artifact, &["--target", "wgsl"]);
+        assert!(first == files(&artifact), "{tag}: other bytes");
+        fs::remove_dir_all(&model).expect("the artifact stands alone");
+        match adapter {
+            true => check(run, &artifact, &folder, "compiled", &[], CLOSE),
+            false => load(&artifact),
+        }
     }
 }
