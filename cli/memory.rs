@@ -95,6 +95,12 @@ pub(crate) fn tiled(program: &Program, threads: usize, exact: bool) -> Tiled {
     )
 }
 
+/// Values of programs on devices.
+const ON_DEVICE: Options = Options {
+    threads: Some(1),
+    exact: true,
+};
+
 /// Refuses programs that need more than this machine's memory when they are loaded together; gives
 /// what they need.
 pub(crate) fn check(place: &str, programs: &[&Program], at: &Place) -> Result<Needs, Failure> {
@@ -102,10 +108,8 @@ pub(crate) fn check(place: &str, programs: &[&Program], at: &Place) -> Result<Ne
         Place::Cpu(options) => *options,
         // A device answers for its own memory; values lie as they do on a processor.
         #[cfg(feature = "webgpu")]
-        Place::WebGpu(_) => Options {
-            threads: Some(1),
-            exact: true,
-        },
+        Place::WebGpu(_) => ON_DEVICE,
+        Place::Interpreter => ON_DEVICE,
     };
     let threads = options.threads;
     let threads = threads.unwrap_or_else(|| runtime::devices::cpu().threads);

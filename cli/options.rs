@@ -46,7 +46,8 @@ pub(crate) struct Execution {
     #[arg(long)]
     pub(crate) target: Option<Target>,
     /// With --target wgsl: the adapter, by its number in `splamc devices` or by words of its name;
-    /// graphics processors before software if not given
+    /// graphics processors before software if not given. `interpreter` needs none: it runs kernels
+    /// step by step, very slowly, and reports races and accesses out of bounds
     #[arg(long, value_name = "NAME|INDEX")]
     pub(crate) adapter: Option<String>,
     /// Threads; all cores if not given
@@ -68,6 +69,7 @@ impl Execution {
             })),
             (Target::Cpu, Some(_)) => Err(Failure::usage("--adapter without --target wgsl")
                 .hint("the processor is no adapter: leave --adapter out, or add --target wgsl")),
+            (Target::Wgsl, Some(name)) if name == INTERPRETER => Ok(Place::Interpreter),
             #[cfg(feature = "webgpu")]
             (Target::Wgsl, adapter) => {
                 let choice = adapter.as_deref().map_or(Choice::Best, |words| {
@@ -91,6 +93,9 @@ impl Execution {
         }
     }
 }
+
+/// The word for what takes the place of an adapter.
+const INTERPRETER: &str = "interpreter";
 
 /// Where a program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -26,6 +26,9 @@ pub enum Place {
     /// A WebGPU adapter.
     #[cfg(feature = "webgpu")]
     WebGpu(WebGpu),
+    /// The interpreter of kernels: what an adapter would run, instruction by instruction, with
+    /// races and bounds checked. For finding faults; it is some thousand times slower.
+    Interpreter,
 }
 
 /// An open WebGPU device, what it grants, and the artifact whose programs it runs, if they are one's.

@@ -4,17 +4,16 @@
 //! caller gives into the type that the program declares only where nothing is lost.
 
 use std::collections::BTreeMap;
-#[cfg(feature = "webgpu")]
 use std::sync::OnceLock;
 
 use backends::cpu::{self, Clock, RegionTime};
-#[cfg(feature = "webgpu")]
 use backends::webgpu;
+use backends::webgpu::emulator::{Emulator, EmulatorError};
+use backends::webgpu::executor::Machine;
 use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::program::Program;
-#[cfg(feature = "webgpu")]
-use compiler::region::Content;
+use compiler::region::{Content, Regions};
 use compiler::tensor::Tensor;
 use compiler::tile::{Tiled, Tuning};
 use thiserror::Error;
@@ -35,15 +34,27 @@ pub struct Session {
 enum Engine {
     Cpu(Box<cpu::Executor>),
     #[cfg(feature = "webgpu")]
-    WebGpu(Box<OnAdapter>),
+    WebGpu(Box<Kernels<webgpu::device::Loaded>>),
+    Interpreter(Box<Kernels<Emulator>>),
 }
 
-/// A program on a WebGPU adapter.
-#[cfg(feature = "webgpu")]
-struct OnAdapter {
-    executor: webgpu::executor::Executor<webgpu::device::Loaded>,
+/// A program as kernels on a WebGPU adapter, or what takes the place of one.
+struct Kernels<M> {
+    executor: webgpu::executor::Executor<M>,
     /// Once somebody asked.
     tiled: OnceLock<Tiled>,
+}
+
+impl<M: Machine> Kernels<M> {
+    fn new(executor: webgpu::executor::Executor<M>) -> Box<Kernels<M>> {
+        let tiled = OnceLock::new();
+        Box::new(Kernels { executor, tiled })
+    }
+
+    fn tiled(&self) -> &Tiled {
+        let tiled = || webgpu::compile::tiled(self.executor.regions());
+        self.tiled.get_or_init(tiled)
+    }
 }
 
 /// Why a session cannot be opened or run.
@@ -53,14 +64,16 @@ pub enum SessionError {
     /// domain.
     #[error(transparent)]
     Execute(#[from] cpu::ExecuteError),
-    /// The program cannot be compiled for the adapter.
-    #[cfg(feature = "webgpu")]
+    /// The program cannot be compiled for adapters.
     #[error(transparent)]
     Compile(#[from] webgpu::compile::CompileError),
     /// The adapter refuses the program or its weights, or fails while it runs.
     #[cfg(feature = "webgpu")]
     #[error(transparent)]
     WebGpu(#[from] webgpu::executor::ExecuteError<DeviceError>),
+    /// The interpreter of kernels finds a fault in one, or data lie outside of an operator's domain.
+    #[error(transparent)]
+    Interpreter(#[from] webgpu::executor::ExecuteError<EmulatorError>),
     /// An artifact has no commands for the program.
     #[cfg(feature = "webgpu")]
     #[error(transparent)]
@@ -100,7 +113,6 @@ impl SessionError {
     /// one could do.
     pub fn is_too_large(&self) -> bool {
         match self {
-            #[cfg(feature = "webgpu")]
             SessionError::Compile(error) => {
                 matches!(error, webgpu::compile::CompileError::Plan(_))
             }
@@ -112,6 +124,7 @@ impl SessionError {
             #[cfg(feature = "webgpu")]
             SessionError::Artifact(_) => false,
             SessionError::Execute(_)
+            | SessionError::Interpreter(_)
             | SessionError::MissingInput { .. }
             | SessionError::UnknownInput { .. }
             | SessionError::InputType { .. } => false,
@@ -140,6 +153,7 @@ impl Session {
             }
             #[cfg(feature = "webgpu")]
             Place::WebGpu(place) => on_adapter(program, weights, place)?,
+            Place::Interpreter => interpreted(program, weights)?,
         };
         Ok(Session {
             engine,
@@ -157,10 +171,8 @@ impl Session {
         match &self.engine {
             Engine::Cpu(executor) => executor.tiled(),
             #[cfg(feature = "webgpu")]
-            Engine::WebGpu(on) => {
-                let tiled = || webgpu::compile::tiled(on.executor.regions());
-                on.tiled.get_or_init(tiled)
-            }
+            Engine::WebGpu(kernels) => kernels.tiled(),
+            Engine::Interpreter(kernels) => kernels.tiled(),
         }
     }
 
@@ -177,7 +189,8 @@ impl Session {
         Ok(match &self.engine {
             Engine::Cpu(executor) => executor.run(&inputs)?,
             #[cfg(feature = "webgpu")]
-            Engine::WebGpu(on) => on.executor.run(&inputs)?,
+            Engine::WebGpu(kernels) => kernels.executor.run(&inputs)?,
+            Engine::Interpreter(kernels) => kernels.executor.run(&inputs)?,
         })
     }
 
@@ -194,8 +207,8 @@ impl Session {
         match &self.engine {
             Engine::Cpu(executor) => Ok(executor.profile(&inputs, clock)?),
             #[cfg(feature = "webgpu")]
-            Engine::WebGpu(on) => {
-                let executor = &on.executor;
+            Engine::WebGpu(kernels) => {
+                let executor = &kernels.executor;
                 // What launches read is what this run left.
                 executor.run(&inputs)?;
                 let times = executor.machine().profile(clock);
@@ -205,6 +218,11 @@ impl Session {
                     seconds: time.seconds,
                 };
                 Ok(times.into_iter().map(of_launch).collect())
+            }
+            // How long an interpreter takes tells nothing of its kernels.
+            Engine::Interpreter(kernels) => {
+                kernels.executor.run(&inputs)?;
+                Ok(Vec::new())
             }
         }
     }
@@ -227,24 +245,52 @@ fn on_adapter(
             (compiled.commands, compiled.regions)
         }
     };
-    let names = host_weights(commands.commands(), &regions);
-    let kept: BTreeMap<String, Tensor> = names
-        .into_iter()
-        .filter_map(|name| Some((name.clone(), weights.get(&name)?.clone())))
-        .collect();
-    let mut source = |source: &Source| match source {
-        Source::Weight(name) => weights.remove(name),
-        Source::Constant(buffer) => match &regions.buffer(*buffer).content {
+    let kept = kept(&host_weights(commands.commands(), &regions), &weights);
+    let mut given = |source: &Source| given(&regions, &mut weights, source);
+    let loaded = place.device.load(commands.clone(), &mut given);
+    let loaded = loaded.map_err(ExecuteError::Machine)?;
+    let executor = Executor::new(loaded, commands, regions, &kept)?;
+    Ok(Engine::WebGpu(Kernels::new(executor)))
+}
+
+/// Compiles a program for adapters, for the interpreter of kernels.
+fn interpreted(
+    program: &Program,
+    mut weights: BTreeMap<String, Tensor>,
+) -> Result<Engine, SessionError> {
+    use webgpu::commands::{Requirements, Source};
+    use webgpu::executor::{ExecuteError, Executor, host_weights};
+
+    let compiled = webgpu::compile::compile(program, &Requirements::DEFAULT)?;
+    let (commands, regions) = (compiled.commands, compiled.regions);
+    let kept = kept(&host_weights(commands.commands(), &regions), &weights);
+    let mut given = |source: &Source| given(&regions, &mut weights, source);
+    let emulator = Emulator::new(commands.commands(), compiled.kernels, &mut given);
+    let emulator = emulator.map_err(ExecuteError::Machine)?;
+    let executor = Executor::new(emulator, commands, regions, &kept)?;
+    Ok(Engine::Interpreter(Kernels::new(executor)))
+}
+
+/// The weights that the host reads.
+fn kept(names: &[String], weights: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+    let kept = names.iter();
+    kept.filter_map(|name| Some((name.clone(), weights.get(name)?.clone())))
+        .collect()
+}
+
+/// The tensor that is uploaded; a weight is taken out.
+fn given(
+    regions: &Regions,
+    weights: &mut BTreeMap<String, Tensor>,
+    source: &webgpu::commands::Source,
+) -> Option<Tensor> {
+    match source {
+        webgpu::commands::Source::Weight(name) => weights.remove(name),
+        webgpu::commands::Source::Constant(buffer) => match &regions.buffer(*buffer).content {
             Content::Constant(tensor) => Some(tensor.clone()),
             Content::Param(_) | Content::Computed => None,
         },
-    };
-    let loaded = place.device.load(commands.clone(), &mut source);
-    let loaded = loaded.map_err(ExecuteError::Machine)?;
-    Ok(Engine::WebGpu(Box::new(OnAdapter {
-        executor: Executor::new(loaded, commands, regions, &kept)?,
-        tiled: OnceLock::new(),
-    })))
+    }
 }
 
 /// The inputs in the types that a program declares for them.
