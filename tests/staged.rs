@@ -207,7 +207,7 @@ fn sampling_computes_the_text_once_per_prompt_and_each_timestep_once() {
             &conditioning,
             &noise,
             &mut draw,
-            &mut |_, _| {},
+            &mut |_, _| Ok(()),
         );
         latents.expect("the network runs")
     };

@@ -21,7 +21,7 @@ use compiler::tensor::Tensor;
 use graphs::samplers;
 use indicatif::ProgressBar;
 use runtime::place::Place;
-use runtime::sampling::{self, Conditioning, STAGES};
+use runtime::sampling::{self, Conditioning, STAGES, SamplingError};
 use runtime::session::{Session, SessionError};
 use runtime::staged::{Staged, StagedSession};
 use runtime::tiling::Tiling;
@@ -178,7 +178,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         guidance: guide.guidance,
         timestep_cond: guide.embedded(sizes.batch),
     };
-    let (latents, trajectory) = denoise(&unet, &table, &conditioning, start)?;
+    let is_traced = arguments.latents_out.is_some();
+    let (latents, trajectory) = denoise(&unet, &table, &conditioning, start, is_traced)?;
     drop(unet);
 
     let decoder = decoder.open(&model)?;
@@ -197,7 +198,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     .at("vae decoder")?;
     drop(bar);
 
-    if let Some(path) = &arguments.latents_out {
+    if let (Some(path), Some(trajectory)) = (&arguments.latents_out, trajectory) {
         let tensors = [
             ("latents".to_owned(), trajectory),
             ("final_latents".to_owned(), latents),
@@ -359,28 +360,36 @@ fn computed(unet: &StagedSession) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// Runs the table; gives the final latents and those after each step `[steps, …]`.
+/// Runs the table; gives the final latents and, if the run is traced, those after each step
+/// `[steps, …]`.
 fn denoise(
     unet: &StagedSession,
     table: &SamplerTable,
     conditioning: &Conditioning,
     start: Start,
-) -> Result<(Tensor, Tensor), Failure> {
+    is_traced: bool,
+) -> Result<(Tensor, Option<Tensor>), Failure> {
     let Start {
         latents, mut draws, ..
     } = start;
     draws.check(table.draws, latents.shape())?;
     let bar = progress::bar("sample", table.steps.len());
     let mut trajectory = Vec::new();
-    let mut on_step = |_: usize, latents: &Tensor| {
-        trajectory.extend_from_slice(latents.bytes());
+    let mut on_step = |_: usize, read: &dyn Fn() -> Result<Tensor, SamplingError>| {
+        if is_traced {
+            trajectory.extend_from_slice(read()?.bytes());
+        }
         bar.inc(1);
+        Ok(())
     };
     let mut draw = |index: usize| draws.draw(index);
     let last = sampling::denoise(unet, table, conditioning, &latents, &mut draw, &mut on_step)
         .at("unet")?;
     bar.finish_with_message(computed(unet));
     let shape = [&[table.steps.len()], latents.shape()].concat();
-    let steps = Tensor::new(DType::F32, shape, trajectory.into()).at("latents")?;
+    let steps = match is_traced {
+        true => Some(Tensor::new(DType::F32, shape, trajectory.into()).at("latents")?),
+        false => None,
+    };
     Ok((last, steps))
 }

@@ -10,6 +10,10 @@ pub mod devices;
 pub mod noise;
 pub mod place;
 pub mod profile;
+#[cfg(feature = "webgpu")]
+mod resident;
+#[cfg(feature = "webgpu")]
+mod sampler_program;
 pub mod sampler_step;
 pub mod sampling;
 pub mod session;

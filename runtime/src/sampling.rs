@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 
 use compiler::DType;
 use compiler::graph::TensorType;
-use compiler::program::sampler::{Guidance, SamplerTable};
+use compiler::program::sampler::{Guidance, SamplerStep, SamplerTable};
 use compiler::tensor::{Tensor, Values};
 use thiserror::Error;
 
+#[cfg(feature = "webgpu")]
+use crate::resident::Resident;
 use crate::sampler_step::{SamplerState, SamplerStepError, guide};
 use crate::session::{Session, SessionError};
 use crate::staged::{Stage, StagedSession};
@@ -46,7 +48,8 @@ pub enum SamplingError {
     /// The table, the noise and the latents do not belong together.
     #[error(transparent)]
     Step(#[from] SamplerStepError),
-    /// The network gave something that is not a number.
+    /// The network gave something that is not a number; from latents that stay on a device this is
+    /// told when they are read, of the call before.
     #[error("the network's output of call {call} holds NaN or infinity")]
     NotFinite {
         /// The call, from 0.
@@ -99,9 +102,14 @@ pub fn embed(text_encoder: &Session, ids: &Tensor) -> Result<Tensor, SamplingErr
     )
 }
 
+/// Is told of each step in order; may read the latents `[batch, channels, height, width]`, f32, in
+/// the sampler's own scale, which costs a wait on some devices. Its error ends the run.
+pub type OnStep<'a> =
+    dyn FnMut(usize, &dyn Fn() -> Result<Tensor, SamplingError>) -> Result<(), SamplingError> + 'a;
+
 /// Runs every step of `table` from unit normal noise `latents` `[batch, channels, height, width]`.
-/// The network's stages are [`STAGES`]. `draw` gives the noise of each draw in order, `on_step` sees the latents after each call, in
-/// the sampler's own scale. Gives the final latents, f32.
+/// The network's stages are [`STAGES`]. `draw` gives the noise of each draw in order. Gives the
+/// final latents, f32. On an adapter they stay there from step to step where they can.
 ///
 /// # Errors
 /// When the network fails, has another interface, or gives what is not a number.
@@ -111,23 +119,42 @@ pub fn denoise(
     conditioning: &Conditioning,
     latents: &Tensor,
     draw: &mut dyn FnMut(usize) -> Vec<f32>,
-    on_step: &mut dyn FnMut(usize, &Tensor),
+    on_step: &mut OnStep<'_>,
+) -> Result<Tensor, SamplingError> {
+    #[cfg(feature = "webgpu")]
+    if let Some(step) = table.steps.first() {
+        let shape = latents.shape();
+        let fixed = fixed_inputs(unet, conditioning)?;
+        let guidance = conditioning.negative.as_ref();
+        let guidance = guidance.map(|_| conditioning.guidance);
+        if let Some(resident) = Resident::of(unet, table, guidance, &fixed, shape)? {
+            let batch = shape.first().copied().unwrap_or(0);
+            let state = SamplerState::new(table, &floats(latents), batch)?;
+            let inputs = inputs(unet, conditioning, &fixed, step, (shape, &state))?;
+            return resident.run(&state, &inputs, draw, on_step);
+        }
+    }
+    denoise_on_host(unet, table, conditioning, latents, draw, on_step)
+}
+
+/// Does what [`denoise`] does, each step on the host: the reference of what devices do.
+///
+/// # Errors
+/// As [`denoise`].
+pub fn denoise_on_host(
+    unet: &StagedSession,
+    table: &SamplerTable,
+    conditioning: &Conditioning,
+    latents: &Tensor,
+    draw: &mut dyn FnMut(usize) -> Vec<f32>,
+    on_step: &mut OnStep<'_>,
 ) -> Result<Tensor, SamplingError> {
     let shape = latents.shape().to_vec();
     let batch = shape.first().copied().unwrap_or(0);
     let mut state = SamplerState::new(table, &floats(latents), batch)?;
     let fixed = fixed_inputs(unet, conditioning)?;
     for (call, step) in table.steps.iter().enumerate() {
-        let seen = Tensor::from_f32(&shape, &state.network_input(step));
-        let seen = match conditioning.negative {
-            Some(_) => stack(&seen, &seen),
-            None => seen,
-        };
-        let mut inputs = fixed.clone();
-        let ty = input_type(unet.inputs(), "unet", "sample")?;
-        inputs.insert("sample".to_owned(), seen.cast(ty.dtype));
-        let ty = input_type(unet.inputs(), "unet", "timestep")?;
-        inputs.insert("timestep".to_owned(), timestep(step.timestep, ty));
+        let inputs = inputs(unet, conditioning, &fixed, step, (&shape, &state))?;
         let answer = floats(&output(unet.run(&inputs)?, "unet", "out_sample")?);
         if answer.iter().any(|value| !value.is_finite()) {
             return Err(SamplingError::NotFinite { call });
@@ -141,7 +168,7 @@ pub fn denoise(
         };
         let noise = step.draw.map(&mut *draw);
         state.advance(step, &guided, noise.as_deref())?;
-        on_step(call, &Tensor::from_f32(&shape, &state.x));
+        on_step(call, &|| Ok(Tensor::from_f32(&shape, &state.x)))?;
     }
     Ok(Tensor::from_f32(&shape, &state.x))
 }
@@ -244,6 +271,27 @@ fn fixed_inputs(
     Ok(inputs)
 }
 
+/// All inputs of the network at a step of latents of this shape.
+fn inputs(
+    unet: &StagedSession,
+    conditioning: &Conditioning,
+    fixed: &BTreeMap<String, Tensor>,
+    step: &SamplerStep,
+    (shape, state): (&[usize], &SamplerState),
+) -> Result<BTreeMap<String, Tensor>, SamplingError> {
+    let seen = Tensor::from_f32(shape, &state.network_input(step));
+    let seen = match conditioning.negative {
+        Some(_) => stack(&seen, &seen),
+        None => seen,
+    };
+    let mut inputs = fixed.clone();
+    let ty = input_type(unet.inputs(), "unet", "sample")?;
+    inputs.insert("sample".to_owned(), seen.cast(ty.dtype));
+    let ty = input_type(unet.inputs(), "unet", "timestep")?;
+    inputs.insert("timestep".to_owned(), timestep(step.timestep, ty));
+    Ok(inputs)
+}
+
 /// Two tensors of one type, one after the other along the first axis.
 fn stack(first: &Tensor, second: &Tensor) -> Tensor {
     let mut shape = first.shape().to_vec();
@@ -253,13 +301,13 @@ fn stack(first: &Tensor, second: &Tensor) -> Tensor {
 }
 
 /// The timestep as the network declares it: a scalar, or one per picture.
-fn timestep(timestep: f64, ty: &TensorType) -> Tensor {
+pub(crate) fn timestep(timestep: f64, ty: &TensorType) -> Tensor {
     let shape = ty.extents().unwrap_or_default();
     let count = shape.iter().product();
     Tensor::from_values(ty.dtype, &shape, &Values::Float(vec![timestep; count]))
 }
 
-fn floats(tensor: &Tensor) -> Vec<f32> {
+pub(crate) fn floats(tensor: &Tensor) -> Vec<f32> {
     match tensor.cast(DType::F32).values() {
         Values::Float(values) => values.into_iter().map(|value| value as f32).collect(),
         Values::Bool(_) | Values::Int(_) => panic!("f32 values are floats"),

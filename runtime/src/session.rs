@@ -176,6 +176,15 @@ impl Session {
         }
     }
 
+    /// What runs the program, if an adapter does.
+    #[cfg(feature = "webgpu")]
+    pub(crate) fn on_adapter(&self) -> Option<&webgpu::executor::Executor<webgpu::device::Loaded>> {
+        match &self.engine {
+            Engine::Cpu(_) | Engine::Interpreter(_) => None,
+            Engine::WebGpu(on_adapter) => Some(&on_adapter.executor),
+        }
+    }
+
     /// Runs the program; gives its results in order.
     ///
     /// # Errors

@@ -154,6 +154,14 @@ impl StagedSession {
             .collect()
     }
 
+    /// The parts in the order in which they run, the body last, and how often each was computed.
+    #[cfg(feature = "webgpu")]
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&Session, &AtomicU64)> {
+        let prologues = self.prologues.iter();
+        let prologues = prologues.map(|prologue| (&prologue.session, &prologue.calls));
+        prologues.chain([(&self.body, &self.calls)])
+    }
+
     /// Runs the program; gives its results in order. Parts whose inputs are remembered are not
     /// computed again.
     ///
@@ -215,7 +223,7 @@ fn picked(part: &Session, values: &Named) -> Named {
 }
 
 /// Whether two sets of inputs of one program are equal.
-fn all_same(first: &Named, second: &Named) -> bool {
+pub(crate) fn all_same(first: &Named, second: &Named) -> bool {
     let mut pairs = first.values().zip(second.values());
     pairs.all(|(first, second)| same(first, second))
 }

@@ -218,6 +218,13 @@ impl Port {
             bytes: self.bytes,
         }
     }
+
+    /// Whether the bytes here are elements of the other: floats may be stored in another type than
+    /// their own.
+    pub fn lies_as(&self, other: &Port) -> bool {
+        let is_same = self.extents.dtype == other.extents.dtype || self.stored != StoredAs::I32;
+        is_same && self.extents.shape == other.extents.shape && self.stored == other.stored
+    }
 }
 
 /// How elements lie on the device, little end first.

@@ -3,7 +3,7 @@
 //! Takes what was compiled and a machine that holds it, gives results for inputs, as often as
 //! wanted. What a machine is it does not know: an adapter, or the interpreter of kernels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use compiler::eval::{Array, EvalError, Precision};
@@ -154,23 +154,92 @@ impl<M: Machine> Executor<M> {
         &self,
         inputs: &BTreeMap<String, Tensor>,
     ) -> Result<Vec<(String, Tensor)>, ExecuteError<M::Error>> {
+        if let Some(name) = self.inputs().find(|&name| !inputs.contains_key(name)) {
+            let name = name.to_owned();
+            return Err(ExecuteError::Missing { name });
+        }
+        let known = self.obey(inputs)?;
+        let commands = self.commands.commands();
+        let results = self.regions.results.iter();
+        let results = results.map(|(name, buffer)| {
+            let port = commands.outputs.iter().find(|port| port.name == *name);
+            let dtype = self.regions.buffer(*buffer).extents.dtype;
+            let tensor = match (port, known.get(buffer).or_else(|| self.fixed.get(buffer))) {
+                (_, Some(array)) => Tensor::from_values(dtype, &array.shape, &array.values),
+                (Some(port), None) => self.fetch(port)?,
+                (None, None) => return Err(ExecuteError::Missing { name: name.clone() }),
+            };
+            Ok((name.clone(), tensor))
+        });
+        results.collect()
+    }
+
+    /// Whether [`Executor::start`] can do with these inputs: the host computes nothing from others,
+    /// and every result lies on the machine.
+    pub fn starts_with(&self, given: &[&str]) -> bool {
+        let commands = self.commands.commands();
+        let mut known: BTreeSet<Buffer> = self.fixed.keys().copied().collect();
+        for (number, data) in self.regions.buffers.iter().enumerate() {
+            if let Content::Param(param) = &data.content
+                && param.role == Role::Input
+                && given.contains(&param.name.as_str())
+            {
+                known.insert(Buffer(number as u32));
+            }
+        }
+        for hosted in &commands.hosted {
+            let region = &self.regions.regions[hosted.region.0 as usize];
+            if !region.reads().iter().all(|buffer| known.contains(buffer)) {
+                return false;
+            }
+            known.extend(region.stores());
+        }
+        let has_port = |name: &String| commands.outputs.iter().any(|port| port.name == *name);
+        self.regions.results.iter().all(|(name, _)| has_port(name))
+    }
+
+    /// Runs the program and waits for nothing: inputs that are not given lie on the machine already,
+    /// and results stay there.
+    ///
+    /// # Errors
+    /// When an input does not lie on the machine, the machine fails, or data lies outside of an
+    /// operator's domain.
+    ///
+    /// # Panics
+    /// When it cannot do with the inputs given, see [`Executor::starts_with`].
+    pub fn start(&self, given: &BTreeMap<String, Tensor>) -> Result<(), ExecuteError<M::Error>> {
+        self.obey(given).map(drop)
+    }
+
+    /// The names of all inputs.
+    fn inputs(&self) -> impl Iterator<Item = &str> {
+        let params = self.regions.buffers.iter();
+        params.filter_map(|data| match &data.content {
+            Content::Param(param) if param.role == Role::Input => Some(param.name.as_str()),
+            Content::Param(_) | Content::Constant(_) | Content::Computed => None,
+        })
+    }
+
+    /// Writes the inputs given, launches and computes everything; gives what the host knows.
+    fn obey(
+        &self,
+        given: &BTreeMap<String, Tensor>,
+    ) -> Result<BTreeMap<Buffer, Array>, ExecuteError<M::Error>> {
         let commands = self.commands.commands();
         let mut known: BTreeMap<Buffer, Array> = BTreeMap::new();
         for (number, data) in self.regions.buffers.iter().enumerate() {
             if let Content::Param(param) = &data.content
                 && param.role == Role::Input
+                && let Some(tensor) = given.get(&param.name)
             {
-                let name = &param.name;
-                let tensor = inputs
-                    .get(name)
-                    .ok_or_else(|| ExecuteError::Missing { name: name.clone() })?;
                 known.insert(Buffer(number as u32), Array::from(tensor));
             }
         }
         for port in &commands.inputs {
-            let tensor = &inputs[&port.name];
-            let order: Vec<usize> = (0..tensor.shape().len()).collect();
-            self.write(port, tensor, &order)?;
+            if let Some(tensor) = given.get(&port.name) {
+                let order: Vec<usize> = (0..tensor.shape().len()).collect();
+                self.write(port, tensor, &order)?;
+            }
         }
         let mut done = 0;
         for hosted in &commands.hosted {
@@ -199,18 +268,7 @@ impl<M: Machine> Executor<M> {
             }
         }
         self.launch(done..commands.launches.len())?;
-        let results = self.regions.results.iter();
-        let results = results.map(|(name, buffer)| {
-            let port = commands.outputs.iter().find(|port| port.name == *name);
-            let dtype = self.regions.buffer(*buffer).extents.dtype;
-            let tensor = match (port, known.get(buffer).or_else(|| self.fixed.get(buffer))) {
-                (_, Some(array)) => Tensor::from_values(dtype, &array.shape, &array.values),
-                (Some(port), None) => self.fetch(port)?,
-                (None, None) => return Err(ExecuteError::Missing { name: name.clone() }),
-            };
-            Ok((name.clone(), tensor))
-        });
-        results.collect()
+        Ok(known)
     }
 
     fn launch(&self, launches: Range<usize>) -> Result<(), ExecuteError<M::Error>> {

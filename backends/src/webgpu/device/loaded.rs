@@ -325,32 +325,50 @@ impl Loaded {
     /// # Errors
     /// When there is no such result or input, or they do not lie alike.
     pub fn copy(&self, output: &str, to: &Loaded, input: &str) -> Result<(), DeviceError> {
-        let (from, into) = (self.output(output)?, to.input(input)?);
-        let alike = from.extents == into.extents && from.stored == into.stored;
-        if !alike || !Arc::ptr_eq(&self.device.inner, &to.device.inner) {
-            return Err(DeviceError::Copy {
-                output: output.to_owned(),
-                input: input.to_owned(),
-            });
-        }
-        if from.bytes == 0 {
-            return Ok(());
-        }
+        self.copy_all(&[(output, input)], to)
+    }
+
+    /// Makes results inputs, as [`Loaded::copy`] does; all are read before the first is written,
+    /// for inputs may take the place of results of the same program.
+    ///
+    /// # Errors
+    /// As [`Loaded::copy`].
+    pub fn copy_all(&self, names: &[(&str, &str)], to: &Loaded) -> Result<(), DeviceError> {
         let inner = &self.device.inner;
-        // WebGPU copies from one buffer to another only: a slab may hold both.
-        let between = inner.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("copy"),
-            size: from.bytes,
-            usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
         let mut encoder = inner.device.create_command_encoder(&Default::default());
-        let source = self.buffers.of(&from.window());
-        encoder.copy_buffer_to_buffer(source, from.offset, &between, 0, from.bytes);
-        let target = to.buffers.of(&into.window());
-        encoder.copy_buffer_to_buffer(&between, 0, target, into.offset, into.bytes);
+        let mut second = Vec::with_capacity(names.len());
+        for &(output, input) in names {
+            let (from, into) = (self.output(output)?, to.input(input)?);
+            if !from.lies_as(into) || !Arc::ptr_eq(inner, &to.device.inner) {
+                return Err(DeviceError::Copy {
+                    output: output.to_owned(),
+                    input: input.to_owned(),
+                });
+            }
+            if from.bytes == 0 {
+                continue;
+            }
+            let source = self.buffers.of(&from.window());
+            let target = to.buffers.of(&into.window());
+            if !std::ptr::eq(self, to) {
+                encoder.copy_buffer_to_buffer(source, from.offset, target, into.offset, into.bytes);
+                continue;
+            }
+            // WebGPU copies from one buffer to another only: a slab may hold both.
+            let between = inner.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("copy"),
+                size: from.bytes,
+                usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            encoder.copy_buffer_to_buffer(source, from.offset, &between, 0, from.bytes);
+            second.push((between, target, into));
+        }
+        for (between, target, into) in &second {
+            encoder.copy_buffer_to_buffer(between, 0, target, into.offset, into.bytes);
+        }
         inner.queue.submit([encoder.finish()]);
-        inner.check(|| format!("copying {output:?} to {input:?}"))
+        inner.check(|| format!("copying {names:?}"))
     }
 
     /// What fails when a run fails.
