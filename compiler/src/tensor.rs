@@ -6,10 +6,14 @@
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use thiserror::Error;
 
 use crate::dtype::DType;
+
+/// Elements that are converted at a time.
+const RUN: usize = 1024;
 
 /// A dense, row-major tensor of known shape. Cloning shares the bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -211,7 +215,40 @@ impl Tensor {
         if let (DType::BF16, DType::F32) = (self.dtype, dtype) {
             return self.widened(|b| bf16::from_le_bytes(b).to_f32());
         }
+        if let (DType::F32, DType::F16) = (self.dtype, dtype) {
+            let narrow = |wide: &[f32], out: &mut Vec<u8>| {
+                let mut halves = [f16::ZERO; RUN];
+                let halves = &mut halves[..wide.len()];
+                halves.convert_from_f32_slice(wide);
+                out.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
+            };
+            return self.narrowed(dtype, narrow);
+        }
+        if let (DType::F32, DType::BF16) = (self.dtype, dtype) {
+            let narrow = |wide: &[f32], out: &mut Vec<u8>| {
+                let halves = wide.iter().map(|&x| bf16::from_f32(x));
+                out.extend(halves.flat_map(bf16::to_le_bytes));
+            };
+            return self.narrowed(dtype, narrow);
+        }
         Tensor::from_values(dtype, &self.shape, &self.values())
+    }
+
+    /// This tensor of f32 in a type of 16 bits, run by run: weights are large.
+    fn narrowed(&self, dtype: DType, narrow: impl Fn(&[f32], &mut Vec<u8>)) -> Tensor {
+        let mut bytes = Vec::with_capacity(self.bytes.len() / 2);
+        let mut wide = Vec::with_capacity(RUN);
+        for run in self.bytes.chunks(RUN * size_of::<f32>()) {
+            let (numbers, _) = run.as_chunks();
+            wide.clear();
+            wide.extend(numbers.iter().map(|&number| f32::from_le_bytes(number)));
+            narrow(&wide, &mut bytes);
+        }
+        Tensor {
+            dtype,
+            shape: self.shape.clone(),
+            bytes: bytes.into(),
+        }
     }
 
     /// How many elements are NaN or infinite; read in place, since weights are large.
@@ -328,6 +365,17 @@ mod tests {
                 tensor,
                 "{dtype}"
             );
+        }
+    }
+
+    #[test]
+    fn narrowing_run_by_run_rounds_as_values_do() {
+        let bits = (0..5000u32).map(|i| f32::from_bits(i.wrapping_mul(0x9E37_79B9)));
+        let values: Vec<f32> = bits.filter(|x| !x.is_nan()).collect();
+        let tensor = Tensor::from_f32(&[values.len()], &values);
+        for dtype in [DType::F16, DType::BF16] {
+            let slow = Tensor::from_values(dtype, tensor.shape(), &tensor.values());
+            assert_eq!(tensor.cast(dtype), slow, "{dtype}");
         }
     }
 
