@@ -10,7 +10,7 @@ use crate::tile::contraction::Contraction;
 
 /// What reading one element of the right factor costs, beyond the products that it is used for,
 /// where accumulators lie in memory.
-const STREAM_FLOPS: f64 = 3.0;
+const STREAM_FLOPS: f64 = 1.0;
 
 /// What transforming one point of a tile costs, its copy included.
 const TRANSFORM_FLOPS: f64 = 32.0;
