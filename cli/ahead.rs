@@ -15,7 +15,6 @@ use crate::options::ComponentName;
 use crate::progress;
 
 /// What was compiled so far.
-#[derive(Default)]
 pub(crate) struct Adapters {
     ahead: Ahead,
 }
@@ -29,6 +28,13 @@ pub(crate) struct Part {
 }
 
 impl Adapters {
+    /// Nothing so far; `shader_f16` lets kernels name 16-bit floats.
+    pub(crate) fn new(shader_f16: bool) -> Adapters {
+        Adapters {
+            ahead: Ahead::new(shader_f16),
+        }
+    }
+
     /// Compiles a program whole and, where sampling does so, in parts; the whole comes first.
     pub(crate) fn add(&mut self, component: &str, program: &Program) -> Result<Vec<Part>, Failure> {
         let mut parts = vec![self.part(component, None, program)?];

@@ -75,6 +75,10 @@ pub(crate) struct Arguments {
     /// faster and round a little more.
     #[arg(long)]
     exact: bool,
+    /// With --target wgsl: let kernels name 16-bit floats; only adapters with the feature
+    /// shader-f16 run them.
+    #[arg(long)]
+    shader_f16: bool,
     /// Bind a symbolic size of a single graph, as NAME=SIZE.
     #[arg(long, value_name = "NAME=SIZE", value_parser = crate::options::binding)]
     bind: Vec<(String, usize)>,
@@ -301,7 +305,7 @@ struct Code {
 
 /// Compiles programs for the target; the processor takes them as they are.
 fn code(arguments: &Arguments, programs: &[Named]) -> Result<Code, Failure> {
-    let (mut adapters, mut peak_bytes) = (Adapters::default(), Vec::new());
+    let (mut adapters, mut peak_bytes) = (Adapters::new(arguments.shader_f16), Vec::new());
     for own in programs {
         let program = &own.loaded.program;
         let needed = match arguments.target {

@@ -50,6 +50,10 @@ pub(crate) struct Execution {
     /// step by step, very slowly, and reports races and accesses out of bounds
     #[arg(long, value_name = "NAME|INDEX")]
     pub(crate) adapter: Option<String>,
+    /// With --target wgsl: let kernels name 16-bit floats, which adapters with the feature
+    /// shader-f16 have
+    #[arg(long)]
+    pub(crate) shader_f16: bool,
     /// Threads; all cores if not given
     #[arg(long, value_parser = threads)]
     pub(crate) threads: Option<usize>,
@@ -76,7 +80,12 @@ impl Execution {
                     let Ok(choice) = words.parse();
                     choice
                 });
-                let opened = WebGpu::open(choice, profile).at("--target wgsl")?;
+                // A compiled model says itself what its kernels name.
+                let shader_f16 = match model.artifact() {
+                    Some(artifact) => artifact.names_halves(),
+                    None => self.shader_f16,
+                };
+                let opened = WebGpu::open(choice, shader_f16, profile).at("--target wgsl")?;
                 Ok(Place::WebGpu(match model.artifact() {
                     Some(artifact) => opened.for_artifact(artifact.clone()),
                     None => opened,

@@ -166,7 +166,7 @@ fn check(run: &Run, place: &Place) {
 
 #[test]
 fn latents_that_stay_on_an_adapter_are_those_of_the_host() {
-    let Ok(device) = WebGpu::open(Choice::Best, false) else {
+    let Ok(device) = WebGpu::open(Choice::Best, false, false) else {
         // Without an adapter there is nothing to compare.
         return;
     };

@@ -18,6 +18,7 @@ use crate::artifact::hash;
 /// What is compiled so far.
 #[derive(Debug, Default)]
 pub struct Ahead {
+    shader_f16: bool,
     /// The commands in the order in which they were made, with the hash of their regions.
     commands: Vec<(String, Commands)>,
     /// Names of kernels by their text without comments, and the text as it was found first.
@@ -39,12 +40,25 @@ pub(crate) fn key(regions: &Regions) -> String {
 }
 
 impl Ahead {
+    /// Nothing so far. `shader_f16` lets kernels name 16-bit floats, which adapters with that
+    /// feature have.
+    pub fn new(shader_f16: bool) -> Ahead {
+        Ahead {
+            shader_f16,
+            ..Ahead::default()
+        }
+    }
+
     /// Compiles a program.
     ///
     /// # Errors
     /// When it does not fit in the limits that every adapter grants.
     pub fn add(&mut self, program: &Program) -> Result<Compiled, CompileError> {
-        let compiled = compile::compile(program, &Requirements::DEFAULT)?;
+        let requirements = Requirements {
+            shader_f16: self.shader_f16,
+            ..Requirements::DEFAULT
+        };
+        let compiled = compile::compile(program, &requirements)?;
         let key = key(&compiled.regions);
         if self.commands.iter().all(|(known, _)| *known != key) {
             let mut commands = compiled.commands.commands().clone();

@@ -43,16 +43,17 @@ pub struct WebGpu {
 #[cfg(feature = "webgpu")]
 impl WebGpu {
     /// Opens an adapter with the limits that every one grants, and larger buffers where this one
-    /// has them. `profile` asks for its clock.
+    /// has them. `shader_f16` asks for 16-bit floats in kernels, `profile` for its clock.
     ///
     /// # Errors
-    /// When there is no such adapter, or its driver fails.
-    pub fn open(adapter: Choice, profile: bool) -> Result<WebGpu, DeviceError> {
+    /// When there is no such adapter, it has no 16-bit floats, or its driver fails.
+    pub fn open(adapter: Choice, shader_f16: bool, profile: bool) -> Result<WebGpu, DeviceError> {
         let options = device::Options { adapter, profile };
         let found = device::adapter(&options.adapter)?;
         let requirements = Requirements {
             binding_bytes_max: found.grants.binding_bytes_max,
             buffer_bytes_max: found.grants.buffer_bytes_max,
+            shader_f16,
             ..Requirements::DEFAULT
         };
         let device = device::Device::open(&options, &requirements)?;

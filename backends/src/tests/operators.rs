@@ -22,9 +22,11 @@ fn compare(text: &str, inputs: Option<Named>, tolerance: f64) {
     }
     // Kernels promise nothing where a result is not a number.
     if !program.text().contains("pow") && !holds_not_finite(&inputs) {
-        let found = programs::interpreted(&program, [&inputs, &weights]);
-        if let Some(difference) = difference(&program, &inputs, &found, 2.0 * tolerance) {
-            panic!("{text}kernels: {difference}");
+        for shader_f16 in [false, true] {
+            let found = programs::interpreted(&program, [&inputs, &weights], shader_f16);
+            if let Some(difference) = difference(&program, &inputs, &found, 2.0 * tolerance) {
+                panic!("{text}kernels, shader-f16 {shader_f16}: {difference}");
+            }
         }
         // Devices may be off by some units in the last place in each function.
         #[cfg(feature = "webgpu")]

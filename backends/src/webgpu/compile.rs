@@ -67,6 +67,7 @@ struct State<'a> {
     forms: Vec<StoredAs>,
     plan: Plan,
     limits: kernel::Limits,
+    shader_f16: bool,
     pages: Pages,
     kernels: Vec<kernel::Kernel>,
     texts: Vec<Kernel>,
@@ -102,6 +103,7 @@ pub fn compile(program: &Program, requirements: &Requirements) -> Result<Compile
         forms,
         plan,
         limits,
+        shader_f16: requirements.shader_f16,
         pages: Pages::new(requirements),
         kernels: Vec::new(),
         texts: Vec::new(),
@@ -200,6 +202,7 @@ fn refused(
                         forms,
                         shared: &[],
                         limits,
+                        shader_f16: requirements.shader_f16,
                         windows: None,
                     };
                     large(regions, region, forms, requirements).or_else(|| {
@@ -340,6 +343,7 @@ impl State<'_> {
                 forms: &self.forms,
                 shared: &shared,
                 limits: self.limits,
+                shader_f16: self.shader_f16,
                 windows: Some(&|buffer| windows[&buffer]),
             };
             let failed = |message: String| CompileError::Kernel {

@@ -46,6 +46,10 @@ impl Printer<'_> {
         for line in &kernel.comment {
             let _ = writeln!(self.out, "// {line}");
         }
+        let halves = kernel.buffers.iter();
+        if halves.map(|b| b.element.scalar).any(|s| s == Scalar::F16) {
+            self.out.push_str("enable f16;\n");
+        }
         for (number, (buffer, binding)) in kernel.buffers.iter().zip(bindings).enumerate() {
             let access = match binding {
                 Binding::Read => "read",

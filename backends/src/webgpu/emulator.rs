@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use compiler::kernel::{BufferContents, Fault, Kernel, interpret};
+use compiler::kernel::{BufferContents, Fault, Kernel, Scalar, interpret};
 use compiler::tensor::Tensor;
 use thiserror::Error;
 
@@ -85,6 +85,12 @@ impl Emulator {
     }
 }
 
+/// The halves of words, each in a word of its own.
+fn halves(words: &[u32]) -> Vec<u32> {
+    let halves = words.iter().flat_map(|word| [word & 0xffff, word >> 16]);
+    halves.collect()
+}
+
 fn range(window: &Argument, offset: u64, bytes: u64) -> Range<usize> {
     let first = ((window.offset + offset) / 4) as usize;
     first..first + (bytes / 4) as usize
@@ -114,7 +120,10 @@ impl Machine for Emulator {
             let mut contents = Vec::new();
             for (argument, buffer) in launch.arguments.iter().zip(&kernel.buffers) {
                 let lanes = buffer.elements as usize * usize::from(buffer.element.lanes);
-                let mut words = self.words(argument);
+                let mut words = match buffer.element.scalar {
+                    Scalar::F16 => halves(&self.words(argument)),
+                    Scalar::Bool | Scalar::I32 | Scalar::U32 | Scalar::F32 => self.words(argument),
+                };
                 assert!(
                     words.len() >= lanes,
                     "{}: {argument:?} for {buffer:?}",
@@ -128,11 +137,10 @@ impl Machine for Emulator {
                 launch.arguments.iter().zip(&kernel.buffers).zip(&contents)
             {
                 if buffer.written {
-                    let bytes: Vec<u8> = contents
-                        .words()
-                        .iter()
-                        .flat_map(|word| word.to_le_bytes())
-                        .collect();
+                    let each = buffer.element.bytes() / u32::from(buffer.element.lanes);
+                    let lanes = contents.words().iter();
+                    let lanes = lanes.flat_map(|lane| lane.to_le_bytes()[..each as usize].to_vec());
+                    let bytes: Vec<u8> = lanes.collect();
                     self.write(argument, 0, &bytes)?;
                 }
             }

@@ -64,6 +64,12 @@ impl fmt::Debug for Artifact {
 }
 
 impl Artifact {
+    /// Whether its kernels name 16-bit floats, which not every adapter has.
+    pub fn names_halves(&self) -> bool {
+        let features = &self.manifest.about.requirements.features;
+        features.contains("shader-f16")
+    }
+
     /// Opens an artifact: reads and checks the manifest and the plan, nothing else.
     ///
     /// # Errors

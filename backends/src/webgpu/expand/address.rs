@@ -24,6 +24,9 @@ pub(crate) struct Argument {
     /// Whether an access is to a word of 32 bits, whatever the form: memory that buffers of several
     /// forms share.
     pub(crate) in_words: bool,
+    /// Whether numbers of 16 bits are F16 of the kernel, which the feature `shader-f16` gives, not
+    /// halves of words.
+    pub(crate) native: bool,
     /// Accesses before its first element.
     pub(crate) base: i32,
 }
@@ -233,6 +236,10 @@ impl Arguments<'_> {
         let lane = b.binary(Binary::And, element, mask);
         match argument.stored {
             StoredAs::F32 | StoredAs::I32 => b.extract_at(loaded, lane),
+            StoredAs::F16 if argument.native => {
+                let half = b.extract_at(loaded, lane);
+                b.convert(Scalar::F32, half)
+            }
             StoredAs::F16 | StoredAs::Bf16 => {
                 let one = b.i32(1);
                 let word = match argument.unit {
@@ -303,6 +310,7 @@ impl Arguments<'_> {
     fn widen(&self, b: &mut Builder, argument: Argument, loaded: Value) -> Value {
         match argument.stored {
             StoredAs::F32 | StoredAs::I32 => loaded,
+            StoredAs::F16 if argument.native => b.convert(Scalar::F32, loaded),
             StoredAs::F16 | StoredAs::Bf16 => {
                 let mut lanes = Vec::with_capacity(4);
                 for word in 0..2 {
@@ -362,6 +370,7 @@ impl Arguments<'_> {
     fn narrow(&self, b: &mut Builder, argument: Argument, value: Value) -> Value {
         match argument.stored {
             StoredAs::F32 | StoredAs::I32 => value,
+            StoredAs::F16 if argument.native => b.convert(Scalar::F16, value),
             StoredAs::F16 => {
                 let words = [0, 2].map(|first| {
                     let pair = [first, first + 1].map(|lane| b.extract(value, lane));
@@ -414,8 +423,9 @@ fn scalar(view: &View) -> Scalar {
 }
 
 /// What an index of a buffer counts.
-pub(crate) fn element(stored: StoredAs, unit: i32) -> Type {
+pub(crate) fn element(stored: StoredAs, unit: i32, native: bool) -> Type {
     match stored {
+        StoredAs::F16 if native => Type::lanes(Scalar::F16, unit as u8),
         StoredAs::F32 => Type::lanes(Scalar::F32, unit as u8),
         StoredAs::I32 => Type::lanes(Scalar::I32, unit as u8),
         StoredAs::F16 | StoredAs::Bf16 => Type::lanes(Scalar::U32, (unit / 2) as u8),

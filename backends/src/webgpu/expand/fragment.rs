@@ -105,8 +105,8 @@ impl Layout {
     }
 }
 
-/// Invocations for a program whose largest accumulator is `tile`: so many that each holds four by
-/// four quads... of rows and columns at least, in whole groups of 32.
+/// Invocations for a program whose largest accumulator is `tile`: so many that each holds four
+/// quads of rows by quads of columns, in whole groups of 32.
 pub(crate) fn invocations(tile: &Tile, most: usize) -> usize {
     let quads = tile.planes * tile.rows.div_ceil(4) * tile.columns.div_ceil(4);
     (quads / 4).next_multiple_of(32).clamp(32, most)

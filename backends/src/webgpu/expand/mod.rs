@@ -84,6 +84,8 @@ pub(crate) struct Request<'a> {
     /// Buffers that are read and lie where another one is stored: `(read, stored)`.
     pub(crate) shared: &'a [(Buffer, Buffer)],
     pub(crate) limits: Limits,
+    /// Whether kernels may name F16.
+    pub(crate) shader_f16: bool,
     /// Where each buffer of the region lies, if that is known yet.
     pub(crate) windows: Option<Windows<'a>>,
 }
@@ -164,6 +166,7 @@ pub(crate) struct Expansion<'a> {
     forms: &'a [StoredAs],
     shared: &'a [(Buffer, Buffer)],
     windows: Option<Windows<'a>>,
+    shader_f16: bool,
     /// What each storage buffer of the kernel is.
     groups_of_buffers: Vec<Vec<Buffer>>,
 }
@@ -183,6 +186,7 @@ impl<'a> Expansion<'a> {
             forms: request.forms,
             shared: request.shared,
             windows: request.windows,
+            shader_f16: request.shader_f16,
             groups_of_buffers: Vec::new(),
         }
     }
@@ -356,7 +360,7 @@ impl<'a> Expansion<'a> {
         };
         let element = match in_words {
             true => Type::one(Scalar::U32),
-            false => address::element(form(&members[0]), unit),
+            false => address::element(form(&members[0]), unit, self.shader_f16),
         };
         let range = |member: &Wanted| match (self.windows, members.len()) {
             (None, _) | (_, 1) => {
@@ -390,6 +394,7 @@ impl<'a> Expansion<'a> {
                 stored: form(member),
                 unit,
                 in_words,
+                native: self.shader_f16 && !in_words,
                 base: ((range(member).0 - first) / size) as i32,
             });
         }

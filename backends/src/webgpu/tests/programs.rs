@@ -24,12 +24,17 @@ fn source(regions: &Regions, weights: &Named, source: &Source) -> Option<Tensor>
     }
 }
 
-/// Results of a program in the interpreter.
+/// Results of a program in the interpreter, with the feature `shader-f16` or without.
 pub(crate) fn interpreted(
     program: &Program,
     [inputs, weights]: [&Named; 2],
+    shader_f16: bool,
 ) -> Vec<(String, Tensor)> {
-    let compiled = compile(program, &Requirements::DEFAULT).expect("the program compiles");
+    let requirements = Requirements {
+        shader_f16,
+        ..Requirements::DEFAULT
+    };
+    let compiled = compile(program, &requirements).expect("the program compiles");
     let Compiled {
         commands,
         regions,
