@@ -21,7 +21,7 @@ use runtime::staged::Staged;
 
 use crate::error::{At, Failure};
 use crate::facts::Sizes;
-use crate::kernels::{self, Shown};
+use crate::kernels::{self, Shown, counted};
 use crate::memory::{self, Needs};
 use crate::model::{Loaded, Model, Part};
 use crate::options::{self, ComponentName, Precision};
@@ -338,12 +338,6 @@ fn print_place(program: &Program, verb: &str, place: &Place) {
         grouped(place.bytes),
         shares.unwrap_or_default(),
     );
-}
-
-/// A number with its noun.
-fn counted(number: usize, noun: &str) -> String {
-    let ending = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{ending}")
 }
 
 /// Operators by how often they occur, most frequent first.

@@ -173,7 +173,7 @@ fn add_needs(text: &mut String, commands: &Commands, mark: &str) {
 }
 
 /// A number with its noun.
-fn counted(number: usize, noun: &str) -> String {
+pub(crate) fn counted(number: usize, noun: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{ending}")
 }
