@@ -6,8 +6,8 @@
 use compiler::kernel::{Builder, Builtin, Value};
 use compiler::tile::Tile;
 
-/// Elements that an invocation may accumulate.
-pub(crate) const ELEMENTS_MAX: usize = 64;
+/// Elements that an invocation may accumulate at most: half of the registers that it can have.
+pub(crate) const ELEMENTS_MAX: usize = 128;
 
 /// How a tile is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -172,7 +172,7 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
     let fragments = program.tiles.iter();
     let holds = fragments
         .filter(|tile| tile.scope == compiler::tile::Scope::Fragment)
-        .all(|tile| Layout::new(tile, invocations).values() * 4 <= 2 * fragment::ELEMENTS_MAX);
+        .all(|tile| Layout::new(tile, invocations).values() * 4 <= fragment::ELEMENTS_MAX);
     if !holds {
         return Err(Refusal::Registers);
     }
