@@ -18,6 +18,11 @@ pub use backends::webgpu::device::{Choice, DeviceError};
 #[cfg(feature = "webgpu")]
 use crate::artifact::Artifact;
 
+/// Bytes that one binding has at most, whatever an adapter grants: kernels count elements, of which
+/// the smallest has two bytes, in 31 bits.
+#[cfg(feature = "webgpu")]
+const BINDING_BYTES_MAX: u64 = 2 << 30;
+
 /// Where a session runs.
 #[derive(Debug, Clone)]
 pub enum Place {
@@ -51,7 +56,7 @@ impl WebGpu {
         let options = device::Options { adapter, profile };
         let found = device::adapter(&options.adapter)?;
         let requirements = Requirements {
-            binding_bytes_max: found.grants.binding_bytes_max,
+            binding_bytes_max: found.grants.binding_bytes_max.min(BINDING_BYTES_MAX),
             buffer_bytes_max: found.grants.buffer_bytes_max,
             shader_f16,
             ..Requirements::DEFAULT
