@@ -4,6 +4,7 @@
 //! that it has not taken yet.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use compiler::tensor::Tensor;
 
@@ -69,7 +70,8 @@ impl Inner {
             drop(give.send(result));
         });
         self.wait(None, what)?;
-        let reason = match mapped.try_recv() {
+        // Another thread that waits on the device may be about to call back.
+        let reason = match mapped.recv_timeout(ANSWER) {
             Ok(Ok(())) => match staging.get_mapped_range(..) {
                 Ok(view) => return Ok(view.to_vec()),
                 Err(error) => error.to_string(),
@@ -84,6 +86,10 @@ impl Inner {
         })
     }
 }
+
+/// How long the answer of a driver may take that has done all its work: none comes from one that is
+/// lost.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Why a tensor is not written.
 enum Put {
