@@ -83,6 +83,26 @@ fn launches_are_done_in_order_as_often_as_asked() {
     assert_eq!(error.to_string(), "\"test\" has no input \"y\"");
 }
 
+/// Whoever waits on a device may be given the answers of others.
+#[test]
+fn threads_share_a_device() {
+    let Some(device) = open(&Requirements::DEFAULT, false) else {
+        return;
+    };
+    std::thread::scope(|scope| {
+        for first in 0..4 {
+            let loaded = load(&device, commands()).expect("it loads");
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    loaded.write("x", &range(first)).expect("it is written");
+                    loaded.run().expect("it runs");
+                    assert_eq!(loaded.read("y"), Ok(scaled(first)), "{first}");
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn many_launches_are_more_than_one_submission() {
     let Some(device) = open(&Requirements::DEFAULT, false) else {
