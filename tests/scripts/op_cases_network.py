@@ -76,6 +76,59 @@ def convs(cases):
         conv(cases, kind, (1, 3, 5, 5), (4, 3, 3, 3), kind=kind, before=[1, 1])
 
 
+def conv_gradients(cases, note, x, w, kind="f32", strides=None, before=None, after=None,
+                   dilations=None, groups=1):
+    """One case of each gradient of a convolution of `x` with `w`, by torch's autograd."""
+    axes = len(x) - 2
+    strides, dilations = strides or [1] * axes, dilations or [1] * axes
+    before = before or [0] * axes
+    after = before if after is None else after
+    lists = {"strides": ints(*strides), "pads_before": ints(*before), "pads_after": ints(*after),
+             "dilations": ints(*dilations), "groups": integer(groups)}
+
+    def gradient(of, x, w, dr):
+        leaf = (x, w)[of].requires_grad_()
+        padded = F.pad(x, flat_pads(before, after))
+        r = CONV[axes](padded, w, None, strides, 0, dilations, groups)
+        return torch.autograd.grad(r, leaf, dr)[0]
+
+    result = CONV[axes](F.pad(torch.zeros(x), flat_pads(before, after)), torch.zeros(w), None,
+                        strides, 0, dilations, groups).shape
+    blank = lambda shape: torch.zeros(shape, dtype=torch.float64)  # noqa: E731
+    cases.add("conv_transpose", note, lambda dr, weight: gradient(0, blank(x), weight, dr),
+              *cases.draw("conv_transpose", kind, result, w), **lists, extents=dims(*x[2:]))
+    cases.add("conv_weight_gradient", note, lambda image, dr: gradient(1, image, blank(w), dr),
+              *cases.draw("conv_weight_gradient", kind, x, result), **lists, kernel=ints(*w[2:]))
+
+
+def all_conv_gradients(cases):
+    for note, x, w, options in [
+        ("3x3, padded", (2, 3, 5, 6), (4, 3, 3, 3), {"before": [1, 1]}),
+        ("1x1", (2, 3, 4, 4), (5, 3, 1, 1), {}),
+        ("stride 2", (1, 2, 7, 8), (3, 2, 3, 3), {"strides": [2, 2], "before": [1, 1]}),
+        ("stride 2, padded after only", (1, 2, 6, 6), (3, 2, 3, 3),
+         {"strides": [2, 2], "before": [0, 0], "after": [1, 1]}),
+        ("strides beyond the kernel", (1, 2, 8, 7), (3, 2, 2, 1), {"strides": [3, 2]}),
+        ("asymmetric", (1, 2, 5, 7), (2, 2, 2, 4),
+         {"strides": [1, 3], "before": [2, 0], "after": [0, 3]}),
+        ("dilated", (1, 2, 8, 9), (3, 2, 3, 2), {"before": [2, 1], "dilations": [2, 3]}),
+        ("dilated, stride 2", (1, 2, 8, 9), (3, 2, 3, 2),
+         {"before": [2, 1], "dilations": [2, 3], "strides": [2, 2]}),
+        ("two groups", (2, 4, 5, 5), (6, 2, 3, 3), {"before": [1, 1], "groups": 2}),
+        ("two groups, stride 2", (2, 4, 5, 5), (6, 2, 3, 3), {"strides": [2, 2], "groups": 2}),
+        ("depthwise", (1, 4, 5, 5), (4, 1, 3, 3), {"before": [1, 1], "groups": 4}),
+        ("one axis", (2, 3, 9), (4, 3, 4), {"strides": [2], "before": [1], "after": [2]}),
+        ("three axes", (1, 2, 4, 5, 3), (3, 2, 2, 3, 1), {"before": [1, 0, 0]}),
+        ("padding wider than the kernel", (1, 1, 2, 2), (1, 1, 2, 2), {"before": [3, 3]}),
+        ("16 channels", (1, 16, 8, 8), (16, 16, 3, 3), {"before": [1, 1]}),
+        ("no images", (0, 2, 4, 4), (3, 2, 3, 3), {}),
+        ("one element", (1, 1, 1, 1), (1, 1, 1, 1), {}),
+    ]:
+        conv_gradients(cases, note, x, w, **options)
+    for kind in FLOATS[1:]:
+        conv_gradients(cases, kind, (1, 3, 5, 5), (4, 3, 3, 3), kind=kind, before=[1, 1])
+
+
 def pooled(x, kernel, strides, before, after, overhang, dilations, count_padding):
     """Sums and counts as convolutions with ones."""
     axes = len(kernel)
@@ -263,6 +316,7 @@ def upsamples(cases):
 def network(cases):
     matmuls(cases)
     convs(cases)
+    all_conv_gradients(cases)
     pools(cases)
     norms(cases)
     attentions(cases)

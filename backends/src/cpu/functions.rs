@@ -68,6 +68,8 @@ pub(crate) fn function(op: &Op) -> Option<Function> {
         | Op::Concat(_)
         | Op::Constant(_)
         | Op::Conv(_)
+        | Op::ConvTranspose(_)
+        | Op::ConvWeightGradient(_)
         | Op::Cumsum(_)
         | Op::Equal(_)
         | Op::Gather(_)

@@ -34,8 +34,9 @@ use crate::tensor::Values;
 /// * C7: `bias` has the shape `[features]`.
 ///
 /// # Gradient
-/// `dx` is the transposed convolution of `dr` with `w`; `dw[o, c, t] = Σ_b Σ_p dr[b, o, p] · x[b, …]`
-/// with `x` at the place that the formula names; `dbias[o] = Σ_b Σ_p dr[b, o, p]`.
+/// `dx` is the [`conv_transpose`](struct@crate::ops::ConvTranspose) of `dr` with `w`, to the spatial
+/// extents of `x`; `dw` the [`conv_weight_gradient`](struct@crate::ops::ConvWeightGradient) of `x`
+/// and `dr`; `dbias[o] = Σ_b Σ_p dr[b, o, p]`.
 ///
 /// # Source
 /// ONNX `Conv`; PyTorch `conv2d`, whose "convolution" is a correlation too.

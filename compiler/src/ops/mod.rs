@@ -25,6 +25,8 @@ pub mod class;
 pub mod concat;
 pub mod constant;
 pub mod conv;
+pub mod conv_transpose;
+pub mod conv_weight_gradient;
 pub mod cos;
 pub mod cumsum;
 pub mod div;
@@ -92,6 +94,8 @@ pub use class::Class;
 pub use concat::Concat;
 pub use constant::Constant;
 pub use conv::Conv;
+pub use conv_transpose::ConvTranspose;
+pub use conv_weight_gradient::ConvWeightGradient;
 pub use cos::Cos;
 pub use cumsum::Cumsum;
 pub use div::Div;
@@ -153,6 +157,8 @@ operators! {
     Concat,
     Constant,
     Conv,
+    ConvTranspose,
+    ConvWeightGradient,
     Cos,
     Cumsum,
     Div,

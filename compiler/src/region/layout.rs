@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ops::Class;
+use crate::ops::{Class, Op};
 use crate::region::index::{Index, Part};
 use crate::region::{Access, Anchor, Buffer, Content, Region, Regions};
 
@@ -65,9 +65,10 @@ pub(super) fn choose(regions: &mut Regions) {
 /// Notes the orders in which a contraction or attention visits its buffers.
 fn wish(regions: &Regions, region: &Region, wishes: &mut [Wishes]) {
     let anchored = region.anchor_operands();
+    let weights = is_weight_gradient(region);
     let (images, axes): (usize, fn(usize) -> Vec<usize>) = match region.anchor.class() {
         // The weight of a convolution is no image.
-        Class::Conv => (1, channels_last),
+        Class::Conv => (if weights { anchored } else { 1 }, channels_last),
         Class::Gemm | Class::Attention => (anchored, numbered),
         Class::Pointwise | Class::Movement | Class::Row | Class::Gather | Class::Plain => return,
     };
@@ -83,7 +84,10 @@ fn wish(regions: &Regions, region: &Region, wishes: &mut [Wishes]) {
         }
     }
     for output in &region.outputs {
-        let order = axes(output.domain.len());
+        let order = match weights {
+            true => numbered(output.domain.len()),
+            false => axes(output.domain.len()),
+        };
         let store = Walk {
             buffer: output.buffer,
             index: &output.store,
@@ -99,6 +103,14 @@ fn wish(regions: &Regions, region: &Region, wishes: &mut [Wishes]) {
                 add(walk, &order, Weight::EpilogueRead);
             }
         }
+    }
+}
+
+/// Whether the region computes the gradient of a convolution's weight: a weight itself, of images.
+fn is_weight_gradient(region: &Region) -> bool {
+    match &region.anchor {
+        Anchor::Op { op, .. } => matches!(op, Op::ConvWeightGradient(_)),
+        Anchor::Pointwise | Anchor::Statistics { .. } | Anchor::MergeMoments { .. } => false,
     }
 }
 

@@ -106,6 +106,8 @@ pub(crate) fn has(op: &Op) -> bool {
         | Op::Concat(_)
         | Op::Constant(_)
         | Op::Conv(_)
+        | Op::ConvTranspose(_)
+        | Op::ConvWeightGradient(_)
         | Op::Cumsum(_)
         | Op::Equal(_)
         | Op::Gather(_)
