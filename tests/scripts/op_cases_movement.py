@@ -242,6 +242,24 @@ def reductions(cases):
             fold("of nothing", torch.zeros(2, 0), (1,), True)
 
 
+def dots(cases):
+    def dot(note, a, b, axes, keep):
+        def reference(a, b):
+            return (a * b).sum(axes, keepdim=keep) if axes else a * b
+
+        cases.add("dot", note, reference, a, b, axes=ints(*axes), keep=flag(keep))
+
+    for axes in [(1,), (0, 2), (0, 1, 2), ()]:
+        for keep in [False, True]:
+            a, b = cases.draw("dot", "f32", (2, 3, 4), (2, 3, 4))
+            dot(f"axes {list(axes)}, keep {keep}", a, b, axes, keep)
+    for kind in FLOATS[1:]:
+        dot(kind, *cases.draw("dot", kind, (3, 5), (3, 5)), (1,), False)
+    dot("not a number", torch.tensor([[1.0, torch.nan]]), torch.ones(1, 2), (1,), False)
+    dot("no rows", torch.zeros(0, 3), torch.zeros(0, 3), (1,), False)
+    dot("of nothing", torch.zeros(2, 0), torch.zeros(2, 0), (1,), True)
+
+
 def movement(cases):
     sources(cases)
     shapes(cases)
@@ -251,3 +269,4 @@ def movement(cases):
     gathers(cases)
     scans(cases)
     reductions(cases)
+    dots(cases)

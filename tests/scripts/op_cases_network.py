@@ -5,6 +5,8 @@ Gives: it filled with small random cases and the corners of each operator's attr
 Never: draws from anything but the collection.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -215,6 +217,23 @@ def norms(cases):
     # torch refuses a batch of none here; nothing has no norm to compute.
     cases.add("group_norm", "no images", lambda x: x, torch.zeros(0, 4, 2), groups=integer(2),
               epsilon=number(1e-5))
+
+    def statistics(note, shape, groups, epsilon=1e-6, kind="f32"):
+        def reference(x):
+            x = x.reshape(shape[0], groups, math.prod(shape[1:]) // groups)
+            factor = (x.var(2, correction=0) + epsilon).rsqrt()
+            return torch.stack([x.mean(2), factor], 2)
+
+        (x,) = cases.draw("group_statistics", kind, shape)
+        cases.add("group_statistics", note, reference, x, groups=integer(groups),
+                  epsilon=number(epsilon), result="f64" if kind == "f64" else "f32")
+
+    statistics("three groups", (2, 6, 3, 4), 3)
+    statistics("one group", (2, 4, 5), 1, epsilon=1e-3)
+    statistics("no spatial axis", (3, 8), 2)
+    statistics("no images", (0, 4, 2), 2)
+    for kind in FLOATS[1:]:
+        statistics(kind, (2, 4, 3, 3), 2, kind=kind)
     for axis in range(3):
         (x,) = cases.draw("softmax", "f32", (2, 5, 3), scale=2)
         cases.add("softmax", f"axis {axis}", lambda x, axis=axis: x.softmax(axis), x,

@@ -24,6 +24,7 @@ UNARY = {
     "erf": (torch.special.erf, 1.5, False, True),
     "exp": (torch.exp, 2, False, True),
     "floor": (torch.floor, 3, False, False),
+    "log": (torch.log, 2, False, True),
     "neg": (torch.neg, 2, True, True),
     "reciprocal": (torch.reciprocal, 2, False, False),
     "relu": (torch.relu, 2, True, True),
@@ -57,7 +58,7 @@ def unary(cases):
     for op, (reference, scale, on_ints, specials) in UNARY.items():
         for kind in FLOATS + (INTS if on_ints else ()):
             (x,) = cases.draw(op, kind, (2, 3, 5), scale=scale)
-            cases.add(op, kind, reference, x.abs() if op == "sqrt" else x)
+            cases.add(op, kind, reference, x.abs() if op in ("log", "sqrt") else x)
         for shape in [(), (0, 3), (1,)]:
             (x,) = cases.draw(op, "f32", shape)
             cases.add(op, f"shape {list(shape)}", reference, x.abs() if op == "sqrt" else x)

@@ -9,7 +9,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::math::{
-    exp, gelu_erf, gelu_quick, gelu_tanh, map_into, max, min, sigmoid, silu, zip_into,
+    exp, gelu_erf, gelu_quick, gelu_tanh, ln, map_into, max, min, sigmoid, silu, zip_into,
 };
 
 /// What an operator does to runs of equal length.
@@ -47,6 +47,7 @@ pub(crate) fn function(op: &Op) -> Option<Function> {
             GeluForm::Tanh => Unary(|out, x| map_into(out, x, gelu_tanh)),
             GeluForm::Quick => Unary(|out, x| map_into(out, x, gelu_quick)),
         },
+        Op::Log(_) => Unary(|out, x| map_into(out, x, ln)),
         Op::Max(_) => Binary(|out, a, b| zip_into(out, a, b, max)),
         Op::Min(_) => Binary(|out, a, b| zip_into(out, a, b, min)),
         Op::Mul(_) => Binary(|out, a, b| zip_into(out, a, b, |a, b| a * b)),
@@ -71,11 +72,13 @@ pub(crate) fn function(op: &Op) -> Option<Function> {
         | Op::ConvTranspose(_)
         | Op::ConvWeightGradient(_)
         | Op::Cumsum(_)
+        | Op::Dot(_)
         | Op::Equal(_)
         | Op::Gather(_)
         | Op::GatherNd(_)
         | Op::Geglu(_)
         | Op::GroupNorm(_)
+        | Op::GroupStatistics(_)
         | Op::Iota(_)
         | Op::IsNan(_)
         | Op::LayerNorm(_)

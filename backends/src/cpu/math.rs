@@ -62,6 +62,37 @@ pub(crate) fn exp(x: f32) -> f32 {
     p * scale(half) * scale(power.wrapping_sub(half))
 }
 
+/// The natural logarithm to 2 units in the last place, by the polynomial of Cephes `logf` (Moshier
+/// 1992): `x = 2^n · m` with `m` from `√½` to `√2`.
+#[inline(always)]
+pub(crate) fn ln(x: f32) -> f32 {
+    // Denormal numbers have no exponent of their own.
+    let denormal = x < f32::MIN_POSITIVE;
+    let scaled = if denormal { x * 33_554_432.0 } else { x };
+    let offset = if denormal { 25.0 } else { 0.0 };
+    let bits = scaled
+        .to_bits()
+        .wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits());
+    let n = ((bits as i32) >> 23) as f32 - offset;
+    let mantissa = (bits & 0x007F_FFFF).wrapping_add(std::f32::consts::FRAC_1_SQRT_2.to_bits());
+    let r = f32::from_bits(mantissa) - 1.0;
+    let square = r * r;
+    let mut p = 7.037_683_6e-2;
+    p = p * r - 1.151_461e-1;
+    p = p * r + 1.167_699_9e-1;
+    p = p * r - 1.242_014_1e-1;
+    p = p * r + 1.424_932_3e-1;
+    p = p * r - 1.666_805_8e-1;
+    p = p * r + 2.000_071_5e-1;
+    p = p * r - 2.499_999_4e-1;
+    p = p * r + 3.333_333e-1;
+    let near = p * r * square - n * 2.121_944_4e-4 - square * 0.5;
+    let finite = r + near + n * (355.0 / 512.0);
+    let above = if x < f32::INFINITY { finite } else { x };
+    let defined = if x > 0.0 { above } else { f32::NAN };
+    if x == 0.0 { f32::NEG_INFINITY } else { defined }
+}
+
 /// `1 / (1 + e^−x)`.
 #[inline(always)]
 pub(crate) fn sigmoid(x: f32) -> f32 {
@@ -293,5 +324,21 @@ mod tests {
         let (inf, nan) = (f32::INFINITY, f32::NAN);
         assert_eq!((exp(inf), exp(-inf), exp(nan).is_nan()), (inf, 0.0, true));
         assert_eq!(exp(0.0), 1.0);
+    }
+    #[test]
+    fn logarithms_are_close_everywhere() {
+        let near_one = (0..20_000).map(|i| 0.5 + i as f32 * 1e-4);
+        let all = (1..0x7F80_0000u32).step_by(9_973).map(f32::from_bits);
+        for x in near_one.chain(all) {
+            let (found, wanted) = (f64::from(ln(x)), f64::from(x).ln());
+            let error = (found - wanted).abs() / wanted.abs().max(1e-30);
+            assert!(error < 3e-7, "{x}: {found} for {wanted}");
+        }
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        assert_eq!(
+            (ln(0.0), ln(-0.0), ln(inf), ln(1.0)),
+            (-inf, -inf, inf, 0.0)
+        );
+        assert!([nan, -1.0, -inf, -1e-40].map(ln).iter().all(|x| x.is_nan()));
     }
 }

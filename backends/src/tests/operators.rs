@@ -72,7 +72,7 @@ fn check(case: &str) {
 
 #[test]
 fn pointwise_operators() {
-    let one = "abs neg exp sqrt reciprocal floor ceil sin cos erf tanh sigmoid relu silu";
+    let one = "abs neg exp log sqrt reciprocal floor ceil sin cos erf tanh sigmoid relu silu";
     for op in one.split(' ') {
         for ty in [
             "f32[3, 5]",
@@ -230,6 +230,17 @@ fn rows() {
         "group_norm(f32[2, 6]) {groups=2, epsilon=1e-5}",
         "group_norm(f32[2, 6, 0]) {groups=2, epsilon=1e-5}",
         "group_norm(f16[2, 6, 9]; f16[6]) {groups=2, epsilon=1e-5}",
+        "group_statistics(f32[2, 6, 5, 3]) {groups=3, epsilon=1e-5}",
+        "group_statistics(f16[2, 6]) {groups=2, epsilon=1e-5}",
+        "group_statistics(f64[2, 6, 3]) {groups=2, epsilon=1e-5}",
+        "group_statistics(f32[2, 6, 0]) {groups=2, epsilon=1e-5}",
+        "group_statistics(f32[0, 6, 4]) {groups=2, epsilon=1e-5}",
+        "dot(f32[3, 4, 5]; f32[3, 4, 5]) {axes=[1, 2], keep=false}",
+        "dot(f32[3, 4, 5]; f32[3, 4, 5]) {axes=[0], keep=true}",
+        "dot(f16[3, 70]; f16[3, 70]) {axes=[0, 1], keep=false}",
+        "dot(f64[3, 4]; f64[3, 4]) {axes=[1], keep=false}",
+        "dot(f32[3, 4]; f32[3, 4]) {axes=[], keep=true}",
+        "dot(f32[3, 0]; f32[3, 0]) {axes=[1], keep=true}",
         "reduce_sum(f32[3, 4, 5]) {axes=[1, 2], keep=false}",
         "reduce_sum(f32[3, 4, 5]) {axes=[0], keep=true}",
         "reduce_sum(f32[3, 4]) {axes=[], keep=true}",
@@ -258,7 +269,7 @@ fn not_a_number_and_infinities_pass() {
     let x = Tensor::from_f32(&[8], &special);
     let y = Tensor::from_f32(&[8, 1], &special);
     let inputs = Named::from([("x".to_owned(), x), ("y".to_owned(), y)]);
-    for op in "abs neg exp sqrt reciprocal floor sigmoid relu silu tanh".split(' ') {
+    for op in "abs neg exp log sqrt reciprocal floor sigmoid relu silu tanh".split(' ') {
         let text = format!(
             "func {op} {{\n %0 = input \"x\" : f32[8]\n %1 = {op}(%0)\n return \"out\" %1\n}}"
         );

@@ -30,6 +30,7 @@ pub mod conv_weight_gradient;
 pub mod cos;
 pub mod cumsum;
 pub mod div;
+pub mod dot;
 pub mod equal;
 pub mod erf;
 pub mod exp;
@@ -39,12 +40,14 @@ pub mod gather_nd;
 pub mod geglu;
 pub mod gelu;
 pub mod group_norm;
+pub mod group_statistics;
 pub mod iota;
 pub mod is_nan;
 pub mod layer_norm;
 pub mod less;
 pub mod less_equal;
 pub mod linear;
+pub mod log;
 pub mod matmul;
 pub mod max;
 pub mod min;
@@ -99,6 +102,7 @@ pub use conv_weight_gradient::ConvWeightGradient;
 pub use cos::Cos;
 pub use cumsum::Cumsum;
 pub use div::Div;
+pub use dot::Dot;
 pub use equal::Equal;
 pub use erf::Erf;
 pub use exp::Exp;
@@ -108,12 +112,14 @@ pub use gather_nd::GatherNd;
 pub use geglu::Geglu;
 pub use gelu::{Gelu, GeluForm};
 pub use group_norm::GroupNorm;
+pub use group_statistics::GroupStatistics;
 pub use iota::Iota;
 pub use is_nan::IsNan;
 pub use layer_norm::LayerNorm;
 pub use less::Less;
 pub use less_equal::LessEqual;
 pub use linear::Linear;
+pub use log::Log;
 pub use matmul::Matmul;
 pub use max::Max;
 pub use min::Min;
@@ -162,6 +168,7 @@ operators! {
     Cos,
     Cumsum,
     Div,
+    Dot,
     Equal,
     Erf,
     Exp,
@@ -171,12 +178,14 @@ operators! {
     Geglu,
     Gelu,
     GroupNorm,
+    GroupStatistics,
     Iota,
     IsNan,
     LayerNorm,
     Less,
     LessEqual,
     Linear,
+    Log,
     Matmul,
     Max,
     Min,

@@ -10,7 +10,8 @@ use crate::dtype::DType;
 use crate::eval::last_uses;
 use crate::graph::{self, Definition, Func, Value};
 use crate::ops::{
-    Add, Cast, Class, Extents, Gelu, GeluForm, GroupNorm, Linear, Mul, Op, PadMode, Sub,
+    Add, Cast, Class, Extents, Gelu, GeluForm, GroupNorm, GroupStatistics, Linear, Mul, Op,
+    PadMode, Sub,
 };
 use crate::region::access::Step;
 use crate::region::form::Refusal;
@@ -43,6 +44,7 @@ pub(super) fn lower(func: &Func) -> Result<Lowered, FormError> {
         func,
         views: BTreeMap::new(),
         extents: Vec::with_capacity(func.values().len()),
+        statistics: BTreeMap::new(),
         regions: Regions {
             name: func.name().to_owned(),
             buffers: Vec::new(),
@@ -83,6 +85,8 @@ struct State<'a> {
     func: &'a Func,
     views: BTreeMap<Value, Access>,
     extents: Vec<Extents>,
+    /// Statistics of groups of a value: backward passes read those of the forward pass.
+    statistics: BTreeMap<(Value, usize, u64), Access>,
     regions: Regions,
     movements: usize,
     refusals: Vec<Refusal>,
@@ -123,6 +127,9 @@ impl State<'_> {
             (Op::Constant(_), _) => {}
             (Op::Geglu(_), _) => self.geglu(value, node.operands[0]),
             (Op::GroupNorm(norm), _) => self.group_norm(value, norm, &node.operands),
+            (Op::GroupStatistics(statistics), _) => {
+                self.group_statistics(value, statistics, node.operands[0]);
+            }
             (Op::Conv(conv), _) => {
                 let conv = conv.clone();
                 self.contraction(value, conv, &node.operands, 1);
@@ -280,7 +287,7 @@ impl State<'_> {
         }
         let x = self.view(operands[0]);
         let computed = accumulator(dtype);
-        let statistics = self.statistics(value, norm, &x);
+        let statistics = self.statistics(value, operands[0], norm.groups, norm.epsilon);
         let share = shape[1] / norm.groups;
         let mut reads = vec![x];
         for which in 0..2 {
@@ -327,9 +334,23 @@ impl State<'_> {
         self.region(value, Anchor::Pointwise, reads, nodes);
     }
 
-    /// The region that computes mean and factor of each group; gives how they are read.
-    fn statistics(&mut self, value: Value, norm: &GroupNorm, x: &Access) -> Access {
-        let domain = vec![x.shape[0], norm.groups, 2];
+    fn group_statistics(&mut self, value: Value, op: &GroupStatistics, x: Value) {
+        if self.extents(x).shape.contains(&0) {
+            return self.anchor(value, &op.clone().into(), &[x]);
+        }
+        let access = self.statistics(value, x, op.groups, op.epsilon);
+        self.views.insert(value, access);
+    }
+
+    /// How mean and factor of each group of `x` are read; a region computes them for its first
+    /// reader, `value`.
+    fn statistics(&mut self, value: Value, x: Value, groups: usize, epsilon: f64) -> Access {
+        let key = (x, groups, epsilon.to_bits());
+        if let Some(access) = self.statistics.get(&key) {
+            return access.clone();
+        }
+        let x = self.view(x);
+        let domain = vec![x.shape[0], groups, 2];
         let dtype = accumulator(x.dtype);
         let extents = Extents {
             dtype,
@@ -338,11 +359,8 @@ impl State<'_> {
         let buffer = self.buffer(extents, Content::Computed);
         let access = Access::whole(buffer, dtype, &domain);
         self.regions.regions.push(Region {
-            anchor: Anchor::Statistics {
-                groups: norm.groups,
-                epsilon: norm.epsilon,
-            },
-            operands: vec![x.clone()],
+            anchor: Anchor::Statistics { groups, epsilon },
+            operands: vec![x],
             outputs: vec![Output {
                 buffer,
                 store: Index::identity(&domain),
@@ -352,6 +370,7 @@ impl State<'_> {
             }],
             origin: self.func.value(value).origin.clone(),
         });
+        self.statistics.insert(key, access.clone());
         access
     }
 

@@ -40,6 +40,7 @@ pub(crate) fn apply(b: &mut Builder, op: &Op, operands: &[Value]) -> Value {
                 e.binary(Binary::Mul, x, gate)
             }
         },
+        Op::Log(_) => e.unary(Unary::Log, x),
         Op::Max(_) => e.binary(Binary::Max, x, operands[1]),
         Op::Min(_) => e.binary(Binary::Min, x, operands[1]),
         Op::Mul(_) => e.binary(Binary::Mul, x, operands[1]),
@@ -85,6 +86,7 @@ pub(crate) fn has(op: &Op) -> bool {
         | Op::Exp(_)
         | Op::Floor(_)
         | Op::Gelu(_)
+        | Op::Log(_)
         | Op::Max(_)
         | Op::Min(_)
         | Op::Mul(_)
@@ -109,11 +111,13 @@ pub(crate) fn has(op: &Op) -> bool {
         | Op::ConvTranspose(_)
         | Op::ConvWeightGradient(_)
         | Op::Cumsum(_)
+        | Op::Dot(_)
         | Op::Equal(_)
         | Op::Gather(_)
         | Op::GatherNd(_)
         | Op::Geglu(_)
         | Op::GroupNorm(_)
+        | Op::GroupStatistics(_)
         | Op::Iota(_)
         | Op::IsNan(_)
         | Op::LayerNorm(_)

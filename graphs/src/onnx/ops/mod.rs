@@ -149,6 +149,7 @@ pub(crate) const OPERATORS: &[Operator] = &[
     ),
     op("Less", 7, &[], pointwise::less),
     op("LessOrEqual", 12, &[], pointwise::less_or_equal),
+    op("Log", 6, &[], pointwise::log),
     op("MatMul", 1, &[], linear::matmul),
     op("Max", 8, &[], pointwise::max),
     op("Min", 8, &[], pointwise::min),

@@ -50,7 +50,7 @@ macro_rules! lowerings {
 
 lowerings! { unary:
     abs = Abs, ceil = Ceil, cos = Cos, erf = Erf, exp = Exp, floor = Floor, is_nan = IsNan,
-    neg = Neg, not = Not, reciprocal = Reciprocal, relu = Relu, sigmoid = Sigmoid, sin = Sin,
+    log = Log, neg = Neg, not = Not, reciprocal = Reciprocal, relu = Relu, sigmoid = Sigmoid, sin = Sin,
     sqrt = Sqrt, tanh = Tanh,
 }
 lowerings! { binary:
