@@ -80,6 +80,15 @@ impl DType {
     pub fn is_int(self) -> bool {
         matches!(self, DType::U8 | DType::I8 | DType::I32 | DType::I64)
     }
+
+    /// The type in which sums over elements are kept: f32 for narrower floats.
+    pub fn accumulator(self) -> DType {
+        match self {
+            DType::F16 | DType::BF16 | DType::F32 => DType::F32,
+            DType::F64 => DType::F64,
+            DType::Bool | DType::U8 | DType::I8 | DType::I32 | DType::I64 => self,
+        }
+    }
 }
 
 impl fmt::Display for DType {

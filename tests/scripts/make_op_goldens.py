@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from op_cases import Cases
+from op_cases_attention import attention_gradients
 from op_cases_movement import movement
 from op_cases_network import network
 from op_cases_pointwise import pointwise
@@ -25,6 +26,7 @@ def main():
     cases = Cases()
     pointwise(cases)
     network(cases)
+    attention_gradients(cases)
     movement(cases)
     made = f"tests/scripts/make_op_goldens.py, torch {torch.__version__}, numpy {numpy.__version__}"
     rows = ",\n".join(json.dumps(row) for row in cases.rows)

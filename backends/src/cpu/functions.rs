@@ -64,6 +64,8 @@ pub(crate) fn function(op: &Op) -> Option<Function> {
         Op::And(_)
         | Op::Argmax(_)
         | Op::Attention(_)
+        | Op::AttentionGradient(_)
+        | Op::AttentionLogSum(_)
         | Op::AveragePool(_)
         | Op::Broadcast(_)
         | Op::Concat(_)

@@ -1,5 +1,6 @@
 //! Operators alone, in sizes that fill no tile and in all types.
 
+use compiler::DType;
 use compiler::graph::{Definition, Role};
 use compiler::tensor::Tensor;
 
@@ -214,6 +215,104 @@ fn attention() {
         "attention(f16[1, 2, 4, 4]; f16[1, 2, 3, 4]; f16[1, 2, 3, 2]) {scale=1.0, causal=false}",
     ] {
         check(case);
+    }
+}
+
+#[test]
+fn logarithms_of_sums() {
+    for case in [
+        "attention_log_sum(f32[2, 3, 5, 8]; f32[2, 3, 7, 8]) {scale=0.5, causal=false}",
+        "attention_log_sum(f32[1, 2, 90, 8]; f32[1, 2, 90, 8]) {scale=0.3, causal=true}",
+        "attention_log_sum(f32[1, 2, 9, 4]; f32[1, 2, 3, 4]) {scale=0.3, causal=true}",
+        "attention_log_sum(f32[2, 2, 4, 4]; f32[2, 2, 4, 4]; f32[2, 1, 4, 1]) {scale=1.0, causal=false}",
+        "attention_log_sum(f32[1, 2, 4, 4]; f32[1, 2, 4, 4]; bool[4, 4]) {scale=1.0, causal=true}",
+        "attention_log_sum(f32[1, 2, 4, 4]; f32[1, 2, 4, 4]; f32[2, 1, 4]) {scale=-1.0, causal=false}",
+        "attention_log_sum(f32[1, 2, 1, 4]; f32[1, 2, 1, 4]) {scale=1.0, causal=false}",
+        "attention_log_sum(f32[1, 2, 4, 4]; f32[1, 2, 0, 4]) {scale=1.0, causal=false}",
+        "attention_log_sum(f32[1, 2, 4, 0]; f32[1, 2, 3, 0]) {scale=1.0, causal=false}",
+        "attention_log_sum(f16[1, 2, 4, 4]; f16[1, 2, 3, 4]) {scale=1.0, causal=false}",
+        "attention_log_sum(bf16[1, 2, 4, 4]; bf16[1, 2, 3, 4]) {scale=1.0, causal=false}",
+        "attention_log_sum(f64[1, 2, 4, 4]; f64[1, 2, 3, 4]) {scale=1.0, causal=false}",
+    ] {
+        check(case);
+    }
+}
+
+/// The gradient of attention on `[batch, heads, queries, keys, d, e]`, the weights made from the
+/// same operands.
+fn attention_gradient(
+    dtype: &str,
+    [batch, heads, queries, keys, d, e]: [usize; 6],
+    attributes: &str,
+    mask: &str,
+) {
+    let scores = format!("{{{attributes}}}");
+    let (given, mask) = match mask {
+        "" => (String::new(), ""),
+        ty => (format!("  %6 = input \"mask\" : {ty}\n"), ", %6"),
+    };
+    let first = if mask.is_empty() { 6 } else { 7 };
+    let [sums, r] = [first, first + 1].map(|value| format!("%{value}"));
+    let text = format!(
+        "func gradient {{
+  %0 = input \"q\" : {dtype}[{batch}, {heads}, {queries}, {d}]
+  %1 = input \"k\" : {dtype}[{batch}, {heads}, {keys}, {d}]
+  %2 = input \"v\" : {dtype}[{batch}, {heads}, {keys}, {e}]
+  %3 = input \"dr\" : {dtype}[{batch}, {heads}, {queries}, {e}]
+  %4 = silu(%0)
+  %5 = neg(%3)
+{given}  {sums} = attention_log_sum(%4, %1{mask}) {scores}
+  {r} = attention(%4, %1, %2{mask}) {scores}
+  %{last} = attention_gradient(%4, %1, %2, {sums}, {r}, %5{mask}) {scores}
+  %{part} = slice(%{last}) {{axis=2, start={queries}, length={keys}, step=1}}
+  return \"out\" %{last}
+  return \"dk\" %{part}
+}}
+",
+        last = first + 2,
+        part = first + 3,
+    );
+    let dtype = DType::from_name(dtype).expect("an element type");
+    // In 16 bits the attention's own result is rounded before it is read.
+    compare(&text, None, rounding(dtype).max(1e-5));
+}
+
+#[test]
+fn gradients_of_attention() {
+    let plain = "scale=0.5, causal=false";
+    let causal = "scale=0.3, causal=true";
+    for sizes in [
+        [2, 3, 5, 7, 8, 8],
+        [1, 2, 9, 3, 4, 6],
+        [1, 2, 5, 33, 20, 3],
+        [1, 2, 40, 35, 8, 8],
+        [1, 1, 1, 1, 1, 1],
+        [1, 2, 4, 1, 4, 4],
+        [1, 2, 1, 6, 4, 4],
+        [1, 1, 70, 77, 40, 40],
+        [1, 2, 3, 0, 4, 4],
+        [0, 2, 3, 4, 4, 4],
+        [1, 2, 3, 4, 4, 0],
+        [1, 2, 3, 4, 0, 4],
+    ] {
+        attention_gradient("f32", sizes, plain, "");
+        attention_gradient("f32", sizes, causal, "");
+    }
+    let sizes = [2, 2, 5, 6, 4, 3];
+    for mask in [
+        "f32[2, 1, 5, 1]",
+        "f32[6]",
+        "f32[1, 2, 1, 6]",
+        "bool[5, 1]",
+        "bool[5, 6]",
+    ] {
+        attention_gradient("f32", sizes, plain, mask);
+        attention_gradient("f32", sizes, causal, mask);
+        attention_gradient("f32", sizes, "scale=-0.5, causal=false", mask);
+    }
+    for dtype in ["f16", "bf16", "f64"] {
+        attention_gradient(dtype, sizes, plain, "");
+        attention_gradient(dtype, sizes, causal, "bool[5, 6]");
     }
 }
 

@@ -1,13 +1,11 @@
 //! The operator [`Attention`].
 
 use crate::dim::Dim;
-use crate::dtype::DType;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
+use crate::ops::attention_scores::{Scores, infer_scores};
 use crate::ops::attribute::attributes;
-use crate::ops::shape::{
-    broadcast_strides, each_index, exact_shape, offset, one_float, rank, stretches_to,
-};
+use crate::ops::shape::{each_index, exact_shape, one_float, rank};
 use crate::ops::softmax::softmax_row;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -34,8 +32,8 @@ use crate::tensor::Values;
 ///
 /// # Gradient
 /// With `p` the softmax: `dv = pᵀ · dr`, `dp = dr · vᵀ`, `ds = p · (dp − Σ_keys dp · p)`,
-/// `dq = scale · ds · k`, `dk = scale · dsᵀ · q`; a float mask gets `ds` summed over what it
-/// stretched along.
+/// `dq = scale · ds · k`, `dk = scale · dsᵀ · q`: see [`crate::ops::AttentionGradient`]. A float
+/// mask gets `ds` summed over what it stretched along.
 ///
 /// # Source
 /// Vaswani et al. 2017 (arXiv 1706.03762), eq. 1; PyTorch `scaled_dot_product_attention`, whose
@@ -58,55 +56,24 @@ impl Operator for Attention {
 
     fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
         let dtype = one_float("C1", &operands[..3])?;
-        let (q, k, v) = (&operands[0], &operands[1], &operands[2]);
-        for operand in [q, k, v] {
-            rank("C2", operand, 4)?;
-        }
-        let [batch, heads, queries, d] = [0, 1, 2, 3].map(|axis| q.shape[axis].clone());
-        let (keys, e) = (k.shape[2].clone(), v.shape[3].clone());
-        let both = [batch, heads];
-        exact_shape("C3", k, &[&both[..], &[keys.clone(), d]].concat())?;
-        exact_shape("C4", v, &[&both[..], &[keys.clone(), e.clone()]].concat())?;
-        if let Some(mask) = operands.get(3) {
-            if mask.dtype != DType::Bool && mask.dtype != dtype {
-                let wanted = format!("a mask of bool or {dtype}");
-                return Err(Violation::new("C1", mask, wanted));
-            }
-            let scores = [&both[..], &[queries.clone(), keys]].concat();
-            stretches_to("C5", mask, &scores)?;
-        }
-        let shape = [&both[..], &[queries, e]].concat();
+        let v = &operands[2];
+        rank("C2", v, 4)?;
+        let scores = infer_scores(&operands[0], &operands[1], operands.get(3))?;
+        let [batch, heads, queries, keys] = scores;
+        let e = v.shape[3].clone();
+        exact_shape("C4", v, &[batch.clone(), heads.clone(), keys, e.clone()])?;
+        let shape = vec![batch, heads, queries, e];
         Ok(TensorType { dtype, shape })
     }
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
-        let (q, k, v) = (
-            operands[0].floats(),
-            operands[1].floats(),
-            operands[2].floats(),
-        );
-        let (d, keys) = (operands[0].shape[3], operands[1].shape[2]);
-        let (queries, e) = (result.shape[2], result.shape[3]);
-        let mask = operands.get(3).map(|mask| {
-            let scores = [result.shape[0], result.shape[1], queries, keys];
-            (*mask, broadcast_strides(&mask.shape, &scores))
-        });
+        let scores = Scores::new(operands[0], operands[1], operands.get(3), self.scale);
+        let (v, keys) = (operands[2].floats(), operands[1].shape[2]);
+        let e = result.shape[3];
         let mut values = Vec::with_capacity(result.elements());
         each_index(&result.shape[..3], |row| {
             let head = row[0] * result.shape[1] + row[1];
-            let q = &q[(head * queries + row[2]) * d..][..d];
-            let score = |key: usize| {
-                if self.causal && key > row[2] {
-                    return f64::NEG_INFINITY;
-                }
-                let k = &k[(head * keys + key) * d..][..d];
-                let dot: f64 = q.iter().zip(k).map(|(q, k)| q * k).sum();
-                let added = mask.as_ref().map_or(0.0, |(mask, strides)| {
-                    masked(mask, offset(&[row[0], row[1], row[2], key], strides))
-                });
-                dot * self.scale + added
-            };
-            let mut weights: Vec<f64> = (0..keys).map(score).collect();
+            let mut weights = scores.row(row, self.causal);
             softmax_row(&mut weights);
             for column in 0..e {
                 let weighted = |(key, weight)| weight * v[(head * keys + key) * e + column];
@@ -123,15 +90,5 @@ impl Operator for Attention {
         let scores = q[0].mul(&q[1]).mul(&q[2]).mul(&k[2]);
         let each = q[3].add(&v[3]).mul(&Dim::from(2)).add(&Dim::from(5));
         scores.mul(&each)
-    }
-}
-
-/// What the element of a mask adds to a score.
-fn masked(mask: &Array, position: usize) -> f64 {
-    match &mask.values {
-        Values::Bool(allowed) if allowed[position] => 0.0,
-        Values::Bool(_) => f64::NEG_INFINITY,
-        Values::Float(added) => added[position],
-        Values::Int(_) => panic!("inferred as a mask of truth values or floats"),
     }
 }

@@ -7,7 +7,6 @@ use crate::ops::attribute::attributes;
 use crate::ops::normalize::check_epsilon;
 use crate::ops::shape::float;
 use crate::ops::{Class, Extents, Operator, Violation};
-use crate::region::accumulator;
 use crate::tensor::Values;
 
 /// # Meaning
@@ -64,7 +63,7 @@ impl Operator for GroupStatistics {
         }
         check_epsilon("C4", self.epsilon)?;
         let shape = [x.shape[0].clone(), groups, Dim::from(2)];
-        Ok(TensorType::new(accumulator(x.dtype), shape))
+        Ok(TensorType::new(x.dtype.accumulator(), shape))
     }
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {

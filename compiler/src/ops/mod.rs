@@ -16,6 +16,9 @@ pub mod add;
 pub mod and;
 pub mod argmax;
 pub mod attention;
+pub mod attention_gradient;
+pub mod attention_log_sum;
+pub(crate) mod attention_scores;
 pub(crate) mod attribute;
 pub mod average_pool;
 pub mod broadcast;
@@ -88,6 +91,8 @@ pub use add::Add;
 pub use and::And;
 pub use argmax::Argmax;
 pub use attention::Attention;
+pub use attention_gradient::AttentionGradient;
+pub use attention_log_sum::AttentionLogSum;
 pub use attribute::{Attribute, AttributeError, Attributes, Field};
 pub use average_pool::AveragePool;
 pub use broadcast::Broadcast;
@@ -156,6 +161,8 @@ operators! {
     And,
     Argmax,
     Attention,
+    AttentionGradient,
+    AttentionLogSum,
     AveragePool,
     Broadcast,
     Cast,

@@ -17,8 +17,7 @@ use crate::region::access::Step;
 use crate::region::form::Refusal;
 use crate::region::index::Index;
 use crate::region::{
-    Access, Anchor, Buffer, BufferData, Content, FormError, Node, Output, Region, RegionId,
-    Regions, accumulator,
+    Access, Anchor, Buffer, BufferData, Content, FormError, Node, Output, Region, RegionId, Regions,
 };
 use crate::tensor::{Tensor, Values};
 
@@ -286,7 +285,7 @@ impl State<'_> {
             return self.anchor(value, &norm.clone().into(), operands);
         }
         let x = self.view(operands[0]);
-        let computed = accumulator(dtype);
+        let computed = dtype.accumulator();
         let statistics = self.statistics(value, operands[0], norm.groups, norm.epsilon);
         let share = shape[1] / norm.groups;
         let mut reads = vec![x];
@@ -351,7 +350,7 @@ impl State<'_> {
         }
         let x = self.view(x);
         let domain = vec![x.shape[0], groups, 2];
-        let dtype = accumulator(x.dtype);
+        let dtype = x.dtype.accumulator();
         let extents = Extents {
             dtype,
             shape: domain.clone(),

@@ -219,7 +219,7 @@ impl Region {
             }
             Anchor::Statistics { groups, .. } | Anchor::MergeMoments { groups, .. } => {
                 let shape = [self.operands[0].shape[0], *groups, 2];
-                Some(TensorType::new(accumulator(types[0].dtype), shape))
+                Some(TensorType::new(types[0].dtype.accumulator(), shape))
             }
         }
     }
@@ -239,15 +239,6 @@ impl Region {
     pub fn stores(&self) -> Vec<Buffer> {
         let stored = |output: &Output| [Some(output.buffer), output.moments];
         self.outputs.iter().flat_map(stored).flatten().collect()
-    }
-}
-
-/// The type in which sums over elements of `dtype` are kept.
-pub(crate) fn accumulator(dtype: DType) -> DType {
-    match dtype {
-        DType::F64 => DType::F64,
-        DType::F16 | DType::BF16 | DType::F32 => DType::F32,
-        DType::Bool | DType::U8 | DType::I8 | DType::I32 | DType::I64 => dtype,
     }
 }
 

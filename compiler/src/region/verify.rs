@@ -28,7 +28,6 @@ use crate::ops::shape::each_index;
 use crate::region::access::{inverse, within};
 use crate::region::{
     Access, Anchor, Buffer, Content, Index, Node, Output, Region, RegionId, Regions, Scope,
-    accumulator,
 };
 
 /// Walks over more elements than this are judged by their ranges alone.
@@ -290,7 +289,7 @@ fn check_moments(regions: &Regions, output: &Output) -> Result<(), Broken> {
         &regions.buffer(moments).extents,
     );
     let fits = of.shape.len() >= 2
-        && found.dtype == accumulator(of.dtype)
+        && found.dtype == of.dtype.accumulator()
         && found.shape == [of.shape[0], of.shape[1], 2];
     match fits {
         true => Ok(()),

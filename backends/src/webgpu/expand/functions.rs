@@ -103,6 +103,8 @@ pub(crate) fn has(op: &Op) -> bool {
         Op::And(_)
         | Op::Argmax(_)
         | Op::Attention(_)
+        | Op::AttentionGradient(_)
+        | Op::AttentionLogSum(_)
         | Op::AveragePool(_)
         | Op::Broadcast(_)
         | Op::Concat(_)

@@ -8,7 +8,7 @@ use super::Verdict;
 use super::state::State;
 use crate::ops::{Class, Extents};
 use crate::region::access::Step;
-use crate::region::{Access, Anchor, Buffer, Index, Output, Piece, Region, accumulator};
+use crate::region::{Access, Anchor, Buffer, Index, Output, Piece, Region};
 
 /// See the card.
 pub(super) fn apply(state: &mut State, slot: usize) -> Verdict {
@@ -23,7 +23,7 @@ pub(super) fn apply(state: &mut State, slot: usize) -> Verdict {
         Ok(sources) => sources,
         Err(reason) => return Verdict::Refused(reason),
     };
-    let dtype = accumulator(x.dtype);
+    let dtype = x.dtype.accumulator();
     let shape = [x.shape[0], x.shape[1], 2];
     let (mut pieces, mut start) = (Vec::new(), 0);
     for (from, output) in sources {
@@ -130,7 +130,7 @@ fn moments(state: &mut State, slot: usize, output: usize) -> (Buffer, usize) {
         return (moments, shape[1]);
     }
     let moments = state.add_buffer(Extents {
-        dtype: accumulator(dtype),
+        dtype: dtype.accumulator(),
         shape: vec![shape[0], shape[1], 2],
     });
     region.outputs[output].moments = Some(moments);
