@@ -202,6 +202,43 @@ fn contractions() {
 }
 
 #[test]
+fn gradients_of_convolutions() {
+    let plain = "strides=[1, 1], pads_before=[0, 0], pads_after=[0, 0], dilations=[1, 1]";
+    let padded = "strides=[1, 1], pads_before=[1, 1], pads_after=[1, 1], dilations=[1, 1]";
+    let halved = "strides=[2, 2], pads_before=[1, 1], pads_after=[1, 1], dilations=[1, 1]";
+    let behind = "strides=[2, 2], pads_before=[0, 0], pads_after=[1, 1], dilations=[1, 1]";
+    let uneven = "strides=[1, 3], pads_before=[3, 0], pads_after=[0, 2], dilations=[2, 1]";
+    let both = "strides=[2, 1], pads_before=[0, 0], pads_after=[1, 1], dilations=[2, 3]";
+    // Convolutions of `[batch, channels, height, width]` with `[features, height, width]`, and the
+    // positions that they have.
+    for (lists, [n, c, h, w], [o, kh, kw], [ph, pw], groups) in [
+        (padded, [2, 3, 5, 6], [4, 3, 3], [5, 6], 1),
+        (padded, [2, 16, 12, 9], [40, 3, 3], [12, 9], 1),
+        (padded, [1, 4, 5, 5], [6, 3, 3], [5, 5], 2),
+        (plain, [2, 3, 4, 5], [7, 1, 1], [4, 5], 1),
+        (plain, [2, 3, 4, 5], [7, 4, 5], [1, 1], 1),
+        (halved, [2, 3, 8, 8], [5, 3, 3], [4, 4], 1),
+        (halved, [1, 4, 7, 8], [6, 3, 3], [4, 4], 2),
+        (behind, [1, 34, 8, 6], [3, 3, 3], [4, 3], 1),
+        (uneven, [1, 3, 6, 8], [4, 2, 2], [7, 3], 1),
+        (both, [1, 3, 7, 8], [4, 2, 3], [3, 3], 1),
+        (plain, [0, 3, 4, 4], [2, 3, 3], [2, 2], 1),
+    ] {
+        let depth = c / groups;
+        for ty in ["f32", "f16"] {
+            check(&format!(
+                "conv_transpose({ty}[{n}, {o}, {ph}, {pw}]; {ty}[{o}, {depth}, {kh}, {kw}]) \
+                 {{{lists}, groups={groups}, extents=[{h}, {w}]}}"
+            ));
+            check(&format!(
+                "conv_weight_gradient({ty}[{n}, {c}, {h}, {w}]; {ty}[{n}, {o}, {ph}, {pw}]) \
+                 {{{lists}, groups={groups}, kernel=[{kh}, {kw}]}}"
+            ));
+        }
+    }
+}
+
+#[test]
 fn attention() {
     for case in [
         "attention(f32[2, 3, 5, 8]; f32[2, 3, 7, 8]; f32[2, 3, 7, 4]) {scale=0.5, causal=false}",

@@ -10,12 +10,13 @@ use crate::dtype::DType;
 use crate::eval::last_uses;
 use crate::graph::{self, Definition, Func, Value};
 use crate::ops::{
-    Add, Cast, Class, Extents, Gelu, GeluForm, GroupNorm, GroupStatistics, Linear, Mul, Op,
-    PadMode, Sub,
+    Add, Cast, Class, ConvTranspose, Extents, Gelu, GeluForm, GroupNorm, GroupStatistics, Linear,
+    Mul, Op, PadMode, Sub,
 };
 use crate::region::access::Step;
 use crate::region::form::Refusal;
 use crate::region::index::Index;
+use crate::region::transposed::convolution;
 use crate::region::{
     Access, Anchor, Buffer, BufferData, Content, FormError, Node, Output, Region, RegionId, Regions,
 };
@@ -133,6 +134,9 @@ impl State<'_> {
                 let conv = conv.clone();
                 self.contraction(value, conv, &node.operands, 1);
             }
+            (Op::ConvTranspose(transpose), _) => {
+                self.conv_transpose(value, transpose, &node.operands);
+            }
             (Op::Linear(_), _) => {
                 let axis = self.extents(value).shape.len() - 1;
                 self.contraction(value, Linear, &node.operands, axis);
@@ -226,6 +230,21 @@ impl State<'_> {
             Node::Apply(Add.into(), vec![0, 1]),
         ];
         self.region(value, anchor, reads, nodes);
+    }
+
+    /// A transposed convolution: as a convolution where it is one, so that its programs serve both.
+    fn conv_transpose(&mut self, value: Value, transpose: &ConvTranspose, operands: &[Value]) {
+        let [x, w] = [0, 1].map(|operand| self.view(operands[operand]));
+        let found = convolution(transpose, [&x, &w], &self.extents(value).shape);
+        match found.filter(|(_, w)| w.too_intricate(&self.regions).is_none()) {
+            Some((conv, w)) => {
+                let nodes = vec![Node::Anchor(Index::identity(&self.extents(value).shape))];
+                let op = conv.into();
+                let anchor = Anchor::Op { op, operands: 2 };
+                self.region(value, anchor, vec![x, w], nodes);
+            }
+            None => self.anchor(value, &transpose.clone().into(), operands),
+        }
     }
 
     /// A vector along `axis` of `shape`, the same at all other indices.

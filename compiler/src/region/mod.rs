@@ -22,6 +22,7 @@ mod layout;
 mod lower;
 mod parse;
 mod print;
+mod transposed;
 mod verify;
 
 pub use access::{Access, Piece};

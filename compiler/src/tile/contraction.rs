@@ -5,9 +5,9 @@
 //! chosen here.
 
 use crate::DType;
-use crate::ops::{Conv, Op};
+use crate::ops::{Conv, ConvTranspose, ConvWeightGradient, Op};
 use crate::region::access::Step;
-use crate::region::{Access, Anchor, Bound, Index, Region, Regions};
+use crate::region::{Access, Anchor, Bound, Index, Region, Regions, Scope};
 use crate::tensor::{Tensor, Values};
 use crate::tile::outputs::{Domain, OutputViews, outputs, pairing};
 use crate::tile::view::{Axes, View};
@@ -39,6 +39,8 @@ pub(super) fn contraction(regions: &Regions, region: &Region) -> Result<Contract
         Op::Linear(_) => linear(regions, region)?,
         Op::Matmul(_) => matmul(regions, region)?,
         Op::Conv(conv) => convolution(regions, region, conv)?,
+        Op::ConvTranspose(transpose) => transposed(regions, region, transpose)?,
+        Op::ConvWeightGradient(gradient) => weight_gradient(regions, region, gradient)?,
         other => return Err(format!("{} sums no products", other.name())),
     };
     match [found.batch, found.rows, found.columns, found.planes].contains(&0) {
@@ -243,6 +245,193 @@ fn convolution(regions: &Regions, region: &Region, conv: &Conv) -> Result<Contra
         rows: axes.rows.iter().product(),
         columns: share,
         depth: kernel.iter().product::<usize>() * depth,
+    })
+}
+
+/// By phases: results at `s = q·stride + r` of one `r` meet every stride-th tap, those with
+/// `t = (r + before) mod stride + j·stride`, at the positions `q + floor((r + before) / stride) − j`.
+/// Each phase is a product of its own, with its share of the kernel as the right factor.
+fn transposed(
+    regions: &Regions,
+    region: &Region,
+    transpose: &ConvTranspose,
+) -> Result<Contraction, String> {
+    let (x, w) = (
+        bordered(&region.operands[0])?,
+        bordered(&region.operands[1])?,
+    );
+    let mut steps = transpose.strides.iter().zip(&transpose.dilations);
+    if !steps.all(|(&stride, &dilation)| stride == 1 || dilation == 1) {
+        return Err("a transposed convolution has strides and dilations".to_owned());
+    }
+    if by_image(region) {
+        return Err("side reductions of a transposed convolution".to_owned());
+    }
+    let result = region.anchor_type().and_then(|ty| ty.extents());
+    let result = result.ok_or("the anchor has no result")?;
+    let (kernel, strides) = (&w.shape[2..], &transpose.strides);
+    let (spatial, columns, groups) = (kernel.len(), w.shape[1], transpose.groups);
+    let share = w.shape[0] / groups;
+    let parts = |extents: &[usize]| -> Vec<usize> {
+        let axes = extents.iter().zip(strides);
+        axes.map(|(extent, stride)| extent.div_ceil(*stride))
+            .collect()
+    };
+    let (places, taps) = (parts(&result[2..]), parts(kernel));
+    // Of the batch: the group, then a phase for each spatial axis.
+    let batch = [&[groups][..], strides].concat();
+    let axes = Axes {
+        batch: batch.clone(),
+        planes: Vec::new(),
+        rows: [&result[..1], &places[..]].concat(),
+        columns: vec![columns],
+    };
+    let index = |axes: &Axes| {
+        let row = axes.first_row();
+        let column = axes.index(axes.first_column());
+        let channel = axes.index(0).times(columns as i64).add(&column);
+        let mut index = vec![axes.index(row), channel];
+        let mut bounds = Vec::new();
+        for axis in 0..spatial {
+            let place = axes.index(row + 1 + axis).times(strides[axis] as i64);
+            let place = place.add(&axes.index(1 + axis));
+            bounds.push(Bound::new(&place, 0, result[2 + axis] as i64));
+            index.push(place);
+        }
+        (index, bounds)
+    };
+    let domain = Domain {
+        axes: axes.clone(),
+        column: (groups == 1).then_some(1),
+        index: &index,
+    };
+    // The first tap of a phase, and how far its position lies ahead.
+    let phase = |axes: &Axes, axis: usize| {
+        let shape = axes.shape();
+        let scope = Scope {
+            extents: &shape,
+            bounds: &[],
+        };
+        let reach = axes
+            .index(1 + axis)
+            .plus(transpose.pads_before[axis] as i64);
+        let stride = strides[axis] as i64;
+        (reach.modulo(stride, scope), reach.div(stride, scope))
+    };
+    let left = Axes {
+        columns: [&taps[..], &[share]].concat(),
+        ..axes.clone()
+    };
+    let (row, tap) = (left.first_row(), left.first_column());
+    let feature = left.index(0).times(share as i64);
+    let mut walk = vec![left.index(row), feature.add(&left.index(tap + spatial))];
+    let mut bounds = Vec::new();
+    for axis in 0..spatial {
+        let back = left
+            .index(tap + axis)
+            .times(-(transpose.dilations[axis] as i64));
+        let place = left
+            .index(row + 1 + axis)
+            .add(&phase(&left, axis).1)
+            .add(&back);
+        bounds.push(Bound::new(&place, 0, x.shape[2 + axis] as i64));
+        walk.push(place);
+    }
+    let right = Axes {
+        batch,
+        planes: Vec::new(),
+        rows: vec![columns],
+        columns: left.columns.clone(),
+    };
+    let (row, first) = (right.first_row(), right.first_column());
+    let feature = right.index(0).times(share as i64);
+    let mut turned = vec![feature.add(&right.index(first + spatial)), right.index(row)];
+    let mut inside = Vec::new();
+    for axis in 0..spatial {
+        let tap = right.index(first + axis).times(strides[axis] as i64);
+        let tap = tap.add(&phase(&right, axis).0);
+        inside.push(Bound::new(&tap, 0, kernel[axis] as i64));
+        turned.push(tap);
+    }
+    Ok(Contraction {
+        outputs: outputs(regions, region, &domain, 1)?,
+        left: View::read(&x, &left, walk, bounds),
+        right: View::read(&w, &right, turned, inside),
+        batch: axes.batch.iter().product(),
+        planes: 1,
+        rows: axes.rows.iter().product(),
+        columns,
+        depth: left.columns.iter().product(),
+    })
+}
+
+/// Rows are features, columns taps with channels innermost, and what is summed are images and
+/// positions: where channels lie last, both factors are copied a step of the depth at a time.
+fn weight_gradient(
+    regions: &Regions,
+    region: &Region,
+    gradient: &ConvWeightGradient,
+) -> Result<Contraction, String> {
+    let (x, dr) = (bordered(&region.operands[0])?, &region.operands[1]);
+    if by_image(region) {
+        return Err("side reductions of a weight".to_owned());
+    }
+    let (kernel, positions, groups) = (&gradient.kernel[..], &dr.shape[2..], gradient.groups);
+    let spatial = kernel.len();
+    let (share, depth) = (dr.shape[1] / groups, x.shape[1] / groups);
+    let axes = Axes {
+        batch: vec![groups],
+        planes: Vec::new(),
+        rows: vec![share],
+        columns: [kernel, &[depth]].concat(),
+    };
+    let index = |axes: &Axes| {
+        let feature = axes.index(0).times(share as i64).add(&axes.index(1));
+        let mut index = vec![feature, axes.index(2 + spatial)];
+        index.extend((0..spatial).map(|axis| axes.index(2 + axis)));
+        (index, Vec::new())
+    };
+    let domain = Domain {
+        axes: axes.clone(),
+        column: None,
+        index: &index,
+    };
+    let summed = [&dr.shape[..1], positions].concat();
+    let left = Axes {
+        columns: summed.clone(),
+        ..axes.clone()
+    };
+    let feature = left.index(0).times(share as i64).add(&left.index(1));
+    let mut walk = vec![left.index(2), feature];
+    walk.extend((0..spatial).map(|axis| left.index(3 + axis)));
+    let right = Axes {
+        batch: vec![groups],
+        planes: Vec::new(),
+        rows: axes.columns.clone(),
+        columns: summed,
+    };
+    let first = right.first_column();
+    let channel = right.index(0).times(depth as i64);
+    let mut taps = vec![right.index(first), channel.add(&right.index(1 + spatial))];
+    let mut bounds = Vec::new();
+    for axis in 0..spatial {
+        let place = right
+            .index(first + 1 + axis)
+            .times(gradient.strides[axis] as i64);
+        let place = place.add(&right.index(1 + axis).times(gradient.dilations[axis] as i64));
+        let place = place.plus(-(gradient.pads_before[axis] as i64));
+        bounds.push(Bound::new(&place, 0, x.shape[2 + axis] as i64));
+        taps.push(place);
+    }
+    Ok(Contraction {
+        outputs: outputs(regions, region, &domain, 1)?,
+        left: View::read(dr, &left, walk, Vec::new()),
+        right: View::read(&x, &right, taps, bounds),
+        batch: groups,
+        planes: 1,
+        rows: share,
+        columns: axes.columns.iter().product(),
+        depth: left.columns.iter().product(),
     })
 }
 

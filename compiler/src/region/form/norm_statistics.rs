@@ -6,7 +6,7 @@
 
 use super::Verdict;
 use super::state::State;
-use crate::ops::{Class, Extents};
+use crate::ops::{Class, Extents, Op};
 use crate::region::access::Step;
 use crate::region::{Access, Anchor, Buffer, Index, Output, Piece, Region};
 
@@ -86,7 +86,11 @@ fn source(
         return Err(format!("{buffer} is given"));
     };
     let class = region.anchor.class();
-    if class != Class::Conv && class != Class::Gemm {
+    let gradient = match &region.anchor {
+        Anchor::Op { op, .. } => matches!(op, Op::ConvTranspose(_) | Op::ConvWeightGradient(_)),
+        Anchor::Pointwise | Anchor::Statistics { .. } | Anchor::MergeMoments { .. } => false,
+    };
+    if gradient || (class != Class::Conv && class != Class::Gemm) {
         return Err(format!(
             "{buffer} comes from a region of class {}",
             class.name()
