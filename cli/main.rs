@@ -16,6 +16,7 @@ mod devices;
 mod error;
 mod facts;
 mod files;
+mod grad;
 mod inspect;
 mod kernels;
 mod memory;
@@ -64,6 +65,7 @@ enum Command {
     Sample(sample::Arguments),
     Inspect(inspect::Arguments),
     Bench(bench::Arguments),
+    Grad(grad::Arguments),
     Devices(devices::Arguments),
 }
 
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         Command::Sample(arguments) => sample::execute(&arguments),
         Command::Inspect(arguments) => inspect::execute(&arguments),
         Command::Bench(arguments) => bench::execute(&arguments),
+        Command::Grad(arguments) => grad::execute(&arguments),
         Command::Devices(arguments) => devices::execute(&arguments),
     };
     match result {

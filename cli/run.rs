@@ -4,7 +4,7 @@
 //! with one tensor per graph output.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use compiler::graph::TensorType;
 use compiler::tensor::Tensor;
@@ -48,7 +48,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let model = Model::open(&arguments.model)?;
     let part = model.pick(arguments.component)?;
     let declared = model.inputs(&part, &inputs)?;
-    check_names(arguments, &declared, &inputs)?;
+    check_names(&arguments.inputs, &declared, &inputs)?;
     let spinner = progress::spinner("compile");
     let mut loaded = model.load(&part, &inputs)?;
     if let Some(path) = &arguments.weights {
@@ -64,12 +64,12 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// Refuses missing and unknown inputs before anything is compiled.
-fn check_names(
-    arguments: &Arguments,
+pub(crate) fn check_names(
+    file: &Path,
     declared: &[(String, TensorType)],
     inputs: &BTreeMap<String, Tensor>,
 ) -> Result<(), Failure> {
-    let file = arguments.inputs.display();
+    let file = file.display();
     let wanted: BTreeSet<&str> = declared.iter().map(|(name, _)| name.as_str()).collect();
     if let Some((name, ty)) = declared.iter().find(|(name, _)| !inputs.contains_key(name)) {
         let found: Vec<&String> = inputs.keys().collect();

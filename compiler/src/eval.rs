@@ -82,6 +82,12 @@ pub enum Fault {
         /// The size.
         dim: String,
     },
+    /// A function that is not here.
+    #[error("function {func:?} is called, wanted its body in the call's place")]
+    Call {
+        /// The function.
+        func: String,
+    },
     /// An integer division by zero.
     #[error("an integer is divided by zero")]
     DivisionByZero,

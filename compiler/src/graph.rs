@@ -100,12 +100,19 @@ pub enum Role {
     Weight,
 }
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Role {
+    /// The word for it.
+    fn what(self) -> &'static str {
+        match self {
             Role::Input => "input",
             Role::Weight => "weight",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.what())
     }
 }
 
@@ -214,6 +221,11 @@ impl Func {
     /// The results with their names, in order.
     pub fn results(&self) -> &[(String, Value)] {
         &self.results
+    }
+
+    /// Leaves the function without results; gives what they were.
+    pub fn take_results(&mut self) -> Vec<(String, Value)> {
+        std::mem::take(&mut self.results)
     }
 
     /// The symbols in the types of the parameters, in alphabetical order.
@@ -361,6 +373,23 @@ impl Builder {
         }
     }
 
+    /// Goes on building `func`: its values keep their numbers, its results stay.
+    pub fn resume(func: Func) -> Builder {
+        let mut names = BTreeSet::new();
+        for (_, data) in func.values() {
+            if let Definition::Param(param) = &data.definition {
+                names.insert((param.role.what(), param.name.clone()));
+            }
+        }
+        let results = func.results.iter();
+        names.extend(results.map(|(name, _)| ("result", name.clone())));
+        Builder {
+            func,
+            origin: String::new(),
+            names,
+        }
+    }
+
     /// Values from here on come from `origin` (an ONNX node, a module path).
     pub fn at(&mut self, origin: &str) {
         origin.clone_into(&mut self.origin);
@@ -397,11 +426,7 @@ impl Builder {
     /// # Errors
     /// As [`Builder::input`] and [`Builder::weight`].
     pub fn param(&mut self, name: &str, role: Role, ty: TensorType) -> Result<Value, GraphError> {
-        let what = match role {
-            Role::Input => "input",
-            Role::Weight => "weight",
-        };
-        self.claim(what, name)?;
+        self.claim(role.what(), name)?;
         let param = Param {
             name: name.to_owned(),
             role,

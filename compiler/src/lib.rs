@@ -4,6 +4,7 @@
 //! It is pure: it opens no file, starts no thread, talks to no driver and reads no clock;
 //! it knows no ONNX name, no sampler and no model.
 
+pub mod autodiff;
 pub mod bind;
 pub mod dim;
 pub mod dtype;

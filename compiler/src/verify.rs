@@ -12,14 +12,16 @@
 //! * G7: every symbol is, alone, an extent of some input: only so it is known at a call.
 //! * G8: no type has a negative extent, more than 16 axes, more than 2^40 elements, or extents
 //!   that are absurdly long expressions.
+//! * G9: a call names a function that stands before the caller, has as many operands as that has
+//!   inputs and weights, of their types, and declares the type of the result that it takes.
 
 use std::collections::BTreeSet;
 use std::ops::Deref;
 
 use thiserror::Error;
 
-use crate::graph::{Builder, Definition, Func, GraphError, Module, Role, TensorType, Value};
-use crate::ops::Attribute;
+use crate::graph::{Builder, Definition, Func, GraphError, Module, Node, Role, TensorType, Value};
+use crate::ops::{Attribute, Call, Op};
 
 /// A module that keeps the rules.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +103,24 @@ pub enum VerifyError {
         /// The symbol.
         symbol: String,
     },
+    /// G9.
+    #[error(
+        "G9: in {func:?}, {value} at {origin:?} calls {called:?}: found {found}, wanted {wanted}"
+    )]
+    Call {
+        /// The caller.
+        func: String,
+        /// The call.
+        value: Value,
+        /// Where it comes from.
+        origin: String,
+        /// The function that is called.
+        called: String,
+        /// What was found.
+        found: String,
+        /// What was wanted.
+        wanted: String,
+    },
 }
 
 /// The number of the rule that the builder found broken.
@@ -128,14 +148,71 @@ pub fn verify(module: Module) -> Result<Verified, VerifyError> {
 /// As [`verify`].
 pub fn check(module: &Module) -> Result<(), VerifyError> {
     let mut names = BTreeSet::new();
-    for func in &module.funcs {
+    for (place, func) in module.funcs.iter().enumerate() {
         if !names.insert(func.name()) {
             let func = func.name().to_owned();
             return Err(VerifyError::DuplicateFunc { func });
         }
         check_func(func)?;
+        check_calls(func, &module.funcs[..place])?;
     }
     Ok(())
+}
+
+/// G9: `before` are the functions that may be called.
+fn check_calls(func: &Func, before: &[Func]) -> Result<(), VerifyError> {
+    for (value, data) in func.values() {
+        let Definition::Node(Node {
+            op: Op::Call(call),
+            operands,
+        }) = &data.definition
+        else {
+            continue;
+        };
+        let operands = operands.iter().map(|&operand| func.ty(operand));
+        if let Err((found, wanted)) = check_call(call, operands.collect(), before) {
+            return Err(VerifyError::Call {
+                func: func.name().to_owned(),
+                value,
+                origin: data.origin.clone(),
+                called: call.func.clone(),
+                found,
+                wanted,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What was found and what was wanted, where a call does not fit.
+fn check_call(
+    call: &Call,
+    operands: Vec<&TensorType>,
+    before: &[Func],
+) -> Result<(), (String, String)> {
+    let Some(called) = before.iter().find(|func| func.name() == call.func) else {
+        let known: Vec<&str> = before.iter().map(Func::name).collect();
+        let wanted = format!("one of {known:?}, which stand before it");
+        return Err(("no such function".to_owned(), wanted));
+    };
+    let types: Vec<&TensorType> = Call::operand_types(called).collect();
+    if types.len() != operands.len() {
+        let found = format!("{} operands", operands.len());
+        return Err((found, format!("{} inputs and weights", types.len())));
+    }
+    let mut pairs = operands.iter().zip(&types).enumerate();
+    if let Some((place, (found, wanted))) = pairs.find(|(_, (found, wanted))| found != wanted) {
+        return Err((format!("{found} as operand {place}"), wanted.to_string()));
+    }
+    let Some((_, result)) = called.results().get(call.result) else {
+        let found = format!("result number {}", call.result);
+        return Err((found, format!("one of {} results", called.results().len())));
+    };
+    let (found, wanted) = (call.ty(), called.ty(*result));
+    match found == *wanted {
+        true => Ok(()),
+        false => Err((format!("the type {found}"), wanted.to_string())),
+    }
 }
 
 /// Checks the rules that concern one function.

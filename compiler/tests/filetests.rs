@@ -9,8 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use compiler::Bindings;
+use compiler::autodiff::backward;
 use compiler::eval::Precision;
-use compiler::graph::{Func, GraphError, Module};
+use compiler::graph::{Builder, Func, GraphError, Module, Role, Value};
 use compiler::kernel::{self, Limits};
 use compiler::passes::{self, Pass, RAISE, SIMPLIFY};
 use compiler::region::{self, Refusal};
@@ -153,6 +154,11 @@ fn run(header: &str, input: &str) -> String {
         ["test", "region", bindings @ ..] => regions(&module, bindings),
         ["test", "hoist", stable @ ..] => hoisted(&module, stable),
         ["test", "tile", bindings @ ..] => tiles(&module, bindings),
+        ["test", "inline", func] => match passes::inline(&module, func) {
+            Ok(func) => print_func(&func),
+            Err(error) => format!("error: {error}\n"),
+        },
+        ["test", "gradient", wanted @ ..] => gradient(&module, wanted),
         _ => panic!("unknown header {header:?}"),
     }
 }
@@ -187,6 +193,31 @@ fn kernel(what: &str, input: &str) -> String {
 
 fn broken(error: &GraphError) -> String {
     format!("error: {}: {error}\n", rule(error))
+}
+
+/// The function with the gradients of its first result with respect to these parameters.
+fn gradient(module: &Module, wanted: &[&str]) -> String {
+    let func = &module.funcs[0];
+    let params = [Role::Input, Role::Weight].map(|role| func.params(role));
+    let params: Vec<(Value, &str)> = params
+        .into_iter()
+        .flatten()
+        .map(|(value, name, _)| (value, name))
+        .collect();
+    let find = |name: &&str| params.iter().find(|(_, own)| own == name);
+    let values: Vec<Value> = wanted.iter().filter_map(find).map(|(v, _)| *v).collect();
+    let loss = func.results()[0].1;
+    let mut builder = Builder::resume(func.clone());
+    match backward(&mut builder, loss, &values) {
+        Ok(gradients) => {
+            for (name, gradient) in wanted.iter().zip(gradients) {
+                let named = builder.result(&format!("grad.{name}"), gradient);
+                named.expect("distinct names");
+            }
+            print_func(&builder.finish())
+        }
+        Err(error) => format!("error: {error}\n"),
+    }
 }
 
 fn bind(module: &Module, words: &[&str]) -> Result<Module, GraphError> {

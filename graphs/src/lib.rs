@@ -16,6 +16,7 @@ use crate::source::SourceError;
 pub mod checkpoint;
 pub mod diffusers;
 pub mod guidance;
+pub mod loss;
 pub mod models;
 pub mod noise_schedule;
 pub mod onnx;

@@ -68,6 +68,7 @@ pub(crate) fn function(op: &Op) -> Option<Function> {
         | Op::AttentionLogSum(_)
         | Op::AveragePool(_)
         | Op::Broadcast(_)
+        | Op::Call(_)
         | Op::Concat(_)
         | Op::Constant(_)
         | Op::Conv(_)
@@ -99,6 +100,7 @@ pub(crate) fn function(op: &Op) -> Option<Function> {
         | Op::Select(_)
         | Op::Slice(_)
         | Op::Softmax(_)
+        | Op::StopGradient(_)
         | Op::Transpose(_)
         | Op::Trilu(_)
         | Op::UpsampleNearest(_) => return None,

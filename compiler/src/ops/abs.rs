@@ -4,8 +4,9 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::map_numbers;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Less, Operator, Select, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -43,5 +44,16 @@ impl Operator for Abs {
 
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
         Ok(map_numbers(operands[0], f64::abs, i64::wrapping_abs))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let (x, dr) = (at.operand(0), at.cotangent);
+            let zero = at.number(0.0, x)?;
+            let (below, above) = (at.push(Less, &[x, zero])?, at.push(Less, &[zero, x])?);
+            let against = at.neg(dr)?;
+            let along = at.push(Select, &[above, dr, zero])?;
+            at.push(Select, &[below, against, along])
+        })
     }
 }

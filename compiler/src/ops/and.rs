@@ -4,6 +4,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::{infer_binary, zip};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::truth;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -47,5 +48,9 @@ impl Operator for And {
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
         let (a, b) = (operands[0].truths(), operands[1].truths());
         zip(operands, result, |i, j| Ok(a[i] && b[j])).map(Values::Bool)
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.none()
     }
 }

@@ -6,6 +6,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::around;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{axis, numeric};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -73,6 +74,10 @@ impl Operator for Argmax {
             Values::Bool(_) => panic!("inferred as a numeric operand"),
         };
         Ok(Values::Int(found))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.none()
     }
 
     fn flops(&self, operands: &[TensorType], _result: &TensorType) -> Dim {

@@ -2,12 +2,15 @@
 
 use crate::dim::Dim;
 use crate::eval::{Array, Fault};
-use crate::graph::TensorType;
+use crate::graph::{TensorType, Value};
 use crate::ops::attention_scores::{Scores, infer_scores};
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse, RuleError};
 use crate::ops::shape::{each_index, exact_shape, one_float, rank};
 use crate::ops::softmax::softmax_row;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{
+    AttentionGradient, AttentionLogSum, Class, Exp, Extents, Matmul, Operator, Trilu, Violation,
+};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -48,6 +51,44 @@ pub struct Attention {
 
 attributes!(Attention { scale, causal });
 
+impl Attention {
+    /// The gradient of a float mask, for which the scores have to lie in memory.
+    fn mask_gradient(
+        &self,
+        at: &mut Reverse<'_>,
+        mask: Value,
+        log_sum: Value,
+    ) -> Result<Value, RuleError> {
+        let (dtype, wide) = (at.ty(mask).dtype, at.ty(log_sum).dtype);
+        let wide = |at: &mut Reverse<'_>, value: Value| at.cast(value, wide);
+        let [q, k, v] = [0, 1, 2].map(|number| wide(at, at.operand(number)));
+        let (q, k, v) = (q?, k?, v?);
+        let (mask, r, dr) = (
+            wide(at, mask)?,
+            wide(at, at.result)?,
+            wide(at, at.cotangent)?,
+        );
+        let (turned_k, turned_v) = (at.transposed(k)?, at.transposed(v)?);
+        let scores = at.push(Matmul, &[q, turned_k])?;
+        let scores = at.scaled(scores, self.scale)?;
+        let scores = at.add(scores, mask)?;
+        let rows = at.shape(log_sum);
+        let column = at.reshape(log_sum, &[&rows[..], &[1]].concat())?;
+        let above = at.sub(scores, column)?;
+        let mut weights = at.push(Exp, &[above])?;
+        if self.causal {
+            let (upper, diagonal) = (false, 0);
+            weights = at.push(Trilu { upper, diagonal }, &[weights])?;
+        }
+        let dweights = at.push(Matmul, &[dr, turned_v])?;
+        let delta = at.dot(dr, r, &[3], true)?;
+        let above = at.sub(dweights, delta)?;
+        let dscores = at.mul(weights, above)?;
+        let dmask = at.sum_to(dscores, mask)?;
+        at.cast(dmask, dtype)
+    }
+}
+
 impl Operator for Attention {
     const NAME: &'static str = "attention";
     const OPERANDS: (usize, usize) = (3, 4);
@@ -81,6 +122,31 @@ impl Operator for Attention {
             }
         });
         Ok(Values::Float(values))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let (scale, causal) = (self.scale, self.causal);
+        let [q, k, v] = [0, 1, 2].map(|number| at.operand(number));
+        let mask: Vec<Value> = (3..at.operands())
+            .map(|number| at.operand(number))
+            .collect();
+        let scored = [&[q, k][..], &mask].concat();
+        let log_sum = at.push(AttentionLogSum { scale, causal }, &scored)?;
+        let read = [&[q, k, v, log_sum, at.result, at.cotangent][..], &mask].concat();
+        let all = at.push(AttentionGradient { scale, causal }, &read)?;
+        let (queries, keys) = (at.shape(q)[2], at.shape(k)[2]);
+        let mut gradients = Vec::with_capacity(4);
+        for (number, start) in [0, queries, queries + keys].into_iter().enumerate() {
+            gradients.push(at.when(number, |at| {
+                let shape = at.shape(at.operand(number));
+                let rows = at.slice(all, 2, start, shape[2])?;
+                at.slice(rows, 3, 0, shape[3])
+            })?);
+        }
+        if let Some(&mask) = mask.first() {
+            gradients.push(at.when(3, |at| self.mask_gradient(at, mask, log_sum))?);
+        }
+        Ok(gradients)
     }
 
     /// Two products per score and output, and the five operations of a softmax. A causal mask

@@ -5,6 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attention_scores::{Scores, infer_scores};
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{each_index, exact_shape, one_float, rank};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -121,6 +122,10 @@ impl Operator for AttentionGradient {
             }
         });
         Ok(Values::Float(values))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unsupported("attention is differentiated once")
     }
 
     /// Five products per score, and six operations for its weight and that one's change.

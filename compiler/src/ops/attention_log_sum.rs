@@ -5,6 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attention_scores::{Scores, infer_scores};
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{each_index, one_float};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -66,6 +67,10 @@ impl Operator for AttentionLogSum {
             values.push(log_sum(&scores.row(row, self.causal)));
         });
         Ok(Values::Float(values))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unsupported("attention is differentiated once")
     }
 
     /// Two products per score, and four operations for the sum of its exponentials.

@@ -190,6 +190,19 @@ field_kind!(bool, Bool);
 field_kind!(DType, DType);
 field_kind!(Tensor, Tensor);
 
+impl Field for String {
+    fn to_attribute(&self) -> Attribute {
+        Attribute::Name(self.clone())
+    }
+
+    fn from_attribute(attribute: &Attribute) -> Option<Self> {
+        match attribute {
+            Attribute::Name(name) => Some(name.clone()),
+            _ => None,
+        }
+    }
+}
+
 /// An integer is an extent that is known.
 impl Field for Dim {
     fn to_attribute(&self) -> Attribute {

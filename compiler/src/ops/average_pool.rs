@@ -4,9 +4,10 @@ use crate::dim::Dim;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse, dims};
 use crate::ops::shape::float;
 use crate::ops::window::Windows;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, ConvTranspose, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -80,6 +81,22 @@ impl AveragePool {
             .collect()
     }
 
+    /// What each place of a window at these positions has of its result: one part of those that
+    /// count.
+    fn shares(&self, image: &[usize], positions: &[usize]) -> Vec<f64> {
+        let mut shares = Vec::new();
+        let reach = self.reach();
+        self.windows(&reach)
+            .each(image, positions, |position, taps| {
+                let count = match self.count_padding {
+                    true => self.places(position, image),
+                    false => taps.len(),
+                };
+                shares.push(1.0 / count as f64);
+            });
+        shares
+    }
+
     /// How many places of the window at `position` lie in the image or its padding.
     fn places(&self, position: &[usize], image: &[usize]) -> usize {
         let on_axis = |axis: usize| {
@@ -141,6 +158,35 @@ impl Operator for AveragePool {
                 at += 1;
             });
         Ok(Values::Float(values))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let (x, positions) = (at.shape(at.operand(0)), at.shape(at.result));
+            let dtype = at.ty(at.cotangent).dtype;
+            let each = at.tensor(
+                dtype,
+                &positions[2..],
+                self.shares(&x[2..], &positions[2..]),
+            )?;
+            let shared = at.mul(at.cotangent, each)?;
+            let planes = [&[x[0] * x[1], 1][..], &positions[2..]].concat();
+            let shared = at.reshape(shared, &planes)?;
+            let window: usize = self.kernel.iter().product();
+            let ones = [&[1, 1][..], &self.kernel].concat();
+            let ones = at.tensor(dtype, &ones, vec![1.0; window])?;
+            let pads = self.pads_after.iter().zip(&self.overhang);
+            let back = ConvTranspose {
+                strides: self.strides.clone(),
+                pads_before: self.pads_before.clone(),
+                pads_after: pads.map(|(pad, overhang)| pad + overhang).collect(),
+                dilations: self.dilations.clone(),
+                groups: 1,
+                extents: dims(&x[2..]),
+            };
+            let dx = at.push(back, &[shared, ones])?;
+            at.reshape(dx, &x)
+        })
     }
 
     fn flops(&self, _operands: &[TensorType], result: &TensorType) -> Dim {

@@ -5,6 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::pick;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -64,6 +65,10 @@ impl Operator for Broadcast {
             sources.push(Some((0, offset(index, &strides))));
         });
         Ok(pick(operands, &sources))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| at.sum_to(at.cotangent, at.operand(0)))
     }
 
     fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {

@@ -4,6 +4,7 @@ use crate::dtype::DType;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::{Tensor, Values};
 
@@ -53,6 +54,13 @@ impl Operator for Cast {
             // Rounding is left to the evaluator, which may be asked for exact floats.
             (Values::Float(_), true) => values.clone(),
             (_, _) => Tensor::from_values(self.dtype, &result.shape, values).values(),
+        })
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let dtype = at.ty(at.operand(0)).dtype;
+            at.cast(at.cotangent, dtype)
         })
     }
 }

@@ -5,6 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::{around, pick};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{axis, same_dtype};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -69,6 +70,18 @@ impl Operator for Concat {
             }
         }
         Ok(pick(operands, &sources))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let (mut start, mut gradients) = (0, Vec::with_capacity(at.operands()));
+        for number in 0..at.operands() {
+            let length = at.shape(at.operand(number))[self.axis];
+            gradients.push(at.when(number, |at| {
+                at.slice(at.cotangent, self.axis, start, length)
+            })?);
+            start += length;
+        }
+        Ok(gradients)
     }
 
     fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {

@@ -4,6 +4,7 @@ use crate::dim::Dim;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::{Tensor, Values};
 
@@ -44,6 +45,10 @@ impl Operator for Constant {
 
     fn eval(&self, _operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
         Ok(self.tensor.values())
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.none()
     }
 
     fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {

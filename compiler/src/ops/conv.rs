@@ -4,9 +4,10 @@ use crate::dim::Dim;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse, dims};
 use crate::ops::shape::{exact_shape, known_extents, one_float};
 use crate::ops::window::Windows;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, ConvTranspose, ConvWeightGradient, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -70,6 +71,30 @@ impl Conv {
             pads_before: &self.pads_before,
             pads_after: &self.pads_after,
             dilations: &self.dilations,
+        }
+    }
+
+    /// The operator that takes gradients of this one's result to its input of spatial `extents`.
+    pub(crate) fn transposed(&self, extents: Vec<Dim>) -> ConvTranspose {
+        ConvTranspose {
+            strides: self.strides.clone(),
+            pads_before: self.pads_before.clone(),
+            pads_after: self.pads_after.clone(),
+            dilations: self.dilations.clone(),
+            groups: self.groups,
+            extents,
+        }
+    }
+
+    /// The operator that takes gradients of this one's result to its weight.
+    pub(crate) fn of_weight(&self, kernel: Vec<usize>) -> ConvWeightGradient {
+        ConvWeightGradient {
+            strides: self.strides.clone(),
+            pads_before: self.pads_before.clone(),
+            pads_after: self.pads_after.clone(),
+            dilations: self.dilations.clone(),
+            groups: self.groups,
+            kernel,
         }
     }
 
@@ -143,6 +168,24 @@ impl Operator for Conv {
             position += 1;
         });
         Ok(Values::Float(values))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let (x, w, dr) = (at.operand(0), at.operand(1), at.cotangent);
+        let dx = at.when(0, |at| {
+            let extents = dims(&at.shape(x)[2..]);
+            at.push(self.transposed(extents), &[dr, w])
+        })?;
+        let dw = at.when(1, |at| {
+            let kernel = at.shape(w)[2..].to_vec();
+            at.push(self.of_weight(kernel), &[x, dr])
+        })?;
+        let mut gradients = vec![dx, dw];
+        if at.has_operand(2) {
+            let axes: Vec<usize> = (0..at.ty(dr).rank()).filter(|&axis| axis != 1).collect();
+            gradients.push(at.when(2, |at| at.sum(dr, &axes, false))?);
+        }
+        Ok(gradients)
     }
 
     fn flops(&self, operands: &[TensorType], result: &TensorType) -> Dim {

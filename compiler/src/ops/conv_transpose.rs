@@ -4,9 +4,10 @@ use crate::dim::Dim;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{known_extents, one_float};
 use crate::ops::window::Windows;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Conv, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -75,6 +76,17 @@ impl ConvTranspose {
             dilations: &self.dilations,
         }
     }
+
+    /// The convolution that this belongs to.
+    fn forward(&self) -> Conv {
+        Conv {
+            strides: self.strides.clone(),
+            pads_before: self.pads_before.clone(),
+            pads_after: self.pads_after.clone(),
+            dilations: self.dilations.clone(),
+            groups: self.groups,
+        }
+    }
 }
 
 impl Operator for ConvTranspose {
@@ -141,6 +153,16 @@ impl Operator for ConvTranspose {
             position += 1;
         });
         Ok(Values::Float(values))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let (x, w, g) = (at.operand(0), at.operand(1), at.cotangent);
+        let dx = at.when(0, |at| at.push(self.forward(), &[g, w]))?;
+        let dw = at.when(1, |at| {
+            let kernel = at.shape(w)[2..].to_vec();
+            at.push(self.forward().of_weight(kernel), &[g, x])
+        })?;
+        Ok(vec![dx, dw])
     }
 
     fn flops(&self, operands: &[TensorType], _result: &TensorType) -> Dim {

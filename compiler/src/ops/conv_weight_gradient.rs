@@ -4,9 +4,10 @@ use crate::dim::Dim;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse, dims};
 use crate::ops::shape::one_float;
 use crate::ops::window::Windows;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Conv, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -72,6 +73,17 @@ impl ConvWeightGradient {
             pads_before: &self.pads_before,
             pads_after: &self.pads_after,
             dilations: &self.dilations,
+        }
+    }
+
+    /// The convolution that this belongs to.
+    fn forward(&self) -> Conv {
+        Conv {
+            strides: self.strides.clone(),
+            pads_before: self.pads_before.clone(),
+            pads_after: self.pads_after.clone(),
+            dilations: self.dilations.clone(),
+            groups: self.groups,
         }
     }
 }
@@ -142,6 +154,16 @@ impl Operator for ConvWeightGradient {
             position += 1;
         });
         Ok(Values::Float(values))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let (x, dr, g) = (at.operand(0), at.operand(1), at.cotangent);
+        let dx = at.when(0, |at| {
+            let extents = dims(&at.shape(x)[2..]);
+            at.push(self.forward().transposed(extents), &[dr, g])
+        })?;
+        let ddr = at.when(1, |at| at.push(self.forward(), &[x, g]))?;
+        Ok(vec![dx, ddr])
     }
 
     fn flops(&self, operands: &[TensorType], result: &TensorType) -> Dim {

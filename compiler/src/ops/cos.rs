@@ -4,8 +4,9 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::map_floats;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Sin, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -43,5 +44,13 @@ impl Operator for Cos {
 
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
         Ok(map_floats(operands[0], f64::cos))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let sine = at.push(Sin, &[at.operand(0)])?;
+            let against = at.neg(sine)?;
+            at.mul(at.cotangent, against)
+        })
     }
 }

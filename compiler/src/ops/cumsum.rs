@@ -4,6 +4,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::around;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{axis, numeric};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -62,6 +63,13 @@ impl Operator for Cumsum {
             Values::Int(x) => Ok(Values::Int(self.scan(shape, x, i64::wrapping_add))),
             Values::Bool(_) => panic!("inferred as a numeric operand"),
         }
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let reverse = !self.reverse;
+            at.push(Cumsum { reverse, ..*self }, &[at.cotangent])
+        })
     }
 }
 

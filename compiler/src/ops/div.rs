@@ -4,6 +4,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::{arithmetic, infer_binary};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -56,5 +57,19 @@ impl Operator for Div {
                 b => Ok(a.wrapping_div(b)),
             },
         )
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let (a, b) = (at.operand(0), at.operand(1));
+        if !at.wants(0) && !at.wants(1) {
+            return at.none();
+        }
+        let quotient = at.div(at.cotangent, b)?;
+        let da = at.when(0, |at| at.sum_to(quotient, a))?;
+        let db = at.when(1, |at| {
+            let against = at.neg(quotient)?;
+            at.product_to(against, at.result, b)
+        })?;
+        Ok(vec![da, db])
     }
 }

@@ -5,6 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reduction::{fold, infer};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{exact_shape, one_float};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -57,6 +58,16 @@ impl Operator for Dot {
         let shape = &operands[0].shape;
         let sums = fold(shape, &self.axes, &products, 0.0, |sum, x| sum + x);
         Ok(Values::Float(sums))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let (a, b) = (at.operand(0), at.operand(1));
+        let mut kept = at.shape(a);
+        self.axes.iter().for_each(|&axis| kept[axis] = 1);
+        let dr = at.reshape(at.cotangent, &kept)?;
+        let da = at.when(0, |at| at.mul(b, dr))?;
+        let db = at.when(1, |at| at.mul(a, dr))?;
+        Ok(vec![da, db])
     }
 
     fn flops(&self, operands: &[TensorType], _result: &TensorType) -> Dim {

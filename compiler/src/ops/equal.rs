@@ -5,6 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::{compare, infer_binary, zip};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
@@ -52,5 +53,9 @@ impl Operator for Equal {
             }
             (_, _) => compare(operands, result, |a, b| a == b, |a, b| a == b),
         }
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.none()
     }
 }

@@ -4,8 +4,9 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::map_floats;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Exp, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -43,5 +44,16 @@ impl Operator for Erf {
 
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
         Ok(map_floats(operands[0], libm::erf))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let x = at.operand(0);
+            let square = at.mul(x, x)?;
+            let against = at.neg(square)?;
+            let bell = at.push(Exp, &[against])?;
+            let slope = at.scaled(bell, std::f64::consts::FRAC_2_SQRT_PI)?;
+            at.mul(at.cotangent, slope)
+        })
     }
 }

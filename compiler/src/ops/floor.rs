@@ -4,6 +4,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::map_floats;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -43,5 +44,9 @@ impl Operator for Floor {
 
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
         Ok(map_floats(operands[0], f64::floor))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.none()
     }
 }

@@ -5,8 +5,9 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::{around, pick, wrap_index};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{axis, index_type};
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, ScatterNd, ScatterReduction, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -73,6 +74,36 @@ impl Operator for Gather {
             }
         }
         Ok(pick(operands, &sources))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let ddata = at.when(0, |at| {
+            let (data, indices) = (at.operand(0), at.operand(1));
+            // Rows are added where they were read; other axes than the first come first.
+            let rank = at.ty(data).rank();
+            let named = at.shape(indices);
+            let mut order: Vec<usize> = (self.axis..self.axis + named.len()).collect();
+            order.extend(
+                (0..rank - 1 + named.len())
+                    .filter(|axis| !(self.axis..self.axis + named.len()).contains(axis)),
+            );
+            let updates = at.transpose(at.cotangent, &order)?;
+            let mut first: Vec<usize> = (0..rank).filter(|&axis| axis != self.axis).collect();
+            first.insert(0, self.axis);
+            let shape: Vec<usize> = first.iter().map(|&axis| at.shape(data)[axis]).collect();
+            let zero = at.number(0.0, data)?;
+            let zeros = at.broadcast(zero, &shape)?;
+            let rows = at.reshape(indices, &[&named[..], &[1]].concat())?;
+            let reduction = ScatterReduction::Add;
+            let added = at.push(ScatterNd { reduction }, &[zeros, rows, updates])?;
+            let mut back = vec![0; rank];
+            first
+                .iter()
+                .enumerate()
+                .for_each(|(place, &axis)| back[axis] = place);
+            at.transpose(added, &back)
+        })?;
+        Ok(vec![ddata, None])
     }
 
     fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {

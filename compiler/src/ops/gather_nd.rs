@@ -5,8 +5,9 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::{pick, wrap_index};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{index_type, strides};
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Concat, Extents, Iota, Operator, ScatterNd, ScatterReduction, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -83,6 +84,29 @@ impl Operator for GatherNd {
             sources.extend((first..first + inner).map(|position| Some((0, position))));
         }
         Ok(pick(operands, &sources))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let ddata = at.when(0, |at| {
+            let (data, mut indices) = (at.operand(0), at.operand(1));
+            let named = at.shape(indices);
+            for axis in (0..self.batch_axes).rev() {
+                // The position on a batch axis becomes one more index.
+                let (length, dtype) = (Dim::from(named[axis]), at.ty(indices).dtype);
+                let own = at.push(Iota { length, dtype }, &[])?;
+                let mut shape = vec![1; named.len()];
+                shape[axis] = named[axis];
+                let own = at.reshape(own, &shape)?;
+                let last = named.len() - 1;
+                let whole = [&named[..last], &[1]].concat();
+                let own = at.broadcast(own, &whole)?;
+                indices = at.push(Concat { axis: last }, &[own, indices])?;
+            }
+            let zeros = at.zeros(data)?;
+            let reduction = ScatterReduction::Add;
+            at.push(ScatterNd { reduction }, &[zeros, indices, at.cotangent])
+        })?;
+        Ok(vec![ddata, None])
     }
 
     fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {

@@ -5,8 +5,9 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::gelu::gelu_erf;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Concat, Extents, Gelu, GeluForm, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -62,6 +63,22 @@ impl Operator for Geglu {
             x[first] * gelu_erf(x[first + half])
         };
         Ok(Values::Float((0..result.elements()).map(value).collect()))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let (x, dr) = (at.operand(0), at.cotangent);
+            let axis = at.ty(x).rank() - 1;
+            let half = at.shape(dr)[axis];
+            let (value, gate) = (at.slice(x, axis, 0, half)?, at.slice(x, axis, half, half)?);
+            let form = GeluForm::Erf;
+            let open = at.push(Gelu { form }, &[gate])?;
+            let dvalue = at.mul(dr, open)?;
+            let slope = form.slope(at, gate)?;
+            let dgate = at.mul(dr, value)?;
+            let dgate = at.mul(dgate, slope)?;
+            at.push(Concat { axis }, &[dvalue, dgate])
+        })
     }
 
     fn flops(&self, _operands: &[TensorType], result: &TensorType) -> Dim {

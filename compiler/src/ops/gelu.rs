@@ -2,11 +2,12 @@
 
 use crate::dim::Dim;
 use crate::eval::{Array, Fault};
-use crate::graph::TensorType;
+use crate::graph::{TensorType, Value};
 use crate::ops::attribute::{attributes, named_field};
 use crate::ops::pointwise::map_floats;
+use crate::ops::reverse::{Gradients, Reverse, RuleError};
 use crate::ops::shape::float;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Erf, Exp, Extents, Operator, Sigmoid, Tanh, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -81,6 +82,13 @@ impl Operator for Gelu {
         Ok(map_floats(operands[0], function))
     }
 
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let slope = self.form.slope(at, at.operand(0))?;
+            at.mul(at.cotangent, slope)
+        })
+    }
+
     fn flops(&self, _operands: &[TensorType], result: &TensorType) -> Dim {
         let each = match self.form {
             GeluForm::Erf => 5,
@@ -103,4 +111,53 @@ fn gelu_tanh(x: f64) -> f64 {
 
 fn gelu_quick(x: f64) -> f64 {
     x / (1.0 + (-QUICK_STEEPNESS * x).exp())
+}
+
+impl GeluForm {
+    /// The slope of this form at `x`.
+    pub(crate) fn slope(self, at: &mut Reverse<'_>, x: Value) -> Result<Value, RuleError> {
+        let square = at.mul(x, x)?;
+        match self {
+            GeluForm::Erf => {
+                let scaled = at.scaled(x, std::f64::consts::FRAC_1_SQRT_2)?;
+                let error = at.push(Erf, &[scaled])?;
+                let one = at.number(1.0, x)?;
+                let twice = at.add(error, one)?;
+                let below = at.scaled(twice, 0.5)?;
+                let exponent = at.scaled(square, -0.5)?;
+                let bell = at.push(Exp, &[exponent])?;
+                let density = at.scaled(bell, (0.5 / std::f64::consts::PI).sqrt())?;
+                let risen = at.mul(x, density)?;
+                at.add(below, risen)
+            }
+            GeluForm::Tanh => {
+                let steepness = (2.0 / std::f64::consts::PI).sqrt();
+                let bent = at.scaled(square, TANH_CUBE)?;
+                let one = at.number(1.0, x)?;
+                let inner = at.add(bent, one)?;
+                let inner = at.mul(inner, x)?;
+                let inner = at.scaled(inner, steepness)?;
+                let t = at.push(Tanh, &[inner])?;
+                let squared = at.mul(t, t)?;
+                let rest = at.number_minus(1.0, squared)?;
+                let slope = at.scaled(square, 3.0 * TANH_CUBE)?;
+                let slope = at.add(slope, one)?;
+                let slope = at.scaled(slope, steepness)?;
+                let risen = at.mul(x, rest)?;
+                let risen = at.mul(risen, slope)?;
+                let sum = at.add(t, risen)?;
+                let sum = at.add(sum, one)?;
+                at.scaled(sum, 0.5)
+            }
+            GeluForm::Quick => {
+                let scaled = at.scaled(x, QUICK_STEEPNESS)?;
+                let open = at.push(Sigmoid, &[scaled])?;
+                let rest = at.number_minus(1.0, open)?;
+                let bent = at.mul(scaled, rest)?;
+                let one = at.number(1.0, x)?;
+                let slope = at.add(bent, one)?;
+                at.mul(open, slope)
+            }
+        }
+    }
 }

@@ -2,11 +2,12 @@
 
 use crate::dim::Dim;
 use crate::eval::{Array, Fault};
-use crate::graph::TensorType;
+use crate::graph::{TensorType, Value};
 use crate::ops::attribute::attributes;
-use crate::ops::normalize::{check_epsilon, normalize_rows};
+use crate::ops::normalize::{check_epsilon, norm_gradient, normalize_rows};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{exact_shape, one_float};
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Extents, GroupStatistics, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -79,6 +80,70 @@ impl Operator for GroupNorm {
                 + bias.map_or(0.0, |bias| bias[channel]);
         }
         Ok(Values::Float(values))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let x = at.operand(0);
+        let (dtype, shape) = (at.ty(x).dtype, at.shape(x));
+        let (groups, epsilon) = (self.groups, self.epsilon);
+        let (batch, channels) = (shape[0], shape[1]);
+        let share = channels / groups.max(1);
+        let spatial: Vec<usize> = (2..shape.len()).collect();
+        let count = share * shape[2..].iter().product::<usize>();
+        if count == 0 {
+            return at.unsupported("it has no elements");
+        }
+        let statistics = at.push(GroupStatistics { groups, epsilon }, &[x])?;
+        let wide = at.ty(statistics).dtype;
+        let (x, dr) = (at.cast(x, wide)?, at.cast(at.cotangent, wide)?);
+        // `[batch, channels, 1, …]` of what is known for each group, and for each channel.
+        let along = [&[batch, channels][..], &vec![1; spatial.len()]].concat();
+        let of_groups = |at: &mut Reverse<'_>, value: Value| {
+            let value = at.reshape(value, &[batch, groups, 1])?;
+            let value = at.broadcast(value, &[batch, groups, share])?;
+            at.reshape(value, &along)
+        };
+        let [mean, factor] = [0, 1].map(|which| at.slice(statistics, 2, which, 1));
+        let (mean, factor) = (of_groups(at, mean?)?, of_groups(at, factor?)?);
+        let centred = at.sub(x, mean)?;
+        let normal = at.mul(centred, factor)?;
+        // Sums over each image and channel, `[batch, channels]`.
+        let sum = at.sum(dr, &spatial, false)?;
+        let product = at.dot(dr, normal, &spatial, false)?;
+        let scale = match at.has_operand(1) {
+            true => Some(at.cast(at.operand(1), wide)?),
+            false => None,
+        };
+        let dx = at.when(0, |at| {
+            let mean_of = |at: &mut Reverse<'_>, sums: Value| {
+                let scaled = match scale {
+                    Some(scale) => at.mul(sums, scale)?,
+                    None => sums,
+                };
+                let scaled = at.reshape(scaled, &[batch, groups, share])?;
+                let whole = at.sum(scaled, &[2], false)?;
+                let mean = at.scaled(whole, 1.0 / count as f64)?;
+                of_groups(at, mean)
+            };
+            let (mean, slope) = (mean_of(at, sum)?, mean_of(at, product)?);
+            let scaled = match scale {
+                Some(scale) => {
+                    let ones = vec![1; spatial.len()];
+                    let scale = at.reshape(scale, &[&[channels][..], &ones].concat())?;
+                    at.mul(dr, scale)?
+                }
+                None => dr,
+            };
+            norm_gradient(at, [scaled, normal], [mean, slope, factor], dtype)
+        })?;
+        let mut gradients = vec![dx];
+        for (number, sums) in (1..at.operands()).zip([product, sum]) {
+            gradients.push(at.when(number, |at| {
+                let whole = at.sum(sums, &[0], false)?;
+                at.cast(whole, dtype)
+            })?);
+        }
+        Ok(gradients)
     }
 
     /// Two for the mean and its removal, three for the variance, three for the result.

@@ -2,9 +2,10 @@
 
 use crate::dim::Dim;
 use crate::eval::{Array, Fault};
-use crate::graph::TensorType;
+use crate::graph::{TensorType, Value};
 use crate::ops::attribute::attributes;
 use crate::ops::normalize::check_epsilon;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -78,6 +79,36 @@ impl Operator for GroupStatistics {
             [mean, 1.0 / (variance + self.epsilon).sqrt()]
         });
         Ok(Values::Float(statistics.collect()))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let x = at.operand(0);
+            let (dtype, shape) = (at.ty(x).dtype, at.shape(x));
+            let wide = at.ty(at.result).dtype;
+            let (batch, groups) = (shape[0], self.groups);
+            let share = shape[1] / groups.max(1);
+            let count = share * shape[2..].iter().product::<usize>();
+            let along = [&[batch, shape[1]][..], &vec![1; shape.len() - 2]].concat();
+            let of_groups = |at: &mut Reverse<'_>, from: Value, which: usize| {
+                let value = at.slice(from, 2, which, 1)?;
+                let value = at.broadcast(value, &[batch, groups, share])?;
+                at.reshape(value, &along)
+            };
+            let (mean, factor) = (of_groups(at, at.result, 0)?, of_groups(at, at.result, 1)?);
+            let dmean = of_groups(at, at.cotangent, 0)?;
+            let dfactor = of_groups(at, at.cotangent, 1)?;
+            // d factor / dx = −factor³ · (x − mean) / count.
+            let x = at.cast(x, wide)?;
+            let centred = at.sub(x, mean)?;
+            let square = at.mul(factor, factor)?;
+            let cube = at.mul(square, factor)?;
+            let slope = at.mul(dfactor, cube)?;
+            let bent = at.mul(centred, slope)?;
+            let sum = at.sub(dmean, bent)?;
+            let dx = at.scaled(sum, 1.0 / count as f64)?;
+            at.cast(dx, dtype)
+        })
     }
 
     /// Two for the mean, three for the variance.

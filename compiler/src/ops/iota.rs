@@ -5,6 +5,7 @@ use crate::dtype::DType;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -62,6 +63,10 @@ impl Operator for Iota {
             true => Ok(Values::Float((0..count).map(|i| i as f64).collect())),
             false => Ok(Values::Int((0..count).collect())),
         }
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.none()
     }
 
     fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {

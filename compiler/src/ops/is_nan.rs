@@ -4,6 +4,7 @@ use crate::dtype::DType;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -47,5 +48,9 @@ impl Operator for IsNan {
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
         let floats = operands[0].floats().iter();
         Ok(Values::Bool(floats.map(|x| x.is_nan()).collect()))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.none()
     }
 }

@@ -4,9 +4,10 @@ use crate::dim::Dim;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
-use crate::ops::normalize::{check_epsilon, normalize_rows};
+use crate::ops::normalize::{check_epsilon, norm_gradient, normalize_rows};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{exact_shape, one_float};
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Extents, GroupStatistics, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -74,6 +75,58 @@ impl Operator for LayerNorm {
                 + bias.map_or(0.0, |bias| bias[column]);
         }
         Ok(Values::Float(values))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let x = at.operand(0);
+        let (dtype, shape) = (at.ty(x).dtype, at.shape(x));
+        let (leading, normalised) = shape.split_at(shape.len() - self.axes);
+        let (rows, count): (usize, usize) = (leading.iter().product(), normalised.iter().product());
+        if rows * count == 0 {
+            return at.unsupported("it has no elements");
+        }
+        // Statistics of one channel per row.
+        let stacked = at.reshape(x, &[rows, 1, count])?;
+        let (groups, epsilon) = (1, self.epsilon);
+        let statistics = at.push(GroupStatistics { groups, epsilon }, &[stacked])?;
+        let wide = at.ty(statistics).dtype;
+        let (x, dr) = (at.cast(x, wide)?, at.cast(at.cotangent, wide)?);
+        let column = [leading, &vec![1; self.axes]].concat();
+        let [mean, factor] = [0, 1].map(|which| at.slice(statistics, 2, which, 1));
+        let (mean, factor) = (at.reshape(mean?, &column)?, at.reshape(factor?, &column)?);
+        let centred = at.sub(x, mean)?;
+        let normal = at.mul(centred, factor)?;
+        let dx = at.when(0, |at| {
+            let scaled = match at.has_operand(1) {
+                true => {
+                    let scale = at.cast(at.operand(1), wide)?;
+                    at.mul(dr, scale)?
+                }
+                false => dr,
+            };
+            let axes: Vec<usize> = (leading.len()..shape.len()).collect();
+            let share = 1.0 / count as f64;
+            let mean = at.sum(scaled, &axes, true)?;
+            let mean = at.scaled(mean, share)?;
+            let slope = at.dot(scaled, normal, &axes, true)?;
+            let slope = at.scaled(slope, share)?;
+            norm_gradient(at, [scaled, normal], [mean, slope, factor], dtype)
+        })?;
+        let mut gradients = vec![dx];
+        let axes: Vec<usize> = (0..leading.len()).collect();
+        if at.has_operand(1) {
+            gradients.push(at.when(1, |at| {
+                let sum = at.dot(dr, normal, &axes, false)?;
+                at.cast(sum, dtype)
+            })?);
+        }
+        if at.has_operand(2) {
+            gradients.push(at.when(2, |at| {
+                let sum = at.sum(dr, &axes, false)?;
+                at.cast(sum, dtype)
+            })?);
+        }
+        Ok(gradients)
     }
 
     /// Two for the mean and its removal, three for the variance, three for the result.

@@ -5,6 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::{compare, infer_binary};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -50,5 +51,9 @@ impl Operator for Less {
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
         compare(operands, result, |a, b| a < b, |a, b| a < b)
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.none()
     }
 }

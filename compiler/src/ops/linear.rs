@@ -4,8 +4,9 @@ use crate::dim::Dim;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{exact_shape, one_float, rank};
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Matmul, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -74,6 +75,27 @@ impl Operator for Linear {
             }
         }
         Ok(Values::Float(values))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let (x, w, dr) = (at.operand(0), at.operand(1), at.cotangent);
+        let dx = at.when(0, |at| {
+            let turned = at.transposed(w)?;
+            at.push(Linear, &[dr, turned])
+        })?;
+        let leading: Vec<usize> = (0..at.ty(dr).rank() - 1).collect();
+        let rows: usize = at.shape(dr)[..leading.len()].iter().product();
+        let dw = at.when(1, |at| {
+            let (n, k) = (at.shape(w)[0], at.shape(w)[1]);
+            let (x, dr) = (at.reshape(x, &[rows, k])?, at.reshape(dr, &[rows, n])?);
+            let turned = at.transposed(dr)?;
+            at.push(Matmul, &[turned, x])
+        })?;
+        let mut gradients = vec![dx, dw];
+        if at.has_operand(2) {
+            gradients.push(at.when(2, |at| at.sum(dr, &leading, false))?);
+        }
+        Ok(gradients)
     }
 
     fn flops(&self, operands: &[TensorType], result: &TensorType) -> Dim {

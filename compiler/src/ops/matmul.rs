@@ -4,6 +4,7 @@ use crate::dim::Dim;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset, same_dtype};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -73,6 +74,34 @@ impl Operator for Matmul {
             }
             (_, _) => panic!("inferred as two operands of one numeric type"),
         }
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let (a, b, dr) = (at.operand(0), at.operand(1), at.cotangent);
+        let da = at.when(0, |at| {
+            let turned = at.transposed(b)?;
+            let whole = at.push(Matmul, &[dr, turned])?;
+            at.sum_to(whole, a)
+        })?;
+        let db = at.when(1, |at| {
+            let (left, right) = (at.shape(a), at.shape(b));
+            let (k, n) = (right[right.len() - 2], right[right.len() - 1]);
+            let m = left[left.len() - 2];
+            let shared = right[..right.len() - 2].iter().all(|&extent| extent == 1);
+            let rows: usize = left[..left.len() - 1].iter().product();
+            let own = at.shape(dr)[..left.len().max(right.len()) - 2]
+                .iter()
+                .product::<usize>();
+            // Matrices that met the same right factor are one tall matrix.
+            let (a, dr) = match shared && own * m == rows {
+                true => (at.reshape(a, &[rows, k])?, at.reshape(dr, &[rows, n])?),
+                false => (a, dr),
+            };
+            let turned = at.transposed(a)?;
+            let whole = at.push(Matmul, &[turned, dr])?;
+            at.sum_to(whole, b)
+        })?;
+        Ok(vec![da, db])
     }
 
     fn flops(&self, operands: &[TensorType], result: &TensorType) -> Dim {

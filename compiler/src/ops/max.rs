@@ -3,7 +3,8 @@
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
-use crate::ops::pointwise::{arithmetic, infer_binary};
+use crate::ops::pointwise::{arithmetic, extreme_gradient, infer_binary};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -52,5 +53,9 @@ impl Operator for Max {
             |a, b| if a > b || a.is_nan() { a } else { b },
             |a, b| Ok(a.max(b)),
         )
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        extreme_gradient(at, true)
     }
 }

@@ -22,6 +22,7 @@ pub(crate) mod attention_scores;
 pub(crate) mod attribute;
 pub mod average_pool;
 pub mod broadcast;
+pub mod call;
 pub mod cast;
 pub mod ceil;
 pub mod class;
@@ -70,6 +71,7 @@ pub mod reduce_sum;
 pub(crate) mod reduction;
 pub mod relu;
 pub mod reshape;
+pub mod reverse;
 pub mod scatter_nd;
 pub mod select;
 pub(crate) mod shape;
@@ -79,6 +81,7 @@ pub mod sin;
 pub mod slice;
 pub mod softmax;
 pub mod sqrt;
+pub mod stop_gradient;
 pub mod sub;
 pub mod tanh;
 pub mod transpose;
@@ -96,6 +99,7 @@ pub use attention_log_sum::AttentionLogSum;
 pub use attribute::{Attribute, AttributeError, Attributes, Field};
 pub use average_pool::AveragePool;
 pub use broadcast::Broadcast;
+pub use call::Call;
 pub use cast::Cast;
 pub use ceil::Ceil;
 pub use class::Class;
@@ -141,6 +145,7 @@ pub use reduce_mean::ReduceMean;
 pub use reduce_sum::ReduceSum;
 pub use relu::Relu;
 pub use reshape::Reshape;
+pub use reverse::{Gradients, Reverse, RuleError};
 pub use scatter_nd::{ScatterNd, ScatterReduction};
 pub use select::Select;
 pub use sigmoid::Sigmoid;
@@ -149,6 +154,7 @@ pub use sin::Sin;
 pub use slice::Slice;
 pub use softmax::Softmax;
 pub use sqrt::Sqrt;
+pub use stop_gradient::StopGradient;
 pub use sub::Sub;
 pub use tanh::Tanh;
 pub use transpose::Transpose;
@@ -165,6 +171,7 @@ operators! {
     AttentionLogSum,
     AveragePool,
     Broadcast,
+    Call,
     Cast,
     Ceil,
     Concat,
@@ -216,6 +223,7 @@ operators! {
     Slice,
     Softmax,
     Sqrt,
+    StopGradient,
     Sub,
     Tanh,
     Transpose,
@@ -251,6 +259,13 @@ pub trait Operator: Attributes {
     /// # Errors
     /// When the data (an index, a divisor) lies outside of the operator's domain.
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault>;
+
+    /// The gradient rule: the gradients with respect to the operands, built of other operators
+    /// from the one with respect to the result.
+    ///
+    /// # Errors
+    /// When the operator has no gradient with these attributes.
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients;
 
     /// Floating-point operations, counting a multiply-add as two.
     fn flops(&self, operands: &[TensorType], result: &TensorType) -> Dim {
@@ -391,6 +406,14 @@ macro_rules! operators {
             /// When the data lies outside of the operator's domain.
             pub fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
                 match self { $(Op::$op(op) => op.eval(operands, result)),* }
+            }
+
+            /// See [`Operator::gradient`].
+            ///
+            /// # Errors
+            /// When the operator has no gradient with these attributes.
+            pub(crate) fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+                match self { $(Op::$op(op) => op.gradient(at)),* }
             }
 
             /// See [`Operator::flops`].

@@ -4,6 +4,9 @@
 //! arithmetic on indices in their own files. Computes nothing on elements.
 
 use crate::eval::{Array, Fault};
+use crate::graph::Value;
+use crate::ops::Matmul;
+use crate::ops::reverse::{Reverse, RuleError};
 use crate::tensor::Values;
 
 /// The elements at `sources`, each an operand's number and a position in it; `None` stands for
@@ -54,4 +57,35 @@ pub fn wrap_index(index: i64, extent: usize) -> Result<usize, Fault> {
         Ok(position) if position < extent => Ok(position),
         Ok(_) | Err(_) => Err(fault),
     }
+}
+
+/// The gradient of a movement along one axis that repeats elements, or leaves some out: what was
+/// copied from each of `extent` places to the places that `source` takes back to it, summed. It
+/// is a product with a matrix of zeros and ones.
+pub(crate) fn copies_summed(
+    at: &mut Reverse<'_>,
+    copies: Value,
+    axis: usize,
+    extent: usize,
+    source: impl Fn(usize) -> usize,
+) -> Result<Value, RuleError> {
+    let shape = at.shape(copies);
+    let mut matrix = vec![0.0; shape[axis] * extent];
+    for place in 0..shape[axis] {
+        matrix[place * extent + source(place)] = 1.0;
+    }
+    let dtype = at.ty(copies).dtype;
+    let matrix = at.tensor(dtype, &[shape[axis], extent], matrix)?;
+    let last = shape.len() - 1;
+    let mut order: Vec<usize> = (0..shape.len()).collect();
+    order.swap(axis, last);
+    let turned = at.transpose(copies, &order)?;
+    let rows: usize = shape.iter().product::<usize>() / shape[axis].max(1);
+    let flat = at.reshape(turned, &[rows, shape[axis]])?;
+    let summed = at.push(Matmul, &[flat, matrix])?;
+    let mut turned = shape;
+    turned.swap(axis, last);
+    turned[last] = extent;
+    let summed = at.reshape(summed, &turned)?;
+    at.transpose(summed, &order)
 }

@@ -4,6 +4,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::{arithmetic, infer_binary};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -47,5 +48,12 @@ impl Operator for Mul {
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
         arithmetic(operands, result, |a, b| a * b, |a, b| Ok(a.wrapping_mul(b)))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let (a, b, dr) = (at.operand(0), at.operand(1), at.cotangent);
+        let da = at.when(0, |at| at.product_to(dr, b, a))?;
+        let db = at.when(1, |at| at.product_to(dr, a, b))?;
+        Ok(vec![da, db])
     }
 }

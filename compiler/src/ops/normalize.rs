@@ -1,8 +1,12 @@
 //! What the normalising operators share.
 //!
-//! Takes rows of floats, gives them with mean 0 and variance 1; it knows no scale and no bias.
+//! Takes rows of floats, gives them with mean 0 and variance 1, and the gradient of that; it knows
+//! no scale and no bias.
 
+use crate::dtype::DType;
+use crate::graph::Value;
 use crate::ops::Violation;
+use crate::ops::reverse::{Reverse, RuleError};
 
 /// Checks that `epsilon` can be added to a variance.
 pub(crate) fn check_epsilon(constraint: &'static str, epsilon: f64) -> Result<(), Violation> {
@@ -28,4 +32,20 @@ pub(crate) fn normalize_rows(x: &[f64], extent: usize, epsilon: f64) -> Vec<f64>
         values.extend(row.iter().map(|x| (x - mean) * factor));
     }
     values
+}
+
+/// `factor · (dn − mean − n · slope)`, with `n` the normalised operand, `dn` the gradient with
+/// respect to it, `mean` the mean of `dn` and `slope` that of `dn · n` over what was normalised
+/// together: the gradient with respect to the operand, in `dtype`.
+pub(crate) fn norm_gradient(
+    at: &mut Reverse<'_>,
+    [dn, n]: [Value; 2],
+    [mean, slope, factor]: [Value; 3],
+    dtype: DType,
+) -> Result<Value, RuleError> {
+    let bent = at.mul(n, slope)?;
+    let above = at.sub(dn, mean)?;
+    let above = at.sub(above, bent)?;
+    let dx = at.mul(factor, above)?;
+    at.cast(dx, dtype)
 }

@@ -3,6 +3,7 @@
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::truth;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -43,5 +44,9 @@ impl Operator for Not {
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
         let truths = operands[0].truths().iter();
         Ok(Values::Bool(truths.map(|truth| !truth).collect()))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.none()
     }
 }

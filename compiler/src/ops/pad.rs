@@ -2,9 +2,10 @@
 
 use crate::dim::Dim;
 use crate::eval::{Array, Fault};
-use crate::graph::TensorType;
+use crate::graph::{TensorType, Value};
 use crate::ops::attribute::{attributes, named_field};
-use crate::ops::movement::pick;
+use crate::ops::movement::{copies_summed, pick};
+use crate::ops::reverse::{Gradients, Reverse, RuleError};
 use crate::ops::shape::{each_index, rank, same_dtype, strides};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -67,6 +68,25 @@ attributes!(Pad {
     mode
 });
 
+impl Pad {
+    /// The gradient of a border that repeats the operand.
+    fn border_gradient(&self, at: &mut Reverse<'_>) -> Result<Value, RuleError> {
+        let shape = at.shape(at.operand(0));
+        let mut dx = at.cotangent;
+        for (axis, &extent) in shape.iter().enumerate() {
+            if self.before[axis] == 0 && self.after[axis] == 0 {
+                continue;
+            }
+            let source = |place: usize| {
+                let source = self.source(place as i64 - self.before[axis], extent as i64);
+                source.expect("a border of elements has a source")
+            };
+            dx = copies_summed(at, dx, axis, extent, source)?;
+        }
+        Ok(dx)
+    }
+}
+
 impl Operator for Pad {
     const NAME: &'static str = "pad";
     const OPERANDS: (usize, usize) = (1, 2);
@@ -119,6 +139,33 @@ impl Operator for Pad {
             sources.push(position.map_or(border, |position| Some((0, position))));
         });
         Ok(pick(operands, &sources))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let (x, dr) = (at.operand(0), at.cotangent);
+        let shape = at.shape(x);
+        let inner = |at: &mut Reverse<'_>| {
+            let mut kept = dr;
+            for (axis, &extent) in shape.iter().enumerate() {
+                let before = usize::try_from(self.before[axis]).unwrap_or(0);
+                kept = at.slice(kept, axis, before, extent)?;
+            }
+            Ok(kept)
+        };
+        let dx = at.when(0, |at| match self.mode {
+            PadMode::Constant => inner(at),
+            PadMode::Edge | PadMode::Reflect | PadMode::Wrap => self.border_gradient(at),
+        })?;
+        let mut gradients = vec![dx];
+        if at.has_operand(1) {
+            gradients.push(at.when(1, |at| {
+                let kept = inner(at)?;
+                let axes: Vec<usize> = (0..shape.len()).collect();
+                let (whole, kept) = (at.sum(dr, &axes, false)?, at.sum(kept, &axes, false)?);
+                at.sub(whole, kept)
+            })?);
+        }
+        Ok(gradients)
     }
 
     fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {

@@ -5,8 +5,9 @@
 
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset, same_dtype};
-use crate::ops::{Extents, Violation};
+use crate::ops::{Equal, Extents, Less, Select, Violation};
 use crate::tensor::Values;
 
 /// Applies `function` to every float.
@@ -100,4 +101,22 @@ pub(crate) fn compare(
         }
         (_, _) => panic!("inferred as two operands of one numeric type"),
     }
+}
+
+/// The rule of the larger, or the smaller, of two operands: where they are equal, each gets half.
+pub(crate) fn extreme_gradient(at: &mut Reverse<'_>, larger: bool) -> Gradients {
+    let (a, b) = (at.operand(0), at.operand(1));
+    let mut gradients = Vec::with_capacity(2);
+    for (number, own, other) in [(0, a, b), (1, b, a)] {
+        gradients.push(at.when(number, |at| {
+            let order = if larger { [other, own] } else { [own, other] };
+            let wins = at.push(Less, &order)?;
+            let ties = at.push(Equal, &[own, other])?;
+            let [zero, half, one] = [0.0, 0.5, 1.0].map(|number| at.number(number, own));
+            let share = at.push(Select, &[ties, half?, zero?])?;
+            let share = at.push(Select, &[wins, one?, share])?;
+            at.product_to(at.cotangent, share, own)
+        })?);
+    }
+    Ok(gradients)
 }

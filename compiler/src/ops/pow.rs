@@ -4,8 +4,9 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::{arithmetic, infer_binary};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Equal, Extents, Log, Operator, Select, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -48,6 +49,29 @@ impl Operator for Pow {
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
         arithmetic(operands, result, f64::powf, integer_power)
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let (a, b, dr) = (at.operand(0), at.operand(1), at.cotangent);
+        let da = at.when(0, |at| {
+            // Where the exponent is 0 the power is 1 whatever the base, and its slope 0.
+            let (zero, one) = (at.number(0.0, b)?, at.number(1.0, b)?);
+            let flat = at.push(Equal, &[b, zero])?;
+            let less = at.sub(b, one)?;
+            let power = at.push(Pow, &[a, less])?;
+            let slope = at.mul(b, power)?;
+            let slope = at.push(Select, &[flat, zero, slope])?;
+            at.product_to(dr, slope, a)
+        })?;
+        let db = at.when(1, |at| {
+            let zero = at.number(0.0, a)?;
+            let flat = at.push(Equal, &[at.result, zero])?;
+            let logarithm = at.push(Log, &[a])?;
+            let slope = at.mul(at.result, logarithm)?;
+            let slope = at.push(Select, &[flat, zero, slope])?;
+            at.product_to(dr, slope, b)
+        })?;
+        Ok(vec![da, db])
     }
 }
 

@@ -6,8 +6,9 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reduction::{fold, infer};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Equal, Extents, Operator, Select, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -76,6 +77,25 @@ impl Operator for ReduceMax {
             }
             Values::Bool(_) => panic!("inferred as a numeric operand"),
         }
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let x = at.operand(0);
+            let shape = at.shape(x);
+            let mut kept = shape.clone();
+            self.axes.iter().for_each(|&axis| kept[axis] = 1);
+            let (most, dr) = (
+                at.reshape(at.result, &kept)?,
+                at.reshape(at.cotangent, &kept)?,
+            );
+            let reached = at.push(Equal, &[x, most])?;
+            let (zero, one) = (at.number(0.0, x)?, at.number(1.0, x)?);
+            let ones = at.push(Select, &[reached, one, zero])?;
+            let count = at.sum(ones, &self.axes, true)?;
+            let share = at.div(dr, count)?;
+            at.mul(ones, share)
+        })
     }
 
     fn flops(&self, operands: &[TensorType], _result: &TensorType) -> Dim {

@@ -5,6 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reduction::{fold, infer};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -57,6 +58,18 @@ impl Operator for ReduceMean {
         });
         let means = sums.into_iter().map(|sum| sum / count as f64);
         Ok(Values::Float(means.collect()))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let shape = at.shape(at.operand(0));
+            let mut kept = shape.clone();
+            self.axes.iter().for_each(|&axis| kept[axis] = 1);
+            let count: usize = self.axes.iter().map(|&axis| shape[axis]).product();
+            let share = at.scaled(at.cotangent, 1.0 / count as f64)?;
+            let share = at.reshape(share, &kept)?;
+            at.broadcast(share, &shape)
+        })
     }
 
     fn flops(&self, operands: &[TensorType], _result: &TensorType) -> Dim {

@@ -5,6 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reduction::{fold, infer};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -62,6 +63,16 @@ impl Operator for ReduceSum {
             }
             Values::Bool(_) => panic!("inferred as a numeric operand"),
         }
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let shape = at.shape(at.operand(0));
+            let mut kept = shape.clone();
+            self.axes.iter().for_each(|&axis| kept[axis] = 1);
+            let dr = at.reshape(at.cotangent, &kept)?;
+            at.broadcast(dr, &shape)
+        })
     }
 
     fn flops(&self, operands: &[TensorType], _result: &TensorType) -> Dim {

@@ -4,8 +4,9 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::map_numbers;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Less, Operator, Select, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -47,5 +48,13 @@ impl Operator for Relu {
             |x| if x < 0.0 { 0.0 } else { x },
             |x| x.max(0),
         ))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let zero = at.number(0.0, at.cotangent)?;
+            let above = at.push(Less, &[zero, at.operand(0)])?;
+            at.push(Select, &[above, at.cotangent, zero])
+        })
     }
 }

@@ -4,6 +4,7 @@ use crate::dim::Dim;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
@@ -55,6 +56,13 @@ impl Operator for Reshape {
 
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
         Ok(operands[0].values.clone())
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let shape = at.shape(at.operand(0));
+            at.reshape(at.cotangent, &shape)
+        })
     }
 
     fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {

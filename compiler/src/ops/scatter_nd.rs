@@ -6,8 +6,9 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::{attributes, named_field};
 use crate::ops::gather_nd::{index_depth, row_offset};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{index_type, same_dtype};
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Extents, GatherNd, Operator, Violation};
 use crate::tensor::Values;
 
 /// What an update does to the element it meets.
@@ -109,6 +110,26 @@ impl Operator for ScatterNd {
             }
             (_, _) => panic!("inferred as operands of one element type"),
         }
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let (indices, updates, dr) = (at.operand(1), at.operand(2), at.cotangent);
+        match self.reduction {
+            ScatterReduction::Replace | ScatterReduction::Add => {}
+            ScatterReduction::Mul | ScatterReduction::Max | ScatterReduction::Min => {
+                return at.unsupported("only replacing and adding updates are differentiated");
+            }
+        }
+        let replaces = self.reduction == ScatterReduction::Replace;
+        let ddata = at.when(0, |at| match replaces {
+            true => {
+                let zeros = at.zeros(updates)?;
+                at.push(self.clone(), &[dr, indices, zeros])
+            }
+            false => Ok(dr),
+        })?;
+        let dupdates = at.when(2, |at| at.push(GatherNd { batch_axes: 0 }, &[dr, indices]))?;
+        Ok(vec![ddata, None, dupdates])
     }
 
     fn flops(&self, operands: &[TensorType], _result: &TensorType) -> Dim {

@@ -5,6 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::pick;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset, same_dtype};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -63,5 +64,20 @@ impl Operator for Select {
             sources.push(Some((choice, position)));
         });
         Ok(pick(&operands[1..], &sources))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let (condition, dr) = (at.operand(0), at.cotangent);
+        let da = at.when(1, |at| {
+            let zero = at.number(0.0, dr)?;
+            let chosen = at.push(Select, &[condition, dr, zero])?;
+            at.sum_to(chosen, at.operand(1))
+        })?;
+        let db = at.when(2, |at| {
+            let zero = at.number(0.0, dr)?;
+            let chosen = at.push(Select, &[condition, zero, dr])?;
+            at.sum_to(chosen, at.operand(2))
+        })?;
+        Ok(vec![None, da, db])
     }
 }

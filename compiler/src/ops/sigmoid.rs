@@ -5,6 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::map_floats;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -44,6 +45,14 @@ impl Operator for Sigmoid {
 
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
         Ok(map_floats(operands[0], |x| 1.0 / (1.0 + (-x).exp())))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let rest = at.number_minus(1.0, at.result)?;
+            let slope = at.mul(at.result, rest)?;
+            at.mul(at.cotangent, slope)
+        })
     }
 
     fn flops(&self, _operands: &[TensorType], result: &TensorType) -> Dim {

@@ -5,8 +5,9 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::map_floats;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Extents, Operator, Sigmoid, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -44,6 +45,19 @@ impl Operator for Silu {
 
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
         Ok(map_floats(operands[0], |x| x / (1.0 + (-x).exp())))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let x = at.operand(0);
+            let open = at.push(Sigmoid, &[x])?;
+            let rest = at.number_minus(1.0, open)?;
+            let bent = at.mul(x, rest)?;
+            let one = at.number(1.0, x)?;
+            let slope = at.add(bent, one)?;
+            let slope = at.mul(open, slope)?;
+            at.mul(at.cotangent, slope)
+        })
     }
 
     fn flops(&self, _operands: &[TensorType], result: &TensorType) -> Dim {

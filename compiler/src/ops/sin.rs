@@ -4,8 +4,9 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::map_floats;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
-use crate::ops::{Class, Extents, Operator, Violation};
+use crate::ops::{Class, Cos, Extents, Operator, Violation};
 use crate::tensor::Values;
 
 /// # Meaning
@@ -43,5 +44,12 @@ impl Operator for Sin {
 
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
         Ok(map_floats(operands[0], f64::sin))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let cosine = at.push(Cos, &[at.operand(0)])?;
+            at.mul(at.cotangent, cosine)
+        })
     }
 }

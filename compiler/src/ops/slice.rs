@@ -5,6 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::{around, pick};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::axis;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -107,6 +108,53 @@ impl Operator for Slice {
             }
         }
         Ok(pick(operands, &sources))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let shape = at.shape(at.operand(0));
+            let count = at.shape(at.cotangent)[self.axis];
+            if count == 0 {
+                return at.zeros(at.operand(0));
+            }
+            let start = self.start.known().unwrap_or(0);
+            let step = self.step.unsigned_abs() as usize;
+            // From front to back, each element with the zeros that follow it up to the next.
+            let (first, dr) = match self.step < 0 {
+                false => (start, at.cotangent),
+                true => {
+                    let back = Slice {
+                        axis: self.axis,
+                        start: Dim::from(count - 1),
+                        length: Dim::from(count),
+                        step: -1,
+                    };
+                    let first = start + (count as i64 - 1) * self.step;
+                    (first, at.push(back, &[at.cotangent])?)
+                }
+            };
+            let axis = self.axis;
+            let spread = match step {
+                1 => dr,
+                _ => {
+                    let own = at.shape(dr);
+                    let split = [&own[..=axis], &[1], &own[axis + 1..]].concat();
+                    let split = at.reshape(dr, &split)?;
+                    let mut after = vec![0; own.len() + 1];
+                    after[axis + 1] = step as i64 - 1;
+                    let wide = at.pad(split, vec![0; own.len() + 1], after)?;
+                    let mut joined = own.clone();
+                    joined[axis] = count * step;
+                    let joined = at.reshape(wide, &joined)?;
+                    at.slice(joined, axis, 0, (count - 1) * step + 1)?
+                }
+            };
+            let mut before = vec![0; shape.len()];
+            let mut after = before.clone();
+            before[axis] = first;
+            after[axis] = shape[axis] as i64 - first - at.shape(spread)[axis] as i64;
+            at.pad(spread, before, after)
+        })
     }
 
     fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {

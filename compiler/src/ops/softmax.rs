@@ -4,6 +4,7 @@ use crate::dim::Dim;
 use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{axis, float};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -62,6 +63,15 @@ impl Operator for Softmax {
             }
         }
         Ok(Values::Float(values))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let (r, dr) = (at.result, at.cotangent);
+            let mean = at.dot(dr, r, &[self.axis], true)?;
+            let above = at.sub(dr, mean)?;
+            at.mul(r, above)
+        })
     }
 
     /// A comparison, a subtraction, an exponential, an addition and a division.

@@ -4,6 +4,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::{arithmetic, infer_binary};
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -47,5 +48,15 @@ impl Operator for Sub {
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
         arithmetic(operands, result, |a, b| a - b, |a, b| Ok(a.wrapping_sub(b)))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        let dr = at.cotangent;
+        let da = at.when(0, |at| at.sum_to(dr, at.operand(0)))?;
+        let db = at.when(1, |at| {
+            let against = at.neg(dr)?;
+            at.sum_to(against, at.operand(1))
+        })?;
+        Ok(vec![da, db])
     }
 }

@@ -5,6 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::pick;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{each_index, offset, rank, strides};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -65,6 +66,15 @@ impl Operator for Transpose {
             sources.push(Some((0, offset(index, &permuted))));
         });
         Ok(pick(operands, &sources))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let mut back = vec![0; self.permutation.len()];
+            let places = self.permutation.iter().enumerate();
+            places.for_each(|(place, &axis)| back[axis] = place);
+            at.transpose(at.cotangent, &back)
+        })
     }
 
     fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {

@@ -5,6 +5,7 @@ use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::pick;
+use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
 
@@ -63,6 +64,10 @@ impl Operator for Trilu {
         let source = |position: usize| kept(position).then_some((0, position));
         let sources: Vec<_> = (0..result.elements()).map(source).collect();
         Ok(pick(operands, &sources))
+    }
+
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| at.push(self.clone(), &[at.cotangent]))
     }
 
     fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {

@@ -2,9 +2,10 @@
 
 use crate::dim::Dim;
 use crate::eval::{Array, Fault};
-use crate::graph::TensorType;
+use crate::graph::{TensorType, Value};
 use crate::ops::attribute::attributes;
-use crate::ops::movement::pick;
+use crate::ops::movement::{copies_summed, pick};
+use crate::ops::reverse::{Gradients, Reverse, RuleError};
 use crate::ops::shape::{each_index, offset, strides};
 use crate::ops::{Class, Extents, Operator, Violation};
 use crate::tensor::Values;
@@ -78,9 +79,42 @@ impl Operator for UpsampleNearest {
         Ok(pick(operands, &sources))
     }
 
+    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+        at.unary(|at| {
+            let shape = at.shape(at.operand(0));
+            let mut dx = at.cotangent;
+            for (axis, &extent) in shape.iter().enumerate() {
+                dx = joined(at, dx, axis, extent)?;
+            }
+            Ok(dx)
+        })
+    }
+
     fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
         Dim::from(0)
     }
+}
+
+/// What the places of one axis that copy the same element hold, summed.
+fn joined(
+    at: &mut Reverse<'_>,
+    copies: Value,
+    axis: usize,
+    extent: usize,
+) -> Result<Value, RuleError> {
+    let shape = at.shape(copies);
+    let size = shape[axis];
+    if size == extent {
+        return Ok(copies);
+    }
+    if extent == 0 || !size.is_multiple_of(extent) {
+        return copies_summed(at, copies, axis, extent, |place| {
+            scaled(place, extent, size)
+        });
+    }
+    let split = [&shape[..axis], &[extent, size / extent], &shape[axis + 1..]].concat();
+    let split = at.reshape(copies, &split)?;
+    at.sum(split, &[axis + 1], false)
 }
 
 /// `floor(index · extent / size)` without overflow; below `extent` as `index` is below `size`.

@@ -1,5 +1,5 @@
-//! Passes over the graph: each a table of rules, run to a fixpoint by one driver; and hoisting,
-//! which makes two functions of one.
+//! Passes over the graph: each a table of rules, run to a fixpoint by one driver; hoisting, which
+//! makes two functions of one; and inlining, which makes one of several.
 //!
 //! Takes a verified module, gives one that means the same and a list of what was done and why.
 //! A pass does not call another, print, or read the environment; the list below is the order.
@@ -13,12 +13,14 @@ use crate::verify::Verified;
 mod driver;
 mod editor;
 mod hoist;
+mod inline;
 mod matching;
 mod raise;
 mod simplify;
 
 pub use driver::PassError;
 pub use hoist::{Hoisted, hoist};
+pub use inline::{InlineError, inline};
 
 /// A named table of rules.
 #[derive(Debug)]

@@ -12,9 +12,11 @@ use crate::region::{Buffer, Regions};
 
 mod assign;
 mod lifetimes;
+mod recompute;
 mod share;
 
 pub use lifetimes::{lifetimes, weights};
+pub use recompute::{Recomputation, Recomputed, recompute};
 
 /// What a target allows, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -405,6 +405,7 @@ impl State<'_> {
         let shape = self.extents(value).shape.clone();
         let x = self.view(operands[0]);
         let step = match op {
+            Op::StopGradient(_) => Step::reshape(&x.shape, &shape),
             Op::Reshape(_) => Step::reshape(&x.shape, &shape),
             Op::Transpose(transpose) => Step::transpose(&transpose.permutation, &shape),
             Op::Broadcast(_) => Step::broadcast(&x.shape, &shape),

@@ -79,6 +79,7 @@ pub(crate) fn has(op: &Op) -> bool {
         Op::Cast(Cast { dtype }) => matches!(dtype, DType::F32 | DType::F16 | DType::BF16),
         Op::Abs(_)
         | Op::Add(_)
+        | Op::Call(_)
         | Op::Ceil(_)
         | Op::Cos(_)
         | Op::Div(_)
@@ -138,6 +139,7 @@ pub(crate) fn has(op: &Op) -> bool {
         | Op::Select(_)
         | Op::Slice(_)
         | Op::Softmax(_)
+        | Op::StopGradient(_)
         | Op::Transpose(_)
         | Op::Trilu(_)
         | Op::UpsampleNearest(_) => false,

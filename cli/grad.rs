@@ -1,0 +1,93 @@
+//! `splamc grad`: the gradients of a loss with respect to all inputs and weights of one graph.
+//!
+//! Takes a model and a safetensors file with one tensor per graph input and the target; gives a
+//! safetensors file with the loss and its gradients.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use compiler::Bindings;
+use compiler::program::compile;
+use compiler::tensor::Tensor;
+use graphs::loss::{TARGET, mean_squared_error};
+use runtime::session::Session;
+
+use crate::error::{At, Failure};
+use crate::model::Model;
+use crate::options::{ComponentName, Execution};
+use crate::run::check_names;
+use crate::{files, memory, progress, tensors};
+
+/// Compute the gradients of a loss with respect to all inputs and weights of one graph.
+///
+/// The loss is the mean of the squares of `first output − target`. The outputs file gets `loss`,
+/// `grad.<input>` for each floating-point input and `grad.<parameter>` for each weight, under the
+/// names that the model's files have.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  \
+    splamc grad sd15/ --component unet --inputs in.safetensors --outputs gradients.safetensors")]
+pub(crate) struct Arguments {
+    /// The model: a diffusers or ONNX directory, one .onnx file, or a compiled .splam.
+    model: PathBuf,
+    /// A safetensors file with one tensor per graph input, by name, and `target`, of the shape of
+    /// the first output.
+    #[arg(long, value_name = "FILE")]
+    inputs: PathBuf,
+    /// The safetensors file to write: `loss`, `grad.<input>`, `grad.<parameter>`.
+    #[arg(long, value_name = "FILE")]
+    outputs: PathBuf,
+    /// The component to differentiate; needed where the model has several.
+    #[arg(long)]
+    component: Option<ComponentName>,
+    #[command(flatten)]
+    execution: Execution,
+}
+
+/// Computes the gradients once.
+pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
+    files::check_output(&arguments.outputs)?;
+    let given = tensors::read(&arguments.inputs)?;
+    let file = arguments.inputs.display();
+    if !given.contains_key(TARGET) {
+        let found: Vec<&String> = given.keys().collect();
+        return Err(Failure::job(format!(
+            "{file}: found tensors {found:?}, wanted {TARGET:?} among them"
+        ))
+        .hint("the loss is the mean of the squares of `first output − target`"));
+    }
+    let mut inputs = given.clone();
+    inputs.remove(TARGET);
+    let model = Model::open(&arguments.model)?;
+    let part = model.pick(arguments.component)?;
+    check_names(&arguments.inputs, &model.inputs(&part, &inputs)?, &inputs)?;
+    let spinner = progress::spinner("differentiate");
+    let loaded = model.load(&part, &inputs)?;
+    let place = arguments.model.display().to_string();
+    check_target(arguments, &given[TARGET], &loaded.program)?;
+    let func = mean_squared_error(loaded.program.func()).at(&place)?;
+    let program = compile(&func, &Bindings::new()).at(&place)?.program;
+    let at = arguments.execution.place(&model, false)?;
+    memory::check(&place, &[&program], &at)?;
+    let session = Session::open(&program, loaded.weights, &at, model.tuning()).at(&place)?;
+    spinner.set_prefix("run");
+    let outputs: BTreeMap<String, Tensor> = session.run(&given).at(&place)?;
+    tensors::write(&arguments.outputs, &outputs)
+}
+
+/// Refuses a target of another shape before anything is differentiated.
+fn check_target(
+    arguments: &Arguments,
+    target: &Tensor,
+    program: &compiler::program::Program,
+) -> Result<(), Failure> {
+    let outputs = program.outputs();
+    let (name, wanted) = &outputs[0];
+    let found = compiler::graph::TensorType::of(target);
+    match found == *wanted {
+        true => Ok(()),
+        false => Err(Failure::job(format!(
+            "{}: tensor {TARGET:?} has type {found}, wanted {wanted} as {name:?}",
+            arguments.inputs.display()
+        ))),
+    }
+}
