@@ -92,11 +92,13 @@ impl Operator for Matmul {
             let own = at.shape(dr)[..left.len().max(right.len()) - 2]
                 .iter()
                 .product::<usize>();
-            // Matrices that met the same right factor are one tall matrix.
-            let (a, dr) = match shared && own * m == rows {
-                true => (at.reshape(a, &[rows, k])?, at.reshape(dr, &[rows, n])?),
-                false => (a, dr),
-            };
+            if shared && own * m == rows {
+                // Matrices that met the same right factor are one tall matrix.
+                let (a, dr) = (at.reshape(a, &[rows, k])?, at.reshape(dr, &[rows, n])?);
+                let turned = at.transposed(a)?;
+                let whole = at.push(Matmul, &[turned, dr])?;
+                return at.reshape(whole, &right);
+            }
             let turned = at.transposed(a)?;
             let whole = at.push(Matmul, &[turned, dr])?;
             at.sum_to(whole, b)

@@ -229,10 +229,9 @@ impl State<'_> {
             if last >= before || last >= peak {
                 continue;
             }
-            match uses.stored[operand.0 as usize] {
-                Some(stored) => self.require(stored, before, peak, uses, chain)?,
-                // An input lives on, at the cost of its bytes.
-                None => {}
+            // An input lives on, at the cost of its bytes.
+            if let Some(stored) = uses.stored[operand.0 as usize] {
+                self.require(stored, before, peak, uses, chain)?;
             }
         }
         Some(())

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use compiler::autodiff::backward;
-use compiler::eval::{Precision, eval};
+use compiler::eval::{Array, Precision, eval};
 use compiler::graph::{Builder, Func, Module, Role, TensorType, Value};
 use compiler::ops::{Add, Dot};
 use compiler::tensor::{Tensor, Values};
@@ -20,8 +20,11 @@ const STEP: f64 = 1e-4;
 /// Largest error, relative to the norm of the gradient or to 1.
 const TOLERANCE: f64 = 1e-6;
 
-/// Inputs by name.
-type Named = BTreeMap<String, Tensor>;
+/// Tensors by name.
+pub(crate) type Named = BTreeMap<String, Tensor>;
+
+/// Floating-point results by name.
+pub(crate) type Floats = BTreeMap<String, Vec<f64>>;
 
 /// Compares the gradients of one node.
 pub(crate) fn check(node: &str, operands: &[&str]) -> Result<(), String> {
@@ -48,8 +51,10 @@ pub(crate) fn check(node: &str, operands: &[&str]) -> Result<(), String> {
         };
         inputs.insert(name.to_owned(), tensor);
     }
-    let differentiated = differentiated(func).map_err(|error| named(&error))?;
-    compare(func, &differentiated, &inputs).map_err(|error| named(&error))
+    let whole = differentiated(func).map_err(|error| named(&error))?;
+    let loss = |inputs: &Named| evaluate(&whole, inputs, &Named::new());
+    let found = loss(&inputs).map_err(|error| named(&error))?;
+    compare(func, &loss, &found, &inputs).map_err(|error| named(&error))
 }
 
 /// `func` with a loss, the sum of all its float results with made-up weights, and the gradients of
@@ -94,20 +99,25 @@ pub(crate) fn differentiated(func: &Func) -> Result<Func, String> {
     Ok(func)
 }
 
-/// Compares the results `grad.…` of `differentiated` with differences of its result `loss`.
-pub(crate) fn compare(func: &Func, differentiated: &Func, inputs: &Named) -> Result<(), String> {
-    let results = run(differentiated, inputs)?;
+/// Compares the results `grad.…` among `found` with differences of the result `loss`, which it
+/// computes anew for moved inputs.
+pub(crate) fn compare(
+    func: &Func,
+    loss: &dyn Fn(&Named) -> Result<Floats, String>,
+    found: &Floats,
+    inputs: &Named,
+) -> Result<(), String> {
     for (_, name, ty) in func.params(Role::Input) {
         if !ty.dtype.is_float() {
             continue;
         }
-        let found = &results[&format!("grad.{name}")];
-        let wanted = differences(differentiated, inputs, name)?;
+        let found = &found[&format!("grad.{name}")];
+        let wanted = differences(loss, inputs, name)?;
         let norm = wanted.iter().map(|x| x * x).sum::<f64>().sqrt().max(1.0);
         let off = found.iter().zip(&wanted).map(|(a, b)| (a - b) * (a - b));
         let error = off.sum::<f64>().sqrt() / norm;
         // Not a number is no small error.
-        if !(error < TOLERANCE) {
+        if error.is_nan() || error > TOLERANCE {
             return Err(format!(
                 "the gradient of {name:?} is off by {error:.1e}: found {found:?}, wanted {wanted:?}"
             ));
@@ -117,33 +127,41 @@ pub(crate) fn compare(func: &Func, differentiated: &Func, inputs: &Named) -> Res
 }
 
 /// `(loss(x + step) − loss(x − step)) / (2 · step)` for every element of one input.
-fn differences(func: &Func, inputs: &Named, name: &str) -> Result<Vec<f64>, String> {
+fn differences(
+    loss: &dyn Fn(&Named) -> Result<Floats, String>,
+    inputs: &Named,
+    name: &str,
+) -> Result<Vec<f64>, String> {
     let tensor = &inputs[name];
     let Values::Float(values) = tensor.values() else {
         return Err(format!("{name:?} is not floating-point"));
     };
-    let loss = |place: usize, step: f64| {
+    let at = |place: usize, step: f64| {
         let mut moved = values.clone();
         moved[place] += step;
         let moved = Tensor::from_values(tensor.dtype(), tensor.shape(), &Values::Float(moved));
         let mut inputs = inputs.clone();
         inputs.insert(name.to_owned(), moved);
-        run(func, &inputs).map(|results| results["loss"][0])
+        loss(&inputs).map(|results| results["loss"][0])
     };
-    let difference = |place| Ok((loss(place, STEP)? - loss(place, -STEP)?) / (2.0 * STEP));
+    let difference = |place| Ok((at(place, STEP)? - at(place, -STEP)?) / (2.0 * STEP));
     (0..values.len()).map(difference).collect()
 }
 
-fn run(func: &Func, inputs: &Named) -> Result<BTreeMap<String, Vec<f64>>, String> {
-    let results = eval(func, inputs, &Named::new(), Precision::Exact);
-    let results = results.map_err(|error| error.to_string())?;
-    let floats = results
-        .into_iter()
-        .filter_map(|(name, array)| match array.values {
-            Values::Float(values) => Some((name, values)),
-            Values::Int(_) | Values::Bool(_) => None,
-        });
-    Ok(floats.collect())
+/// The floating-point results of a function, by name.
+pub(crate) fn evaluate(func: &Func, inputs: &Named, weights: &Named) -> Result<Floats, String> {
+    let results = eval(func, inputs, weights, Precision::Exact);
+    Ok(floats(results.map_err(|error| error.to_string())?))
+}
+
+/// Those results that are floating-point.
+pub(crate) fn floats(results: Vec<(String, Array)>) -> Floats {
+    let floats = results.into_iter();
+    let floats = floats.filter_map(|(name, array)| match array.values {
+        Values::Float(values) => Some((name, values)),
+        Values::Int(_) | Values::Bool(_) => None,
+    });
+    floats.collect()
 }
 
 /// Numbers from −1.5 to 1.5, or from 0.5 to 2, of which no two are near each other; small distinct
