@@ -3,7 +3,6 @@
 //! Takes a model and a safetensors file with one tensor per graph input and the target; gives a
 //! safetensors file with the loss and its gradients.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use compiler::Bindings;
@@ -70,7 +69,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     memory::check(&place, &[&program], &at)?;
     let session = Session::open(&program, loaded.weights, &at, model.tuning()).at(&place)?;
     spinner.set_prefix("run");
-    let outputs: BTreeMap<String, Tensor> = session.run(&given).at(&place)?;
+    let outputs = session.run(&given).at(&place)?;
     tensors::write(&arguments.outputs, &outputs)
 }
 
