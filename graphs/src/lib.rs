@@ -15,11 +15,13 @@ use crate::source::SourceError;
 
 pub mod checkpoint;
 pub mod diffusers;
+pub mod distill;
 pub mod guidance;
 pub mod loss;
 pub mod models;
 pub mod noise_schedule;
 pub mod onnx;
+pub mod optimizer;
 pub mod optimum;
 pub mod samplers;
 pub mod source;

@@ -1,0 +1,58 @@
+//! AdamW: moments of the gradient, decoupled weight decay.
+//!
+//! Takes flat parameters and their gradient, gives new parameters and moments. The numbers that
+//! change from update to update are scalar inputs ([`super::Scalars`]).
+
+use compiler::graph::{Builder, Value};
+use compiler::ops::{Add, Div, Mul, Sqrt, Sub};
+
+use super::{OptimizerError, Settings, Update, lerp, scalar, scalar_input, state};
+
+/// The first moment: f32 `[parameters]`, a state that begins with zeros.
+const FIRST: &str = "adamw.first_moment";
+
+/// The second moment: f32 `[parameters]`, a state that begins with zeros.
+const SECOND: &str = "adamw.second_moment";
+
+/// The new parameters, then the moments:
+/// `m ← m + (1 − β₁)(g − m)`, `v ← β₂·v + (1 − β₂)·g²`,
+/// `θ ← (1 − lr·λ)·θ − (lr/(1 − β₁ᵗ))·m / (√v/√(1 − β₂ᵗ) + ε)`.
+///
+/// # Source
+/// arXiv 1711.05101, algorithm 2, as `torch.optim.AdamW` spells it.
+pub(super) fn write(
+    builder: &mut Builder,
+    settings: &Settings,
+    student: Value,
+    gradient: Value,
+) -> Result<Vec<Update>, OptimizerError> {
+    let ty = builder.ty(student).clone();
+    let first = state(builder, FIRST, ty.clone())?;
+    let second = state(builder, SECOND, ty)?;
+    let [beta1, beta2] = settings.betas;
+    let rate = scalar(builder, 1.0 - beta1)?;
+    let new_first = lerp(builder, first, gradient, rate)?;
+    let square = builder.push(Mul, &[gradient, gradient])?;
+    let [keep, rate] = [scalar(builder, beta2)?, scalar(builder, 1.0 - beta2)?];
+    let kept = builder.push(Mul, &[second, keep])?;
+    let square = builder.push(Mul, &[square, rate])?;
+    let new_second = builder.push(Add, &[kept, square])?;
+
+    let root_scale = scalar_input(builder, "adamw.root_scale")?;
+    let root = builder.push(Sqrt, &[new_second])?;
+    let root = builder.push(Mul, &[root, root_scale])?;
+    let epsilon = scalar(builder, settings.epsilon)?;
+    let divisor = builder.push(Add, &[root, epsilon])?;
+    let direction = builder.push(Div, &[new_first, divisor])?;
+    let step_size = scalar_input(builder, "adamw.step_size")?;
+    let step = builder.push(Mul, &[direction, step_size])?;
+    let keep = scalar_input(builder, "adamw.keep")?;
+    let kept = builder.push(Mul, &[student, keep])?;
+    let new = builder.push(Sub, &[kept, step])?;
+    let update = |name, old, new| Update { name, old, new };
+    Ok(vec![
+        update(super::STUDENT, student, new),
+        update(FIRST, first, new_first),
+        update(SECOND, second, new_second),
+    ])
+}

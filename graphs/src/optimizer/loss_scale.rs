@@ -1,0 +1,96 @@
+//! Loss scaling: gradients of networks that compute in f16, kept away from zero.
+//!
+//! Takes a loss, gives it scaled; takes the norm of a gradient, says whether the step counts and
+//! what the scale becomes. A step with a gradient that is not finite changes nothing but the scale.
+
+use compiler::dtype::DType;
+use compiler::graph::{Builder, GraphError, TensorType, Value};
+use compiler::ops::{Add, Cast, Div, Less, Mul, Select};
+
+use super::{Settings, UPDATED, Update, scalar, state};
+
+/// The factor of the loss: f32 `[]`, a state that begins with 65536 in PyTorch.
+const SCALE: &str = "loss_scale";
+
+/// Updates since the scale changed: f32 `[]`, a state that begins with 0.
+const UPDATES: &str = "loss_scale.updates";
+
+/// How the scale changes: it halves after a gradient that is not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LossScale {
+    /// Updates in a row after which it doubles; 2000 in PyTorch.
+    pub growth_interval: u32,
+}
+
+/// The states.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct State {
+    scale: Value,
+    updates: Value,
+}
+
+impl State {
+    /// Adds the states that `settings` want to the function.
+    pub(super) fn of(
+        builder: &mut Builder,
+        settings: &Settings,
+    ) -> Result<Option<State>, GraphError> {
+        if settings.loss_scale.is_none() {
+            return Ok(None);
+        }
+        let ty = TensorType::scalar(DType::F32);
+        Ok(Some(State {
+            scale: state(builder, SCALE, ty.clone())?,
+            updates: state(builder, UPDATES, ty)?,
+        }))
+    }
+
+    /// The loss to differentiate.
+    pub(super) fn scaled(self, builder: &mut Builder, loss: Value) -> Result<Value, GraphError> {
+        builder.push(Mul, &[loss, self.scale])
+    }
+
+    /// The gradient of the loss itself, of one of the loss scaled.
+    pub(super) fn unscaled(self, builder: &mut Builder, x: Value) -> Result<Value, GraphError> {
+        let one = scalar(builder, 1.0)?;
+        let inverse = builder.push(Div, &[one, self.scale])?;
+        builder.push(Mul, &[x, inverse])
+    }
+}
+
+/// Whether a norm is a finite number: bool `[]`.
+pub(super) fn finite(builder: &mut Builder, norm: Value) -> Result<Value, GraphError> {
+    let infinity = scalar(builder, f64::INFINITY)?;
+    builder.push(Less, &[norm, infinity])
+}
+
+impl LossScale {
+    /// What the states become, and the result [`UPDATED`].
+    ///
+    /// # Source
+    /// `torch.amp.GradScaler.update` with its factors 2 and 1/2.
+    pub(super) fn adapt(
+        self,
+        builder: &mut Builder,
+        state: State,
+        finite: Value,
+    ) -> Result<[Update; 2], GraphError> {
+        let updated = builder.push(Cast { dtype: DType::F32 }, &[finite])?;
+        builder.result(UPDATED, updated)?;
+        let [zero, one] = [scalar(builder, 0.0)?, scalar(builder, 1.0)?];
+        let [two, half] = [scalar(builder, 2.0)?, scalar(builder, 0.5)?];
+        let interval = scalar(builder, f64::from(self.growth_interval))?;
+        let more = builder.push(Add, &[state.updates, one])?;
+        let waiting = builder.push(Less, &[more, interval])?;
+        let growth = builder.push(Select, &[waiting, one, two])?;
+        let factor = builder.push(Select, &[finite, growth, half])?;
+        let scale = builder.push(Mul, &[state.scale, factor])?;
+        let counted = builder.push(Select, &[waiting, more, zero])?;
+        let updates = builder.push(Select, &[finite, counted, zero])?;
+        let update = |name, old, new| Update { name, old, new };
+        Ok([
+            update(SCALE, state.scale, scale),
+            update(UPDATES, state.updates, updates),
+        ])
+    }
+}

@@ -1,0 +1,96 @@
+//! The networks of the golden steps, and what executes steps.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use backends::cpu::{self, Executor};
+use compiler::DType;
+use compiler::dim::Bindings;
+use compiler::eval::{Array, Precision, eval};
+use compiler::graph::{Func, Role};
+use compiler::program::compile;
+use compiler::tensor::{Tensor, Values};
+use compiler::tile::Tuning;
+use graphs::models::{Options, Timestep, unet};
+use graphs::noise_schedule::{BetaSchedule, NoiseSchedule, NoiseScheduleSpec};
+use graphs::optimizer::Layout;
+
+use crate::support::{golden, tensors};
+
+pub(crate) type Named = BTreeMap<String, Tensor>;
+
+/// The function `name` of the network whose configuration is the golden file `config`.
+pub(crate) fn network(name: &str, config: &str, dtype: DType) -> Func {
+    let text = fs::read(golden(config)).expect("a golden file is there");
+    let config = unet::Config::parse(config, &text).expect("the configuration is supported");
+    let options = Options {
+        dtype,
+        timestep: Timestep::PerSample,
+        hidden_states: false,
+    };
+    unet::build(name, &config, &options).expect("the network can be built")
+}
+
+/// The schedule of all golden steps.
+pub(crate) fn schedule() -> NoiseSchedule {
+    NoiseSchedule::new(&NoiseScheduleSpec {
+        num_train_timesteps: 1000,
+        beta_start: 0.00085,
+        beta_end: 0.012,
+        beta_schedule: BetaSchedule::ScaledLinear,
+        trained_betas: None,
+        zero_terminal_snr: false,
+    })
+    .expect("the schedule is that of latent diffusion")
+}
+
+/// The weights in a golden file as one flat tensor.
+pub(crate) fn flat(body: &Func, file: &str) -> Tensor {
+    let layout = Layout::of(body).expect("the weights have known sizes");
+    layout.join(&tensors(file)).expect("the file has them all")
+}
+
+/// The weights in a golden file under the names that a step gives the teacher's.
+pub(crate) fn teacher_weights(teacher: &Func, file: &str) -> Named {
+    let mut stored = tensors(file);
+    let names = teacher.params(Role::Weight);
+    names
+        .map(|(_, name, _)| {
+            let tensor = stored.remove(name).expect("the file has it");
+            (format!("teacher.{name}"), tensor)
+        })
+        .collect()
+}
+
+/// The results of `func` by the oracle, in f64.
+pub(crate) fn exact(func: &Func, inputs: &Named, weights: &Named) -> BTreeMap<String, Array> {
+    let results = eval(func, inputs, weights, Precision::Exact);
+    results
+        .expect("the oracle evaluates the step")
+        .into_iter()
+        .collect()
+}
+
+/// The results of `func` on the CPU, in f32.
+pub(crate) fn on_cpu(func: &Func, inputs: &Named, weights: &Named) -> Named {
+    let program = compile(func, &Bindings::new())
+        .expect("the step compiles")
+        .program;
+    let options = cpu::Options {
+        threads: None,
+        exact: true,
+    };
+    let executor = Executor::new(&program, weights.clone(), options, &Tuning::default());
+    let executor = executor.expect("the weights fit");
+    let results = executor.run(inputs).expect("the CPU executes the step");
+    results.into_iter().collect()
+}
+
+/// The numbers of an i64 or f32 vector.
+pub(crate) fn numbers(tensor: &Tensor) -> Vec<f64> {
+    match tensor.values() {
+        Values::Float(values) => values,
+        Values::Int(values) => values.iter().map(|&value| value as f64).collect(),
+        Values::Bool(_) => panic!("numbers are stored"),
+    }
+}
