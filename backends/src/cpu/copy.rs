@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::arena::Cells;
 use super::kernel::machine::Machine;
-use super::kernel::pack::panel;
+use super::kernel::pack::{panel, strip};
 use super::walk::{Run, Walk};
 
 /// Rows of a panel at most: columns of the widest register tile.
@@ -31,6 +31,9 @@ pub(crate) fn panels(
     height: usize,
     out: &mut [f32],
 ) {
+    if walk.side_by_side() {
+        return strips(machine, walk, cells, part, height, out);
+    }
     let depth = part.columns.len();
     let stride = height * depth;
     let mut indices: Vec<usize> = Vec::new();
@@ -73,6 +76,60 @@ pub(crate) fn panels(
                 }
             }
             done += length;
+        }
+    }
+}
+
+/// The same where neighbouring rows lie side by side: as many of them as do, over as many steps of
+/// the depth as go on in equal steps, are copied at a time.
+fn strips(
+    machine: Machine,
+    walk: &Walk,
+    cells: &[Cells],
+    part: &Part,
+    height: usize,
+    out: &mut [f32],
+) {
+    let depth = part.columns.len();
+    let mut index = walk.index(part.batch, part.plane, part.rows.start);
+    let starts = part.rows.clone().step_by(height.max(1));
+    for (number, first) in starts.enumerate() {
+        let count = (first + height).min(part.rows.end) - first;
+        let out = &mut out[number * height * depth..][..height * depth];
+        if count < height {
+            out.chunks_exact_mut(height)
+                .for_each(|step| step[count..].fill(0.0));
+        }
+        let mut row = 0;
+        while row < count {
+            let wide = walk.row_length(first + row, count - row);
+            walk.set_index(&mut index, part.batch, part.plane, first + row);
+            let mut done = 0;
+            while done < depth {
+                walk.set_column(&mut index, part.columns.start + done);
+                let (run, length) = walk.stretch(&index, depth - done);
+                let out = &mut out[done * height + row..];
+                match run {
+                    Some(run) => {
+                        let reach = (length - 1) * run.stride + wide;
+                        match cells[run.buffer].run(run.at, reach) {
+                            Some(x) => strip(machine, out, height, x, run.stride, [wide, length]),
+                            None => {
+                                for (step, out) in out.chunks_mut(height).take(length).enumerate() {
+                                    let at = run.at + step * run.stride;
+                                    cells[run.buffer].load(at, 1, &mut out[..wide]);
+                                }
+                            }
+                        }
+                    }
+                    None => {
+                        let steps = out.chunks_mut(height).take(length);
+                        steps.for_each(|step| step[..wide].fill(walk.fill()));
+                    }
+                }
+                done += length;
+            }
+            row += wide;
         }
     }
 }

@@ -82,6 +82,13 @@ impl Affine {
         self.nested.iter().any(|nested| nested.inner.uses(axis))
     }
 
+    /// Whether it depends on `axis` together with others, or by more than equal steps.
+    fn is_mixed(&self, axis: usize) -> bool {
+        let others = |&(own, c): &(usize, i64)| own != axis && c != 0;
+        let mixed = !self.nested.is_empty() || self.linear.iter().any(others);
+        self.uses(axis) && mixed
+    }
+
     fn coefficient(&self, axis: usize) -> i64 {
         let mut linear = self.linear.iter();
         linear.find(|(own, _)| *own == axis).map_or(0, |&(_, c)| c)
@@ -96,6 +103,8 @@ struct Piece {
     bounds: Vec<(Affine, i64, i64)>,
     /// Elements between neighbours on the last axis; `None` where that is not one number.
     stride: Option<usize>,
+    /// Axes of the view.
+    axes: usize,
 }
 
 /// A view as a processor walks it.
@@ -108,6 +117,8 @@ pub(crate) struct Walk {
     pub(crate) roles: Roles,
     /// Where runs end on the last axis: between two cuts no piece begins or ends.
     cuts: Vec<usize>,
+    /// The same for the last axis of rows, where it goes along memory, see [`Walk::side_by_side`].
+    row_cuts: Option<Vec<usize>>,
 }
 
 /// Where a run lies.
@@ -153,6 +164,7 @@ impl Walk {
                         None => Some(0),
                     },
                     address,
+                    axes: shape.len(),
                 }
             })
             .collect();
@@ -161,8 +173,10 @@ impl Walk {
             Cells::of(fill).load(0, 1, &mut value);
             value[0]
         });
+        let first_column = shape.len() - view.roles.columns;
         Walk {
-            cuts: cuts(&compiled, shape),
+            cuts: last.map_or(Vec::new(), |last| cuts(&compiled, last, shape[last])),
+            row_cuts: row_cuts(&compiled, view.roles, first_column, shape),
             pieces: compiled,
             fill,
             shape: shape.clone(),
@@ -283,6 +297,58 @@ impl Walk {
         })
     }
 
+    /// Whether neighbouring rows lie side by side: then [`Walk::row_length`] tells how many, and
+    /// [`Walk::stretch`] where they go.
+    pub(crate) fn side_by_side(&self) -> bool {
+        self.row_cuts.is_some()
+    }
+
+    /// Rows from `row` on, at most `most`, that have one piece, or none, and lie side by side.
+    pub(crate) fn row_length(&self, row: usize, most: usize) -> usize {
+        let extent = self.shape[self.first_column() - 1];
+        let inner = row % extent.max(1);
+        let cuts = self.row_cuts.as_deref().unwrap_or_default();
+        let cut = cuts.partition_point(|&cut| cut <= inner);
+        let end = cuts.get(cut).copied().unwrap_or(extent);
+        (end - inner).min(most)
+    }
+
+    /// The run that begins at `index` and how far it goes along the last axis, at most `most` and
+    /// to the axis' end; or no run, and for how long there is none. Bounds go by equal steps.
+    pub(crate) fn stretch(&self, index: &[usize], most: usize) -> (Option<Run>, usize) {
+        let last = self.shape.len() - 1;
+        let most = most.min(self.shape[last] - index[last]);
+        let mut none = most;
+        for piece in &self.pieces {
+            let (mut from, mut to) = (0, most as i64);
+            for (bound, start, end) in &piece.bounds {
+                let (value, coefficient) = (bound.at(index), bound.coefficient(last));
+                if coefficient == 0 {
+                    if value < *start || value >= *end {
+                        to = 0;
+                    }
+                    continue;
+                }
+                let ends = [*start, *end].map(|border| steps_to(border - value, coefficient));
+                from = ends[0].min(ends[1]).max(from);
+                to = ends[0].max(ends[1]).min(to);
+            }
+            match from {
+                _ if from >= to => {}
+                0 => {
+                    let run = Run {
+                        buffer: piece.buffer,
+                        at: piece.address.at(index) as usize,
+                        stride: piece.stride.unwrap_or(0),
+                    };
+                    return (Some(run), to as usize);
+                }
+                _ => none = none.min(from as usize),
+            }
+        }
+        (None, none)
+    }
+
     /// Whether all rows follow one another in memory, each right behind the one before.
     pub(crate) fn is_flat(&self) -> bool {
         let [piece] = self.pieces.as_slice() else {
@@ -358,34 +424,24 @@ impl Walk {
     }
 }
 
-/// The places on the last axis where runs end.
-fn cuts(pieces: &[Piece], shape: &[usize]) -> Vec<usize> {
-    let Some(last) = shape.len().checked_sub(1) else {
-        return Vec::new();
-    };
-    let extent = shape[last];
+/// The places on an axis where runs end.
+fn cuts(pieces: &[Piece], axis: usize, extent: usize) -> Vec<usize> {
     let single = pieces.iter().any(|piece| {
-        let mixed = |bound: &Affine| {
-            bound.uses(last) && (bound.uses_nested(last) || (0..last).any(|axis| bound.uses(axis)))
-        };
-        piece.stride.is_none() || piece.bounds.iter().any(|(bound, ..)| mixed(bound))
+        let last = axis + 1 == piece.axes;
+        (last && piece.stride.is_none()) || piece.bounds.iter().any(|(b, ..)| b.is_mixed(axis))
     });
     if single {
         return (1..extent).collect();
     }
     let mut cuts = Vec::new();
     for (bound, start, end) in pieces.iter().flat_map(|piece| &piece.bounds) {
-        let coefficient = bound.coefficient(last);
+        let coefficient = bound.coefficient(axis);
         if coefficient == 0 {
             continue;
         }
         // The first index at which coefficient · i + constant reaches a border, or leaves it.
         for border in [*start, *end] {
-            let reach = border - bound.constant;
-            let cut = match coefficient > 0 {
-                true => (reach + coefficient - 1).div_euclid(coefficient),
-                false => (-reach).div_euclid(-coefficient) + 1,
-            };
+            let cut = steps_to(border - bound.constant, coefficient);
             cuts.extend(usize::try_from(cut).ok());
         }
     }
@@ -393,4 +449,35 @@ fn cuts(pieces: &[Piece], shape: &[usize]) -> Vec<usize> {
     cuts.sort_unstable();
     cuts.dedup();
     cuts
+}
+
+/// The first `i` with `coefficient · i >= reach`, or the first with `coefficient · i < reach` where
+/// the coefficient is negative.
+fn steps_to(reach: i64, coefficient: i64) -> i64 {
+    match coefficient > 0 {
+        true => (reach + coefficient - 1).div_euclid(coefficient),
+        false => (-reach).div_euclid(-coefficient) + 1,
+    }
+}
+
+/// Where runs along the last axis of rows end, if every piece goes along memory there, and by
+/// equal steps along the last axis.
+fn row_cuts(
+    pieces: &[Piece],
+    roles: Roles,
+    first_column: usize,
+    shape: &[usize],
+) -> Option<Vec<usize>> {
+    if roles.rows == 0 || roles.columns == 0 {
+        return None;
+    }
+    let (row, last) = (first_column - 1, shape.len() - 1);
+    let along = pieces.iter().all(|piece| {
+        let mut bounds = piece.bounds.iter();
+        piece.address.coefficient(row) == 1
+            && !piece.address.uses_nested(row)
+            && piece.stride.is_some_and(|stride| stride != 1)
+            && bounds.all(|(bound, ..)| !bound.is_mixed(row) && !bound.uses_nested(last))
+    });
+    along.then(|| cuts(pieces, row, shape[row]))
 }

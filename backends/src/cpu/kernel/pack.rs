@@ -166,6 +166,99 @@ pub(super) fn store<W: Wide>(
     }
 }
 
+/// `out[k · stride + i] = x[k · step + i]` for `[width, depth]` of `i` and `k`: rows that lie side
+/// by side as a part of a panel. Nothing else is written.
+///
+/// # Panics
+/// When `width` exceeds `stride`, or `out` or `x` is too short: callers computed them.
+pub(crate) fn strip(
+    machine: Machine,
+    out: &mut [f32],
+    stride: usize,
+    x: &[f32],
+    step: usize,
+    [width, depth]: [usize; 2],
+) {
+    if width == 0 || depth == 0 {
+        return;
+    }
+    assert!(width <= stride, "steps of the panel overlap");
+    let end = |step: usize| {
+        let last = (depth - 1).checked_mul(step);
+        last.and_then(|last| last.checked_add(width))
+            .unwrap_or(usize::MAX)
+    };
+    assert!(end(stride) <= out.len(), "the panel is too short");
+    assert!(end(step) <= x.len(), "the rows are too short");
+    machine.run(Strip {
+        out,
+        stride,
+        x,
+        step,
+        width,
+        depth,
+    });
+}
+
+struct Strip<'a> {
+    out: &'a mut [f32],
+    stride: usize,
+    x: &'a [f32],
+    step: usize,
+    width: usize,
+    depth: usize,
+}
+
+impl Kernel for Strip<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) {
+        let whole = W::VECTORS * W::F32_LANES;
+        match self.width {
+            width if width == whole => self.vectors(wide, [0, 1, 2, 3].map(|v| v * W::F32_LANES)),
+            width if width >= W::Narrow::F32_LANES && width <= 4 * W::Narrow::F32_LANES => {
+                // The last vectors overlap rather than being short.
+                let lanes = W::Narrow::F32_LANES;
+                let places = [0, 1, 2, 3].map(|v| (v * lanes).min(width - lanes));
+                self.vectors_of(wide.narrow(), places, width.div_ceil(lanes));
+            }
+            width => {
+                for k in 0..self.depth {
+                    let x = &self.x[k * self.step..][..width];
+                    self.out[k * self.stride..][..width].copy_from_slice(x);
+                }
+            }
+        }
+    }
+}
+
+impl Strip<'_> {
+    /// Copies the vectors of a whole panel at each step.
+    #[inline(always)]
+    fn vectors<W: Wide>(self, wide: W, places: [usize; 4]) {
+        match W::VECTORS {
+            2 => self.vectors_of(wide, places, 2),
+            _ => self.vectors_of(wide, places, 4),
+        }
+    }
+
+    /// Copies `count` vectors at these places of each step, in order.
+    #[inline(always)]
+    fn vectors_of<W: Wide>(self, wide: W, places: [usize; 4], count: usize) {
+        let (mut x, mut out) = (self.x.as_ptr(), self.out.as_mut_ptr());
+        for _ in 0..self.depth {
+            for &place in places.iter().take(count) {
+                // SAFETY: each vector lies within the width of its step, and the last step within
+                // both slices, which the caller has checked.
+                unsafe { wide.store(out.wrapping_add(place), wide.load(x.wrapping_add(place))) };
+            }
+            x = x.wrapping_add(self.step);
+            out = out.wrapping_add(self.stride);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +283,25 @@ mod tests {
         }
         let end = (depth - 1) * stride + height;
         assert!(out[end..].iter().all(|&x| x == 7.0), "{case}");
+    }
+
+    #[test]
+    fn strips_of_all_sizes() {
+        for machine in Machine::available() {
+            for width in 1..=ROWS_MOST {
+                for (depth, stride, step) in [(1, width, 0), (5, width + 3, width), (3, 64, 70)] {
+                    let x = normals((depth - 1) * step + width, 4);
+                    let mut out = vec![7.0; depth * stride];
+                    strip(machine, &mut out, stride, &x, step, [width, depth]);
+                    for (at, &found) in out.iter().enumerate() {
+                        let (k, i) = (at / stride, at % stride);
+                        let wanted = if i < width { x[k * step + i] } else { 7.0 };
+                        let case = format!("{} {width} x {depth}", machine.name());
+                        assert_eq!(found, wanted, "{case}: {i}, {k}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
