@@ -41,6 +41,7 @@ fn inner(program: &mut BlockProgram) -> &mut Vec<Step> {
         | Step::Online { .. }
         | Step::Normalize { .. }
         | Step::Rows { .. }
+        | Step::Fold { .. }
         | Step::Gather { .. }
         | Step::Store { .. } => None,
     });

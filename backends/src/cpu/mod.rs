@@ -9,6 +9,7 @@ mod block;
 mod ceilings;
 mod copy;
 mod epilogue;
+mod fold;
 mod functions;
 mod gemm;
 mod kernel;
@@ -397,6 +398,10 @@ impl Computation {
 
 /// Runs a kernel on all threads, each on its share of the blocks.
 fn launch(kernel: &Kernel, cells: &[Cells], scratch: &[Mutex<Arena>]) -> Result<(), Fault> {
+    if kernel.pieces() > 1 {
+        launch_pieces(kernel, cells, scratch);
+        return Ok(());
+    }
     let blocks = kernel.blocks();
     let threads = scratch.len().min(blocks).max(1);
     let share = |thread: usize| thread * blocks / threads;
@@ -409,6 +414,22 @@ fn launch(kernel: &Kernel, cells: &[Cells], scratch: &[Mutex<Arena>]) -> Result<
     let partials: Result<Vec<Vec<Partial>>, Fault> = partials.into_iter().collect();
     kernel.merge(partials?.concat(), cells);
     Ok(())
+}
+
+/// Folds the pieces of long rows on all threads, and stores what they join to.
+fn launch_pieces(kernel: &Kernel, cells: &[Cells], scratch: &[Mutex<Arena>]) {
+    let pieces = kernel.blocks() * kernel.pieces();
+    let threads = scratch.len().min(pieces).max(1);
+    let share = |thread: usize| thread * pieces / threads;
+    let own = |thread: usize| {
+        scratch[thread]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    };
+    let kept = on_each(threads, |thread| {
+        kernel.fold(share(thread)..share(thread + 1), cells, &mut own(thread))
+    });
+    kernel.store_folded(&kept.concat(), cells, &mut own(0));
 }
 
 /// The regions that read each buffer, by number; the number after the last stands for the caller.

@@ -1,11 +1,11 @@
-//! Row operators: norms, softmax, reductions and the merge of moments, on rows that are near.
+//! Row operators: norms, softmax and the merge of moments, on rows that are near.
 //!
 //! Takes rows of f32, gives rows. Sums and statistics are in f64.
 
 use compiler::ops::Op;
 use compiler::region::Anchor;
 
-use super::math::{exponentials, largest, map_in_place, short_sums, sum, vectorized};
+use super::math::{exponentials, map_in_place, short_sums, sum, vectorized};
 
 /// What becomes of each row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,15 +14,7 @@ pub(crate) enum RowOperator {
     LayerNorm { epsilon: f64 },
     /// `e^x / Σ e^x`.
     Softmax,
-    /// One number each.
-    Max,
-    /// One number each.
-    Mean,
-    /// One number each.
-    Sum,
-    /// Mean and `1 / sqrt(variance + epsilon)`.
-    Statistics { epsilon: f64 },
-    /// The same from the means, then the sums of squared differences, of parts of so many elements.
+    /// Mean and `1 / sqrt(variance + epsilon)` from the means, then the sums of squared differences, of parts of so many elements.
     MergeMoments { epsilon: f64, count: usize },
 }
 
@@ -30,9 +22,6 @@ impl RowOperator {
     /// What an anchor does to rows, if it works on rows.
     pub(crate) fn of(anchor: &Anchor) -> Option<RowOperator> {
         match anchor {
-            Anchor::Statistics { epsilon, .. } => {
-                Some(RowOperator::Statistics { epsilon: *epsilon })
-            }
             Anchor::MergeMoments { epsilon, count, .. } => Some(RowOperator::MergeMoments {
                 epsilon: *epsilon,
                 count: *count,
@@ -46,19 +35,7 @@ impl RowOperator {
             Anchor::Op {
                 op: Op::Softmax(_), ..
             } => Some(RowOperator::Softmax),
-            Anchor::Op {
-                op: Op::ReduceMax(_),
-                ..
-            } => Some(RowOperator::Max),
-            Anchor::Op {
-                op: Op::ReduceMean(_),
-                ..
-            } => Some(RowOperator::Mean),
-            Anchor::Op {
-                op: Op::ReduceSum(_),
-                ..
-            } => Some(RowOperator::Sum),
-            Anchor::Op { .. } | Anchor::Pointwise => None,
+            Anchor::Op { .. } | Anchor::Statistics { .. } | Anchor::Pointwise => None,
         }
     }
 
@@ -70,16 +47,6 @@ impl RowOperator {
                 out.copy_from_slice(row);
                 let sum = exponentials(out);
                 map_in_place(out, |x| x / sum);
-            }
-            RowOperator::Max if row.iter().any(|x| x.is_nan()) => out[0] = f32::NAN,
-            RowOperator::Max => out[0] = vectorized(|| largest(row)),
-            RowOperator::Mean => {
-                out[0] = vectorized(|| (sum(row, |x| x) / row.len() as f64) as f32);
-            }
-            RowOperator::Sum => out[0] = vectorized(|| sum(row, |x| x) as f32),
-            RowOperator::Statistics { epsilon } => {
-                let (mean, factor) = statistics(row, epsilon);
-                out.copy_from_slice(&[mean as f32, factor as f32]);
             }
             RowOperator::MergeMoments { epsilon, count } => {
                 let (means, squares) = row.split_at(row.len() / 2);

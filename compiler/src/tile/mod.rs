@@ -151,6 +151,19 @@ pub enum Step {
         /// What becomes of them; as many rows.
         to: TileId,
     },
+    /// The region's row operator takes in more of each row: `acc` holds what it needs of all that
+    /// it saw, in whatever form and precision, and becomes its result when it is stored. Parts of
+    /// a row may be folded apart and joined in their order.
+    Fold {
+        /// The accumulator.
+        acc: TileId,
+        /// Parts of the rows.
+        from: TileId,
+        /// What they are multiplied with.
+        with: Option<TileId>,
+        /// Whether the columns of a tile are rows of the operand: it is folded down.
+        down: bool,
+    },
     /// Rows of a table that indices name.
     Gather {
         /// Where they go.
@@ -262,6 +275,7 @@ impl BlockProgram {
             | Step::Online { .. }
             | Step::Normalize { .. }
             | Step::Rows { .. }
+            | Step::Fold { .. }
             | Step::Gather { .. }
             | Step::Store { .. } => 0.0,
         };
@@ -284,6 +298,7 @@ fn transforms_weights(steps: &[Step], tile: TileId) -> bool {
         | Step::Online { .. }
         | Step::Normalize { .. }
         | Step::Rows { .. }
+        | Step::Fold { .. }
         | Step::Gather { .. }
         | Step::Store { .. } => false,
     })

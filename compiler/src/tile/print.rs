@@ -98,6 +98,18 @@ impl BlockProgram {
             }
             Step::Normalize { acc } => writeln!(f, "normalize {}", name(acc)),
             Step::Rows { from, to } => writeln!(f, "{} = rows {}", name(to), name(from)),
+            Step::Fold {
+                acc,
+                from,
+                with,
+                down,
+            } => {
+                write!(f, "fold {}, {}", name(acc), name(from))?;
+                if let Some(with) = with {
+                    write!(f, " · {}", name(with))?;
+                }
+                writeln!(f, "{}", if *down { " down" } else { "" })
+            }
             Step::Gather {
                 tile,
                 table,

@@ -129,6 +129,26 @@ impl<'a> State<'a> {
                 }
                 self.written.insert(*to);
             }
+            Step::Fold {
+                acc,
+                from,
+                with,
+                down,
+            } => {
+                self.scoped(*acc, Scope::Fragment)?;
+                let (acc, part) = (self.read(*acc)?, self.read(*from)?);
+                let fits = match down {
+                    true => acc.rows == 1 && acc.columns == part.columns,
+                    false => acc.rows == part.rows,
+                };
+                let factor = with.map(|with| self.read(with)).transpose()?;
+                let extents = |tile: &Tile| [tile.planes, tile.rows, tile.columns];
+                let agrees = factor.is_none_or(|with| extents(with) == extents(part));
+                if !fits || !agrees {
+                    let found = format!("{} of {}", acc.name, part.name);
+                    return Err(self.error("T2", found, "parts of the rows that are folded"));
+                }
+            }
             Step::Gather {
                 tile,
                 table,

@@ -4,6 +4,7 @@
 //! tiles are few and long, so that walking the list of them costs nothing.
 
 mod attention;
+mod fold;
 mod store;
 
 use std::ops::Range;
@@ -23,6 +24,7 @@ use super::tiles::{Layout, each_step, floats, layouts, padded, panels};
 use super::walk::Walk;
 use super::weights::{Elements, Packed};
 use super::winograd;
+use fold::Folding;
 
 /// Results of one tile of a transform at most: 4×4.
 const RESULTS_MAX: usize = 16;
@@ -43,6 +45,7 @@ pub(crate) struct Kernel {
     /// Floats of scratch memory.
     pub(crate) scratch: usize,
     row_operator: Option<RowOperator>,
+    folding: Option<Folding>,
     /// The right factor, where it is the same in every run.
     packed: Option<(TileId, Packed)>,
 }
@@ -54,6 +57,8 @@ pub(crate) struct Worker<'a> {
     scratch: &'a mut [f32],
     states: Vec<State>,
     partials: Vec<Partial>,
+    /// What a fold keeps of its rows.
+    kept: Vec<f64>,
     /// What each tile holds now.
     slots: Vec<Slot>,
     block: Block,
@@ -101,6 +106,11 @@ impl Kernel {
                 .collect(),
             epilogues: Epilogue::all(program, region, regions)?,
             row_operator: RowOperator::of(&region.anchor),
+            folding: Folding::of(
+                &program.body,
+                &region.anchor,
+                program.grid().iter().product(),
+            ),
             program: program.clone(),
             machine,
             layouts: layouts(program),
@@ -219,20 +229,25 @@ impl Kernel {
         cells: &[Cells],
         scratch: &mut Arena,
     ) -> Result<Vec<Partial>, Fault> {
-        let mut worker = Worker {
-            kernel: self,
-            cells,
-            scratch: scratch.as_floats_mut(),
-            states: self.epilogues.iter().map(Epilogue::state).collect(),
-            partials: Vec::new(),
-            slots: vec![Slot::default(); self.program.tiles.len()],
-            block: Block::default(),
-        };
+        let mut worker = self.worker(cells, scratch);
         for number in blocks {
             worker.start(number);
             worker.steps(&self.program.body)?;
         }
         Ok(worker.partials)
+    }
+
+    fn worker<'a>(&'a self, cells: &'a [Cells], scratch: &'a mut Arena) -> Worker<'a> {
+        Worker {
+            kernel: self,
+            cells,
+            scratch: scratch.as_floats_mut(),
+            states: self.epilogues.iter().map(Epilogue::state).collect(),
+            partials: Vec::new(),
+            kept: Vec::new(),
+            slots: vec![Slot::default(); self.program.tiles.len()],
+            block: Block::default(),
+        }
     }
 
     /// Merges the moments of all blocks.
@@ -287,11 +302,17 @@ impl Worker<'_> {
             } => self.online([*scores, *acc], *scale as f32, *causal, *mask),
             Step::Normalize { acc } => self.normalize(*acc),
             Step::Rows { from, to } => self.rows(*from, *to),
+            // The loop around it takes all in.
+            Step::Fold { .. } => {}
             Step::Gather {
                 tile,
                 table,
                 indices,
             } => self.gather(*tile, *table, *indices)?,
+            Step::Loop { extent, .. } if self.kernel.folding.is_some() => {
+                self.fold_whole(*extent);
+                self.end_fold();
+            }
             Step::Loop {
                 over,
                 extent,
@@ -341,6 +362,7 @@ impl Worker<'_> {
             zero: true,
             ..Slot::default()
         };
+        self.begin_fold();
     }
 
     fn copy(

@@ -37,6 +37,7 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
         | Step::Online { .. }
         | Step::Normalize { .. }
         | Step::Rows { .. }
+        | Step::Fold { .. }
         | Step::Loop { .. }
         | Step::Store { .. } => None,
     });

@@ -120,7 +120,10 @@ pub(crate) fn expand(request: Request<'_>) -> Result<Vec<Expanded>, Refusal> {
         body if contains(body, |step| matches!(step, Step::Mma { .. })) => {
             blocks::expand(&mut x, program)?;
         }
-        body if contains(body, |step| matches!(step, Step::Rows { .. })) => {
+        body if contains(body, |step| {
+            matches!(step, Step::Rows { .. } | Step::Fold { .. })
+        }) =>
+        {
             rows::expand(&mut x, program)?;
         }
         _ => elements::expand(&mut x, program)?,
@@ -148,6 +151,7 @@ fn contains(steps: &[Step], is: fn(&Step) -> bool) -> bool {
                 | Step::Online { .. }
                 | Step::Normalize { .. }
                 | Step::Rows { .. }
+                | Step::Fold { .. }
                 | Step::Gather { .. }
                 | Step::Store { .. } => false,
             }

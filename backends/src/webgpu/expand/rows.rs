@@ -1,4 +1,4 @@
-//! Row operators: norms, softmax, reductions, the merge of moments; and moments themselves.
+//! Row operators: norms, softmax, folds, the merge of moments; and moments themselves.
 //!
 //! Takes a program of rows, gives the kernel whose workgroup reduces one row: the row is read
 //! again for each pass, since it may be longer than what is near. Means come first and squares
@@ -7,7 +7,7 @@
 use compiler::kernel::{Binary, Builder, Builtin, Memory, Scalar, SharedId, Type, Unary, Value};
 use compiler::ops::Op;
 use compiler::region::{Anchor, Output};
-use compiler::tile::{BlockProgram, OutputViews, View};
+use compiler::tile::{BlockProgram, OutputViews, Step, View};
 
 use super::address::{Arguments, At, Width};
 use super::epilogue::{self, Epilogue};
@@ -20,6 +20,8 @@ const INVOCATIONS: usize = 256;
 /// One row, as an invocation sees it.
 struct Row<'a> {
     view: &'a View,
+    /// What elements are multiplied with.
+    with: Option<&'a View>,
     arguments: &'a Arguments<'a>,
     at: At,
     local: Value,
@@ -73,6 +75,10 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
     };
     let whole = Row {
         view,
+        with: match program.body.iter().any(is_product) {
+            true => program.views.get(1),
+            false => None,
+        },
         arguments: &x.arguments,
         at,
         local,
@@ -112,6 +118,12 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
     Ok(())
 }
 
+/// Whether a step folds products of two rows.
+fn is_product(step: &Step) -> bool {
+    let folds = |step: &Step| matches!(step, Step::Fold { with: Some(_), .. });
+    matches!(step, Step::Loop { body, .. } if body.iter().any(folds))
+}
+
 impl Row<'_> {
     fn reduce(&self, b: &mut Builder, anchor: &Anchor, width: usize) -> Result<Reduced, Refusal> {
         let count = width as f32;
@@ -149,7 +161,7 @@ impl Row<'_> {
                     let count = b.f32(count);
                     Reduced::Numbers(vec![b.binary(Binary::Div, sum, count)])
                 }
-                Op::ReduceSum(_) => {
+                Op::ReduceSum(_) | Op::Dot(_) => {
                     let sum = self.total(b, (0, width), Binary::Add, &mut |_, x| x);
                     Reduced::Numbers(vec![sum])
                 }
@@ -208,7 +220,10 @@ impl Row<'_> {
     ) -> Value {
         let quads = first.is_multiple_of(4)
             && count.is_multiple_of(4)
-            && self.arguments.shows_quads(self.view, Along::Columns);
+            && [Some(self.view), self.with]
+                .iter()
+                .flatten()
+                .all(|view| self.arguments.shows_quads(view, Along::Columns));
         let (lanes, width) = match quads {
             true => (4, Width::Quad(Along::Columns)),
             false => (1, Width::One),
@@ -224,7 +239,11 @@ impl Row<'_> {
         let step = lanes * self.invocations as i32;
         let own = b.repeat([start, end], step, &[neutral], |b, column, seen| {
             let at = At { column, ..self.at };
-            let x = self.arguments.read(b, self.view, at, width, None);
+            let mut x = self.arguments.read(b, self.view, at, width, None);
+            if let Some(with) = self.with {
+                let with = self.arguments.read(b, with, at, width, None);
+                x = b.mul(x, with);
+            }
             let x = map(b, x);
             vec![b.binary(function, seen[0], x)]
         })[0];

@@ -34,7 +34,7 @@ pub(super) fn body(
         };
         let step = match first {
             "for" => looped(cursor, tiles, loops)?,
-            "zero" | "normalize" | "online" | "store" => {
+            "fold" | "zero" | "normalize" | "online" | "store" => {
                 cursor.advance();
                 statement(cursor, tiles, first)?
             }
@@ -132,6 +132,7 @@ fn statement(cursor: &mut Cursor<'_>, tiles: &[Tile], first: &str) -> Result<Ste
             acc: tile(cursor, tiles)?,
         }),
         "online" => online(cursor, tiles),
+        "fold" => fold(cursor, tiles),
         _ => {
             let tile = match cursor.token() {
                 Token::Word("epilogue") => {
@@ -144,6 +145,26 @@ fn statement(cursor: &mut Cursor<'_>, tiles: &[Tile], first: &str) -> Result<Ste
             Ok(Step::Store { tile, transform })
         }
     }
+}
+
+fn fold(cursor: &mut Cursor<'_>, tiles: &[Tile]) -> Result<Step, ParseError> {
+    let acc = tile(cursor, tiles)?;
+    cursor.expect(',', "`,`")?;
+    let from = tile(cursor, tiles)?;
+    let with = match cursor.skip('·') {
+        true => Some(tile(cursor, tiles)?),
+        false => None,
+    };
+    let down = cursor.token() == Token::Word("down");
+    if down {
+        cursor.advance();
+    }
+    Ok(Step::Fold {
+        acc,
+        from,
+        with,
+        down,
+    })
 }
 
 fn online(cursor: &mut Cursor<'_>, tiles: &[Tile]) -> Result<Step, ParseError> {

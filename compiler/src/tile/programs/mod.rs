@@ -8,6 +8,7 @@ use crate::tile::BlockProgram;
 
 mod cost;
 mod flash_forward;
+mod fold;
 mod gather;
 mod gemm;
 mod pointwise;
@@ -58,6 +59,7 @@ macro_rules! programs {
 /// All programs; of equal predictions the first counts.
 pub(super) const PROGRAMS: &[Program] = programs![
     flash_forward,
+    fold,
     gather,
     gemm,
     pointwise,

@@ -1,7 +1,7 @@
-//! `row_reduce`: norms, softmax and reductions of whole rows.
+//! `row_reduce`: norms and softmax, which need rows whole, and the merge of moments.
 //!
-//! Takes a region whose anchor reduces rows, or normalises them by what it reduced, gives the
-//! program in which a block has some rows whole. The merge of moments is one of them.
+//! Takes a region whose anchor normalises rows by what it reduced, gives the program in which a
+//! block has some rows whole. Rows that come to a few numbers are folded instead, part by part.
 
 use crate::DType;
 use crate::ops::Op;
@@ -12,16 +12,6 @@ use crate::tile::programs::gemm::even;
 use crate::tile::programs::{Candidate, Parameters, cost};
 use crate::tile::view::{Axes, View};
 use crate::tile::{BlockProgram, Origin, Scope, Step, Tile, TileId};
-
-/// Which axes of the operand make a row.
-struct Reduced {
-    /// Axes of the operand that are columns, in the order of the view.
-    columns: Vec<usize>,
-    /// Channels of the second axis that share a row, for statistics of groups.
-    share: Option<usize>,
-    /// Whether a row gives as many columns as it has.
-    kept: bool,
-}
 
 /// Whether it rounds more than direct sums.
 pub(super) const ROUNDS_MORE: bool = false;
@@ -127,44 +117,18 @@ fn suited(region: &Region) -> Result<Suited, String> {
     if !x.dtype.is_float() || x.dtype == DType::F64 || x.shape.contains(&0) {
         return Err(format!("rows of {}, wanted f32, f16 or bf16", x.dtype));
     }
-    let reduced = reduced(region, x)?;
-    let result = region.anchor_type().and_then(|ty| ty.extents());
-    let result = result.ok_or("the anchor has no result")?;
-    let (from, to) = match reduced.share {
-        Some(share) => groups(x, share),
-        None => rows(x, &reduced, &result),
+    let rank = x.shape.len();
+    let (from, to) = match &region.anchor {
+        Anchor::Op { op, .. } => match op {
+            Op::LayerNorm(norm) => rows(x, (rank - norm.axes..rank).collect()),
+            Op::Softmax(softmax) => rows(x, vec![softmax.axis]),
+            other => return Err(format!("{} normalises no rows", other.name())),
+        },
+        Anchor::MergeMoments { groups, .. } => merged(x, x.shape[1] / groups),
+        Anchor::Statistics { .. } => return Err("statistics are folded".to_owned()),
+        Anchor::Pointwise => return Err("nothing is reduced".to_owned()),
     };
     Ok(Suited { from, to })
-}
-
-fn reduced(region: &Region, x: &Access) -> Result<Reduced, String> {
-    let rank = x.shape.len();
-    let plain = |columns: Vec<usize>, kept| Reduced {
-        columns,
-        share: None,
-        kept,
-    };
-    match &region.anchor {
-        Anchor::Op { op, .. } => match op {
-            Op::LayerNorm(norm) => Ok(plain((rank - norm.axes..rank).collect(), true)),
-            Op::Softmax(softmax) => Ok(plain(vec![softmax.axis], true)),
-            Op::ReduceMax(reduce) => Ok(plain(reduce.axes.clone(), false)),
-            Op::ReduceMean(reduce) => Ok(plain(reduce.axes.clone(), false)),
-            Op::ReduceSum(reduce) => Ok(plain(reduce.axes.clone(), false)),
-            other => Err(format!("{} reduces no rows", other.name())),
-        },
-        Anchor::Statistics { groups, .. } => Ok(Reduced {
-            columns: (2..rank).collect(),
-            share: Some(x.shape[1] / groups),
-            kept: false,
-        }),
-        Anchor::MergeMoments { groups, .. } => Ok(Reduced {
-            columns: Vec::new(),
-            share: Some(x.shape[1] / groups),
-            kept: false,
-        }),
-        Anchor::Pointwise => Err("nothing is reduced".to_owned()),
-    }
 }
 
 /// The index in an anchor's result, in the axes of a program.
@@ -176,53 +140,30 @@ struct Made {
     index: Place,
 }
 
-/// Rows are what the columns leave.
-fn rows(x: &Access, reduced: &Reduced, result: &[usize]) -> (View, Made) {
+/// Rows are what the columns leave; each gives as many columns as it has.
+fn rows(x: &Access, columns: Vec<usize>) -> (View, Made) {
     let rank = x.shape.len();
-    let kept: Vec<usize> = (0..rank).filter(|a| !reduced.columns.contains(a)).collect();
+    let kept: Vec<usize> = (0..rank).filter(|axis| !columns.contains(axis)).collect();
     let extents = |axes: &[usize]| axes.iter().map(|&axis| x.shape[axis]).collect::<Vec<_>>();
     let axes = Axes {
         rows: extents(&kept),
-        columns: extents(&reduced.columns),
+        columns: extents(&columns),
         ..Axes::default()
     };
-    let order = [&kept[..], &reduced.columns].concat();
-    let place = move |axis: usize| order.iter().position(|&own| own == axis);
-    let walk = (0..rank).map(|axis| place(axis).map_or(Index::constant(0), |a| axes.index(a)));
-    let view = View::read(x, &axes, walk.collect(), Vec::new());
-    let made = match reduced.kept {
-        true => {
-            let index = move |axes: &Axes| {
-                let walk = (0..rank).map(|axis| place(axis).map(|a| axes.index(a)));
-                walk.map(|index| index.unwrap_or(Index::constant(0)))
-                    .collect()
-            };
-            let index: Place = Box::new(index);
-            Made { axes, index }
-        }
-        false => {
-            // The result lacks the reduced axes, or has them with one element.
-            let removed = result.len() < rank;
-            let columns = reduced.columns.clone();
-            let index = move |axes: &Axes| {
-                let left = (0..rank).filter(|axis| !(removed && columns.contains(axis)));
-                let walk = left.map(|axis| kept.iter().position(|&own| own == axis));
-                let walk = walk.map(|place| place.map_or(Index::constant(0), |a| axes.index(a)));
-                walk.collect()
-            };
-            let axes = Axes {
-                columns: vec![1],
-                ..axes
-            };
-            let index: Place = Box::new(index);
-            Made { axes, index }
-        }
+    let order = [&kept[..], &columns].concat();
+    let index = move |axes: &Axes| {
+        let place = |axis: usize| order.iter().position(|&own| own == axis);
+        let walk = (0..rank).map(|axis| place(axis).map(|place| axes.index(place)));
+        let walk = walk.map(|index| index.unwrap_or(Index::constant(0)));
+        walk.collect::<Vec<Index>>()
     };
-    (view, made)
+    let view = View::read(x, &axes, index(&axes), Vec::new());
+    let index: Place = Box::new(index);
+    (view, Made { axes, index })
 }
 
-/// A row has the channels of one group of one image, and gives mean and factor.
-fn groups(x: &Access, share: usize) -> (View, Made) {
+/// A row has the moments of one group of one image, means first; it gives mean and factor.
+fn merged(x: &Access, share: usize) -> (View, Made) {
     let count = x.shape[1] / share.max(1);
     let rest = &x.shape[2..];
     let axes = Axes {

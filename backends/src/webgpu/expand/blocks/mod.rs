@@ -112,6 +112,7 @@ fn sizes(
             | Step::Mma { .. }
             | Step::Normalize { .. }
             | Step::Rows { .. }
+            | Step::Fold { .. }
             | Step::Gather { .. }
             | Step::Store { .. } => {}
         }
@@ -243,7 +244,7 @@ impl Blocks<'_, '_> {
                 body,
             } => self.repeat(*extent, *step, body),
             Step::Store { tile, .. } => self.store(*tile),
-            Step::Rows { .. } | Step::Gather { .. } => {
+            Step::Rows { .. } | Step::Fold { .. } | Step::Gather { .. } => {
                 unreachable!("programs of rows are expanded elsewhere")
             }
         }
@@ -304,6 +305,7 @@ impl Blocks<'_, '_> {
             | Step::Mma { .. }
             | Step::Normalize { .. }
             | Step::Rows { .. }
+            | Step::Fold { .. }
             | Step::Gather { .. }
             | Step::Loop { .. }
             | Step::Store { .. } => None,

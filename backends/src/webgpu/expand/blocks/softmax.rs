@@ -248,6 +248,7 @@ impl Blocks<'_, '_> {
             | Step::Online { .. }
             | Step::Normalize { .. }
             | Step::Rows { .. }
+            | Step::Fold { .. }
             | Step::Gather { .. }
             | Step::Store { .. } => None,
         });

@@ -1,0 +1,196 @@
+//! Folds: what sums, means, maxima, products and statistics keep of rows seen in part.
+//!
+//! Takes parts of rows of f32, gives numbers. All is kept in f64 and parts join in a fixed order,
+//! so that neither the length of a row nor the number of threads can be seen in a result.
+
+use compiler::ops::Op;
+use compiler::region::Anchor;
+
+use super::math::{largest, max, short_sums, sum, vectorized};
+
+/// Numbers that lanes of vectors hold while a row passes by.
+const LANES: usize = 16;
+
+/// How rows are folded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Fold {
+    /// The largest; NaN if one is.
+    Max,
+    Mean,
+    Sum,
+    /// The sum of products with another row.
+    Dot,
+    /// Mean and `1 / sqrt(variance + epsilon)`.
+    Statistics {
+        epsilon: f64,
+    },
+}
+
+impl Fold {
+    /// What an anchor folds, if it does.
+    pub(crate) fn of(anchor: &Anchor) -> Option<Fold> {
+        match anchor {
+            Anchor::Statistics { epsilon, .. } => Some(Fold::Statistics { epsilon: *epsilon }),
+            Anchor::Op { op: Op::Dot(_), .. } => Some(Fold::Dot),
+            Anchor::Op {
+                op: Op::ReduceMax(_),
+                ..
+            } => Some(Fold::Max),
+            Anchor::Op {
+                op: Op::ReduceMean(_),
+                ..
+            } => Some(Fold::Mean),
+            Anchor::Op {
+                op: Op::ReduceSum(_),
+                ..
+            } => Some(Fold::Sum),
+            Anchor::Op { .. } | Anchor::MergeMoments { .. } | Anchor::Pointwise => None,
+        }
+    }
+
+    /// Numbers that are kept of a row.
+    pub(crate) fn kept(self) -> usize {
+        match self {
+            Fold::Max | Fold::Mean | Fold::Sum | Fold::Dot => 1,
+            // Count, mean, sum of squared differences.
+            Fold::Statistics { .. } => 3,
+        }
+    }
+
+    /// What is kept of a row before any of it was seen.
+    pub(crate) fn start(self) -> f64 {
+        match self {
+            Fold::Max => f64::NEG_INFINITY,
+            Fold::Mean | Fold::Sum | Fold::Dot | Fold::Statistics { .. } => 0.0,
+        }
+    }
+
+    /// Takes in a part of one row, and as much of the row that it is multiplied with.
+    pub(crate) fn row(self, kept: &mut [f64], x: &[f32], with: &[f32]) {
+        let part = match self {
+            Fold::Max if x.iter().any(|x| x.is_nan()) => [f64::NAN, 0.0, 0.0],
+            Fold::Max => [f64::from(vectorized(|| largest(x))), 0.0, 0.0],
+            Fold::Mean | Fold::Sum => [vectorized(|| sum(x, |x| x)), 0.0, 0.0],
+            Fold::Dot => [vectorized(|| dot(x, with)), 0.0, 0.0],
+            Fold::Statistics { .. } => vectorized(|| moments(x)),
+        };
+        self.join(kept, &part[..self.kept()]);
+    }
+
+    /// Takes in some rows, one after the other, of columns that are folded each; not for
+    /// statistics.
+    pub(crate) fn down(self, kept: &mut [f64], x: &[f32], with: &[f32]) {
+        let width = kept.len().max(1);
+        match self {
+            Fold::Mean | Fold::Sum => vectorized(|| add_down(kept, x)),
+            Fold::Max => {
+                for row in x.chunks_exact(width) {
+                    for (kept, &x) in kept.iter_mut().zip(row) {
+                        *kept = f64::from(max(x, *kept as f32));
+                    }
+                }
+            }
+            Fold::Dot => vectorized(|| {
+                for (x, with) in x.chunks_exact(width).zip(with.chunks_exact(width)) {
+                    for ((kept, &x), &with) in kept.iter_mut().zip(x).zip(with) {
+                        *kept += f64::from(x) * f64::from(with);
+                    }
+                }
+            }),
+            Fold::Statistics { .. } => unreachable!("statistics are folded row by row"),
+        }
+    }
+
+    /// Joins what was kept of later parts of the same rows.
+    ///
+    /// # Source
+    /// Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance", eq. 2.1.
+    pub(crate) fn join(self, kept: &mut [f64], later: &[f64]) {
+        match self {
+            Fold::Mean | Fold::Sum | Fold::Dot => {
+                kept.iter_mut()
+                    .zip(later)
+                    .for_each(|(kept, later)| *kept += later);
+            }
+            Fold::Max => {
+                for (kept, &later) in kept.iter_mut().zip(later) {
+                    if later > *kept || later.is_nan() {
+                        *kept = later;
+                    }
+                }
+            }
+            Fold::Statistics { .. } => {
+                let (own, _) = kept.as_chunks_mut::<3>();
+                let (later, _) = later.as_chunks::<3>();
+                for (own, [count, mean, squares]) in own.iter_mut().zip(later) {
+                    let total = own[0] + count;
+                    if total > 0.0 {
+                        let distance = mean - own[1];
+                        own[2] += squares + distance * distance * own[0] * count / total;
+                        own[1] += distance * count / total;
+                        own[0] = total;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What one row of `count` elements comes to.
+    pub(crate) fn finish(self, kept: &[f64], count: usize, out: &mut [f32]) {
+        match self {
+            Fold::Max | Fold::Sum | Fold::Dot => out[0] = kept[0] as f32,
+            Fold::Mean => out[0] = (kept[0] / count as f64) as f32,
+            Fold::Statistics { epsilon } => {
+                out[0] = kept[1] as f32;
+                out[1] = (1.0 / (kept[2] / kept[0] + epsilon).sqrt()) as f32;
+            }
+        }
+    }
+}
+
+/// The sum of products in f64, in lanes that vectors hold.
+#[inline(always)]
+fn dot(x: &[f32], with: &[f32]) -> f64 {
+    let mut lanes = [0.0f64; LANES];
+    let (a, a_rest) = x.as_chunks::<LANES>();
+    let (b, b_rest) = with.as_chunks::<LANES>();
+    for (a, b) in a.iter().zip(b) {
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += f64::from(a) * f64::from(b);
+        }
+    }
+    let rest = a_rest.iter().zip(b_rest);
+    let rest: f64 = rest.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+    lanes.iter().sum::<f64>() + rest
+}
+
+/// Count, mean and sum of squared differences.
+#[inline(always)]
+fn moments(x: &[f32]) -> [f64; 3] {
+    let count = x.len() as f64;
+    let mean = short_sums(x, |x| x) / count;
+    // Around a rounded mean the squares are larger by the square of its error: nothing.
+    let near = mean as f32;
+    [count, mean, short_sums(x, |x| (x - near) * (x - near))]
+}
+
+/// Sums of columns, four rows at a time.
+#[inline(always)]
+fn add_down(kept: &mut [f64], x: &[f32]) {
+    let width = kept.len().max(1);
+    let mut quads = x.chunks_exact(4 * width);
+    for quad in &mut quads {
+        let (first, second) = quad.split_at(2 * width);
+        let (a, b) = first.split_at(width);
+        let (c, d) = second.split_at(width);
+        let rows = a.iter().zip(b).zip(c.iter().zip(d));
+        for (kept, ((&a, &b), (&c, &d))) in kept.iter_mut().zip(rows) {
+            *kept += (f64::from(a) + f64::from(b)) + (f64::from(c) + f64::from(d));
+        }
+    }
+    for row in quads.remainder().chunks_exact(width) {
+        for (kept, &x) in kept.iter_mut().zip(row) {
+            *kept += f64::from(x);
+        }
+    }
+}
