@@ -21,6 +21,13 @@ const NORM: &str = r#"func f {
 }
 "#;
 
+const SUM: &str = r#"func f {
+  %0 = input "x" : f32[77, 40]
+  %1 = reduce_sum(%0) {axes=[1], keep=false}
+  return "y" %1
+}
+"#;
+
 fn lowered(text: &str) -> BlockProgram {
     let program = Program::parse(text).expect("the text is a program");
     let options = LowerOptions { exact: true };
@@ -51,7 +58,7 @@ fn inner(program: &mut BlockProgram) -> &mut Vec<Step> {
 type Edit = fn(&mut BlockProgram);
 
 #[rustfmt::skip]
-const BROKEN: [(&str, &str, &str, Edit); 10] = [
+const BROKEN: [(&str, &str, &str, Edit); 11] = [
     ("T1", "a tile that does not exist", LINEAR, |p| p.body[0] = Step::Zero { tile: TileId(9) }),
     ("T1", "a view that does not exist", LINEAR, |p| p.views.truncate(1)),
     ("T1", "a loop in one over the same axis", LINEAR, |p| {
@@ -60,6 +67,7 @@ const BROKEN: [(&str, &str, &str, Edit); 10] = [
     }),
     ("T2", "factors of other depths", LINEAR, |p| p.tiles[0].columns += 1),
     ("T2", "rows that become other rows", NORM, |p| p.tiles[1].rows += 1),
+    ("T2", "rows that are folded into fewer", SUM, |p| p.tiles[1].rows -= 1),
     ("T3", "an accumulator that is shared", LINEAR, |p| p.tiles[2].scope = Scope::Shared),
     ("T3", "a copy into a fragment", NORM, |p| p.tiles[0].scope = Scope::Fragment),
     ("T4", "a sum that began nowhere", LINEAR, |p| drop(p.body.remove(0))),

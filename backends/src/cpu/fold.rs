@@ -1,15 +1,19 @@
 //! Folds: what sums, means, maxima, products and statistics keep of rows seen in part.
 //!
-//! Takes parts of rows of f32, gives numbers. All is kept in f64 and parts join in a fixed order,
-//! so that neither the length of a row nor the number of threads can be seen in a result.
+//! Takes parts of rows of f32, gives numbers. Short sums are in f32 and what is kept in f64, and
+//! parts join in a fixed order, so that neither the length of a row nor the number of threads can
+//! be seen in a result.
 
 use compiler::ops::Op;
 use compiler::region::Anchor;
 
-use super::math::{largest, max, short_sums, sum, vectorized};
+use super::math::{max, short_sums, vectorized};
 
 /// Numbers that lanes of vectors hold while a row passes by.
-const LANES: usize = 16;
+const LANES: usize = 64;
+
+/// Numbers that a lane adds in f32 before its sum goes to f64.
+const DEPTH: usize = 16;
 
 /// How rows are folded.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,9 +72,8 @@ impl Fold {
     /// Takes in a part of one row, and as much of the row that it is multiplied with.
     pub(crate) fn row(self, kept: &mut [f64], x: &[f32], with: &[f32]) {
         let part = match self {
-            Fold::Max if x.iter().any(|x| x.is_nan()) => [f64::NAN, 0.0, 0.0],
             Fold::Max => [f64::from(vectorized(|| largest(x))), 0.0, 0.0],
-            Fold::Mean | Fold::Sum => [vectorized(|| sum(x, |x| x)), 0.0, 0.0],
+            Fold::Mean | Fold::Sum => [vectorized(|| short_sums(x, |x| x)), 0.0, 0.0],
             Fold::Dot => [vectorized(|| dot(x, with)), 0.0, 0.0],
             Fold::Statistics { .. } => vectorized(|| moments(x)),
         };
@@ -90,13 +93,7 @@ impl Fold {
                     }
                 }
             }
-            Fold::Dot => vectorized(|| {
-                for (x, with) in x.chunks_exact(width).zip(with.chunks_exact(width)) {
-                    for ((kept, &x), &with) in kept.iter_mut().zip(x).zip(with) {
-                        *kept += f64::from(x) * f64::from(with);
-                    }
-                }
-            }),
+            Fold::Dot => vectorized(|| dot_down(kept, x, with)),
             Fold::Statistics { .. } => unreachable!("statistics are folded row by row"),
         }
     }
@@ -148,20 +145,34 @@ impl Fold {
     }
 }
 
-/// The sum of products in f64, in lanes that vectors hold.
+/// The largest element; NaN if one is.
+#[inline(always)]
+fn largest(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    for block in blocks {
+        lanes = std::array::from_fn(|lane| max(block[lane], lanes[lane]));
+    }
+    let all = lanes.iter().chain(rest);
+    all.fold(f32::NEG_INFINITY, |most, &x| max(x, most))
+}
+
+/// The sum of products, as [`short_sums`] adds.
 #[inline(always)]
 fn dot(x: &[f32], with: &[f32]) -> f64 {
-    let mut lanes = [0.0f64; LANES];
-    let (a, a_rest) = x.as_chunks::<LANES>();
-    let (b, b_rest) = with.as_chunks::<LANES>();
-    for (a, b) in a.iter().zip(b) {
-        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += f64::from(a) * f64::from(b);
+    let mut total = 0.0;
+    for (x, with) in x.chunks(DEPTH * LANES).zip(with.chunks(DEPTH * LANES)) {
+        let mut lanes = [0.0f32; LANES];
+        let ((a, a_rest), (b, b_rest)) = (x.as_chunks::<LANES>(), with.as_chunks::<LANES>());
+        for (a, b) in a.iter().zip(b) {
+            lanes = std::array::from_fn(|lane| lanes[lane] + a[lane] * b[lane]);
         }
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
+            *lane += a * b;
+        }
+        total += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
     }
-    let rest = a_rest.iter().zip(b_rest);
-    let rest: f64 = rest.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-    lanes.iter().sum::<f64>() + rest
+    total
 }
 
 /// Count, mean and sum of squared differences.
@@ -191,6 +202,29 @@ fn add_down(kept: &mut [f64], x: &[f32]) {
     for row in quads.remainder().chunks_exact(width) {
         for (kept, &x) in kept.iter_mut().zip(row) {
             *kept += f64::from(x);
+        }
+    }
+}
+
+/// Sums of products of columns, four rows at a time.
+#[inline(always)]
+fn dot_down(kept: &mut [f64], x: &[f32], with: &[f32]) {
+    let width = kept.len().max(1);
+    let mut quads = x.chunks_exact(4 * width);
+    let mut other = with.chunks_exact(4 * width);
+    for (x, with) in (&mut quads).zip(&mut other) {
+        for (x, with) in x.chunks_exact(2 * width).zip(with.chunks_exact(2 * width)) {
+            let ((a, b), (c, d)) = (x.split_at(width), with.split_at(width));
+            let rows = a.iter().zip(c).zip(b.iter().zip(d));
+            for (kept, ((&a, &c), (&b, &d))) in kept.iter_mut().zip(rows) {
+                *kept += f64::from(a * c) + f64::from(b * d);
+            }
+        }
+    }
+    let rest = quads.remainder().chunks_exact(width);
+    for (x, with) in rest.zip(other.remainder().chunks_exact(width)) {
+        for ((kept, &x), &with) in kept.iter_mut().zip(x).zip(with) {
+            *kept += f64::from(x * with);
         }
     }
 }

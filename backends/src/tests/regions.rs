@@ -408,6 +408,42 @@ fn rows(mut text: Text) -> String {
     }
 }
 
+/// Any axes of tokens or images, in whatever order they lie, folded and then worked on.
+fn folds(mut text: Text) -> String {
+    let draws = &mut text.draws;
+    let [a, b, c] = [(); 3].map(|()| draws.of(&[1, 2, 8, 17, 40, 130]));
+    let x = match text.draws.below(3) {
+        0 => text.input(&[a, b, c]),
+        1 => text.image([a.min(2), b, c.min(17), 5]),
+        _ => {
+            let image = text.image([a.min(2), b, c.min(17), 5]);
+            text.tokens(&image)
+        }
+    };
+    let x = text.epilogue(x);
+    let chosen: Vec<bool> = x.shape.iter().map(|_| text.draws.below(2) == 0).collect();
+    let axes: Vec<usize> = (0..x.shape.len()).filter(|&axis| chosen[axis]).collect();
+    let keep = text.draws.below(2) == 0;
+    let extent = |axis: usize| match (chosen[axis], keep) {
+        (false, _) => Some(x.shape[axis]),
+        (true, keep) => keep.then_some(1),
+    };
+    let kept: Vec<usize> = (0..x.shape.len()).filter_map(extent).collect();
+    let attributes = format!("axes={}, keep={keep}", list(&axes));
+    let folded = match text
+        .draws
+        .of(&["dot", "reduce_mean", "reduce_sum", "reduce_max"])
+    {
+        "dot" => {
+            let gate = text.op("sigmoid", &[&x], "", &x.shape);
+            text.op("dot", &[&x, &gate], &attributes, &kept)
+        }
+        op => text.op(op, &[&x], &attributes, &kept),
+    };
+    let made = text.op("tanh", &[&folded], "", &kept);
+    text.finish(&[&made, &x])
+}
+
 /// How far results may lie from the oracle's, relative to their largest magnitude: it rounds to
 /// the type after each operator, kernels when they store.
 fn tolerance(dtype: DType, exact: bool) -> f64 {
@@ -493,12 +529,36 @@ fn rows_and_elements() {
 }
 
 #[test]
+fn folds_of_all_axes() {
+    check(folds, DType::F32, 150);
+    check(folds, DType::F16, 20);
+    check(folds, DType::BF16, 20);
+}
+
+/// Rows that threads share.
+fn long_rows(mut text: Text) -> String {
+    let row = text.input(&[100_003]);
+    let pixels = text.input(&[2, 7001, 16]);
+    let attributes = "axes=[0], keep=false";
+    let results = [
+        text.op("reduce_sum", &[&row], attributes, &[]),
+        text.op("dot", &[&row, &row], attributes, &[]),
+        text.op("reduce_max", &[&row], attributes, &[]),
+        text.op("reduce_mean", &[&pixels], "axes=[0, 1], keep=false", &[16]),
+        text.op("dot", &[&pixels, &pixels], "axes=[1], keep=false", &[2, 16]),
+    ];
+    text.finish(&results.each_ref())
+}
+
+#[test]
 fn the_number_of_threads_changes_no_bit() {
     for (kind, seeds) in [
         (convolution as fn(Text) -> String, 0..12),
         (attention, 0..4),
         (linear, 0..4),
         (rows, 0..6),
+        (folds, 0..12),
+        (long_rows, 0..1),
     ] {
         for seed in seeds {
             let text = kind(Text::new(DType::F32, seed));

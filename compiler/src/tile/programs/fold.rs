@@ -75,127 +75,49 @@ pub(super) fn program(
     let folded = folded(region)?;
     let layout = folded.layout(regions);
     let depth = extent(&layout.reduced);
-    let columns_down = layout.down.filter(|_| down == 1);
-    let down = columns_down.is_some();
-    let (outer, inner) = match columns_down {
-        Some(mut joints) => {
-            let inner = joints.pop().ok_or("nothing is kept")?;
-            (joints, inner)
+    let walk = match layout.down {
+        Some(kept) if down == 1 => Walked::down(kept, layout.reduced),
+        Some(_) | None => {
+            let kept = folded.kept().map(|axis| folded.joint(axis));
+            Walked::along(kept.collect(), layout.reduced, folded.numbers)
         }
-        None => (
-            folded.kept().map(|axis| folded.joint(axis)).collect(),
-            Joint::ONE,
-        ),
     };
-    let extents = |joints: &[Joint]| joints.iter().map(|j| j.extent).collect::<Vec<usize>>();
-    let (from, to) = match down {
-        true => (
-            Axes {
-                batch: extents(&outer),
-                rows: extents(&layout.reduced),
-                columns: vec![inner.extent],
-                ..Axes::default()
-            },
-            Axes {
-                batch: extents(&outer),
-                columns: vec![inner.extent],
-                ..Axes::default()
-            },
-        ),
-        false => (
-            Axes {
-                rows: extents(&outer),
-                columns: extents(&layout.reduced),
-                ..Axes::default()
-            },
-            Axes {
-                rows: extents(&outer),
-                columns: vec![folded.numbers],
-                ..Axes::default()
-            },
-        ),
-    };
-    let places: Vec<&Joint> = match down {
-        true => outer
-            .iter()
-            .chain(&layout.reduced)
-            .chain([&inner])
-            .collect(),
-        false => outer.iter().chain(&layout.reduced).collect(),
-    };
-    let views: Vec<View> = folded
-        .operands
-        .iter()
-        .map(|operand| {
-            let walk = (0..folded.shape().len()).map(|axis| place(&places, axis, &folded, &from));
-            View::read(operand, &from, walk.collect(), Vec::new())
-        })
-        .collect();
-    let made: Vec<&Joint> = match down {
-        true => outer.iter().chain([&inner]).collect(),
-        false => outer.iter().collect(),
+    let view = |operand: &Access| {
+        let index = |axis| place(&walk.read, axis, &folded, &walk.from);
+        let index = (0..folded.shape().len()).map(index);
+        View::read(operand, &walk.from, index.collect(), Vec::new())
     };
     let index = |axes: &Axes| {
-        let walk = folded.result.iter().map(|source| match source {
-            Source::Axis(axis) => place(&made, *axis, &folded, axes),
+        let index = folded.result.iter().map(|source| match source {
+            Source::Axis(axis) => place(&walk.made, *axis, &folded, axes),
             Source::Number => axes.index(axes.first_column()),
             Source::Nothing => Index::constant(0),
         });
-        (walk.collect(), Vec::new())
+        (index.collect(), Vec::new())
     };
     let domain = Domain {
-        axes: to.clone(),
+        axes: walk.to.clone(),
         column: None,
         index: &index,
     };
     let count = |axes: &[usize]| axes.iter().product::<usize>();
-    let (rows, columns) = (count(&to.rows), count(&to.columns));
-    let [block, part] = match down {
+    let (rows, columns) = (count(&walk.to.rows), count(&walk.to.columns));
+    let [block, part] = match walk.down {
         true => [[1, block], [step, block]],
         false => [[block, columns], [block, step]],
     };
-    let names: &[&'static str] = if views.len() > 1 { &["a", "b"] } else { &["x"] };
-    let tile = |name, scope, [rows, columns]: [usize; 2]| Tile {
-        name,
-        scope,
-        planes: 1,
-        rows,
-        columns,
-    };
-    let mut tiles: Vec<Tile> = names
-        .iter()
-        .map(|&name| tile(name, Scope::Shared, part))
-        .collect();
-    let acc = TileId(tiles.len() as u32);
-    tiles.push(tile("y", Scope::Fragment, block));
-    let origins = match down {
-        true => [Origin::Depth, Origin::Columns],
-        false => [Origin::Rows, Origin::Depth],
-    };
-    let copy = |number: usize| Step::Copy {
-        tile: TileId(number as u32),
-        view: number,
-        rows: origins[0],
-        columns: origins[1],
-        transform: None,
-    };
-    let mut body: Vec<Step> = (0..views.len()).map(copy).collect();
-    body.push(Step::Fold {
-        acc,
-        from: TileId(0),
-        with: (views.len() > 1).then_some(TileId(1)),
-        down,
-    });
+    let (tiles, body) = steps(folded.operands.len(), [block, part], walk.down);
+    let acc = TileId(tiles.len() as u32 - 1);
     Ok(BlockProgram {
         program: "fold",
         region: id,
-        batch: count(&to.batch),
+        batch: count(&walk.to.batch),
         rows,
         columns,
         block,
         tiles,
         outputs: outputs(regions, region, &domain, 1)?,
-        views,
+        views: folded.operands.iter().map(view).collect(),
         body: vec![
             Step::Zero { tile: acc },
             Step::Loop {
@@ -211,6 +133,93 @@ pub(super) fn program(
             },
         ],
     })
+}
+
+/// The tiles, the accumulator last, and what is done with a part of the rows.
+fn steps(factors: usize, [block, part]: [[usize; 2]; 2], down: bool) -> (Vec<Tile>, Vec<Step>) {
+    let tile = |name, scope, [rows, columns]: [usize; 2]| Tile {
+        name,
+        scope,
+        planes: 1,
+        rows,
+        columns,
+    };
+    let names: &[&'static str] = if factors > 1 { &["a", "b"] } else { &["x"] };
+    let shared = names.iter().map(|&name| tile(name, Scope::Shared, part));
+    let mut tiles: Vec<Tile> = shared.collect();
+    tiles.push(tile("y", Scope::Fragment, block));
+    let [rows, columns] = match down {
+        true => [Origin::Depth, Origin::Columns],
+        false => [Origin::Rows, Origin::Depth],
+    };
+    let copy = |number: usize| Step::Copy {
+        tile: TileId(number as u32),
+        view: number,
+        rows,
+        columns,
+        transform: None,
+    };
+    let mut body: Vec<Step> = (0..factors).map(copy).collect();
+    body.push(Step::Fold {
+        acc: TileId(factors as u32),
+        from: TileId(0),
+        with: (factors > 1).then_some(TileId(1)),
+        down,
+    });
+    (tiles, body)
+}
+
+/// The axes of a program.
+struct Walked {
+    /// Of what is read, and the joints that they walk.
+    from: Axes,
+    read: Vec<Joint>,
+    /// Of what is made.
+    to: Axes,
+    made: Vec<Joint>,
+    down: bool,
+}
+
+impl Walked {
+    /// Rows are kept, columns are folded.
+    fn along(kept: Vec<Joint>, reduced: Vec<Joint>, numbers: usize) -> Walked {
+        Walked {
+            from: Axes {
+                rows: extents(&kept),
+                columns: extents(&reduced),
+                ..Axes::default()
+            },
+            to: Axes {
+                rows: extents(&kept),
+                columns: vec![numbers],
+                ..Axes::default()
+            },
+            read: [&kept[..], &reduced].concat(),
+            made: kept,
+            down: false,
+        }
+    }
+
+    /// Columns are what is kept last, each folded down its rows.
+    fn down(kept: Vec<Joint>, reduced: Vec<Joint>) -> Walked {
+        let (outer, inner) = kept.split_at(kept.len() - 1);
+        Walked {
+            from: Axes {
+                batch: extents(outer),
+                rows: extents(&reduced),
+                columns: extents(inner),
+                ..Axes::default()
+            },
+            to: Axes {
+                batch: extents(outer),
+                columns: extents(inner),
+                ..Axes::default()
+            },
+            read: [outer, &reduced, inner].concat(),
+            made: kept,
+            down: true,
+        }
+    }
 }
 
 /// Where an index of the anchor's result comes from.
@@ -411,12 +420,16 @@ impl Strides {
     }
 }
 
+fn extents(joints: &[Joint]) -> Vec<usize> {
+    joints.iter().map(|joint| joint.extent).collect()
+}
+
 fn extent(joints: &[Joint]) -> usize {
     joints.iter().map(|joint| joint.extent).product()
 }
 
 /// The index on an axis of the operands, in the axes of a program, which walk these joints.
-fn place(joints: &[&Joint], axis: usize, folded: &Folded, axes: &Axes) -> Index {
+fn place(joints: &[Joint], axis: usize, folded: &Folded, axes: &Axes) -> Index {
     let extents = axes.shape();
     let scope = Domains {
         extents: &extents,
