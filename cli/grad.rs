@@ -5,17 +5,17 @@
 
 use std::path::PathBuf;
 
-use compiler::Bindings;
-use compiler::program::compile;
+use compiler::graph::TensorType;
+use compiler::program::Program;
 use compiler::tensor::Tensor;
-use graphs::loss::{TARGET, mean_squared_error};
+use graphs::loss::TARGET;
 use runtime::session::Session;
 
 use crate::error::{At, Failure};
 use crate::model::Model;
 use crate::options::{ComponentName, Execution};
 use crate::run::check_names;
-use crate::{files, memory, progress, tensors};
+use crate::{files, gradient, memory, progress, tensors};
 
 /// Compute the gradients of a loss with respect to all inputs and weights of one graph.
 ///
@@ -38,6 +38,10 @@ pub(crate) struct Arguments {
     /// The component to differentiate; needed where the model has several.
     #[arg(long)]
     component: Option<ComponentName>,
+    /// Keep to so much memory in all, such as 800MB or 16GiB: values are computed again instead of
+    /// being kept
+    #[arg(long, value_name = "SIZE", value_parser = crate::options::bytes)]
+    memory: Option<u64>,
     #[command(flatten)]
     execution: Execution,
 }
@@ -63,25 +67,20 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = model.load(&part, &inputs)?;
     let place = arguments.model.display().to_string();
     check_target(arguments, &given[TARGET], &loaded.program)?;
-    let func = mean_squared_error(loaded.program.func()).at(&place)?;
-    let program = compile(&func, &Bindings::new()).at(&place)?.program;
     let at = arguments.execution.place(&model, false)?;
-    memory::check(&place, &[&program], &at)?;
-    let session = Session::open(&program, loaded.weights, &at, model.tuning()).at(&place)?;
+    let loaded = gradient::of_squared_error(&place, loaded, arguments.memory, &at)?;
+    memory::check(&place, &[&loaded.program], &at)?;
+    let session = Session::open(&loaded.program, loaded.weights, &at, model.tuning()).at(&place)?;
     spinner.set_prefix("run");
     let outputs = session.run(&given).at(&place)?;
     tensors::write(&arguments.outputs, &outputs)
 }
 
 /// Refuses a target of another shape before anything is differentiated.
-fn check_target(
-    arguments: &Arguments,
-    target: &Tensor,
-    program: &compiler::program::Program,
-) -> Result<(), Failure> {
+fn check_target(arguments: &Arguments, target: &Tensor, program: &Program) -> Result<(), Failure> {
     let outputs = program.outputs();
     let (name, wanted) = &outputs[0];
-    let found = compiler::graph::TensorType::of(target);
+    let found = TensorType::of(target);
     match found == *wanted {
         true => Ok(()),
         false => Err(Failure::job(format!(

@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use compiler::graph::{Definition, Func};
 use compiler::passes;
-use compiler::plan::{END, Place};
+use compiler::plan::{self, END};
 use compiler::program::Program;
 use compiler::region::{Content, Formed};
 use compiler::target::Target;
 use compiler::tensor::Tensor;
 use compiler::text;
 use compiler::tile::Choice;
+use runtime::place::{Options, Place};
 use runtime::sampling::STAGES;
 use runtime::staged::Staged;
 
@@ -25,7 +26,7 @@ use crate::kernels::{self, Shown, counted};
 use crate::memory::{self, Needs};
 use crate::model::{Loaded, Model, Part};
 use crate::options::{self, ComponentName, Precision};
-use crate::stages;
+use crate::{gradient, stages};
 
 /// Show a model's interface, parameters, cost, graph or plan.
 #[derive(clap::Args)]
@@ -34,7 +35,8 @@ use crate::stages;
     splamc inspect sd15/ --component unet --stage graph | less # its graph as text\n  \
     splamc inspect sd15/ --component unet --stage region       # kernels, and why not fewer\n  \
     splamc inspect sd15/ --component unet --stage tile         # how blocks compute each kernel\n  \
-    splamc inspect sd15/ --component unet --stage plan         # where kernels store, and the peak")]
+    splamc inspect sd15/ --component unet --stage plan         # where kernels store, and the peak\n  \
+    splamc inspect sd15/ --component unet --stage plan --gradient --memory 16GiB # backwards too")]
 pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, one .onnx file, or a compiled .splam.
     model: PathBuf,
@@ -59,6 +61,13 @@ pub(crate) struct Arguments {
     /// Pictures at once.
     #[arg(short, long, default_value_t = 1)]
     batch: usize,
+    /// Show the graph that `splamc grad` runs: the mean squared error of the first output and all
+    /// its gradients
+    #[arg(long)]
+    gradient: bool,
+    /// With --gradient: keep to so much memory in all, such as 800MB or 16GiB
+    #[arg(long, value_name = "SIZE", requires = "gradient", value_parser = options::bytes)]
+    memory: Option<u64>,
     /// Bind a symbolic size of a single graph, as NAME=SIZE.
     #[arg(long, value_name = "NAME=SIZE", value_parser = crate::options::binding)]
     bind: Vec<(String, usize)>,
@@ -91,8 +100,23 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     )?;
     let dtype = arguments.dtype.map(Into::into);
     let bindings: BTreeMap<String, usize> = arguments.bind.iter().cloned().collect();
+    let sized = |part: &Part| -> Result<Loaded, Failure> {
+        let loaded = model.sized(part, sizes, &bindings, dtype)?;
+        if !arguments.gradient {
+            return Ok(loaded);
+        }
+        let at = Place::Cpu(Options {
+            threads: Some(Target::CPU.threads),
+            exact: model.is_exact(),
+        });
+        let place = arguments.model.display().to_string();
+        gradient::of_squared_error(&place, loaded, arguments.memory, &at)
+    };
     for part in model.parts(arguments.component)? {
         match arguments.stage {
+            Some(Stage::Graph) if arguments.gradient => {
+                print!("{}", text::print_func(sized(&part)?.program.func()));
+            }
             Some(Stage::Graph) => {
                 let func = match model.graph(&part) {
                     Ok(imported) => imported.func,
@@ -106,11 +130,11 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
                 print!("{}", text::print_func(&func));
             }
             Some(Stage::Region) => {
-                let loaded = model.sized(&part, sizes, &bindings, dtype)?;
+                let loaded = sized(&part)?;
                 print_regions(loaded.program.formed());
             }
             Some(Stage::Tile) => {
-                let loaded = model.sized(&part, sizes, &bindings, dtype)?;
+                let loaded = sized(&part)?;
                 print_tiles(&loaded.program, model.is_exact());
             }
             Some(Stage::Kernel | Stage::Code) => {
@@ -118,18 +142,18 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
                     Some(Stage::Code) => Shown::Code,
                     _ => Shown::Kernel,
                 };
-                let loaded = model.sized(&part, sizes, &bindings, dtype)?;
+                let loaded = sized(&part)?;
                 let name = arguments.kernel.as_deref();
                 print!("{}", kernel_text(&model, &loaded, shown, name)?);
             }
             Some(Stage::Plan) => {
-                let loaded = model.sized(&part, sizes, &bindings, dtype)?;
+                let loaded = sized(&part)?;
                 print_plan(&loaded.program, model.is_exact());
             }
             None => {
-                let loaded = model.sized(&part, sizes, &bindings, dtype)?;
+                let loaded = sized(&part)?;
                 print_summary(part.name(), &loaded);
-                if part == Part::Component(ComponentName::Unet) {
+                if part == Part::Component(ComponentName::Unet) && !arguments.gradient {
                     let staged = Staged::of(&loaded.program, &STAGES).at(part.name())?;
                     println!("  sampling    {}", stages::described(&staged));
                 }
@@ -320,7 +344,7 @@ fn print_plan(program: &Program, exact: bool) {
     );
 }
 
-fn print_place(program: &Program, verb: &str, place: &Place) {
+fn print_place(program: &Program, verb: &str, place: &plan::Place) {
     let (slab, offset) = program.plan().address(place);
     let name = match &program.regions().buffer(place.buffer).content {
         Content::Param(param) => format!(" {:?}", param.name),

@@ -17,6 +17,7 @@ mod error;
 mod facts;
 mod files;
 mod grad;
+mod gradient;
 mod inspect;
 mod kernels;
 mod memory;

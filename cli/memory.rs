@@ -67,7 +67,6 @@ impl Needs {
 
 impl fmt::Display for Needs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let megabytes = |bytes: u64| bytes / 1_000_000;
         write!(
             f,
             "{} MB of weights and {} MB for transformed ones, {} MB of values at the peak, {} MB \
@@ -101,21 +100,36 @@ const ON_DEVICE: Options = Options {
     exact: true,
 };
 
-/// Refuses programs that need more than this machine's memory when they are loaded together; gives
-/// what they need.
-pub(crate) fn check(place: &str, programs: &[&Program], at: &Place) -> Result<Needs, Failure> {
-    let options = match at {
+/// What a program needs there.
+pub(crate) fn needs(program: &Program, at: &Place) -> Needs {
+    let threads = threads(at);
+    Needs::of(
+        program,
+        &tiled(program, threads, options(at).exact),
+        threads,
+    )
+}
+
+/// The threads of a place.
+pub(crate) fn threads(at: &Place) -> usize {
+    let threads = options(at).threads;
+    threads.unwrap_or_else(|| runtime::devices::cpu().threads)
+}
+
+fn options(at: &Place) -> Options {
+    match at {
         Place::Cpu(options) => *options,
         // A device answers for its own memory; values lie as they do on a processor.
         #[cfg(feature = "webgpu")]
         Place::WebGpu(_) => ON_DEVICE,
         Place::Interpreter => ON_DEVICE,
-    };
-    let threads = options.threads;
-    let threads = threads.unwrap_or_else(|| runtime::devices::cpu().threads);
-    let needs = programs
-        .iter()
-        .map(|program| Needs::of(program, &tiled(program, threads, options.exact), threads));
+    }
+}
+
+/// Refuses programs that need more than this machine's memory when they are loaded together; gives
+/// what they need.
+pub(crate) fn check(place: &str, programs: &[&Program], at: &Place) -> Result<Needs, Failure> {
+    let needs = programs.iter().map(|program| needs(program, at));
     let needs = needs.fold(Needs::NONE, Needs::and);
     match bytes() {
         Some(found) if needs.total() > found => {
@@ -145,6 +159,11 @@ pub(crate) fn bytes() -> Option<u64> {
     let process = after("/proc/self/limits", "Max address space");
     let group = lines("/sys/fs/cgroup/memory.max").trim().parse().ok();
     [machine, process, group].into_iter().flatten().min()
+}
+
+/// Bytes as megabytes.
+pub(crate) fn megabytes(bytes: u64) -> u64 {
+    bytes / 1_000_000
 }
 
 /// Bytes as gigabytes.

@@ -157,6 +157,30 @@ pub(crate) fn binding(text: &str) -> Result<(String, usize), String> {
     }
 }
 
+/// A number of bytes: `800MB`, `16GiB`, `1e9`.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, f64); 9] = [
+        ("KiB", 1024.0),
+        ("MiB", 1048576.0),
+        ("GiB", 1073741824.0),
+        ("TiB", 1099511627776.0),
+        ("kB", 1e3),
+        ("MB", 1e6),
+        ("GB", 1e9),
+        ("TB", 1e12),
+        ("B", 1.0),
+    ];
+    let unit = UNITS.iter().find(|(unit, _)| text.ends_with(unit));
+    let (number, factor) = match unit {
+        Some((unit, factor)) => (&text[..text.len() - unit.len()], *factor),
+        None => (text, 1.0),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() && number * factor >= 1.0 => Ok((number * factor) as u64),
+        Ok(_) | Err(_) => Err("wanted a size such as 800MB or 16GiB".to_owned()),
+    }
+}
+
 /// More threads than any machine has cores are a slip of the keyboard.
 const THREADS_MAX: usize = 1024;
 

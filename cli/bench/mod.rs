@@ -20,7 +20,7 @@ use crate::error::{At, Failure};
 use crate::facts::Sizes;
 use crate::model::{Loaded, Model, Part};
 use crate::options::{ComponentName, Execution};
-use crate::{memory, progress, tensors};
+use crate::{gradient, memory, progress, tensors};
 
 use report::Report;
 
@@ -57,6 +57,13 @@ pub(crate) struct Arguments {
     weights: Option<PathBuf>,
     #[command(flatten)]
     execution: Execution,
+    /// Measure the mean squared error of the first output and all its gradients, as `splamc grad`
+    /// computes them
+    #[arg(long)]
+    gradient: bool,
+    /// With --gradient: keep to so much memory in all, such as 800MB or 16GiB
+    #[arg(long, value_name = "SIZE", requires = "gradient", value_parser = crate::options::bytes)]
+    memory: Option<u64>,
     /// Runs that are timed, after one that is not.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     runs: u64,
@@ -83,6 +90,9 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let mut loaded = load(arguments, &model, &part)?;
     let place = arguments.model.display().to_string();
     let at = arguments.execution.place(&model, true)?;
+    if arguments.gradient {
+        loaded = gradient::of_squared_error(&place, loaded, arguments.memory, &at)?;
+    }
     let needs = memory::check(&place, &[&loaded.program], &at)?;
     spinner.suspend(|| progress::say(format!("{:>12} {needs}", part.name())));
     complete_weights(arguments, &mut loaded)?;

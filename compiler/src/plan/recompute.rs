@@ -40,6 +40,8 @@ pub struct Recomputed {
     pub regions: Regions,
     /// What is computed twice, in order.
     pub chosen: Vec<Recomputation>,
+    /// Where each region of before stands now.
+    pub places: Vec<RegionId>,
     /// The most bytes alive at once before.
     pub bytes_before: u64,
     /// The most bytes alive at once now; above the budget if nothing more can be gained.
@@ -293,13 +295,16 @@ impl State<'_> {
     }
 
     fn finish(mut self, bytes_before: u64, bytes: u64) -> Recomputed {
-        let mut chosen = Vec::new();
+        let (mut chosen, mut places) = (Vec::new(), Vec::new());
         self.regions.regions = Vec::with_capacity(self.steps.len());
         for Step { region, again } in self.steps {
-            if again {
+            let id = RegionId(self.regions.regions.len() as u32);
+            if !again {
+                places.push(id);
+            } else {
                 let stored = region.stores().into_iter();
                 chosen.push(Recomputation {
-                    region: RegionId(self.regions.regions.len() as u32),
+                    region: id,
                     origin: region.origin.clone(),
                     bytes: stored.map(|buffer| self.regions.buffer_bytes(buffer)).sum(),
                     flops: self.regions.flops(&region),
@@ -310,6 +315,7 @@ impl State<'_> {
         Recomputed {
             regions: self.regions,
             chosen,
+            places,
             bytes_before,
             bytes,
         }

@@ -9,8 +9,9 @@ use thiserror::Error;
 use crate::dim::Bindings;
 use crate::graph::{Definition, Func, GraphError, Module, Role, TensorType};
 use crate::passes::{self, PassError, Patch};
-use crate::plan::{Limits, Plan, PlanError, plan_regions};
+use crate::plan::{Limits, Plan, PlanError, Recomputation, plan_regions, recompute};
 use crate::region::{FormError, Formed, Regions, form};
+use crate::target::Target;
 use crate::text::{self, ParseError};
 use crate::verify::{VerifyError, check_func, verify};
 
@@ -123,6 +124,36 @@ impl Program {
         let formed = form(&func)?;
         let plan = plan_regions(&formed.regions, &Limits::NONE)?;
         Ok(Program { func, formed, plan })
+    }
+
+    /// The same program in less memory: some buffers are computed again instead of being kept,
+    /// until at most `bytes_max` bytes of values are alive at once, or no more can be gained. Which
+    /// they are is in the result; results of runs stay equal bit for bit.
+    ///
+    /// # Errors
+    /// When memory cannot be planned.
+    pub fn within(
+        self,
+        bytes_max: u64,
+        target: &Target,
+    ) -> Result<(Program, Vec<Recomputation>), CompileError> {
+        let Program {
+            func,
+            mut formed,
+            plan,
+        } = self;
+        if plan.peak_bytes() <= bytes_max {
+            let program = Program { func, formed, plan };
+            return Ok((program, Vec::new()));
+        }
+        let recomputed = recompute(&formed.regions, bytes_max, target);
+        let plan = plan_regions(&recomputed.regions, &Limits::NONE)?;
+        formed.regions = recomputed.regions;
+        for refusal in &mut formed.refusals {
+            refusal.region = recomputed.places[refusal.region.0 as usize];
+        }
+        let program = Program { func, formed, plan };
+        Ok((program, recomputed.chosen))
     }
 
     /// The program of a text form, as an artifact stores it.
