@@ -28,6 +28,14 @@ const SUM: &str = r#"func f {
 }
 "#;
 
+const GRADIENT: &str = r#"func f {
+  %0 = input "q" : f32[1, 1, 64, 8]
+  %1 = input "log_sum" : f32[1, 1, 64]
+  %2 = attention_gradient(%0, %0, %0, %1, %0, %0) {scale=0.5, causal=false}
+  return "y" %2
+}
+"#;
+
 fn lowered(text: &str) -> BlockProgram {
     let program = Program::parse(text).expect("the text is a program");
     let options = LowerOptions { exact: true };
@@ -47,6 +55,10 @@ fn inner(program: &mut BlockProgram) -> &mut Vec<Step> {
         | Step::Mma { .. }
         | Step::Online { .. }
         | Step::Normalize { .. }
+        | Step::LogSum { .. }
+        | Step::Weigh { .. }
+        | Step::Transpose { .. }
+        | Step::AddRows { .. }
         | Step::Rows { .. }
         | Step::Fold { .. }
         | Step::Gather { .. }
@@ -58,7 +70,7 @@ fn inner(program: &mut BlockProgram) -> &mut Vec<Step> {
 type Edit = fn(&mut BlockProgram);
 
 #[rustfmt::skip]
-const BROKEN: [(&str, &str, &str, Edit); 11] = [
+const BROKEN: [(&str, &str, &str, Edit); 15] = [
     ("T1", "a tile that does not exist", LINEAR, |p| p.body[0] = Step::Zero { tile: TileId(9) }),
     ("T1", "a view that does not exist", LINEAR, |p| p.views.truncate(1)),
     ("T1", "a loop in one over the same axis", LINEAR, |p| {
@@ -68,6 +80,17 @@ const BROKEN: [(&str, &str, &str, Edit); 11] = [
     ("T2", "factors of other depths", LINEAR, |p| p.tiles[0].columns += 1),
     ("T2", "rows that become other rows", NORM, |p| p.tiles[1].rows += 1),
     ("T2", "rows that are folded into fewer", SUM, |p| p.tiles[1].rows -= 1),
+    ("T2", "scores that are not their changes'", GRADIENT, |p| {
+        p.tiles[7].rows += 1;
+        p.tiles[1].rows += 1;
+        p.tiles[12].rows += 1;
+    }),
+    ("T2", "a tile that is turned into another", GRADIENT, |p| {
+        p.tiles[9].rows += 1;
+        p.tiles[10].rows += 1;
+    }),
+    ("T2", "sums of fewer columns than are added", GRADIENT, |p| p.tiles[13].columns -= 1),
+    ("T1", "results that no view shows", GRADIENT, |p| p.views.truncate(4)),
     ("T3", "an accumulator that is shared", LINEAR, |p| p.tiles[2].scope = Scope::Shared),
     ("T3", "a copy into a fragment", NORM, |p| p.tiles[0].scope = Scope::Fragment),
     ("T4", "a sum that began nowhere", LINEAR, |p| drop(p.body.remove(0))),

@@ -3,7 +3,8 @@
 //! Takes a block program, gives a layout per tile. The left factor of a product lies in panels of
 //! the register tile's rows, the right one in panels of its columns, an accumulator row by row.
 //! What the online softmax works on lies across, queries along the lanes: maxima and sums then run
-//! down the rows without leaving their lanes, and weights are a right factor as they lie.
+//! down the rows without leaving their lanes, and weights are a right factor as they lie. So does
+//! what is made of them, up to sums that are stored as they are.
 
 use compiler::tile::{BlockProgram, Step, TileId};
 
@@ -20,16 +21,32 @@ pub(crate) enum Layout {
     Rows,
     /// Panels of rows along the lanes, `[panel][column][row]`.
     Across,
+    /// `[row][column]`, rows right behind one another.
+    Dense,
 }
 
 /// The layout of every tile.
 pub(crate) fn layouts(program: &BlockProgram) -> Vec<Layout> {
     let mut layouts = vec![Layout::Rows; program.tiles.len()];
     let mut across: Vec<TileId> = Vec::new();
-    each_step(&program.body, &mut |step| {
-        if let Step::Online { scores, acc, .. } = step {
-            across.extend([*scores, *acc]);
-        }
+    each_step(&program.body, &mut |step| match step {
+        Step::Online { scores, acc, .. } => across.extend([*scores, *acc]),
+        Step::Weigh {
+            scores, changes, ..
+        } => across.extend([*scores, *changes]),
+        Step::Transpose { to, .. } => across.push(*to),
+        Step::Mma { acc, left, .. } if across.contains(left) => across.push(*acc),
+        Step::AddRows { acc, .. } => layouts[acc.0 as usize] = Layout::Dense,
+        Step::Zero { .. }
+        | Step::Copy { .. }
+        | Step::Mma { .. }
+        | Step::Normalize { .. }
+        | Step::LogSum { .. }
+        | Step::Rows { .. }
+        | Step::Fold { .. }
+        | Step::Gather { .. }
+        | Step::Loop { .. }
+        | Step::Store { .. } => {}
     });
     for tile in &across {
         layouts[tile.0 as usize] = Layout::Across;
@@ -85,6 +102,7 @@ pub(crate) fn floats(
         Layout::Left => tile.rows.next_multiple_of(machine.rows()) * tile.columns,
         Layout::Right | Layout::Across => padded(tile.rows, machine) * tile.columns,
         Layout::Rows => tile.rows * padded(tile.columns, machine),
+        Layout::Dense => tile.rows * tile.columns,
     };
     // Every tile starts at a line of its own.
     (tile.planes * plane).next_multiple_of(16)

@@ -8,7 +8,8 @@
 //! A program is well formed when
 //! * T1: steps name tiles and views that exist, and a loop lies in no other of the same name;
 //! * T2: the tiles of an `mma` agree: planes in all three (a left or right tile of one plane serves
-//!   all), rows of the left and columns of the right with the accumulator, depth of both;
+//!   all), rows of the left and columns of the right with the accumulator, depth of both; so do
+//!   those of other steps on two tiles;
 //! * T3: accumulators are fragments, and what is copied is shared;
 //! * T4: a tile is written before it is read;
 //! * T5: the views that a step copies have the roles that the tile's extents come from;
@@ -144,6 +145,53 @@ pub enum Step {
         /// The weighted sums.
         acc: TileId,
     },
+    /// `acc[query, 0]` becomes the logarithm of the sum of its exponentials, as an online softmax
+    /// has seen them: `m + log sum`.
+    LogSum {
+        /// What the online softmax belongs to.
+        acc: TileId,
+    },
+    /// Weights of attention anew, and what the gradient of its result makes of the scores:
+    /// `scores[key, query] = exp(scale·s + mask − log_sum[query])`, and `changes` become
+    /// `scale · scores · (changes − Σ_column gradient[query, column] · result[query, column])`.
+    /// A query whose `log_sum` is −∞ gets 0 of both.
+    ///
+    /// # Source
+    /// Dao 2023 (arXiv 2307.08691), algorithm 2, lines 11 to 14.
+    Weigh {
+        /// The scores, which become weights.
+        scores: TileId,
+        /// Products of values and gradients, which become gradients of unscaled scores.
+        changes: TileId,
+        /// The view of the logarithms of sums: one column.
+        log_sum: usize,
+        /// The views of the attention's result and of its gradient, a row per query.
+        results: [usize; 2],
+        /// What scores are multiplied with.
+        scale: f64,
+        /// Whether a query sees no later key.
+        causal: bool,
+        /// The view of what is added to scaled scores, or of the truth that a key is seen.
+        mask: Option<usize>,
+    },
+    /// `to[j, i] = from[i, j]`.
+    Transpose {
+        /// What is read.
+        from: TileId,
+        /// What becomes of it.
+        to: TileId,
+    },
+    /// `acc[first + origin + i, j] += from[i, j]`.
+    AddRows {
+        /// The sums; what `from` has no column for stays as it is.
+        acc: TileId,
+        /// What is added.
+        from: TileId,
+        /// Rows before those of the origin.
+        first: usize,
+        /// Where the rows begin.
+        rows: Origin,
+    },
     /// The region's row operator on each row of a tile.
     Rows {
         /// Whole rows.
@@ -274,6 +322,10 @@ impl BlockProgram {
             | Step::Copy { .. }
             | Step::Online { .. }
             | Step::Normalize { .. }
+            | Step::LogSum { .. }
+            | Step::Weigh { .. }
+            | Step::Transpose { .. }
+            | Step::AddRows { .. }
             | Step::Rows { .. }
             | Step::Fold { .. }
             | Step::Gather { .. }
@@ -297,6 +349,10 @@ fn transforms_weights(steps: &[Step], tile: TileId) -> bool {
         | Step::Mma { .. }
         | Step::Online { .. }
         | Step::Normalize { .. }
+        | Step::LogSum { .. }
+        | Step::Weigh { .. }
+        | Step::Transpose { .. }
+        | Step::AddRows { .. }
         | Step::Rows { .. }
         | Step::Fold { .. }
         | Step::Gather { .. }

@@ -88,15 +88,36 @@ impl BlockProgram {
                 mask,
             } => {
                 write!(f, "online {}, {} scale {scale:?}", name(scores), name(acc))?;
-                if *causal {
-                    write!(f, " causal")?;
-                }
-                match mask {
-                    Some(view) => writeln!(f, " mask v{view}"),
-                    None => writeln!(f),
-                }
+                masks(f, *causal, *mask)
             }
             Step::Normalize { acc } => writeln!(f, "normalize {}", name(acc)),
+            Step::LogSum { acc } => writeln!(f, "logarithm {}", name(acc)),
+            Step::Weigh {
+                scores,
+                changes,
+                log_sum,
+                results: [result, gradient],
+                scale,
+                causal,
+                mask,
+            } => {
+                let (scores, changes) = (name(scores), name(changes));
+                write!(f, "weigh {scores}, {changes} by v{log_sum}, ")?;
+                write!(f, "v{result}, v{gradient} scale {scale:?}")?;
+                masks(f, *causal, *mask)
+            }
+            Step::Transpose { from, to } => {
+                writeln!(f, "{} = transpose {}", name(to), name(from))
+            }
+            Step::AddRows {
+                acc,
+                from,
+                first,
+                rows,
+            } => {
+                let rows = origin(*rows);
+                writeln!(f, "{}[{first} + {rows}] += {}", name(acc), name(from))
+            }
             Step::Rows { from, to } => writeln!(f, "{} = rows {}", name(to), name(from)),
             Step::Fold {
                 acc,
@@ -132,6 +153,16 @@ impl BlockProgram {
                 suffix(f, *transform)
             }
         }
+    }
+}
+
+fn masks(f: &mut fmt::Formatter<'_>, causal: bool, mask: Option<usize>) -> fmt::Result {
+    if causal {
+        write!(f, " causal")?;
+    }
+    match mask {
+        Some(view) => writeln!(f, " mask v{view}"),
+        None => writeln!(f),
     }
 }
 

@@ -119,8 +119,40 @@ impl<'a> State<'a> {
                 self.read(*acc)?;
                 mask.iter().try_for_each(|mask| self.view(*mask))?;
             }
-            Step::Normalize { acc } => {
+            Step::Normalize { acc } | Step::LogSum { acc } => {
                 self.read(*acc)?;
+            }
+            Step::Weigh {
+                scores,
+                changes,
+                log_sum,
+                results,
+                mask,
+                ..
+            } => {
+                for tile in [scores, changes] {
+                    self.scoped(*tile, Scope::Fragment)?;
+                }
+                let (weights, own) = (self.read(*scores)?, self.read(*changes)?);
+                let agree = weights.rows == own.rows && weights.columns == own.columns;
+                self.agree(agree, [weights, own])?;
+                let views = [*log_sum, results[0], results[1]].into_iter().chain(*mask);
+                views.into_iter().try_for_each(|view| self.view(view))?;
+            }
+            Step::Transpose { from, to } => {
+                self.scoped(*to, Scope::Fragment)?;
+                let (read, made) = (self.read(*from)?, self.tile(*to)?);
+                let agree = read.rows == made.columns && read.columns == made.rows;
+                self.agree(agree, [read, made])?;
+                self.written.insert(*to);
+            }
+            Step::AddRows {
+                acc, from, first, ..
+            } => {
+                self.scoped(*acc, Scope::Fragment)?;
+                let (sum, own) = (self.read(*acc)?, self.read(*from)?);
+                let agree = *first < sum.rows && own.columns <= sum.columns;
+                self.agree(agree, [sum, own])?;
             }
             Step::Rows { from, to } => {
                 let (from, made) = (self.read(*from)?, self.tile(*to)?);
@@ -176,6 +208,16 @@ impl<'a> State<'a> {
             }
         }
         Ok(())
+    }
+
+    fn agree(&self, agree: bool, [first, second]: [&Tile; 2]) -> Result<(), TileError> {
+        match agree {
+            true => Ok(()),
+            false => {
+                let found = format!("{} with {}", first.name, second.name);
+                Err(self.error("T2", found, "tiles that agree"))
+            }
+        }
     }
 
     fn mma(&mut self, [acc, left, right]: [TileId; 3]) -> Result<(), TileError> {

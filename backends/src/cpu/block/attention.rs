@@ -1,4 +1,5 @@
-//! The steps of attention: the online softmax of a tile of scores, and the division at the end.
+//! The steps of attention: the online softmax of a tile of scores, and the division at the end, or
+//! the logarithm of what would be divided by.
 //!
 //! Takes scores that lie across, queries along the lanes, and masks of a view. The softmax itself
 //! is the kernels'.
@@ -14,14 +15,22 @@ use crate::cpu::kernel::online::{self, Running};
 use crate::cpu::math::map_in_place;
 use crate::cpu::walk::Walk;
 
+/// Which keys queries do not see.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hidden {
+    /// Whether those behind them.
+    pub(super) causal: bool,
+    /// The view of what is added to scaled scores, or of the truth that a key is seen.
+    pub(super) mask: Option<usize>,
+}
+
 impl Worker<'_> {
     /// Scores that lie across become weights; what they leave of sums is scaled.
     pub(super) fn online(
         &mut self,
         [scores, acc]: [TileId; 2],
         scale: f32,
-        causal: bool,
-        mask: Option<usize>,
+        Hidden { causal, mask }: Hidden,
     ) {
         let (kernel, width) = (self.kernel, self.kernel.machine.columns());
         let tile = |tile: TileId| kernel.program.tile(tile);
@@ -36,13 +45,14 @@ impl Worker<'_> {
             let (near, far) = self.scratch.split_at_mut(offsets[1]);
             let s = &mut near[offsets[0] + panel * deep * width..][..slot.columns * width];
             // What is added is added to scaled scores.
-            let scale = match mask.is_some() || scale < 0.0 {
+            let own = match mask.is_some() || scale < 0.0 {
                 true => {
                     scale_scores(s, scale);
                     1.0
                 }
                 false => scale,
             };
+            self.maxima_scale = own;
             if let Some(mask) = mask {
                 let walk = &kernel.walks[mask];
                 let place = (self.block.batch, first_query + panel * width, queries);
@@ -55,7 +65,7 @@ impl Worker<'_> {
             let [maximum, sum] = [0, 1].map(|which| (2 * panel + which) * width);
             let (maxima, sums) = rest[..(2 * panel + 2) * width].split_at_mut(sum);
             let (maxima, sums) = (&mut maxima[maximum..], &mut sums[..width]);
-            if fresh {
+            if keys.start == 0 {
                 maxima.fill(f32::NEG_INFINITY);
                 sums.fill(0.0);
             }
@@ -67,8 +77,32 @@ impl Worker<'_> {
                 most: &mut maxima[..width],
                 sum: sums,
             };
-            online::step(kernel.machine, s, scale, running, o);
+            online::step(kernel.machine, s, own, running, o);
         }
+    }
+
+    /// Logarithms of the sums of weights, of all keys together.
+    pub(super) fn log_sum(&mut self, acc: TileId) {
+        let (kernel, width) = (self.kernel, self.kernel.machine.columns());
+        let offset = kernel.offsets[acc.0 as usize];
+        let (rows, scale) = (self.block.rows.len(), self.maxima_scale);
+        let (near, statistics) = self.scratch.split_at_mut(kernel.statistics);
+        let pairs = statistics.chunks_exact(2 * width);
+        for (out, pair) in near[offset..][..rows].chunks_mut(width).zip(pairs) {
+            let (maxima, sums) = pair.split_at(width);
+            for ((out, &most), &sum) in out.iter_mut().zip(maxima).zip(sums) {
+                // Without any key the maximum is minus infinity, whatever it is multiplied with.
+                *out = match sum == 0.0 {
+                    true => f32::NEG_INFINITY,
+                    false => most * scale + sum.ln(),
+                };
+            }
+        }
+        self.slots[acc.0 as usize] = Slot {
+            rows,
+            columns: 1,
+            ..Slot::default()
+        };
     }
 
     /// Weighted sums are divided by the sums of their weights.
@@ -97,7 +131,7 @@ impl Worker<'_> {
     }
 }
 
-fn scale_scores(scores: &mut [f32], scale: f32) {
+pub(super) fn scale_scores(scores: &mut [f32], scale: f32) {
     map_in_place(scores, |s| s * scale);
 }
 

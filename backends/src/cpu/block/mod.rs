@@ -4,6 +4,7 @@
 //! tiles are few and long, so that walking the list of them costs nothing.
 
 mod attention;
+mod backward;
 mod fold;
 mod store;
 
@@ -24,6 +25,7 @@ use super::tiles::{Layout, each_step, floats, layouts, padded, panels};
 use super::walk::Walk;
 use super::weights::{Elements, Packed};
 use super::winograd;
+use attention::Hidden;
 use fold::Folding;
 
 /// Results of one tile of a transform at most: 4×4.
@@ -62,6 +64,8 @@ pub(crate) struct Worker<'a> {
     /// What each tile holds now.
     slots: Vec<Slot>,
     block: Block,
+    /// What maxima of an online softmax are still to be multiplied with.
+    maxima_scale: f32,
 }
 
 /// Which part of the result a block computes, and where its loops are.
@@ -247,6 +251,7 @@ impl Kernel {
             kept: Vec::new(),
             slots: vec![Slot::default(); self.program.tiles.len()],
             block: Block::default(),
+            maxima_scale: 1.0,
         }
     }
 
@@ -299,8 +304,38 @@ impl Worker<'_> {
                 scale,
                 causal,
                 mask,
-            } => self.online([*scores, *acc], *scale as f32, *causal, *mask),
+            } => {
+                let hidden = Hidden {
+                    causal: *causal,
+                    mask: *mask,
+                };
+                self.online([*scores, *acc], *scale as f32, hidden);
+            }
             Step::Normalize { acc } => self.normalize(*acc),
+            Step::LogSum { acc } => self.log_sum(*acc),
+            Step::Weigh {
+                scores,
+                changes,
+                log_sum,
+                results,
+                scale,
+                causal,
+                mask,
+            } => {
+                self.statistics(*log_sum, *results);
+                let hidden = Hidden {
+                    causal: *causal,
+                    mask: *mask,
+                };
+                self.weigh([*scores, *changes], *scale as f32, hidden);
+            }
+            Step::Transpose { from, to } => self.transpose(*from, *to),
+            Step::AddRows {
+                acc,
+                from,
+                first,
+                rows,
+            } => self.add_rows(*acc, *from, first + self.range(*rows, 0).start),
             Step::Rows { from, to } => self.rows(*from, *to),
             // The loop around it takes all in.
             Step::Fold { .. } => {}
@@ -426,7 +461,7 @@ impl Worker<'_> {
             layout @ (Layout::Left | Layout::Right) => {
                 let [count, height] = match layout {
                     Layout::Left => panels(slot.rows, machine.rows()),
-                    Layout::Right | Layout::Rows | Layout::Across => {
+                    Layout::Right | Layout::Rows | Layout::Across | Layout::Dense => {
                         let width = machine.columns();
                         [slot.rows.div_ceil(width), width]
                     }
@@ -449,7 +484,7 @@ impl Worker<'_> {
                     }
                 }
             }
-            Layout::Rows | Layout::Across => {
+            Layout::Rows | Layout::Across | Layout::Dense => {
                 slot.panel_stride = machine.columns();
                 let stride = padded(kernel.program.tile(tile).columns, machine);
                 slot.plane_stride = stride * slot.rows;

@@ -80,9 +80,15 @@ impl Worker<'_> {
         let kernel = self.kernel;
         let width = kernel.machine.columns();
         let data = kernel.program.tile(tile);
-        let across = kernel.layouts[tile.0 as usize] == Layout::Across;
+        let layout = kernel.layouts[tile.0 as usize];
+        let across = layout == Layout::Across;
         let offset = kernel.offsets[tile.0 as usize];
-        let stride = padded(data.columns, kernel.machine);
+        let stride = match layout {
+            Layout::Dense => data.columns,
+            Layout::Left | Layout::Right | Layout::Rows | Layout::Across => {
+                padded(data.columns, kernel.machine)
+            }
+        };
         let first = part.start - self.block.columns.start;
         // The tile is read while the epilogue's own state changes.
         let scratch = std::mem::take(&mut self.scratch);

@@ -10,6 +10,7 @@ pub(crate) mod mma;
 pub(crate) mod online;
 pub(crate) mod pack;
 mod transpose;
+pub(crate) mod weigh;
 mod wide;
 pub(crate) mod widen;
 pub(crate) mod winograd;

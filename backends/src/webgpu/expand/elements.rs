@@ -1,13 +1,16 @@
-//! Elements on their own: pointwise regions, copies that change an order, rows of a table.
+//! Elements on their own: pointwise regions, copies that change an order, rows of a table, and
+//! what is rather right than fast.
 //!
-//! Takes a program whose block has no product and no row operator, gives the kernel in which each
-//! invocation computes one element, or one quad of columns.
+//! Takes a program whose block has no product and no row operator, or one of attention in
+//! training, gives the kernel in which each invocation computes one element, or one quad of
+//! columns.
 
 use compiler::kernel::{Binary, Builder, Builtin, Value};
 use compiler::region::Region;
 use compiler::tile::{BlockProgram, OutputViews, Step};
 
 use super::address::{At, Width};
+use super::attention::Attention;
 use super::epilogue::{self, Epilogue};
 use super::{Expansion, Refusal, quads};
 
@@ -36,12 +39,17 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
         | Step::Mma { .. }
         | Step::Online { .. }
         | Step::Normalize { .. }
+        | Step::LogSum { .. }
+        | Step::Weigh { .. }
+        | Step::Transpose { .. }
+        | Step::AddRows { .. }
         | Step::Rows { .. }
         | Step::Fold { .. }
         | Step::Loop { .. }
         | Step::Store { .. } => None,
     });
     let region = x.region;
+    let attention = Attention::of(region, program);
     let widest = lanes(x, region, &program.outputs);
     let columns = program.columns.div_ceil(widest);
     let places = program.batch * program.rows * columns;
@@ -73,7 +81,10 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
                 let column = b.plus(at.column, step as i32);
                 let at = At { column, ..at };
                 let mut anchor = |b: &mut Builder, _: usize| {
-                    let table = table.expect("only a gather has an anchor");
+                    if let Some(attention) = &attention {
+                        return attention.elements(b, arguments, at, epilogue.width);
+                    }
+                    let table = table.expect("only a gather has another anchor");
                     named(b, arguments, program, (table, at), epilogue)
                 };
                 let none = vec![None; epilogue.output.nodes.len()];

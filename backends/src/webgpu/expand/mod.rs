@@ -15,6 +15,7 @@ use super::commands::StoredAs;
 use super::stored::{is_fixed, number};
 
 mod address;
+mod attention;
 mod blocks;
 mod elements;
 mod epilogue;
@@ -117,6 +118,9 @@ pub(crate) fn expand(request: Request<'_>) -> Result<Vec<Expanded>, Refusal> {
     }
     let mut x = Expansion::new(request);
     match &program.body {
+        _ if attention::Attention::of(region, program).is_some() => {
+            elements::expand(&mut x, program)?;
+        }
         body if contains(body, |step| matches!(step, Step::Mma { .. })) => {
             blocks::expand(&mut x, program)?;
         }
@@ -150,6 +154,10 @@ fn contains(steps: &[Step], is: fn(&Step) -> bool) -> bool {
                 | Step::Mma { .. }
                 | Step::Online { .. }
                 | Step::Normalize { .. }
+                | Step::LogSum { .. }
+                | Step::Weigh { .. }
+                | Step::Transpose { .. }
+                | Step::AddRows { .. }
                 | Step::Rows { .. }
                 | Step::Fold { .. }
                 | Step::Gather { .. }

@@ -14,8 +14,12 @@
 //! tile    = name ":" ("shared" | "fragment") "f32" "[" planes, rows, columns "]"
 //! step    = "for" axis "in" "0.."extent "by" N "," "stages" N "{" step* "}"
 //!         | "zero" tile | tile "=" "copy" "v"N "[" origin, origin "]" [transform N]
-//!         | tile "+=" tile "·" tile "ᵀ" | "normalize" tile | tile "=" "rows" tile
+//!         | tile "+=" tile "·" tile "ᵀ" | "normalize" tile | "logarithm" tile
+//!         | tile "=" "rows" tile | tile "=" "transpose" tile
+//!         | tile "[" N "+" origin "]" "+=" tile
 //!         | "online" tile "," tile "scale" number ["causal"] ["mask" "v"N]
+//!         | "weigh" tile "," tile "by" "v"N "," "v"N "," "v"N
+//!           "scale" number ["causal"] ["mask" "v"N]
 //!         | tile "=" "gather" "v"N "[" "v"N "]" | "store" (tile | "epilogue") [transform N]
 //! ```
 //! Views, outputs and nodes count from 0 in order; `#` begins a comment. An access is one of

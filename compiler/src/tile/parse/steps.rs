@@ -11,8 +11,9 @@ use crate::tile::{Origin, Scope, Step, Tile, TileId, Transform};
 use super::{exactly, range, word};
 
 /// The names that programs give their tiles.
-const TILE_NAMES: [&str; 13] = [
-    "a", "acc", "b", "k", "m", "o", "q", "rows", "s", "u", "v", "x", "y",
+const TILE_NAMES: [&str; 22] = [
+    "a", "acc", "b", "c", "ct", "dk", "dq", "dr", "drt", "dv", "k", "kt", "m", "o", "q", "qt",
+    "rows", "s", "u", "v", "x", "y",
 ];
 
 /// No program has more tiles than this.
@@ -34,7 +35,7 @@ pub(super) fn body(
         };
         let step = match first {
             "for" => looped(cursor, tiles, loops)?,
-            "fold" | "zero" | "normalize" | "online" | "store" => {
+            "fold" | "zero" | "normalize" | "logarithm" | "online" | "weigh" | "store" => {
                 cursor.advance();
                 statement(cursor, tiles, first)?
             }
@@ -131,8 +132,12 @@ fn statement(cursor: &mut Cursor<'_>, tiles: &[Tile], first: &str) -> Result<Ste
         "normalize" => Ok(Step::Normalize {
             acc: tile(cursor, tiles)?,
         }),
+        "logarithm" => Ok(Step::LogSum {
+            acc: tile(cursor, tiles)?,
+        }),
         "online" => online(cursor, tiles),
         "fold" => fold(cursor, tiles),
+        "weigh" => weigh(cursor, tiles),
         _ => {
             let tile = match cursor.token() {
                 Token::Word("epilogue") => {
@@ -171,6 +176,40 @@ fn online(cursor: &mut Cursor<'_>, tiles: &[Tile]) -> Result<Step, ParseError> {
     let scores = tile(cursor, tiles)?;
     cursor.expect(',', "`,`")?;
     let acc = tile(cursor, tiles)?;
+    let (scale, causal, mask) = scaled(cursor)?;
+    Ok(Step::Online {
+        scores,
+        acc,
+        scale,
+        causal,
+        mask,
+    })
+}
+
+fn weigh(cursor: &mut Cursor<'_>, tiles: &[Tile]) -> Result<Step, ParseError> {
+    let scores = tile(cursor, tiles)?;
+    cursor.expect(',', "`,`")?;
+    let changes = tile(cursor, tiles)?;
+    word(cursor, "by", "`by`")?;
+    let log_sum = view_number(cursor)?;
+    cursor.expect(',', "`,`")?;
+    let result = view_number(cursor)?;
+    cursor.expect(',', "`,`")?;
+    let gradient = view_number(cursor)?;
+    let (scale, causal, mask) = scaled(cursor)?;
+    Ok(Step::Weigh {
+        scores,
+        changes,
+        log_sum,
+        results: [result, gradient],
+        scale,
+        causal,
+        mask,
+    })
+}
+
+/// Reads what becomes of scores: a factor, and what hides some.
+fn scaled(cursor: &mut Cursor<'_>) -> Result<(f64, bool, Option<usize>), ParseError> {
     word(cursor, "scale", "`scale`")?;
     let start = cursor.start();
     let Attribute::Float(scale) = attribute::read(cursor, &mut 0)? else {
@@ -187,17 +226,27 @@ fn online(cursor: &mut Cursor<'_>, tiles: &[Tile]) -> Result<Step, ParseError> {
         }
         _ => None,
     };
-    Ok(Step::Online {
-        scores,
-        acc,
-        scale,
-        causal,
-        mask,
-    })
+    Ok((scale, causal, mask))
 }
 
 /// Reads what follows the tile that a step writes.
 fn assignment(cursor: &mut Cursor<'_>, tiles: &[Tile], made: TileId) -> Result<Step, ParseError> {
+    if cursor.skip('[') {
+        let first = whole_number(cursor)?;
+        cursor.expect('+', "`+`")?;
+        let rows = origin(cursor)?;
+        for wanted in [']', '+', '='] {
+            cursor.expect(wanted, "`] +=`")?;
+        }
+        let from = tile(cursor, tiles)?;
+        let acc = made;
+        return Ok(Step::AddRows {
+            acc,
+            from,
+            first,
+            rows,
+        });
+    }
     if cursor.skip('+') {
         cursor.expect('=', "`+=`")?;
         let left = tile(cursor, tiles)?;
@@ -208,10 +257,14 @@ fn assignment(cursor: &mut Cursor<'_>, tiles: &[Tile], made: TileId) -> Result<S
         return Ok(Step::Mma { acc, left, right });
     }
     cursor.expect('=', "`=` or `+=`")?;
-    let Token::Word(word @ ("copy" | "gather" | "rows")) = cursor.token() else {
-        return Err(cursor.wanted("`copy`, `gather` or `rows`"));
+    let Token::Word(word @ ("copy" | "gather" | "rows" | "transpose")) = cursor.token() else {
+        return Err(cursor.wanted("`copy`, `gather`, `rows` or `transpose`"));
     };
     cursor.advance();
+    if word == "transpose" {
+        let from = tile(cursor, tiles)?;
+        return Ok(Step::Transpose { from, to: made });
+    }
     if word == "rows" {
         let from = tile(cursor, tiles)?;
         return Ok(Step::Rows { from, to: made });

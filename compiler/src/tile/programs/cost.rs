@@ -178,6 +178,37 @@ pub(super) fn attention(
     )
 }
 
+/// The gradient of attention of `[heads, queries, keys]` with widths of keys and of values, in
+/// blocks of `[queries, keys]`: a thread has whole heads.
+pub(super) fn attention_gradient(
+    [heads, queries, keys]: [usize; 3],
+    [width, result]: [usize; 2],
+    [block, part]: [usize; 2],
+    target: &Target,
+) -> f64 {
+    let scores = (heads * queries) as f64 * padded(keys, part, target.fragment[1]);
+    let passes = (heads * keys.div_ceil(part) * queries * (width + result)) as f64;
+    let blocks = heads * keys.div_ceil(part) * queries.div_ceil(block);
+    let sums = (blocks * part * (width + result)) as f64;
+    // Weights, their changes, and those once more the other way round.
+    let near = (3 * block * part + 2 * (block + part) * (width + result)) * size_of::<f32>();
+    let far = if near > target.shared_bytes / 2 {
+        FAR
+    } else {
+        1.0
+    };
+    let flops = scores * (6 * width + 4 * result) as f64 * far
+        + scores * 2.0 * SCORE_FLOPS
+        + passes * (2.0 * target.blocks.copy_flops + target.blocks.accumulator_flops)
+        + sums * target.blocks.accumulator_flops;
+    let bytes = heads * (queries * (2 * width + 3 * result) + 3 * keys * (width + result));
+    seconds(
+        flops * imbalance(heads, target.threads),
+        (bytes * size_of::<f32>()) as f64,
+        target,
+    )
+}
+
 /// What moves its bytes and computes next to nothing.
 pub(super) fn bytes(regions: &Regions, region: &Region, target: &Target) -> f64 {
     seconds(

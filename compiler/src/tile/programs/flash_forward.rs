@@ -117,9 +117,14 @@ fn suited(region: &Region) -> Result<(&Attention, Sizes), String> {
 }
 
 /// `access` with its last two axes as rows and columns, or the other way round.
-fn matrix(access: &Access, sizes: &Sizes, [rows, columns]: [usize; 2], transposed: bool) -> View {
+pub(super) fn matrix(
+    access: &Access,
+    batch: &[usize; 2],
+    [rows, columns]: [usize; 2],
+    transposed: bool,
+) -> View {
     let axes = Axes {
-        batch: sizes.batch.to_vec(),
+        batch: batch.to_vec(),
         planes: Vec::new(),
         rows: vec![rows],
         columns: vec![columns],
@@ -165,12 +170,12 @@ pub(super) fn program(
     let x = &region.operands;
     let (queries, keys) = (sizes.queries, sizes.keys);
     let mut views = vec![
-        matrix(&x[0], &sizes, [queries, sizes.width], false),
-        matrix(&x[1], &sizes, [keys, sizes.width], false),
-        matrix(&x[2], &sizes, [sizes.result, keys], true),
+        matrix(&x[0], &sizes.batch, [queries, sizes.width], false),
+        matrix(&x[1], &sizes.batch, [keys, sizes.width], false),
+        matrix(&x[2], &sizes.batch, [sizes.result, keys], true),
     ];
     let mask = (region.anchor_operands() > 3).then(|| {
-        views.push(matrix(&x[3], &sizes, [queries, keys], false));
+        views.push(matrix(&x[3], &sizes.batch, [queries, keys], false));
         3
     });
     let tile = |name, scope, rows, columns| Tile {

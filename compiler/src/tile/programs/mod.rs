@@ -7,7 +7,9 @@ use crate::target::Target;
 use crate::tile::BlockProgram;
 
 mod cost;
+mod flash_backward;
 mod flash_forward;
+mod flash_log_sum;
 mod fold;
 mod gather;
 mod gemm;
@@ -58,7 +60,9 @@ macro_rules! programs {
 
 /// All programs; of equal predictions the first counts.
 pub(super) const PROGRAMS: &[Program] = programs![
+    flash_backward,
     flash_forward,
+    flash_log_sum,
     fold,
     gather,
     gemm,

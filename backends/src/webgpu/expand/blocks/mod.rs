@@ -111,6 +111,10 @@ fn sizes(
             | Step::Copy { .. }
             | Step::Mma { .. }
             | Step::Normalize { .. }
+            | Step::LogSum { .. }
+            | Step::Weigh { .. }
+            | Step::Transpose { .. }
+            | Step::AddRows { .. }
             | Step::Rows { .. }
             | Step::Fold { .. }
             | Step::Gather { .. }
@@ -244,8 +248,16 @@ impl Blocks<'_, '_> {
                 body,
             } => self.repeat(*extent, *step, body),
             Step::Store { tile, .. } => self.store(*tile),
-            Step::Rows { .. } | Step::Fold { .. } | Step::Gather { .. } => {
-                unreachable!("programs of rows are expanded elsewhere")
+            Step::Rows { .. }
+            | Step::Fold { .. }
+            | Step::Gather { .. }
+            | Step::LogSum { .. }
+            | Step::Weigh { .. }
+            | Step::Transpose { .. }
+            | Step::AddRows { .. } => {
+                unreachable!(
+                    "programs of rows, and of attention in training, are expanded elsewhere"
+                )
             }
         }
     }
@@ -304,6 +316,10 @@ impl Blocks<'_, '_> {
             | Step::Copy { .. }
             | Step::Mma { .. }
             | Step::Normalize { .. }
+            | Step::LogSum { .. }
+            | Step::Weigh { .. }
+            | Step::Transpose { .. }
+            | Step::AddRows { .. }
             | Step::Rows { .. }
             | Step::Fold { .. }
             | Step::Gather { .. }

@@ -247,6 +247,10 @@ impl Blocks<'_, '_> {
             | Step::Mma { .. }
             | Step::Online { .. }
             | Step::Normalize { .. }
+            | Step::LogSum { .. }
+            | Step::Weigh { .. }
+            | Step::Transpose { .. }
+            | Step::AddRows { .. }
             | Step::Rows { .. }
             | Step::Fold { .. }
             | Step::Gather { .. }
