@@ -8,10 +8,13 @@ use std::ops::Range;
 use super::arena::Cells;
 use super::kernel::machine::Machine;
 use super::kernel::pack::{panel, strip};
-use super::walk::{Run, Walk};
+use super::walk::{Run, TapOrder, Walk};
 
 /// Rows of a panel at most: columns of the widest register tile.
 const HEIGHT_MAX: usize = 64;
+
+/// Taps that are transposed at a time: they stay in a first cache.
+const TAPS_MOST: usize = 144;
 
 /// A rectangle of a view.
 #[derive(Debug, Clone)]
@@ -183,6 +186,60 @@ fn transpose(
         }
     }
     panel(machine, out, [height, length], height, &rows[..runs.len()]);
+}
+
+/// The taps of some channels at a time, `[channel][tap][row]`, of a panel of rows whose taps lie next
+/// to each other: they are transposed as they lie, and `order` tells which they are.
+pub(crate) fn taps(
+    machine: Machine,
+    walk: &Walk,
+    cells: &[Cells],
+    part: &Part,
+    order: &TapOrder,
+    mut visit: impl FnMut(Range<usize>, &[f32]),
+) {
+    let (width, count) = (machine.columns(), order.order.len());
+    let channels = walk.columns().last().copied().unwrap_or(1);
+    let group = (TAPS_MOST / count).clamp(1, channels.max(1));
+    let starts = part.rows.clone().map(|row| {
+        let run = walk.find(&walk.index(part.batch, 0, row));
+        run.map(|run| (run.buffer, run.at - order.back))
+    });
+    let starts: Vec<Option<(usize, usize)>> = starts.collect();
+    let mut values = vec![0.0; group * count * width];
+    let mut gathered = Vec::new();
+    for first in (0..channels).step_by(group) {
+        let own = first..(first + group).min(channels);
+        // Channels that follow one another are one run.
+        let [runs, length] = match order.channel_step == count {
+            true => [1, own.len() * count],
+            false => [own.len(), count],
+        };
+        gathered.resize(width * length, 0.0);
+        for run in 0..runs {
+            let place = |start: &Option<(usize, usize)>| {
+                let (buffer, at) = (*start)?;
+                Some((&cells[buffer], at + (first + run) * order.channel_step))
+            };
+            let mut rows: [Option<&[f32]>; HEIGHT_MAX] = [None; HEIGHT_MAX];
+            for ((row, start), near) in rows
+                .iter_mut()
+                .zip(&starts)
+                .zip(gathered.chunks_mut(length))
+            {
+                *row = place(start).map(|(cells, at)| match cells.run(at, length) {
+                    Some(run) => run,
+                    None => {
+                        cells.load(at, 1, near);
+                        &*near
+                    }
+                });
+            }
+            let out = &mut values[run * length * width..][..length * width];
+            panel(machine, out, [width, length], width, &rows[..starts.len()]);
+        }
+        visit(own.clone(), &values[..own.len() * count * width]);
+    }
 }
 
 /// Rows one after the other, `stride` elements apart.

@@ -154,6 +154,8 @@ struct Memory {
     arena: Arena,
     /// One for each thread.
     scratch: Vec<Mutex<Arena>>,
+    /// The right factor of the kernel that runs, if it is packed anew for each launch.
+    fresh: Arena,
 }
 
 impl fmt::Debug for Executor {
@@ -203,6 +205,7 @@ impl Executor {
             memory: Mutex::new(Memory {
                 arena: memory("values", plan.peak_bytes())?,
                 scratch: Vec::new(),
+                fresh: memory("packed factors", 0)?,
             }),
             places,
             tiled,
@@ -217,7 +220,12 @@ impl Executor {
         let bytes = scratch as u64 * size_of::<f32>() as u64;
         let scratch = (0..count).map(|_| Ok(Mutex::new(memory("tiles", bytes)?)));
         let scratch = scratch.collect::<Result<_, ExecuteError>>()?;
-        executor.memory_mut().scratch = scratch;
+        let fresh = kernels().map(Kernel::fresh_floats).max().unwrap_or(0);
+        let fresh = memory("packed factors", fresh as u64 * size_of::<f32>() as u64)?;
+        executor.packed_bytes += fresh.bytes();
+        let memory = executor.memory_mut();
+        memory.scratch = scratch;
+        memory.fresh = fresh;
         Ok(executor)
     }
 
@@ -245,7 +253,12 @@ impl Executor {
                 Lies::Fixed(_) => true,
                 Lies::Arena(_) | Lies::Packed => false,
             };
-            if !packable.is_empty() && packable.iter().all(fixed) {
+            if packable.is_empty() || !packable.iter().all(fixed) {
+                if !kernel.renew(&self.regions) {
+                    self.steps.push(Computation::Plain);
+                    continue;
+                }
+            } else {
                 self.pack(&mut kernel, &packable)?;
                 let reads = kernel.reads();
                 for buffer in packable
@@ -301,7 +314,8 @@ impl Executor {
         &self.tiled
     }
 
-    /// Bytes of packed weights, transformed ones included.
+    /// Bytes of packed weights, transformed ones included, and of the largest factor that is packed
+    /// anew for each launch.
     pub fn packed_bytes(&self) -> usize {
         self.packed_bytes
     }
@@ -367,7 +381,8 @@ impl Executor {
             };
             match step {
                 Computation::Blocks(kernel) => {
-                    launch(kernel, &cells, &memory.scratch).map_err(fault)?;
+                    let Memory { scratch, fresh, .. } = memory;
+                    launch(kernel, &cells, scratch, fresh).map_err(fault)?;
                 }
                 Computation::Plain => plain::run(&self.regions, region, &cells)?,
             }
@@ -397,11 +412,18 @@ impl Computation {
 }
 
 /// Runs a kernel on all threads, each on its share of the blocks.
-fn launch(kernel: &Kernel, cells: &[Cells], scratch: &[Mutex<Arena>]) -> Result<(), Fault> {
+fn launch(
+    kernel: &Kernel,
+    cells: &[Cells],
+    scratch: &[Mutex<Arena>],
+    fresh: &mut Arena,
+) -> Result<(), Fault> {
     if kernel.pieces() > 1 {
         launch_pieces(kernel, cells, scratch);
         return Ok(());
     }
+    kernel.refresh(cells, fresh);
+    let fresh = &*fresh;
     let blocks = kernel.blocks();
     let threads = scratch.len().min(blocks).max(1);
     let share = |thread: usize| thread * blocks / threads;
@@ -409,7 +431,8 @@ fn launch(kernel: &Kernel, cells: &[Cells], scratch: &[Mutex<Arena>]) -> Result<
         let mut scratch = scratch[thread]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        kernel.run(share(thread)..share(thread + 1), cells, &mut scratch)
+        let blocks = share(thread)..share(thread + 1);
+        kernel.run(blocks, cells, &mut scratch, fresh)
     });
     let partials: Result<Vec<Vec<Partial>>, Fault> = partials.into_iter().collect();
     kernel.merge(partials?.concat(), cells);

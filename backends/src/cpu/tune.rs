@@ -155,7 +155,10 @@ impl Bench<'_> {
         let packable = kernel.packable();
         if !packable.is_empty() && packable.iter().all(|&buffer| buffers.fixed[buffer]) {
             kernel.pack(&buffers.cells).then_some(())?;
+        } else {
+            kernel.renew(self.regions).then_some(())?;
         }
+        let mut fresh = Arena::new(kernel.fresh_floats() * size_of::<f32>())?;
         let scratch =
             (0..current()).map(|_| Arena::new(kernel.scratch * size_of::<f32>()).map(Mutex::new));
         let scratch: Vec<_> = scratch.collect::<Option<_>>()?;
@@ -163,7 +166,7 @@ impl Bench<'_> {
         for run in 0..RUNS {
             self.evict();
             let before = (self.clock)();
-            launch(&kernel, &buffers.cells, &scratch).ok()?;
+            launch(&kernel, &buffers.cells, &scratch, &mut fresh).ok()?;
             fastest = fastest.min((self.clock)() - before);
             if run == 0 && !buffers.are_numbers(self.regions, region) {
                 return None;

@@ -132,6 +132,17 @@ pub(crate) struct Run {
     pub(crate) stride: usize,
 }
 
+/// How the taps of a kernel lie in memory, next to each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TapOrder {
+    /// The number of each tap, as they follow one another.
+    pub(crate) order: Vec<usize>,
+    /// How far the first of them lies before that of number 0.
+    pub(crate) back: usize,
+    /// Elements between the taps of neighbouring channels.
+    pub(crate) channel_step: usize,
+}
+
 impl Walk {
     /// The walk of a view over buffers of `regions`.
     pub(crate) fn new(view: &View, regions: &Regions) -> Walk {
@@ -392,6 +403,55 @@ impl Walk {
             })
         };
         (0..self.first_column()).filter(uses).collect()
+    }
+
+    /// How the taps of a kernel lie: the axes of planes, or if there are none those of columns but
+    /// the last, which is that of channels. `None` unless they are all that is next to each other
+    /// in one piece, and channels go by equal steps.
+    pub(crate) fn taps(&self) -> Option<TapOrder> {
+        let [piece] = self.pieces.as_slice() else {
+            return None;
+        };
+        let last = self.shape.len().checked_sub(1)?;
+        let axes = match self.roles.planes {
+            0 => self.first_column()..last,
+            _ if self.roles.columns == 1 => self.roles.batch..self.first_row(),
+            _ => return None,
+        };
+        if !piece.bounds.is_empty() || !piece.address.nested.is_empty() {
+            return None;
+        }
+        let mut steps = Vec::new();
+        let mut tap = 1;
+        for axis in axes.rev().filter(|&axis| self.shape[axis] > 1) {
+            steps.push((piece.address.coefficient(axis), self.shape[axis], tap));
+            tap *= self.shape[axis];
+        }
+        steps.sort_by_key(|(coefficient, ..)| coefficient.abs());
+        let (mut order, mut back) = (vec![0], 0);
+        for (coefficient, extent, tap) in steps {
+            if coefficient.unsigned_abs() as usize != order.len() {
+                return None;
+            }
+            let reach = order.len();
+            for step in 1..extent {
+                order.extend_from_within(..reach);
+                order[step * reach..]
+                    .iter_mut()
+                    .for_each(|own| *own += step * tap);
+            }
+            if coefficient < 0 {
+                back += (extent - 1) * reach;
+                let turned = order.chunks(reach).rev().flatten().copied().collect();
+                order = turned;
+            }
+        }
+        let channel_step = piece.stride?;
+        Some(TapOrder {
+            order,
+            back,
+            channel_step,
+        })
     }
 
     /// The elements of rows that follow one another, from the start of the one that `index` names.

@@ -1,7 +1,8 @@
-//! Weights packed once: the right factors of products, as the micro-kernels read them.
+//! Right factors packed ahead of the blocks that read them, as the micro-kernels do: weights once,
+//! when they are loaded; what changes from run to run once for each launch.
 //!
-//! Takes the view of a weight, gives it in panels over its whole depth, transformed where the
-//! program says so. It is made for the machine that loads; no artifact holds it.
+//! Takes the view of a factor, gives it in panels over its whole depth, transformed where the
+//! program says so. It is made for the machine that runs; no artifact holds it.
 
 use compiler::DType;
 use compiler::tile::Transform;
@@ -13,15 +14,28 @@ use super::kernel::machine::Machine;
 use super::kernel::widen::Narrow;
 use super::threads::each;
 use super::tiles::padded;
-use super::walk::Walk;
+use super::walk::{TapOrder, Walk};
 
-/// A right factor, `[batch][plane][panel][depth][column]`, in the type in which it is stored: f32,
-/// or bits of 16-bit floats that are widened when they are used.
+/// Floats between the planes of a transformed factor, all of which are written in turn: without them
+/// planes of a power of two would fall on the same lines of a cache.
+const SKEW: usize = 32;
+
+/// A right factor of weights, in the type in which it is stored: f32, or bits of 16-bit floats that
+/// are widened when they are used.
 #[derive(Debug)]
 pub(crate) struct Packed {
     data: Arena,
     /// What the elements are, if they have 16 bits.
     narrow: Option<Narrow>,
+    pub(crate) panels: Panels,
+}
+
+/// Where the elements of a packed factor lie: `[batch][plane][panel][depth][column]`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Panels {
+    /// Different matrices of the batch, planes of each, and panels of each.
+    counts: [usize; 3],
+    depth: usize,
     /// Elements from one matrix of the batch to the next; 0 where all are the same.
     pub(crate) batch_stride: usize,
     /// Elements from one plane to the next.
@@ -30,11 +44,67 @@ pub(crate) struct Packed {
     pub(crate) panel_stride: usize,
 }
 
+/// A right factor that changes from run to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Fresh {
+    pub(crate) panels: Panels,
+    transform: Option<Transform>,
+    taps: Option<TapOrder>,
+}
+
 /// The elements of a [`Packed`] factor.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Elements<'a> {
     Floats(&'a [f32]),
     Bits(&'a [u16], Narrow),
+}
+
+impl Panels {
+    /// Those of what `walk` shows; `None` where they are too many to count.
+    fn new(walk: &Walk, transform: Option<Transform>, machine: Machine) -> Option<Panels> {
+        let extent = |axes: &[usize]| axes.iter().product::<usize>();
+        let (rows, depth) = (extent(walk.rows()), extent(walk.columns()));
+        let mut axes = walk.depends_on().into_iter();
+        let batched = axes.any(|axis| axis < walk.batch().len());
+        let (batch, planes) = (extent(walk.batch()), extent(walk.planes()));
+        let made = match transform {
+            Some(Transform::WinogradWeight(results)) => (results + 2) * (results + 2),
+            Some(Transform::WinogradInput(_) | Transform::WinogradOutput(_)) | None => planes,
+        };
+        let skew = if transform.is_some() { SKEW } else { 0 };
+        let plane_stride = padded(rows, machine)
+            .checked_mul(depth)?
+            .checked_add(skew)?;
+        let stride = made.checked_mul(plane_stride)?;
+        let batch = if batched { batch } else { 1 };
+        batch.checked_mul(stride)?;
+        Some(Panels {
+            counts: [batch, made, rows.div_ceil(machine.columns())],
+            depth,
+            batch_stride: if batched { stride } else { 0 },
+            plane_stride,
+            panel_stride: depth * machine.columns(),
+        })
+    }
+
+    /// Elements of all.
+    pub(crate) fn elements(&self) -> usize {
+        let [batch, planes, _] = self.counts;
+        batch * planes * self.plane_stride
+    }
+
+    /// The panel of a task, in which all of its planes are made.
+    fn part(&self, task: usize, walk: &Walk, machine: Machine) -> Part {
+        let (width, panels) = (machine.columns(), self.counts[2]);
+        let rows: usize = walk.rows().iter().product();
+        let first = task % panels * width;
+        Part {
+            batch: task / panels,
+            plane: 0,
+            rows: first..(first + width).min(rows),
+            columns: 0..self.depth,
+        }
+    }
 }
 
 impl Packed {
@@ -58,60 +128,109 @@ impl Packed {
         cells: &[Cells],
         machine: Machine,
     ) -> Option<Packed> {
-        let extent = |axes: &[usize]| axes.iter().product::<usize>();
-        let (rows, depth) = (extent(walk.rows()), extent(walk.columns()));
-        let (batch, planes) = (extent(walk.batch()), extent(walk.planes()));
-        let width = machine.columns();
-        let made = match transform {
-            Some(Transform::WinogradWeight(results)) => (results + 2) * (results + 2),
-            Some(Transform::WinogradInput(_) | Transform::WinogradOutput(_)) | None => planes,
-        };
+        let panels = Panels::new(walk, transform, machine)?;
         let narrow = match transform {
             Some(_) => None,
             None => narrow(walk, cells),
         };
-        let plane_stride = padded(rows, machine) * depth;
-        let floats = batch.checked_mul(made)?.checked_mul(plane_stride)?;
-        let bytes = floats.checked_mul(if narrow.is_some() { 2 } else { 4 })?;
+        let size = if narrow.is_some() { 2 } else { 4 };
+        let bytes = panels.elements().checked_mul(size)?;
         let mut packed = Packed {
             data: Arena::new(bytes)?,
             narrow,
-            batch_stride: made * plane_stride,
-            plane_stride,
-            panel_stride: depth * width,
+            panels,
         };
-        let panels = [batch, made, rows.div_ceil(width)];
         let pack = |task: usize, out: &mut [&mut [f32]]| {
-            let first = task % panels[2] * width;
-            let part = Part {
-                batch: task / panels[2],
-                plane: 0,
-                rows: first..(first + width).min(rows),
-                columns: 0..depth,
-            };
+            let part = panels.part(task, walk, machine);
             panel(machine, walk, cells, transform, part, out);
         };
         match narrow {
-            None => each_panel(packed.data.as_floats_mut(), panels, depth * width, pack),
+            None => each_panel(packed.data.as_floats_mut(), &panels, pack),
             Some(narrow) => {
-                let bits = packed.data.as_bits_mut();
-                each_panel(
-                    bits,
-                    panels,
-                    depth * width,
-                    |task, out: &mut [&mut [u16]]| {
-                        let mut wide = vec![0.0; out.len() * depth * width];
-                        let mut parts: Vec<&mut [f32]> = wide.chunks_mut(depth * width).collect();
-                        pack(task, &mut parts);
-                        for (out, wide) in out.iter_mut().zip(parts) {
-                            let bits = wide.iter().map(|&x| bits_of(x, narrow));
-                            out.iter_mut().zip(bits).for_each(|(out, bits)| *out = bits);
-                        }
-                    },
-                );
+                let (bits, size) = (packed.data.as_bits_mut(), panels.panel_stride);
+                each_panel(bits, &panels, |task, out: &mut [&mut [u16]]| {
+                    let mut wide = vec![0.0; out.len() * size];
+                    let mut parts: Vec<&mut [f32]> = wide.chunks_mut(size).collect();
+                    pack(task, &mut parts);
+                    for (out, wide) in out.iter_mut().zip(parts) {
+                        let bits = wide.iter().map(|&x| bits_of(x, narrow));
+                        out.iter_mut().zip(bits).for_each(|(out, bits)| *out = bits);
+                    }
+                });
             }
         }
         Some(packed)
+    }
+}
+
+impl Fresh {
+    /// How what `walk` shows is packed; `None` where it is too large to count.
+    pub(crate) fn new(
+        walk: &Walk,
+        transform: Option<Transform>,
+        machine: Machine,
+    ) -> Option<Fresh> {
+        Some(Fresh {
+            panels: Panels::new(walk, transform, machine)?,
+            transform,
+            taps: walk.taps().filter(|taps| match transform {
+                Some(_) => taps.order.len() == 9,
+                None => taps.order.len() > 1 && walk.planes().is_empty(),
+            }),
+        })
+    }
+
+    /// Packs what `walk` shows of `cells` now.
+    pub(crate) fn pack(&self, walk: &Walk, cells: &[Cells], machine: Machine, out: &mut [f32]) {
+        let out = &mut out[..self.panels.elements()];
+        each_panel(out, &self.panels, |task, out: &mut [&mut [f32]]| {
+            let part = self.panels.part(task, walk, machine);
+            match &self.taps {
+                Some(taps) => {
+                    copy::taps(machine, walk, cells, &part, taps, |channels, values| {
+                        self.place(machine, taps, channels, values, out);
+                    });
+                }
+                None => panel(machine, walk, cells, self.transform, part, out),
+            }
+        });
+    }
+
+    /// Puts the taps of some channels, `[channel][tap][column]`, where they belong.
+    fn place(
+        &self,
+        machine: Machine,
+        taps: &TapOrder,
+        channels: std::ops::Range<usize>,
+        values: &[f32],
+        out: &mut [&mut [f32]],
+    ) {
+        let width = machine.columns();
+        match (self.transform, taps.order.as_slice().try_into()) {
+            (Some(Transform::WinogradWeight(results)), Ok(order)) => {
+                let planes = out
+                    .iter_mut()
+                    .map(|plane| &mut plane[channels.start * width..]);
+                let mut planes: Vec<&mut [f32]> = planes.collect();
+                super::winograd::filters(
+                    machine,
+                    values,
+                    order,
+                    channels.len(),
+                    results,
+                    &mut planes,
+                );
+            }
+            (_, _) => {
+                let depth = self.panels.depth / taps.order.len();
+                for (own, channel) in values.chunks_exact(taps.order.len() * width).zip(channels) {
+                    for (values, tap) in own.chunks_exact(width).zip(&taps.order) {
+                        let place = (tap * depth + channel) * width;
+                        out[0][place..place + width].copy_from_slice(values);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -138,15 +257,16 @@ fn bits_of(x: f32, narrow: Narrow) -> u16 {
 /// plane.
 fn each_panel<T: Send>(
     out: &mut [T],
-    [batch, planes, panels]: [usize; 3],
-    size: usize,
+    panels: &Panels,
     work: impl Fn(usize, &mut [&mut [T]]) + Sync,
 ) {
-    let mut parts: Vec<Vec<&mut [T]>> = (0..batch * panels).map(|_| Vec::new()).collect();
-    for (number, panel) in out.chunks_exact_mut(size.max(1)).enumerate() {
-        let matrix = number / (planes * panels).max(1);
-        if matrix < batch {
-            parts[matrix * panels + number % panels].push(panel);
+    let ([batch, planes, count], size) = (panels.counts, panels.panel_stride);
+    let mut parts: Vec<Vec<&mut [T]>> = (0..batch * count).map(|_| Vec::new()).collect();
+    let stacked = out.chunks_mut(panels.plane_stride.max(1)).enumerate();
+    for (number, plane) in stacked.take(batch * planes) {
+        let own = plane.chunks_exact_mut(size.max(1)).take(count);
+        for (panel, out) in own.enumerate() {
+            parts[number / planes * count + panel].push(out);
         }
     }
     let tasks: Vec<(usize, Vec<&mut [T]>)> = parts.into_iter().enumerate().collect();

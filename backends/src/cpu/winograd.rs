@@ -51,6 +51,19 @@ pub(crate) fn weights(
     }
 }
 
+/// Kernels of a panel of features, `[channel][tap][feature]`, transformed: `[channel][feature]` for
+/// each plane; `order` names the taps.
+pub(crate) fn filters(
+    machine: Machine,
+    taps: &[f32],
+    order: [usize; TAPS],
+    channels: usize,
+    results: usize,
+    out: &mut [&mut [f32]],
+) {
+    winograd::weights::filters(machine, points(results), taps, order, channels, out);
+}
+
 /// Input tiles, transformed: left panels of `height` tiles, `[plane][panel][channel][tile]`.
 pub(crate) fn input(
     machine: Machine,

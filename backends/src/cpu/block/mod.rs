@@ -11,7 +11,7 @@ mod store;
 use std::ops::Range;
 
 use compiler::eval::Fault;
-use compiler::region::{Region, Regions};
+use compiler::region::{Buffer, Region, Regions};
 use compiler::tile::{BlockProgram, Origin, Step, TileId, Transform};
 
 use super::arena::{Arena, Cells};
@@ -19,17 +19,21 @@ use super::copy::{self, Part};
 use super::epilogue::{COLUMNS, Epilogue, Partial, State};
 use super::kernel::machine::Machine;
 use super::kernel::mma::{Acc, Left, Right, Start, mma};
-use super::kernel::widen::widen;
+use super::kernel::widen::{Narrow, widen};
 use super::row_operators::RowOperator;
 use super::tiles::{Layout, each_step, floats, layouts, padded, panels};
 use super::walk::Walk;
-use super::weights::{Elements, Packed};
+use super::weights::{Elements, Fresh, Packed, Panels};
 use super::winograd;
 use attention::Hidden;
 use fold::Folding;
 
 /// Results of one tile of a transform at most: 4×4.
 const RESULTS_MAX: usize = 16;
+
+/// A right factor that changes is packed ahead where that takes at most so many times the memory of
+/// what it is packed from.
+const FRESH_MOST: usize = 4;
 
 /// A block program ready to run.
 #[derive(Debug)]
@@ -50,6 +54,8 @@ pub(crate) struct Kernel {
     folding: Option<Folding>,
     /// The right factor, where it is the same in every run.
     packed: Option<(TileId, Packed)>,
+    /// The right factor, where it is packed anew for each launch, and its view.
+    fresh: Option<(TileId, usize, Fresh)>,
 }
 
 /// What one thread works in.
@@ -57,6 +63,8 @@ pub(crate) struct Worker<'a> {
     kernel: &'a Kernel,
     cells: &'a [Cells],
     scratch: &'a mut [f32],
+    /// The right factor that was packed ahead.
+    right: &'a [f32],
     states: Vec<State>,
     partials: Vec<Partial>,
     /// What a fold keeps of its rows.
@@ -88,7 +96,7 @@ struct Slot {
     /// Floats between planes and between panels.
     plane_stride: usize,
     panel_stride: usize,
-    /// The first float in the packed weights, if it lies there.
+    /// The first float in the right factor that was packed ahead, if it lies there.
     packed: Option<usize>,
     /// Whether it is zero, and nothing was written yet.
     zero: bool,
@@ -123,17 +131,18 @@ impl Kernel {
             made: 0,
             scratch: 0,
             packed: None,
+            fresh: None,
         };
         kernel.arrange();
         Some(kernel)
     }
 
-    /// Gives every tile its place; packed weights that are read as they lie need none.
+    /// Gives every tile its place; what was packed ahead and is read as it lies needs none.
     fn arrange(&mut self) {
         let (program, machine) = (&self.program, self.machine);
-        let elsewhere = match self.packed_floats() {
-            Some(_) => self.packed.as_ref().map(|(tile, _)| *tile),
-            None => None,
+        let elsewhere = match self.packed_bits() {
+            Some(_) => None,
+            None => self.ahead().map(|(tile, _)| tile),
         };
         let mut offsets = Vec::with_capacity(self.layouts.len());
         let mut scratch = 0;
@@ -192,6 +201,48 @@ impl Kernel {
         self.packed.is_some()
     }
 
+    /// Decides whether the right factor, which is not the same in every run, is packed ahead for each
+    /// launch: where several parts of rows read it, or it is transformed. `false` where it would
+    /// have to be, but is too large to count.
+    pub(crate) fn renew(&mut self, regions: &Regions) -> bool {
+        let Some((tile, view, transform)) = self.right_factor() else {
+            return true;
+        };
+        let walk = &self.walks[view];
+        let Some(fresh) = Fresh::new(walk, transform, self.machine) else {
+            return transform.is_none();
+        };
+        let mut read: Vec<usize> = walk.buffers().collect();
+        read.sort_unstable();
+        read.dedup();
+        let elements = |&buffer: &usize| regions.buffer(Buffer(buffer as u32)).extents.elements();
+        let read: usize = read.iter().map(elements).sum();
+        let [batch, _, parts] = self.program.grid();
+        let passes = match fresh.panels.batch_stride {
+            0 => batch * parts,
+            _ => parts,
+        };
+        let small = fresh.panels.elements() <= FRESH_MOST.saturating_mul(read);
+        if transform.is_some() || (passes > 1 && small) {
+            self.fresh = Some((tile, view, fresh));
+            self.arrange();
+        }
+        true
+    }
+
+    /// Floats of the right factor that is packed anew for each launch.
+    pub(crate) fn fresh_floats(&self) -> usize {
+        let fresh = self.fresh.as_ref();
+        fresh.map_or(0, |(.., fresh)| fresh.panels.elements())
+    }
+
+    /// Packs the right factor for a launch, if it is packed anew for each, on all threads.
+    pub(crate) fn refresh(&self, cells: &[Cells], out: &mut Arena) {
+        if let Some((_, view, fresh)) = &self.fresh {
+            fresh.pack(&self.walks[*view], cells, self.machine, out.as_floats_mut());
+        }
+    }
+
     /// The buffers that it reads when it runs: not those that were packed.
     pub(crate) fn reads(&self) -> Vec<usize> {
         let mut reads: Vec<usize> = Vec::new();
@@ -205,11 +256,27 @@ impl Kernel {
         reads
     }
 
-    /// The packed right factor, where it can be used as it lies.
+    /// The right factor that is packed ahead, and where its elements lie.
+    fn ahead(&self) -> Option<(TileId, Panels)> {
+        let packed = self.packed.as_ref();
+        let packed = packed.map(|(tile, packed)| (*tile, packed.panels));
+        let fresh = self.fresh.as_ref();
+        packed.or(fresh.map(|(tile, _, fresh)| (*tile, fresh.panels)))
+    }
+
+    /// The packed weights, where they can be used as they lie.
     fn packed_floats(&self) -> Option<&[f32]> {
         match self.packed.as_ref()?.1.elements() {
             Elements::Floats(floats) => Some(floats),
             Elements::Bits(..) => None,
+        }
+    }
+
+    /// The packed weights, where they must be widened.
+    fn packed_bits(&self) -> Option<(&[u16], Narrow)> {
+        match self.packed.as_ref()?.1.elements() {
+            Elements::Floats(_) => None,
+            Elements::Bits(bits, narrow) => Some((bits, narrow)),
         }
     }
 
@@ -223,7 +290,8 @@ impl Kernel {
         self.program.grid().iter().product()
     }
 
-    /// Computes some blocks on one thread; gives the moments of each.
+    /// Computes some blocks on one thread, with what [`Kernel::refresh`] packed; gives the moments of
+    /// each.
     ///
     /// # Errors
     /// When the data lies outside of the region's domain.
@@ -232,8 +300,12 @@ impl Kernel {
         blocks: Range<usize>,
         cells: &[Cells],
         scratch: &mut Arena,
+        fresh: &Arena,
     ) -> Result<Vec<Partial>, Fault> {
         let mut worker = self.worker(cells, scratch);
+        if self.fresh.is_some() {
+            worker.right = fresh.as_floats();
+        }
         for number in blocks {
             worker.start(number);
             worker.steps(&self.program.body)?;
@@ -246,6 +318,7 @@ impl Kernel {
             kernel: self,
             cells,
             scratch: scratch.as_floats_mut(),
+            right: self.packed_floats().unwrap_or_default(),
             states: self.epilogues.iter().map(Epilogue::state).collect(),
             partials: Vec::new(),
             kept: Vec::new(),
@@ -417,8 +490,8 @@ impl Worker<'_> {
             columns: columns.len(),
             ..Slot::default()
         };
-        if let Some((own, packed)) = &kernel.packed
-            && *own == tile
+        if let Some((own, panels)) = kernel.ahead()
+            && own == tile
         {
             let panel = rows.start / machine.columns();
             let matrix = match walk.batch().is_empty() {
@@ -426,22 +499,22 @@ impl Worker<'_> {
                 false => self.block.batch,
             };
             let column = columns.start * machine.columns();
-            let first = matrix * packed.batch_stride + panel * packed.panel_stride + column;
-            match packed.elements() {
-                Elements::Floats(_) => {
-                    slot.panel_stride = packed.panel_stride;
-                    slot.plane_stride = packed.plane_stride;
+            let first = matrix * panels.batch_stride + panel * panels.panel_stride + column;
+            match kernel.packed_bits() {
+                None => {
+                    slot.panel_stride = panels.panel_stride;
+                    slot.plane_stride = panels.plane_stride;
                     slot.packed = Some(first);
                 }
-                Elements::Bits(bits, narrow) => {
+                Some((bits, narrow)) => {
                     let count = slot.rows.div_ceil(machine.columns());
                     slot.panel_stride = slot.columns * machine.columns();
                     slot.plane_stride = count * slot.panel_stride;
                     let planes = kernel.program.tile(tile).planes;
                     let out = self.memory(tile).chunks_exact_mut(slot.panel_stride);
                     for (number, out) in out.take(planes * count).enumerate() {
-                        let plane = number / count * packed.plane_stride;
-                        let start = first + plane + number % count * packed.panel_stride;
+                        let plane = number / count * panels.plane_stride;
+                        let start = first + plane + number % count * panels.panel_stride;
                         widen(machine, out, &bits[start..][..out.len()], narrow);
                     }
                 }
@@ -543,9 +616,9 @@ impl Worker<'_> {
             let acc_first = kernel.offsets[acc.0 as usize] + plane * row_stride * data.rows;
             // The accumulator lies behind its factors in the scratch memory.
             let (near, acc_data) = scratch.split_at_mut(acc_first);
-            let b_data = match (b.packed, kernel.packed_floats()) {
-                (Some(start), Some(floats)) => &floats[start + b_first..],
-                (Some(_) | None, _) => &near[kernel.offsets[second.0 as usize] + b_first..],
+            let b_data = match b.packed {
+                Some(start) => &self.right[start + b_first..],
+                None => &near[kernel.offsets[second.0 as usize] + b_first..],
             };
             mma(
                 machine,

@@ -15,6 +15,10 @@ const STREAM_FLOPS: f64 = 1.0;
 /// What transforming one point of a tile costs, its copy included.
 const TRANSFORM_FLOPS: f64 = 32.0;
 
+/// What a point of a kernel costs that is transformed for each launch: it is written, and read again
+/// from afar.
+const FILTER_FLOPS: f64 = 40.0;
+
 /// What a point costs beyond that when the points of a block lie far.
 const FAR_POINT_FLOPS: f64 = 24.0;
 
@@ -145,6 +149,12 @@ pub(super) fn winograd(work: &Points, [rows, columns]: [usize; 2], target: &Targ
     // Each point's weights are new: they arrive while nothing else can be computed.
     let computed = seconds(flops * imbalance(blocks, target.threads), 0.0, target);
     computed + bytes / target.bytes_per_second
+}
+
+/// Transforming as many points of kernels ahead of a launch.
+pub(super) fn filters(points: usize, target: &Target) -> f64 {
+    let bytes = points * size_of::<f32>();
+    seconds(points as f64 * FILTER_FLOPS, bytes as f64, target)
 }
 
 /// Attention of `[heads, queries, keys, width, result]` in blocks of `[queries, keys]`.

@@ -57,14 +57,25 @@ pub(super) fn candidates(
     target: &Target,
 ) -> Result<Vec<Candidate>, String> {
     let conv = suited(region)?;
-    kept(regions, region)?;
+    let kept = kept(regions, region);
+    if !kept && target.blocks.registers.is_some() {
+        return Err("the kernel is not a weight".to_owned());
+    }
     let weight = region.operands[1].shape.iter().product::<usize>();
     let stored = weight * region.operands[1].dtype.bytes();
     let mut found = Vec::new();
     for results in RESULTS {
         let points = points(regions, region, conv, results)?;
         let planes = (results + TAPS - 1).pow(2);
-        let bytes = planes * points.columns * points.depth * size_of::<f32>();
+        let filters = planes * points.columns * points.depth;
+        let added = match kept {
+            true => (filters * size_of::<f32>()).saturating_sub(stored),
+            false => 0,
+        };
+        let ahead = match kept {
+            true => 0.0,
+            false => cost::filters(filters, target),
+        };
         for most in ROWS.map(|count| count * target.fragment[0]) {
             let block = [
                 even(points.rows, most, 1),
@@ -83,8 +94,8 @@ pub(super) fn candidates(
                 results: results * results,
             };
             found.push(Candidate {
-                seconds: cost::winograd(&work, block, target),
-                added_weight_bytes: bytes.saturating_sub(stored) as u64,
+                seconds: cost::winograd(&work, block, target) + ahead,
+                added_weight_bytes: added as u64,
                 parameters: [results, block[0], block[1]],
             });
         }
@@ -92,19 +103,15 @@ pub(super) fn candidates(
     Ok(found)
 }
 
-/// Kernels are transformed once: those that are computed, or given with each run, are refused.
-fn kept(regions: &Regions, region: &Region) -> Result<(), String> {
-    for piece in &region.operands[1].pieces {
-        let kept = match &regions.buffer(piece.buffer).content {
-            Content::Param(param) => param.role == Role::Weight,
-            Content::Constant(_) => true,
-            Content::Computed => false,
-        };
-        if !kept {
-            return Err(format!("the kernel {} is not a weight", piece.buffer));
-        }
-    }
-    Ok(())
+/// Whether kernels are transformed once: those that are computed, or given with each run, are
+/// transformed for each launch, where right factors are packed ahead.
+fn kept(regions: &Regions, region: &Region) -> bool {
+    let mut pieces = region.operands[1].pieces.iter();
+    pieces.all(|piece| match &regions.buffer(piece.buffer).content {
+        Content::Param(param) => param.role == Role::Weight,
+        Content::Constant(_) => true,
+        Content::Computed => false,
+    })
 }
 
 fn suited(region: &Region) -> Result<&Conv, String> {

@@ -58,6 +58,9 @@ trait Scheme {
     /// The three taps of a filter: `G g`.
     fn filter(taps: [f64; 3]) -> [f64; TILE_MOST];
 
+    /// The same of many filters at a time, in f32.
+    fn filters<W: Wide>(wide: W, taps: [W::f32s; 3]) -> [W::f32s; TILE_MOST];
+
     /// Pixels of the image: `Bᵀ d`.
     fn forward<W: Wide>(wide: W, d: [W::f32s; TILE_MOST]) -> [W::f32s; TILE_MOST];
 
@@ -74,6 +77,17 @@ impl Scheme for Two {
     fn filter([g0, g1, g2]: [f64; 3]) -> [f64; TILE_MOST] {
         let (even, odd) = ((g0 + g2) / 2.0, g1 / 2.0);
         [g0, even + odd, even - odd, g2, 0.0, 0.0]
+    }
+
+    #[inline(always)]
+    fn filters<W: Wide>(wide: W, [g0, g1, g2]: [W::f32s; 3]) -> [W::f32s; TILE_MOST] {
+        let half = wide.splat_f32s(0.5);
+        let (even, odd) = (
+            wide.mul_f32s(half, wide.add_f32s(g0, g2)),
+            wide.mul_f32s(half, g1),
+        );
+        let (plus, minus) = (wide.add_f32s(even, odd), wide.sub_f32s(even, odd));
+        [g0, plus, minus, g2, g2, g2]
     }
 
     #[inline(always)]
@@ -122,6 +136,22 @@ impl Scheme for Four {
         let [plus_a, minus_a] = pair(A, 2.0 * a2 * (a2 - b2));
         let [plus_b, minus_b] = pair(B, 2.0 * b2 * (b2 - a2));
         [g0 / (a2 * b2), plus_a, minus_a, plus_b, minus_b, g2]
+    }
+
+    #[inline(always)]
+    fn filters<W: Wide>(wide: W, [g0, g1, g2]: [W::f32s; 3]) -> [W::f32s; TILE_MOST] {
+        let (a2, b2) = (A * A, B * B);
+        let pair = |p: f64, slope: f64| {
+            let scaled = |factor: f64, g: W::f32s| wide.mul_f32s(wide.splat_f32s(factor as f32), g);
+            let factor = wide.splat_f32s((p * p / slope) as f32);
+            let even = wide.fma(factor, g2, scaled(1.0 / slope, g0));
+            let odd = scaled(p / slope, g1);
+            [wide.add_f32s(even, odd), wide.sub_f32s(even, odd)]
+        };
+        let [plus_a, minus_a] = pair(A, 2.0 * a2 * (a2 - b2));
+        let [plus_b, minus_b] = pair(B, 2.0 * b2 * (b2 - a2));
+        let first = wide.mul_f32s(wide.splat_f32s((1.0 / (a2 * b2)) as f32), g0);
+        [first, plus_a, minus_a, plus_b, minus_b, g2]
     }
 
     #[inline(always)]
