@@ -76,7 +76,7 @@ fn params(regions: &Regions) -> impl Iterator<Item = (Buffer, &str, Role)> {
 
 /// The buffers whose memory an output may take if they die with its region: element for element
 /// they lie at the same bytes, and nothing else in the region reads them.
-fn overwritable(regions: &Regions, region: &Region, output: &Output) -> Vec<Buffer> {
+pub(super) fn overwritable(regions: &Regions, region: &Region, output: &Output) -> Vec<Buffer> {
     let wanted = flat(&output.store, regions.buffer(output.buffer));
     let bytes = regions.buffer(output.buffer).extents.dtype.bytes();
     let fits = |buffer: &Buffer| {

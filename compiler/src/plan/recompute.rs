@@ -10,15 +10,22 @@
 //! Chen et al. 2016 (arXiv 1604.06174) for the trade; the greedy choice at the peak by bytes for a
 //! second is that of rematerialisation in compilers (Briggs et al. 1992, PLDI).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::region::{Buffer, Content, Region, RegionId, Regions};
+use crate::graph::Role;
+use crate::region::{Buffer, BufferData, Content, Region, RegionId, Regions};
 use crate::target::Target;
 
-use super::{Limits, lifetimes, live, share};
+use super::lifetimes::overwritable;
 
 /// A buffer that depends on others which are gone is computed again with at most so many of these.
 const CHAIN_MAX: usize = 12;
+
+/// Buffers dropped at one peak before the next is looked for.
+const DROPPED_MAX: usize = 32;
+
+/// After so many peaks in a row that are no lower than the lowest, nothing more is to be gained.
+const VAIN_MAX: usize = 24;
 
 /// A buffer that is computed a second time.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +59,8 @@ pub struct Recomputed {
 #[derive(Debug, Clone)]
 struct Step {
     region: Region,
+    /// For each output, the buffers whose memory it may take over if they die here.
+    overwrites: Vec<(Buffer, Vec<Buffer>)>,
     again: bool,
 }
 
@@ -59,32 +68,44 @@ struct Step {
 /// alive at once.
 pub fn recompute(regions: &Regions, bytes_max: u64, target: &Target) -> Recomputed {
     let mut state = State::new(regions, target);
-    let (mut peak, bytes_before) = state.peak();
-    let mut bytes = bytes_before;
-    // Every step drops a buffer at the peak; more than a few for each region gain nothing.
-    let mut left = 4 * regions.regions.len();
-    while bytes > bytes_max && left > 0 {
-        let Some(choice) = state.best(peak) else {
+    let mut uses = state.uses();
+    let (mut peak, bytes_before) = state.peak(&uses);
+    let (mut bytes, mut vain) = (bytes_before, 0);
+    let mut lowest = (bytes, state.clone());
+    while bytes > bytes_max && vain < VAIN_MAX {
+        let choices = state.choices(peak, bytes - bytes_max, &uses);
+        if choices.is_empty() {
             break;
-        };
-        state.apply(&choice);
-        (peak, bytes) = state.peak();
-        left -= 1;
+        }
+        choices.iter().for_each(|choice| state.apply(choice));
+        uses = state.uses();
+        (peak, bytes) = state.peak(&uses);
+        vain += 1;
+        if bytes < lowest.0 {
+            lowest = (bytes, state.clone());
+            vain = 0;
+        }
     }
+    let (bytes, state) = lowest;
     state.finish(bytes_before, bytes)
 }
 
 /// A buffer to drop after its last use before the peak, and how it comes back.
 #[derive(Debug)]
 struct Choice {
-    buffer: Buffer,
     /// The position of the first use after the peak: what is computed again goes before it.
     before: usize,
     /// Positions of the regions to run again, in their order.
     chain: Vec<usize>,
+    /// Bytes less at the peak.
+    saved: u64,
+    /// Bytes less at the peak for a second more.
+    worth: f64,
 }
 
+#[derive(Clone)]
 struct State<'a> {
+    // Its list of regions is empty: the steps have them.
     regions: Regions,
     steps: Vec<Step>,
     target: &'a Target,
@@ -94,17 +115,21 @@ struct State<'a> {
 struct Uses {
     stored: Vec<Option<usize>>,
     read: Vec<Vec<usize>>,
+    /// Whether it is there before and after the run.
     lasting: Vec<bool>,
+    /// Whether it is a result.
+    result: Vec<bool>,
 }
 
 impl Uses {
     /// The last position at which a buffer is needed.
     fn last(&self, buffer: Buffer) -> usize {
-        match self.lasting[buffer.0 as usize] {
+        let number = buffer.0 as usize;
+        match self.lasting[number] || self.result[number] {
             true => usize::MAX,
             false => {
-                let read = self.read[buffer.0 as usize].last().copied();
-                read.or(self.stored[buffer.0 as usize]).unwrap_or(0)
+                let read = self.read[number].last().copied();
+                read.or(self.stored[number]).unwrap_or(0)
             }
         }
     }
@@ -112,48 +137,81 @@ impl Uses {
 
 impl State<'_> {
     fn new<'a>(regions: &Regions, target: &'a Target) -> State<'a> {
+        let step = |region: &Region| Step {
+            overwrites: region
+                .outputs
+                .iter()
+                .map(|output| (output.buffer, overwritable(regions, region, output)))
+                .collect(),
+            region: region.clone(),
+            again: false,
+        };
+        let steps = regions.regions.iter().map(step).collect();
         let mut regions = regions.clone();
-        let steps = std::mem::take(&mut regions.regions).into_iter();
+        regions.regions.clear();
         State {
             regions,
-            steps: steps
-                .map(|region| Step {
-                    region,
-                    again: false,
-                })
-                .collect(),
+            steps,
             target,
         }
     }
 
     /// The position at which the most bytes are alive, and these bytes.
-    fn peak(&mut self) -> (usize, u64) {
-        let steps = self.steps.iter();
-        self.regions.regions = steps.map(|step| step.region.clone()).collect();
-        let lifetimes = lifetimes(&self.regions);
-        let Ok((storages, places)) = share::share(&lifetimes, &Limits::NONE) else {
-            return (0, u64::MAX);
-        };
-        let live = live(&storages, &places);
-        let most = live.iter().enumerate().max_by_key(|(_, bytes)| **bytes);
-        most.map_or((0, 0), |(time, &bytes)| (time.saturating_sub(1), bytes))
+    fn peak(&self, uses: &Uses) -> (usize, u64) {
+        let count = self.steps.len();
+        let mut changes = vec![0i128; count + 1];
+        let bytes = |buffer: Buffer| i128::from(self.regions.buffer_bytes(buffer));
+        for number in 0..self.regions.buffers.len() {
+            let buffer = Buffer(number as u32);
+            let used = uses.stored[number].is_some() || !uses.read[number].is_empty();
+            if uses.lasting[number] || !used {
+                continue;
+            }
+            // What no region stores is given before the first.
+            changes[uses.stored[number].unwrap_or(0)] += bytes(buffer);
+            if let Some(freed) = changes.get_mut(uses.last(buffer).saturating_add(1)) {
+                *freed -= bytes(buffer);
+            }
+        }
+        let (mut alive, mut most) = (0, (0, 0));
+        for (position, step) in self.steps.iter().enumerate() {
+            alive += changes[position];
+            let during = alive - self.shared(position, step, uses);
+            if during > most.1 {
+                most = (position, during);
+            }
+        }
+        (most.0, u64::try_from(most.1).unwrap_or(u64::MAX))
+    }
+
+    /// Bytes of outputs of a step that take the place of what dies there.
+    fn shared(&self, position: usize, step: &Step, uses: &Uses) -> i128 {
+        let mut taken = BTreeSet::new();
+        let mut bytes = 0;
+        for (output, overwrites) in &step.overwrites {
+            let mut dying = overwrites.iter();
+            let free =
+                |buffer: &&Buffer| uses.last(**buffer) == position && !taken.contains(*buffer);
+            if let Some(&buffer) = dying.find(free) {
+                taken.insert(buffer);
+                bytes += i128::from(self.regions.buffer_bytes(*output));
+            }
+        }
+        bytes
     }
 
     fn uses(&self) -> Uses {
         let count = self.regions.buffers.len();
+        let lasting = |data: &BufferData| match &data.content {
+            Content::Constant(_) => true,
+            Content::Param(param) => param.role != Role::Input,
+            Content::Computed => false,
+        };
         let mut uses = Uses {
             stored: vec![None; count],
             read: vec![Vec::new(); count],
-            lasting: self
-                .regions
-                .buffers
-                .iter()
-                .map(|data| match &data.content {
-                    Content::Constant(_) => true,
-                    Content::Param(param) => param.role != crate::graph::Role::Input,
-                    Content::Computed => false,
-                })
-                .collect(),
+            lasting: self.regions.buffers.iter().map(lasting).collect(),
+            result: vec![false; count],
         };
         for (position, step) in self.steps.iter().enumerate() {
             for buffer in step.region.reads() {
@@ -164,52 +222,74 @@ impl State<'_> {
             }
         }
         for (_, buffer) in &self.regions.results {
-            uses.lasting[buffer.0 as usize] = true;
+            uses.result[buffer.0 as usize] = true;
         }
         uses
     }
 
-    /// The choice that frees the most bytes at position `peak` for a second.
-    fn best(&self, peak: usize) -> Option<Choice> {
-        let uses = self.uses();
-        let mut best: Option<(f64, Choice)> = None;
-        for number in 0..self.regions.buffers.len() {
-            let buffer = Buffer(number as u32);
-            let Some(choice) = self.candidate(buffer, peak, &uses) else {
-                continue;
-            };
-            let Some(saved) = self.saved(&choice, peak, &uses) else {
-                continue;
-            };
-            let seconds: f64 = choice.chain.iter().map(|&step| self.seconds(step)).sum();
-            let worth = saved as f64 / seconds.max(1e-9);
-            if best.as_ref().is_none_or(|(most, _)| worth > *most) {
-                best = Some((worth, choice));
+    /// What to drop at position `peak` so that it holds `wanted` bytes less: the most bytes for a
+    /// second first, none that needs another one.
+    fn choices(&self, peak: usize, wanted: u64, uses: &Uses) -> Vec<Choice> {
+        let buffers = (0..self.regions.buffers.len()).map(|number| Buffer(number as u32));
+        let mut found: Vec<Choice> = buffers
+            .filter_map(|buffer| self.candidate(buffer, peak, uses))
+            .collect();
+        found.sort_by(|a, b| b.worth.total_cmp(&a.worth));
+        let (mut dropped, mut needed) = (BTreeSet::new(), BTreeSet::new());
+        let (mut chosen, mut saved): (Vec<Choice>, u64) = (Vec::new(), 0);
+        for choice in found {
+            if saved >= wanted || chosen.len() == DROPPED_MAX {
+                break;
+            }
+            let stored: BTreeSet<Buffer> = self.each(&choice.chain, Region::stores).collect();
+            let read: BTreeSet<Buffer> = self.each(&choice.chain, Region::reads).collect();
+            if stored.is_disjoint(&needed) && read.is_disjoint(&dropped) {
+                dropped.extend(&stored);
+                needed.extend(&read);
+                saved += choice.saved;
+                chosen.push(choice);
             }
         }
-        best.map(|(_, choice)| choice)
+        // What goes in later leaves the positions of the others as they are.
+        chosen.sort_by_key(|choice| std::cmp::Reverse(choice.before));
+        chosen
+    }
+
+    /// The buffers that the steps of a chain read, or store.
+    fn each<'a>(
+        &'a self,
+        chain: &'a [usize],
+        buffers: fn(&Region) -> Vec<Buffer>,
+    ) -> impl Iterator<Item = Buffer> + 'a {
+        let regions = chain.iter().map(|&step| &self.steps[step].region);
+        regions.flat_map(buffers)
     }
 
     /// How `buffer` could be missing at the peak.
     fn candidate(&self, buffer: Buffer, peak: usize, uses: &Uses) -> Option<Choice> {
-        let stored = uses.stored[buffer.0 as usize].filter(|&stored| stored < peak)?;
-        let reads = &uses.read[buffer.0 as usize];
-        if uses.lasting[buffer.0 as usize] || reads.contains(&peak) {
+        let number = buffer.0 as usize;
+        let stored = uses.stored[number].filter(|&stored| stored < peak)?;
+        let reads = &uses.read[number];
+        if uses.last(buffer) == usize::MAX || reads.binary_search(&peak).is_ok() {
             return None;
         }
-        let before = reads.iter().copied().find(|&read| read > peak)?;
+        let before = *reads.get(reads.partition_point(|&read| read <= peak))?;
         let mut chain = Vec::new();
         self.require(stored, before, peak, uses, &mut chain)?;
         chain.sort_unstable();
+        let saved = self.saved(buffer, &chain, peak, uses)?;
+        let seconds: f64 = chain.iter().map(|&step| self.seconds(step)).sum();
         Some(Choice {
-            buffer,
             before,
             chain,
+            saved,
+            worth: saved as f64 / seconds.max(1e-9),
         })
     }
 
     /// Notes that the region at `step` runs again before `before`, after those whose results it
-    /// needs and which would be gone. `None` if these are too many.
+    /// needs and which would be gone. `None` if these are too many, or something that it needs has
+    /// become another.
     fn require(
         &self,
         step: usize,
@@ -240,20 +320,18 @@ impl State<'_> {
     }
 
     /// Bytes less at the peak; `None` if there are none.
-    fn saved(&self, choice: &Choice, peak: usize, uses: &Uses) -> Option<u64> {
-        let freed = self.regions.buffer_bytes(choice.buffer);
+    fn saved(&self, buffer: Buffer, chain: &[usize], peak: usize, uses: &Uses) -> Option<u64> {
         let mut kept: BTreeMap<Buffer, u64> = BTreeMap::new();
-        for &step in &choice.chain {
-            for operand in self.steps[step].region.reads() {
-                let again = uses.stored[operand.0 as usize]
-                    .is_some_and(|stored| choice.chain.contains(&stored));
-                if !again && uses.last(operand) < peak {
-                    kept.insert(operand, self.regions.buffer_bytes(operand));
-                }
+        for operand in self.each(chain, Region::reads) {
+            let stored = uses.stored[operand.0 as usize];
+            let again = stored.is_some_and(|stored| chain.contains(&stored));
+            if !again && uses.last(operand) < peak {
+                kept.insert(operand, self.regions.buffer_bytes(operand));
             }
         }
         let kept: u64 = kept.values().sum();
-        freed.checked_sub(kept).filter(|&saved| saved > 0)
+        let saved = self.regions.buffer_bytes(buffer).checked_sub(kept);
+        saved.filter(|&saved| saved > 0)
     }
 
     /// A region's time, by the rates of the target.
@@ -270,9 +348,10 @@ impl State<'_> {
         let mut renamed: BTreeMap<Buffer, Buffer> = BTreeMap::new();
         let mut again = Vec::with_capacity(choice.chain.len());
         for &step in &choice.chain {
-            let mut region = self.steps[step].region.clone();
-            rename_reads(&mut region, &renamed);
-            for output in &mut region.outputs {
+            let mut step = self.steps[step].clone();
+            step.again = true;
+            step.rename_reads(&renamed);
+            for output in &mut step.region.outputs {
                 for buffer in [Some(&mut output.buffer), output.moments.as_mut()] {
                     let Some(buffer) = buffer else { continue };
                     let data = self.regions.buffer(*buffer).clone();
@@ -282,22 +361,21 @@ impl State<'_> {
                     *buffer = new;
                 }
             }
-            again.push(Step {
-                region,
-                again: true,
-            });
+            for (output, _) in &mut step.overwrites {
+                *output = renamed.get(output).copied().unwrap_or(*output);
+            }
+            again.push(step);
         }
         // What was computed on the way serves later readers too.
         for step in &mut self.steps[choice.before..] {
-            rename_reads(&mut step.region, &renamed);
+            step.rename_reads(&renamed);
         }
         self.steps.splice(choice.before..choice.before, again);
     }
 
     fn finish(mut self, bytes_before: u64, bytes: u64) -> Recomputed {
         let (mut chosen, mut places) = (Vec::new(), Vec::new());
-        self.regions.regions = Vec::with_capacity(self.steps.len());
-        for Step { region, again } in self.steps {
+        for Step { region, again, .. } in self.steps {
             let id = RegionId(self.regions.regions.len() as u32);
             if !again {
                 places.push(id);
@@ -322,11 +400,16 @@ impl State<'_> {
     }
 }
 
-fn rename_reads(region: &mut Region, renamed: &BTreeMap<Buffer, Buffer>) {
-    let pieces = region.operands.iter_mut();
-    for piece in pieces.flat_map(|operand| &mut operand.pieces) {
-        if let Some(&new) = renamed.get(&piece.buffer) {
-            piece.buffer = new;
+impl Step {
+    fn rename_reads(&mut self, renamed: &BTreeMap<Buffer, Buffer>) {
+        let pieces = self.region.operands.iter_mut();
+        let read = pieces.flat_map(|operand| &mut operand.pieces);
+        let read = read.map(|piece| &mut piece.buffer);
+        let overwrites = self.overwrites.iter_mut().flat_map(|(_, dying)| dying);
+        for buffer in read.chain(overwrites) {
+            if let Some(&new) = renamed.get(buffer) {
+                *buffer = new;
+            }
         }
     }
 }
