@@ -149,7 +149,8 @@ pub enum EvalError {
     },
 }
 
-/// Evaluates `func`; gives its results in order. Every array is freed after its last use.
+/// Evaluates `func`; gives its results in order, new states among them. States are given with the
+/// weights. Every array is freed after its last use.
 ///
 /// # Errors
 /// When a parameter is missing or of another type, a size is not bound, or an operator meets
@@ -167,7 +168,7 @@ pub fn eval(
             Definition::Param(param) => {
                 let given = match param.role {
                     Role::Input => inputs.get(&param.name),
-                    Role::Weight => weights.get(&param.name),
+                    Role::Weight | Role::State => weights.get(&param.name),
                 };
                 Array::from(check_param(param.role, &param.name, &data.ty, given)?)
             }

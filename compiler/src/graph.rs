@@ -98,6 +98,9 @@ pub enum Role {
     Input,
     /// Given once, when the program is loaded; stored under the parameter's name.
     Weight,
+    /// Given once, when the program is loaded; after each run the result of the same name takes
+    /// its place, which the caller does not get.
+    State,
 }
 
 impl Role {
@@ -106,6 +109,15 @@ impl Role {
         match self {
             Role::Input => "input",
             Role::Weight => "weight",
+            Role::State => "state",
+        }
+    }
+
+    /// Among whose names its own are distinct: states are given together with weights.
+    fn kind(self) -> &'static str {
+        match self {
+            Role::Input => "input",
+            Role::Weight | Role::State => "weight",
         }
     }
 }
@@ -378,7 +390,7 @@ impl Builder {
         let mut names = BTreeSet::new();
         for (_, data) in func.values() {
             if let Definition::Param(param) = &data.definition {
-                names.insert((param.role.what(), param.name.clone()));
+                names.insert((param.role.kind(), param.name.clone()));
             }
         }
         let results = func.results.iter();
@@ -421,12 +433,21 @@ impl Builder {
         self.param(name, Role::Weight, ty)
     }
 
+    /// Adds a parameter that is given when the program is loaded and that the result of its name
+    /// replaces after each run.
+    ///
+    /// # Errors
+    /// When another state or weight has that name, or the type is absurd.
+    pub fn state(&mut self, name: &str, ty: TensorType) -> Result<Value, GraphError> {
+        self.param(name, Role::State, ty)
+    }
+
     /// Adds a parameter.
     ///
     /// # Errors
-    /// As [`Builder::input`] and [`Builder::weight`].
+    /// As [`Builder::input`], [`Builder::weight`] and [`Builder::state`].
     pub fn param(&mut self, name: &str, role: Role, ty: TensorType) -> Result<Value, GraphError> {
-        self.claim(role.what(), name)?;
+        self.claim(role.kind(), name)?;
         let param = Param {
             name: name.to_owned(),
             role,

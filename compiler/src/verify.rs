@@ -7,13 +7,16 @@
 //! * G2: every operand and every result is defined, operands before their use.
 //! * G3: every operator has the operands and attributes that its constraints want.
 //! * G4: every node has the type that its operator infers.
-//! * G5: inputs, weights and results have distinct names among their kind.
+//! * G5: inputs, weights and results have distinct names among their kind; states and weights are
+//!   of one kind.
 //! * G6: every function has a result.
 //! * G7: every symbol is, alone, an extent of some input: only so it is known at a call.
 //! * G8: no type has a negative extent, more than 16 axes, more than 2^40 elements, or extents
 //!   that are absurdly long expressions.
 //! * G9: a call names a function that stands before the caller, has as many operands as that has
-//!   inputs and weights, of their types, and declares the type of the result that it takes.
+//!   inputs and weights, of their types, and declares the type of the result that it takes; a
+//!   function with states is not called.
+//! * G10: every state has a result of its name and type.
 
 use std::collections::BTreeSet;
 use std::ops::Deref;
@@ -102,6 +105,21 @@ pub enum VerifyError {
         origin: String,
         /// The symbol.
         symbol: String,
+    },
+    /// G10.
+    #[error(
+        "G10: in {func:?}, state {name:?} of type {ty} has {found}, \
+         wanted a result of its name and type"
+    )]
+    State {
+        /// The function.
+        func: String,
+        /// The state.
+        name: String,
+        /// Its type.
+        ty: TensorType,
+        /// The result of that name, or none.
+        found: String,
     },
     /// G9.
     #[error(
@@ -195,6 +213,10 @@ fn check_call(
         let wanted = format!("one of {known:?}, which stand before it");
         return Err(("no such function".to_owned(), wanted));
     };
+    if let Some((_, name, _)) = called.params(Role::State).next() {
+        let found = format!("state {name:?}");
+        return Err((found, "a function without states".to_owned()));
+    }
     let types: Vec<&TensorType> = Call::operand_types(called).collect();
     if types.len() != operands.len() {
         let found = format!("{} operands", operands.len());
@@ -225,6 +247,7 @@ pub fn check_func(func: &Func) -> Result<(), VerifyError> {
         let func = func.name().to_owned();
         return Err(VerifyError::NoResult { func });
     }
+    check_states(func)?;
     check_symbols(func)
 }
 
@@ -254,6 +277,23 @@ fn check_types(func: &Func) -> Result<(), VerifyError> {
     }
     for (name, value) in func.results() {
         builder.result(name, *value).map_err(named)?;
+    }
+    Ok(())
+}
+
+/// G10.
+fn check_states(func: &Func) -> Result<(), VerifyError> {
+    for (_, name, ty) in func.params(Role::State) {
+        let mut results = func.results().iter();
+        let found = results.find_map(|(own, value)| (own == name).then(|| func.ty(*value)));
+        if found != Some(ty) {
+            return Err(VerifyError::State {
+                func: func.name().to_owned(),
+                name: name.to_owned(),
+                ty: ty.clone(),
+                found: found.map_or("none".to_owned(), |ty| format!("one of type {ty}")),
+            });
+        }
     }
     Ok(())
 }

@@ -96,6 +96,12 @@ pub enum SessionError {
         /// The program's inputs.
         wanted: Vec<String>,
     },
+    /// A state that the program does not have.
+    #[error("state {name:?} is not one of the program's")]
+    UnknownState {
+        /// The state.
+        name: String,
+    },
     /// An input of another shape, or of a type that does not convert without loss.
     #[error("input {name:?} has type {found}, wanted {wanted}")]
     InputType {
@@ -127,6 +133,7 @@ impl SessionError {
             | SessionError::Interpreter(_)
             | SessionError::MissingInput { .. }
             | SessionError::UnknownInput { .. }
+            | SessionError::UnknownState { .. }
             | SessionError::InputType { .. } => false,
         }
     }
@@ -185,7 +192,36 @@ impl Session {
         }
     }
 
-    /// Runs the program; gives its results in order.
+    /// What a state holds now; `None` if the program has none of that name.
+    pub fn state(&self, name: &str) -> Option<Tensor> {
+        match &self.engine {
+            Engine::Cpu(executor) => executor.state(name),
+            // No program with states is compiled for adapters.
+            #[cfg(feature = "webgpu")]
+            Engine::WebGpu(_) => None,
+            Engine::Interpreter(_) => None,
+        }
+    }
+
+    /// Replaces what a state holds; the tensor may be of another floating-point type.
+    ///
+    /// # Errors
+    /// When the program has no such state, or the tensor is of another type.
+    pub fn set_state(&self, name: &str, tensor: &Tensor) -> Result<(), SessionError> {
+        let found = match &self.engine {
+            Engine::Cpu(executor) => executor.set_state(name, tensor)?,
+            #[cfg(feature = "webgpu")]
+            Engine::WebGpu(_) => false,
+            Engine::Interpreter(_) => false,
+        };
+        let unknown = || SessionError::UnknownState {
+            name: name.to_owned(),
+        };
+        found.then_some(()).ok_or_else(unknown)
+    }
+
+    /// Runs the program; gives its results in order, but for new states, which take the places of
+    /// the old ones.
     ///
     /// # Errors
     /// When an input is missing, unknown or of a type that does not convert without loss, or the

@@ -18,6 +18,7 @@ mod math;
 mod pages;
 mod plain;
 mod row_operators;
+mod states;
 #[cfg(test)]
 pub(crate) mod tests;
 mod threads;
@@ -37,7 +38,7 @@ use compiler::DType;
 use compiler::eval::{EvalError, Fault};
 use compiler::graph::{Role, TensorType};
 use compiler::ops::Extents;
-use compiler::plan::Plan;
+use compiler::plan::{Plan, updates};
 use compiler::program::Program;
 use compiler::region::{Buffer, BufferData, Content, RegionId, Regions};
 use compiler::target::Target;
@@ -49,6 +50,7 @@ use block::Kernel;
 pub use ceilings::{Ceilings, measure};
 use epilogue::Partial;
 use kernel::machine::Machine;
+use states::States;
 use threads::{Threads, current, on_each};
 pub use tune::{TuneOptions, tune};
 
@@ -142,6 +144,8 @@ enum Computation {
 enum Lies {
     /// At this byte of the arena.
     Arena(usize),
+    /// Among the states.
+    State,
     /// In a tensor that is always the same; it may be stored in another float type than the buffer
     /// has until somebody reads it.
     Fixed(Tensor),
@@ -152,6 +156,7 @@ enum Lies {
 /// What runs work in, one run at a time.
 struct Memory {
     arena: Arena,
+    states: States,
     /// One for each thread.
     scratch: Vec<Mutex<Arena>>,
     /// The right factor of the kernel that runs, if it is packed anew for each launch.
@@ -166,7 +171,7 @@ impl fmt::Debug for Executor {
 }
 
 impl Executor {
-    /// Prepares `program` with its `weights`, by name; they may be stored in another float type
+    /// Prepares `program` with its `weights` and first states, by name; they may be stored in another float type
     /// than the program declares. Each is dropped as soon as its last reader has packed it.
     /// What `tuning` holds of this machine decides between tile programs.
     ///
@@ -191,19 +196,21 @@ impl Executor {
     /// Prepares a program whose tile programs are chosen for `machine`.
     fn of(
         program: &Program,
-        weights: BTreeMap<String, Tensor>,
+        mut weights: BTreeMap<String, Tensor>,
         threads: Threads,
         machine: Machine,
         tiled: Tiled,
     ) -> Result<Executor, ExecuteError> {
         let regions = program.regions().clone();
         let plan = program.plan();
+        let states = States::new(&regions, &mut weights)?;
         let places = places(&regions, plan, weights)?;
         let count = threads.install(current);
         let mut executor = Executor {
             steps: Vec::with_capacity(regions.regions.len()),
             memory: Mutex::new(Memory {
                 arena: memory("values", plan.peak_bytes())?,
+                states,
                 scratch: Vec::new(),
                 fresh: memory("packed factors", 0)?,
             }),
@@ -251,7 +258,7 @@ impl Executor {
             let packable = kernel.packable();
             let fixed = |buffer: &usize| match &self.places[*buffer] {
                 Lies::Fixed(_) => true,
-                Lies::Arena(_) | Lies::Packed => false,
+                Lies::Arena(_) | Lies::State | Lies::Packed => false,
             };
             if packable.is_empty() || !packable.iter().all(fixed) {
                 if !kernel.renew(&self.regions) {
@@ -277,7 +284,7 @@ impl Executor {
             match &self.places[buffer] {
                 Lies::Fixed(_) if readers.is_empty() => self.places[buffer] = Lies::Packed,
                 Lies::Fixed(_) => self.widen(buffer),
-                Lies::Arena(_) | Lies::Packed => {}
+                Lies::Arena(_) | Lies::State | Lies::Packed => {}
             }
         }
         Ok(())
@@ -287,8 +294,8 @@ impl Executor {
     fn pack(&mut self, kernel: &mut Kernel, buffers: &[usize]) -> Result<(), ExecuteError> {
         buffers.iter().for_each(|&buffer| self.widen(buffer));
         let memory = self.memory.get_mut();
-        let arena = &mut memory.unwrap_or_else(PoisonError::into_inner).arena;
-        let cells = cells(&self.regions, &self.places, arena);
+        let memory = memory.unwrap_or_else(PoisonError::into_inner);
+        let cells = cells(&self.regions, &self.places, memory);
         match self.threads.install(|| kernel.pack(&cells)) {
             true => Ok(()),
             false => {
@@ -320,11 +327,12 @@ impl Executor {
         self.packed_bytes
     }
 
-    /// Executes the program on `inputs`, by name; gives its results in order.
+    /// Executes the program on `inputs`, by name; gives its results in order, but for new states,
+    /// which take the places of the old ones.
     ///
     /// # Errors
     /// When an input is missing or of another type, or an operator meets data outside of its
-    /// domain.
+    /// domain: then states that were stored in place by earlier regions have changed.
     pub fn run(
         &self,
         inputs: &BTreeMap<String, Tensor>,
@@ -362,7 +370,7 @@ impl Executor {
     ) -> Result<Vec<(String, Tensor)>, ExecuteError> {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = &mut *memory;
-        let cells = cells(&self.regions, &self.places, &mut memory.arena);
+        let cells = cells(&self.regions, &self.places, memory);
         for (data, cells) in self.regions.buffers.iter().zip(&cells) {
             if let Content::Param(param) = &data.content
                 && param.role == Role::Input
@@ -388,7 +396,14 @@ impl Executor {
             }
             observe(id);
         }
+        let is_state = |name: &str| {
+            memory
+                .states
+                .named(&self.regions)
+                .any(|(own, _)| own == name)
+        };
         let results = self.regions.results.iter();
+        let results = results.filter(|(name, _)| !is_state(name));
         let result = |(name, buffer): &(String, Buffer)| {
             let Extents { dtype, shape } = &self.regions.buffer(*buffer).extents;
             let bytes = cells[buffer.0 as usize].to_bytes();
@@ -398,7 +413,37 @@ impl Executor {
                 tensor.expect("a buffer has the bytes of its extents"),
             )
         };
-        Ok(results.map(result).collect())
+        let results = results.map(result).collect();
+        memory.states.update(&cells);
+        Ok(results)
+    }
+
+    /// What a state holds now; `None` if the program has none of that name.
+    pub fn state(&self, name: &str) -> Option<Tensor> {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.named_state(&memory.states, name)?;
+        let cells = memory.states.cells(&self.regions, state)?;
+        let Extents { dtype, shape } = &self.regions.buffer(state).extents;
+        Tensor::new(*dtype, shape.clone(), cells.to_bytes().into()).ok()
+    }
+
+    /// Replaces what a state holds; the tensor may be of another float type. Gives whether the
+    /// program has a state of that name.
+    ///
+    /// # Errors
+    /// When the tensor is of another type.
+    pub fn set_state(&self, name: &str, tensor: &Tensor) -> Result<bool, ExecuteError> {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(state) = self.named_state(&memory.states, name) else {
+            return Ok(false);
+        };
+        memory.states.set(&self.regions, state, Some(tensor))?;
+        Ok(true)
+    }
+
+    fn named_state(&self, states: &States, name: &str) -> Option<Buffer> {
+        let mut named = states.named(&self.regions);
+        named.find_map(|(own, state)| (own == name).then_some(state))
     }
 }
 
@@ -495,6 +540,11 @@ fn places(
     plan: &Plan,
     mut weights: BTreeMap<String, Tensor>,
 ) -> Result<Vec<Lies>, ExecuteError> {
+    let updates = updates(regions);
+    let in_place = |buffer: Buffer| {
+        let mut updates = updates.iter();
+        updates.any(|update| update.in_place && update.result == buffer)
+    };
     let place = |(number, data): (usize, &BufferData)| {
         Ok(match &data.content {
             Content::Constant(tensor) => Lies::Fixed(tensor.clone()),
@@ -504,6 +554,8 @@ fn places(
                 check(Role::Weight, &param.name, &ty, given.as_ref(), true)?;
                 given.map_or(Lies::Packed, Lies::Fixed)
             }
+            Content::Param(param) if param.role == Role::State => Lies::State,
+            Content::Computed if in_place(Buffer(number as u32)) => Lies::State,
             Content::Param(_) | Content::Computed => match plan.place(Buffer(number as u32)) {
                 Some(place) => Lies::Arena(plan.address(place).1 as usize),
                 None => Lies::Packed,
@@ -514,16 +566,23 @@ fn places(
 }
 
 /// The memory of every buffer.
-fn cells(regions: &Regions, places: &[Lies], arena: &mut Arena) -> Vec<Cells> {
-    let cells = places.iter().zip(&regions.buffers).map(|(place, data)| {
-        let Extents { dtype, .. } = data.extents;
+fn cells(regions: &Regions, places: &[Lies], memory: &mut Memory) -> Vec<Cells> {
+    let Memory { arena, states, .. } = memory;
+    let cell = |(number, place): (usize, &Lies)| {
+        let extents = &regions.buffers[number].extents;
+        let dtype = extents.dtype;
+        let none = |arena: &mut Arena| arena.cells(0, dtype, 0);
         match place {
-            Lies::Arena(offset) => arena.cells(*offset, dtype, data.extents.elements()),
+            Lies::Arena(offset) => arena.cells(*offset, dtype, extents.elements()),
             Lies::Fixed(tensor) => Cells::of(tensor),
-            Lies::Packed => arena.cells(0, dtype, 0),
+            Lies::State => {
+                let found = states.cells(regions, Buffer(number as u32));
+                found.unwrap_or_else(|| none(arena))
+            }
+            Lies::Packed => none(arena),
         }
-    });
-    cells.collect()
+    };
+    places.iter().enumerate().map(cell).collect()
 }
 
 /// The tensor given for a parameter, if it has the parameter's shape and element type, or another

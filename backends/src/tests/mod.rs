@@ -21,7 +21,7 @@ pub(crate) fn noise(ty: &TensorType, seed: u64, role: Role) -> Tensor {
     let shape = ty.extents().expect("known sizes");
     let count: usize = shape.iter().product();
     let summed: usize = match (role, shape.len()) {
-        (Role::Input, _) | (Role::Weight, 0 | 1) => 1,
+        (Role::Input | Role::State, _) | (Role::Weight, 0 | 1) => 1,
         (Role::Weight, _) => shape[1..].iter().product(),
     };
     let size = 1.0 / (summed.max(1) as f64).sqrt();

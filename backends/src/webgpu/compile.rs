@@ -48,6 +48,12 @@ pub enum CompileError {
     /// What lies between kernels does not fit.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// States change from run to run.
+    #[error("state {name:?} is kept from run to run, wanted a function without states")]
+    State {
+        /// The state.
+        name: String,
+    },
     /// A kernel breaks a rule: a fault of ours.
     #[error("the kernel of {region}: {message}")]
     Kernel {
@@ -85,6 +91,9 @@ type Known = (usize, Vec<Vec<usize>>);
 /// # Errors
 /// When a buffer does not fit in a binding, or no plan in numbers.
 pub fn compile(program: &Program, requirements: &Requirements) -> Result<Compiled, CompileError> {
+    if let Some((name, _)) = program.states().into_iter().next() {
+        return Err(CompileError::State { name });
+    }
     let limits = kernel_limits(requirements);
     let regions = regions(program);
     let mut tiled = tiled(&regions);

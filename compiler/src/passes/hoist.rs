@@ -89,7 +89,7 @@ impl Cut {
             let value = Value(index as u32);
             match &func.value(value).definition {
                 Definition::Param(param) => {
-                    let varies = param.role == Role::Input && !fixed[index];
+                    let varies = param.role != Role::Weight && !fixed[index];
                     body[index] = wanted[index] || varies;
                 }
                 Definition::Node(_) if !wanted[index] => {}
@@ -126,7 +126,8 @@ fn fixed(func: &Func, stable: &[&str]) -> Vec<bool> {
     for (_, data) in func.values() {
         fixed.push(match &data.definition {
             Definition::Param(param) => {
-                param.role == Role::Weight || stable.contains(&param.name.as_str())
+                let is_stable = || stable.contains(&param.name.as_str());
+                param.role == Role::Weight || (param.role == Role::Input && is_stable())
             }
             Definition::Node(node) => node.operands.iter().all(|v| fixed[v.0 as usize]),
         });

@@ -81,6 +81,7 @@ fn copy(
                     let place = match param.role {
                         Role::Input => &mut input,
                         Role::Weight => &mut weight,
+                        Role::State => unreachable!("functions with states are not called"),
                     };
                     *place += 1;
                     given[*place - 1]

@@ -1,15 +1,17 @@
 //! When the buffers of regions live, and which may take the memory of others.
 //!
 //! Takes regions, gives a lifetime for each buffer that a run needs memory for, or for each
-//! weight. Weights and constants outlive a run and are not among the former.
+//! weight or state. Weights, states and constants outlive a run and are not among the former.
 
 use crate::graph::Role;
 use crate::region::{Access, Buffer, BufferData, Content, Index, Node, Output, Region, Regions};
 
+use super::states::updates;
 use super::{END, Lifetime};
 
 /// The lifetimes of inputs, which are given before the run begins, and of what regions store,
-/// ordered by birth. The region `r0` runs at time 1.
+/// ordered by birth. The region `r0` runs at time 1. New states that are stored where the old ones
+/// lie need no memory.
 ///
 /// What a region stores may overwrite a buffer of as many bytes that its epilogue alone reads,
 /// each element just where and when the result takes its place.
@@ -37,9 +39,14 @@ pub fn lifetimes(regions: &Regions) -> Vec<Lifetime> {
             lifetimes.push(lifetime(buffer, 0, "input", name));
         }
     }
+    let updates = updates(regions);
+    let in_place = |buffer: Buffer| {
+        let mut updates = updates.iter();
+        updates.any(|update| update.in_place && update.result == buffer)
+    };
     for (id, region) in regions.iter() {
         let kind = region.anchor.class().name();
-        for output in &region.outputs {
+        for output in region.outputs.iter().filter(|o| !in_place(o.buffer)) {
             let mut stored = lifetime(output.buffer, id.0 + 1, kind, &region.origin);
             stored.overwrites = overwritable(regions, region, output);
             lifetimes.push(stored);
@@ -54,10 +61,19 @@ pub fn lifetimes(regions: &Regions) -> Vec<Lifetime> {
 /// The lifetimes of the weights, all of which outlive a run, in the types that the function
 /// declares.
 pub fn weights(regions: &Regions) -> Vec<Lifetime> {
-    let params = params(regions).filter(|(_, _, role)| *role == Role::Weight);
-    let lifetime = |(buffer, name, _): (Buffer, &str, Role)| Lifetime {
+    lasting(regions, Role::Weight)
+}
+
+/// The lifetimes of the states, all of which outlive a run.
+pub fn states(regions: &Regions) -> Vec<Lifetime> {
+    lasting(regions, Role::State)
+}
+
+fn lasting(regions: &Regions, wanted: Role) -> Vec<Lifetime> {
+    let params = params(regions).filter(|(_, _, role)| *role == wanted);
+    let lifetime = |(buffer, name, role): (Buffer, &str, Role)| Lifetime {
         buffer,
-        origin: origin("weight", name),
+        origin: origin(&role.to_string(), name),
         bytes: regions.buffer_bytes(buffer),
         birth: 0,
         death: END,
@@ -74,33 +90,42 @@ fn params(regions: &Regions) -> impl Iterator<Item = (Buffer, &str, Role)> {
     })
 }
 
-/// The buffers whose memory an output may take if they die with its region: element for element
-/// they lie at the same bytes, and nothing else in the region reads them.
+/// The buffers whose memory an output may take if they die with its region.
 pub(super) fn overwritable(regions: &Regions, region: &Region, output: &Output) -> Vec<Buffer> {
-    let wanted = flat(&output.store, regions.buffer(output.buffer));
-    let bytes = regions.buffer(output.buffer).extents.dtype.bytes();
     let fits = |buffer: &Buffer| {
-        let data = regions.buffer(*buffer);
-        let given = match &data.content {
+        let given = match &regions.buffer(*buffer).content {
             Content::Computed => true,
             Content::Param(param) => param.role == Role::Input,
             Content::Constant(_) => false,
         };
-        let same = |access: &Access| {
-            let piece = access.single();
-            access.shape == output.domain
-                && piece.is_some_and(|piece| flat(&piece.index, data) == wanted)
-        };
-        let mut accesses = region.operands.iter().enumerate();
-        given
-            && data.extents.dtype.bytes() == bytes
-            && regions.buffer_bytes(*buffer) == regions.buffer_bytes(output.buffer)
-            && accesses.all(|(number, access)| {
-                let reads = access.pieces.iter().any(|piece| piece.buffer == *buffer);
-                !reads || (only_here(region, output, number) && same(access))
-            })
+        given && takes_place(regions, region, output, *buffer)
     };
     region.reads().into_iter().filter(fits).collect()
+}
+
+/// Whether an output may be stored where `buffer` lies while its region runs: element for element
+/// they lie at the same bytes, and nothing else in the region reads them.
+pub(super) fn takes_place(
+    regions: &Regions,
+    region: &Region,
+    output: &Output,
+    buffer: Buffer,
+) -> bool {
+    let wanted = flat(&output.store, regions.buffer(output.buffer));
+    let bytes = regions.buffer(output.buffer).extents.dtype.bytes();
+    let data = regions.buffer(buffer);
+    let same = |access: &Access| {
+        let piece = access.single();
+        access.shape == output.domain
+            && piece.is_some_and(|piece| flat(&piece.index, data) == wanted)
+    };
+    let mut accesses = region.operands.iter().enumerate();
+    data.extents.dtype.bytes() == bytes
+        && regions.buffer_bytes(buffer) == regions.buffer_bytes(output.buffer)
+        && accesses.all(|(number, access)| {
+            let reads = access.pieces.iter().any(|piece| piece.buffer == buffer);
+            !reads || (only_here(region, output, number) && same(access))
+        })
 }
 
 /// Whether an operand is read by the epilogue of one output alone.

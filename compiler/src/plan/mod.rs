@@ -3,7 +3,7 @@
 //! Takes buffers with their sizes and lifetimes and the limits of a target, gives each buffer a
 //! place: a window that the target can bind whole, within a slab that it can allocate. A buffer
 //! that overwrites one that dies takes over its place. The same input gives the same plan. Weights
-//! have a plan of their own ([`weights`]) since they outlive a run. It moves no data and knows no
+//! and states have plans of their own ([`weights`], [`states`]) since they outlive a run. It moves no data and knows no
 //! machine but by [`Limits`].
 
 use thiserror::Error;
@@ -14,9 +14,11 @@ mod assign;
 mod lifetimes;
 mod recompute;
 mod share;
+mod states;
 
-pub use lifetimes::{lifetimes, weights};
+pub use lifetimes::{lifetimes, states, weights};
 pub use recompute::{Recomputation, Recomputed, recompute};
+pub use states::{Update, updates};
 
 /// What a target allows, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

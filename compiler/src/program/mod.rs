@@ -186,10 +186,20 @@ impl Program {
             .collect()
     }
 
-    /// The name and type of each result, in order.
+    /// The name and type of each state, in order.
+    pub fn states(&self) -> Vec<(String, TensorType)> {
+        let states = self.func.params(Role::State);
+        states
+            .map(|(_, name, ty)| (name.to_owned(), ty.clone()))
+            .collect()
+    }
+
+    /// The name and type of each result that a caller gets, in order: no new states.
     pub fn outputs(&self) -> Vec<(String, TensorType)> {
+        let is_state = |name: &str| self.func.params(Role::State).any(|(_, own, _)| own == name);
         let results = self.func.results().iter();
         results
+            .filter(|(name, _)| !is_state(name))
             .map(|(name, value)| (name.clone(), self.func.ty(*value).clone()))
             .collect()
     }

@@ -34,7 +34,7 @@ pub fn eval(
             Content::Param(param) => {
                 let given = match param.role {
                     Role::Input => inputs.get(&param.name),
-                    Role::Weight => weights.get(&param.name),
+                    Role::Weight | Role::State => weights.get(&param.name),
                 };
                 let Extents { dtype, shape } = &data.extents;
                 let ty = TensorType::new(*dtype, shape.iter().copied());

@@ -46,6 +46,7 @@ impl fmt::Display for Regions {
                     let mut text = match param.role {
                         Role::Input => "input ".to_owned(),
                         Role::Weight => "weight ".to_owned(),
+                        Role::State => "state ".to_owned(),
                     };
                     write_quoted(&mut text, &param.name, '"')?;
                     text

@@ -214,12 +214,13 @@ fn definition(
 fn right(cursor: &mut Cursor<'_>, splat_bytes: &mut usize) -> Result<Right, ParseError> {
     let start = cursor.start();
     let Token::Word(word) = cursor.token() else {
-        return Err(cursor.wanted("`input`, `weight` or an operator"));
+        return Err(cursor.wanted("`input`, `weight`, `state` or an operator"));
     };
     cursor.advance();
     let role = match word {
         "input" => Some(Role::Input),
         "weight" => Some(Role::Weight),
+        "state" => Some(Role::State),
         _ => None,
     };
     if let Some(role) = role {

@@ -55,6 +55,7 @@ fn write_func(out: &mut String, func: &Func, splat_bytes: &mut usize) {
                 out.push_str(match param.role {
                     Role::Input => "input ",
                     Role::Weight => "weight ",
+                    Role::State => "state ",
                 });
                 quote(out, &param.name);
             }

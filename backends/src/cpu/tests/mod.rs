@@ -2,6 +2,7 @@
 //! parameters.
 
 mod parameters;
+mod states;
 mod tuning;
 
 use compiler::program::Program;

@@ -145,7 +145,7 @@ impl State {
         let mut read = region.reads();
         read.retain(|buffer| match &self.regions.buffer(*buffer).content {
             Content::Computed => true,
-            Content::Param(param) => param.role == Role::Input,
+            Content::Param(param) => param.role != Role::Weight,
             Content::Constant(_) => false,
         });
         if read.len() > READS_MAX {
