@@ -74,6 +74,7 @@ fn refused(component: &str, error: &CompileError) -> Failure {
              decoder smaller tiles (--vae-tile-size 256)",
         ),
         CompileError::Kernel { .. } | CompileError::Invalid(_) => failure,
+        CompileError::State { .. } => failure.hint("--target cpu keeps states"),
     }
 }
 
