@@ -18,8 +18,8 @@ use compiler::tensor::Tensor;
 use compiler::tile::Tuning;
 use compiler::{DType, Dim};
 use graphs::Imported;
-use graphs::diffusers::{self, Pipeline};
-use graphs::models::{self, Timestep};
+use graphs::diffusers::{self, Network, Pipeline};
+use graphs::models::{self, Timestep, unet};
 use graphs::onnx::{self, Request};
 use graphs::optimum;
 use graphs::source::Source;
@@ -466,6 +466,27 @@ impl Model {
             inputs: BTreeMap::new(),
         };
         self.imported(part, None, Timestep::Scalar, &request)
+    }
+
+    /// What the denoising network of a diffusers directory looks like, and its function with its
+    /// weights in f32.
+    pub(crate) fn unet(&self, timestep: Timestep) -> Result<(unet::Config, Imported), Failure> {
+        let place = self.path.display().to_string();
+        let Form::Diffusers { .. } = &self.form else {
+            let found = Failure::usage(format!("{place}: found no diffusers directory"));
+            return Err(found.hint("training takes a teacher in diffusers' layout"));
+        };
+        let pipeline = self.pipeline()?;
+        let component = pipeline.component("unet");
+        let Some((component, Network::Unet(config))) =
+            component.map(|component| (component, &component.network))
+        else {
+            return Err(Failure::job(format!("{place}: found no unet")));
+        };
+        let imported = component
+            .build(&options(DType::F32, timestep))
+            .map_err(|error| imported_badly(&place, &error))?;
+        Ok((config.clone(), imported))
     }
 
     fn imported(

@@ -20,8 +20,8 @@ const DRAWN: usize = 1 << 16;
 /// The middle of the timesteps that networks are trained on.
 const TIMESTEP: i64 = 500;
 
-/// A tensor for each input of `program`.
-pub(super) fn make(program: &Program) -> BTreeMap<String, Tensor> {
+/// A tensor for each input of `program`: those in `given`, and others beside them.
+pub(super) fn make(program: &Program, given: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
     let func = program.func();
     let normals = normals();
     let input = |(value, name, ty): (Value, &str, &TensorType)| {
@@ -36,7 +36,10 @@ pub(super) fn make(program: &Program) -> BTreeMap<String, Tensor> {
         };
         (name.to_owned(), tensor)
     };
-    func.params(Role::Input).map(input).collect()
+    let missing = func.params(Role::Input);
+    let missing = missing.filter(|(_, name, _)| !given.contains_key(*name));
+    let made: Vec<(String, Tensor)> = missing.map(input).collect();
+    given.into_iter().chain(made).collect()
 }
 
 /// A random tensor for each weight of `program`: matrices keep the size of what they multiply,
@@ -127,7 +130,7 @@ mod tests {
 }
 "#;
         let program = Program::parse(text).expect("the text is a program");
-        let inputs = make(&program);
+        let inputs = make(&program, BTreeMap::new());
         let Values::Int(ids) = inputs["input_ids"].values() else {
             panic!("token ids are whole numbers");
         };

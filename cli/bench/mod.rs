@@ -5,6 +5,7 @@
 
 mod inputs;
 mod report;
+mod train;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,16 +14,18 @@ use std::time::Instant;
 
 use compiler::tensor::Tensor;
 use runtime::devices::{Ceilings, measure_ceilings};
+use runtime::place::Place;
 use runtime::profile::{KernelRow, kernels};
 use runtime::session::Session;
 
 use crate::error::{At, Failure};
-use crate::facts::Sizes;
+use crate::facts::{Facts, Sizes};
 use crate::model::{Loaded, Model, Part};
 use crate::options::{ComponentName, Execution};
 use crate::{gradient, memory, progress, tensors};
 
 use report::Report;
+use train::MethodName;
 
 /// Measure how fast a graph runs, kernel by kernel.
 ///
@@ -32,7 +35,8 @@ use report::Report;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     splamc bench sd15/ --component unet --threads 2           # a table\n  \
-    splamc bench sd15.splam --component vae_decoder --json    # one JSON object")]
+    splamc bench sd15.splam --component vae_decoder --json    # one JSON object\n  \
+    splamc bench sd15/ --train splad -b 2 -W 256 -H 256       # a training step")]
 pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, one .onnx file, or a compiled .splam.
     model: PathBuf,
@@ -59,10 +63,15 @@ pub(crate) struct Arguments {
     execution: Execution,
     /// Measure the mean squared error of the first output and all its gradients, as `splamc grad`
     /// computes them
-    #[arg(long)]
+    #[arg(long, group = "backward")]
     gradient: bool,
-    /// With --gradient: keep to so much memory in all, such as 800MB or 16GiB
-    #[arg(long, value_name = "SIZE", requires = "gradient", value_parser = crate::options::bytes)]
+    /// Measure a whole training step with the model as its teacher: gradients, clipping, AdamW and
+    /// EMA included
+    #[arg(long, value_name = "METHOD", group = "backward",
+          conflicts_with_all = ["component", "weights", "bind"])]
+    train: Option<MethodName>,
+    /// With --gradient or --train: keep to so much memory in all, such as 800MB or 16GiB
+    #[arg(long, value_name = "SIZE", requires = "backward", value_parser = crate::options::bytes)]
     memory: Option<u64>,
     /// Runs that are timed, after one that is not.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -81,22 +90,22 @@ struct Run {
 /// Measures and prints.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let model = Model::open(&arguments.model)?;
-    let part = model.pick(arguments.component)?;
+    let part = model.pick(match arguments.train {
+        Some(_) => Some(ComponentName::Unet),
+        None => arguments.component,
+    })?;
     let target = model.target(arguments.execution.target)?;
     let spinner = progress::spinner("ceilings");
     let before = ceilings(arguments)?;
     forget_peak();
     spinner.set_prefix("compile");
-    let mut loaded = load(arguments, &model, &part)?;
     let place = arguments.model.display().to_string();
     let at = arguments.execution.place(&model, true)?;
-    if arguments.gradient {
-        loaded = gradient::of_squared_error(&place, loaded, arguments.memory, &at)?;
-    }
+    let (mut loaded, given) = prepare(arguments, &model, &part, &at)?;
     let needs = memory::check(&place, &[&loaded.program], &at)?;
     spinner.suspend(|| progress::say(format!("{:>12} {needs}", part.name())));
     complete_weights(arguments, &mut loaded)?;
-    let inputs = inputs::make(&loaded.program);
+    let inputs = inputs::make(&loaded.program, given);
     let weights = std::mem::take(&mut loaded.weights);
     let session = Session::open(&loaded.program, weights, &at, model.tuning()).at(&place)?;
     spinner.finish_and_clear();
@@ -125,15 +134,46 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The program to measure, and the inputs that may not be just anything.
+fn prepare(
+    arguments: &Arguments,
+    model: &Model,
+    part: &Part,
+    at: &Place,
+) -> Result<(Loaded, BTreeMap<String, Tensor>), Failure> {
+    let place = arguments.model.display().to_string();
+    let (mut loaded, given) = match arguments.train {
+        Some(method) => {
+            let facts = model.facts()?;
+            let sizes = sizes(arguments, &facts)?;
+            let training = train::load(model, method, sizes, &facts, &place)?;
+            (training.loaded, training.inputs)
+        }
+        None => (load(arguments, model, part)?, BTreeMap::new()),
+    };
+    if arguments.gradient {
+        loaded = gradient::of_squared_error(&place, loaded, arguments.memory, at)?;
+    } else if let Some(bytes_max) = arguments.memory {
+        loaded.program = gradient::within(&place, loaded.program, bytes_max, at)?;
+    }
+    Ok((loaded, given))
+}
+
 /// The program of the sizes asked for.
 fn load(arguments: &Arguments, model: &Model, part: &Part) -> Result<Loaded, Failure> {
     let (batch, width, height) = (arguments.batch, arguments.width, arguments.height);
     if model.is_compiled() && (batch, width, height) == (None, None, None) {
         return model.load(part, &BTreeMap::new());
     }
-    let sizes = Sizes::of(&model.facts()?, batch.unwrap_or(1), width, height)?;
+    let sizes = sizes(arguments, &model.facts()?)?;
     let bindings = arguments.bind.iter().cloned().collect();
     model.sized(part, sizes, &bindings, None)
+}
+
+/// The sizes asked for.
+fn sizes(arguments: &Arguments, facts: &Facts) -> Result<Sizes, Failure> {
+    let batch = arguments.batch.unwrap_or(1);
+    Sizes::of(facts, batch, arguments.width, arguments.height)
 }
 
 /// Runs once for the caches, then as often as wanted; gives the timed runs, fastest first, and the

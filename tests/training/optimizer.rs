@@ -142,12 +142,12 @@ fn by_oracle(func: &Func, inputs: &Named, weights: &Named) -> Named {
 }
 
 /// A number among the results.
-fn number(results: &Named, name: &str) -> f64 {
+pub(crate) fn number(results: &Named, name: &str) -> f64 {
     Array::from(&results[name]).floats()[0]
 }
 
 /// Replaces the states among `inputs` by the results of their names.
-fn feed_back(inputs: &mut Named, results: &Named) {
+pub(crate) fn feed_back(inputs: &mut Named, results: &Named) {
     for (name, result) in results {
         if let Some(state) = inputs.get_mut(name) {
             *state = result.clone();

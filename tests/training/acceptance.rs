@@ -1,0 +1,547 @@
+//! What a SPLAD step satisfies whatever the networks are (spec 1.14), and an optimiser whatever
+//! the gradients.
+
+use compiler::DType;
+use compiler::eval::Array;
+use compiler::graph::{Builder, Func, TensorType};
+use compiler::ops::{Add, Mul, ReduceSum};
+use compiler::tensor::{Tensor, Values};
+use graphs::distill::loss::Loss;
+use graphs::distill::splad::{self, GammaEmbed, Grid, Sample, Sigma};
+use graphs::distill::{Bodies, DistillError, Method, Point, Sizes, step};
+use graphs::optimizer::{
+    Layout, LossScale, STATE, Scalars, Settings, accumulation_step, training_step,
+};
+use graphs::samplers::PredictionType;
+
+use crate::distill::{Case, splad_case, splad_settings};
+use crate::networks::{Named, exact, schedule};
+use crate::optimizer::{feed_back, number, zeros};
+use crate::support::assert_close;
+
+const PREDICTIONS: [PredictionType; 3] = [
+    PredictionType::Epsilon,
+    PredictionType::VPrediction,
+    PredictionType::Sample,
+];
+
+fn point(timestep: usize) -> Point {
+    Point::of(&schedule(), timestep).expect("the schedule has it")
+}
+
+#[test]
+fn the_noise_between_the_ends_begins_and_ends_with_theirs() {
+    // Spec 8, the scalar step: t, s and sigma at a quarter, linear and by variance.
+    for (t, s, linear, variance) in [
+        (499, 479, 0.80891915, 0.79878340),
+        (999, 899, 0.67450942, 0.60281143),
+        (19, 0, 0.05499321, 0.04351025),
+    ] {
+        let (start, end) = (point(t), point(s));
+        let r = start.alpha / end.alpha;
+        for (form, quarter) in [(Sigma::Linear, linear), (Sigma::Variance, variance)] {
+            let sigma = |gamma| splad::sigma(form, start, end, gamma);
+            let near = |found: f64, wanted: f64| {
+                assert!(
+                    (found - wanted).abs() < 1e-6,
+                    "{form:?} {t}: {found}, {wanted}"
+                );
+            };
+            near(sigma(0.0), r * end.sigma);
+            near(sigma(1.0), start.sigma);
+            near(sigma(0.25), quarter);
+        }
+    }
+}
+
+/// A network that returns what is given as text, whatever the state: `[batch, 1, 1, 1]`.
+fn constant_network(name: &str, conditioned: bool) -> Func {
+    let mut builder = Builder::new(name);
+    let image = || TensorType {
+        dtype: DType::F32,
+        shape: vec!["batch", "height", "width"]
+            .into_iter()
+            .map(compiler::Dim::symbol)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .enumerate()
+            .flat_map(|(axis, dim)| match axis {
+                0 => vec![dim, compiler::Dim::from(1)],
+                _ => vec![dim],
+            })
+            .collect(),
+    };
+    let batch = compiler::Dim::symbol("batch");
+    let built = (|| {
+        let sample = builder.input("sample", image())?;
+        let timestep = TensorType::new(DType::F32, [batch.clone()]);
+        builder.input("timestep", timestep)?;
+        let text = TensorType::new(DType::F32, [batch.clone(), 1.into(), 1.into(), 1.into()]);
+        let text = builder.input("encoder_hidden_states", text)?;
+        let shift = builder.weight("shift", TensorType::new(DType::F32, [1]))?;
+        if conditioned {
+            let width = compiler::Dim::from(4);
+            builder.input("timestep_cond", TensorType::new(DType::F32, [batch, width]))?;
+        }
+        let zero = builder.constant(Tensor::from_f32(&[], &[0.0]))?;
+        let nothing = builder.push(Mul, &[sample, zero])?;
+        let told = builder.push(Add, &[nothing, text])?;
+        let told = builder.push(Add, &[told, shift])?;
+        builder.result("out_sample", told)
+    })();
+    built.expect("the network is well typed");
+    builder.finish()
+}
+
+/// A student that says the guided noise predicts the same clean latents from every γ: the line
+/// between the ends is exact for it.
+#[test]
+fn a_constant_noise_is_consistent_along_the_line() {
+    let teacher = constant_network("teacher", false);
+    let student = constant_network("student", true);
+    let gammas = [0.0, 0.125, 0.5, 0.875, 1.0];
+    let sizes = Sizes {
+        batch: gammas.len(),
+        height: 1,
+        width: 1,
+        tokens: 1,
+    };
+    for (k, timestep) in [(20, 499), (100, 999), (100, 99), (100, 59)] {
+        let settings = splad::Settings {
+            k,
+            ..splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, Loss::L2)
+        };
+        let bodies = Bodies {
+            teacher: Some(&teacher),
+            student: &student,
+        };
+        let func = step(&Method::Splad(settings), bodies, sizes, true).expect("the step fits");
+        let samples: Vec<Sample> = gammas
+            .iter()
+            .map(|&gamma| Sample { timestep, gamma })
+            .collect();
+        let numbers = splad::numbers(&settings, &schedule(), 4, &samples);
+        let mut inputs = numbers.expect("the draws are on the grid");
+        let five = |x: f32| Tensor::from_f32(&[5, 1, 1, 1], &[x; 5]);
+        for (name, x) in [
+            ("latents", 0.3),
+            ("noise", -1.1),
+            ("encoder_hidden_states", 0.8),
+        ] {
+            inputs.insert(name.to_owned(), five(x));
+        }
+        inputs.insert("uncond.encoder_hidden_states".to_owned(), five(0.2));
+        // The student says 0.8 + 1.2, which is the guided 0.2 + 3·(0.8 − 0.2).
+        inputs.insert("student".to_owned(), Tensor::from_f32(&[1], &[1.2]));
+        inputs.insert("ema".to_owned(), Tensor::from_f32(&[1], &[0.0]));
+        let shift = Named::from([("teacher.shift".to_owned(), Tensor::from_f32(&[1], &[0.0]))]);
+        let results = exact(&func, &inputs, &shift);
+        let predictions = results["model_pred"].floats();
+        let start = point(timestep);
+        let wanted = (start.alpha * 0.3 - start.sigma * 1.1 - start.sigma * 2.0) / start.alpha;
+        for (gamma, found) in gammas.iter().zip(predictions) {
+            let apart = (found - wanted).abs() / wanted.abs();
+            assert!(
+                apart < 1e-5,
+                "k {k} t {timestep} gamma {gamma}: {found}, wanted {wanted}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_ends_of_a_sub_path_are_the_noised_latents_and_the_teachers_word() {
+    let settings = splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, Loss::Huber);
+    let mut case = splad_case(settings, true);
+    for gamma in [0.0, 1.0] {
+        let samples = [939, 319, 59].map(|timestep| Sample { timestep, gamma });
+        let numbers = splad::numbers(&settings, &schedule(), 16, &samples);
+        case.inputs
+            .extend(numbers.expect("the draws are on the grid"));
+        let results = exact(&case.step, &case.inputs, &case.weights);
+        let found = &results["z_gamma"];
+        if gamma == 1.0 {
+            assert_eq!(found, &results["z_t"]);
+            continue;
+        }
+        let mut wanted = results["z_s"].clone();
+        let Values::Float(values) = &mut wanted.values else {
+            panic!("states are floats");
+        };
+        let image = values.len() / 3;
+        for (place, (t, s)) in [(939, 839), (319, 219), (59, 0)].into_iter().enumerate() {
+            let ratio = point(t).alpha / point(s).alpha;
+            values[place * image..][..image]
+                .iter_mut()
+                .for_each(|x| *x *= ratio);
+        }
+        assert_close(found, &wanted, 1e-6, "the student's state at gamma 0");
+        // Timestep 0 is where the third sample ends: there the target is the state itself.
+        let [target, end] = ["target", "z_s"].map(|name| &results[name].floats()[2 * image..]);
+        assert_eq!(target, end);
+    }
+}
+
+/// The same step with k = 20, once as one step of multiple estimation, once with finished samples:
+/// a sample that has arrived stays where it is, bit for bit.
+#[test]
+fn a_finished_sample_stays() {
+    let short = splad::Settings {
+        k: 20,
+        ..splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, Loss::Huber)
+    };
+    let long = splad::Settings { k: 100, ..short };
+    let states = [short, long].map(|settings| {
+        let mut case = splad_case(settings, true);
+        let samples = [19, 19, 19].map(|timestep| Sample {
+            timestep,
+            gamma: 0.5,
+        });
+        let numbers = splad::numbers(&settings, &schedule(), 16, &samples);
+        case.inputs
+            .extend(numbers.expect("the draws are on the grid"));
+        let mut results = exact(&case.step, &case.inputs, &case.weights);
+        results.remove("z_s").expect("it is a result")
+    });
+    assert_eq!(states[0], states[1]);
+}
+
+#[test]
+fn draws_and_settings_without_meaning_are_refused() {
+    let good = splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, Loss::Huber);
+    let anchored = splad::Settings {
+        grid: Grid::Anchored,
+        ..good
+    };
+    let uneven = splad::Settings { k: 30, ..good };
+    let none = splad::Settings { k_phi: 0, ..good };
+    for (settings, timestep, gamma, wanted) in [
+        (good, 939, 0.5, None),
+        (
+            good,
+            940,
+            0.5,
+            Some("sample 0 has timestep 940, wanted one less than a multiple of 20, below 1000"),
+        ),
+        (
+            good,
+            1019,
+            0.5,
+            Some("sample 0 has timestep 1019, wanted one less than a multiple of 20, below 1000"),
+        ),
+        (
+            good,
+            939,
+            1.5,
+            Some("sample 0 has gamma 1.5, wanted a number from 0 to 1"),
+        ),
+        (
+            good,
+            939,
+            f64::NAN,
+            Some("sample 0 has gamma NaN, wanted a number from 0 to 1"),
+        ),
+        (anchored, 899, 0.5, None),
+        (
+            anchored,
+            939,
+            0.5,
+            Some("sample 0 has timestep 939, wanted one less than a multiple of 100"),
+        ),
+        (
+            uneven,
+            939,
+            0.5,
+            Some("k is 30, wanted 1 to 1000 times k_phi, which is 20"),
+        ),
+        (
+            none,
+            939,
+            0.5,
+            Some("k is 100, wanted 1 to 1000 times k_phi, which is 0"),
+        ),
+    ] {
+        let found = splad::numbers(&settings, &schedule(), 16, &[Sample { timestep, gamma }]);
+        let said = found.err().map(|error: DistillError| error.to_string());
+        assert_eq!(said.as_deref(), wanted);
+    }
+    let grid = |settings: &splad::Settings| settings.grid_timesteps(&schedule());
+    let fine = grid(&good).expect("k is a multiple");
+    assert_eq!((fine.len(), fine[0], fine[49]), (50, 19, 999));
+    let coarse = grid(&anchored).expect("k is a multiple");
+    assert_eq!((coarse.len(), coarse[0], coarse[9]), (10, 99, 999));
+}
+
+/// Numbers of velocities and clean latents are those of noise, seen otherwise: a network that
+/// knows the state's parts says the same in every form.
+#[test]
+fn rows_of_every_prediction_type_agree() {
+    let samples = [939, 319, 59].map(|timestep| Sample {
+        timestep,
+        gamma: 1.0,
+    });
+    for prediction in PREDICTIONS {
+        let settings = splad::Settings {
+            prediction,
+            ..splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, Loss::Huber)
+        };
+        let numbers = splad::numbers(&settings, &schedule(), 16, &samples).expect("they fit");
+        for (place, sample) in samples.iter().enumerate() {
+            let Point { alpha, sigma, .. } = point(sample.timestep);
+            let (x0, eps) = (0.7, -0.4);
+            let said = match prediction {
+                PredictionType::Epsilon => eps,
+                PredictionType::VPrediction => alpha * eps - sigma * x0,
+                PredictionType::Sample => x0,
+            };
+            let at = |name: &str, index: usize| Array::from(&numbers[name]).floats()[index];
+            let state = alpha * x0 + sigma * eps;
+            let next = point(sample.timestep.saturating_sub(20));
+            let stepped = at("teacher.state", place) * state + at("teacher.output", place) * said;
+            let wanted = next.alpha * x0 + next.sigma * eps;
+            assert!(
+                (stepped - wanted).abs() < 2e-6,
+                "{prediction:?}: {stepped}, {wanted}"
+            );
+            let clean = at("student.state", place) * state + at("student.output", place) * said;
+            assert!((clean - x0).abs() < 2e-5, "{prediction:?}: {clean}, {x0}");
+        }
+    }
+}
+
+/// A step whose loss is `Σ slope·θ` over three parameters.
+fn slope_step() -> (Func, Layout) {
+    let mut body = Builder::new("body");
+    let weight = body.weight("theta", TensorType::new(DType::F32, [3]));
+    let weight = weight.expect("a weight");
+    body.result("same", weight).expect("a result");
+    let layout = Layout::of(&body.finish()).expect("sizes are known");
+    let mut builder = Builder::new("step");
+    let vector = || TensorType::new(DType::F32, [3]);
+    let built = (|| {
+        let student = builder.param("student", STATE, vector())?;
+        let slope = builder.input("slope", vector())?;
+        let cut = compiler::ops::Slice {
+            axis: 0,
+            start: 0.into(),
+            length: 3.into(),
+            step: 1,
+        };
+        let theta = builder.push(cut, &[student])?;
+        let product = builder.push(Mul, &[theta, slope])?;
+        let sum = ReduceSum {
+            axes: vec![0],
+            keep: false,
+        };
+        let loss = builder.push(sum, &[product])?;
+        builder.result("loss", loss)
+    })();
+    built.expect("the step is well typed");
+    (builder.finish(), layout)
+}
+
+const PLAIN: Settings = Settings {
+    betas: [0.9, 0.999],
+    epsilon: 1e-8,
+    clip: None,
+    ema: true,
+    accumulate: 1,
+    loss_scale: None,
+};
+
+fn scalars(update: u64) -> Scalars {
+    Scalars {
+        update,
+        lr: 0.01,
+        weight_decay: 0.1,
+        ema_decay: 0.9,
+    }
+}
+
+fn vector(values: [f32; 3]) -> Tensor {
+    Tensor::from_f32(&[3], &values)
+}
+
+fn begin(names: &[&str]) -> Named {
+    let mut states = zeros(names, 3);
+    states.insert("student".to_owned(), vector([1.0, -2.0, 0.5]));
+    states.insert("ema".to_owned(), vector([0.0, 0.0, 0.0]));
+    states
+}
+
+const MOMENTS: [&str; 2] = ["adamw.first_moment", "adamw.second_moment"];
+
+/// Runs one step and replaces the states.
+fn run(func: &Func, states: &mut Named, slope: [f32; 3], numbers: Option<Named>) -> Named {
+    let mut inputs = states.clone();
+    inputs.insert("slope".to_owned(), vector(slope));
+    inputs.extend(numbers.unwrap_or_default());
+    let results = exact(func, &inputs, &Named::new()).into_iter();
+    let rounded = |array: Array| Tensor::from_values(DType::F32, &array.shape, &array.values);
+    let results = results
+        .map(|(name, array)| (name, rounded(array)))
+        .collect();
+    feed_back(states, &results);
+    results
+}
+
+fn floats(tensor: &Tensor) -> Vec<f64> {
+    Array::from(tensor).floats().to_vec()
+}
+
+#[test]
+fn the_average_follows_its_closed_form() {
+    let (step, layout) = slope_step();
+    let func = training_step(step, &layout, &PLAIN).expect("it is a step");
+    let mut states = begin(&MOMENTS);
+    let mut wanted = [0.0; 3];
+    for update in 1..=3 {
+        run(
+            &func,
+            &mut states,
+            [1.0, -0.5, 2.0],
+            Some(scalars(update).numbers(&PLAIN)),
+        );
+        // The share of step i in the average after n is 0.1 · 0.9^(n − i).
+        let share = 0.1 * 0.9_f64.powi(3 - update as i32);
+        let student = floats(&states["student"]);
+        wanted
+            .iter_mut()
+            .zip(student)
+            .for_each(|(sum, x)| *sum += share * x);
+    }
+    for (found, wanted) in floats(&states["ema"]).iter().zip(wanted) {
+        assert!((found - wanted).abs() < 1e-6, "{found}, wanted {wanted}");
+    }
+}
+
+#[test]
+fn gradients_are_shortened_to_the_norm_and_no_longer() {
+    let (step, layout) = slope_step();
+    for (norm_max, share) in [(1.0, 1.0 / (3.0 + 1e-6)), (4.0, 1.0)] {
+        let settings = Settings {
+            clip: Some(norm_max),
+            ..PLAIN
+        };
+        let func = training_step(step.clone(), &layout, &settings).expect("it is a step");
+        let mut states = begin(&MOMENTS);
+        let results = run(
+            &func,
+            &mut states,
+            [2.0, -1.0, 2.0],
+            Some(scalars(1).numbers(&settings)),
+        );
+        assert_eq!(number(&results, "grad_norm"), 3.0);
+        let first = floats(&states[MOMENTS[0]])[0];
+        assert!((first - 0.1 * 2.0 * share).abs() < 1e-7, "{first}");
+    }
+}
+
+#[test]
+fn accumulated_steps_are_one_step_of_the_mean() {
+    let (step, layout) = slope_step();
+    let settings = Settings {
+        accumulate: 2,
+        ..PLAIN
+    };
+    let gather = accumulation_step(step.clone(), &layout, &settings).expect("it is a step");
+    let update = training_step(step.clone(), &layout, &settings).expect("it is a step");
+    let whole = training_step(step, &layout, &PLAIN).expect("it is a step");
+    let mut parts = begin(&[MOMENTS[0], MOMENTS[1], "gradient"]);
+    let numbers = || Some(scalars(1).numbers(&PLAIN));
+    run(&gather, &mut parts, [1.0, 0.0, -3.0], None);
+    run(&update, &mut parts, [0.0, 2.0, -1.0], numbers());
+    let mut once = begin(&MOMENTS);
+    run(&whole, &mut once, [0.5, 1.0, -2.0], numbers());
+    assert_eq!(floats(&parts["gradient"]), [0.0; 3]);
+    for (name, wanted) in &once {
+        assert_eq!(&parts[name], wanted, "{name}");
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_changes_nothing_but_the_scale() {
+    let (step, layout) = slope_step();
+    let settings = Settings {
+        loss_scale: Some(LossScale { growth_interval: 2 }),
+        ..PLAIN
+    };
+    let func = training_step(step.clone(), &layout, &settings).expect("it is a step");
+    let plain = training_step(step, &layout, &PLAIN).expect("it is a step");
+    let mut states = begin(&MOMENTS);
+    states.insert("loss_scale".to_owned(), Tensor::from_f32(&[], &[1024.0]));
+    states.insert(
+        "loss_scale.updates".to_owned(),
+        Tensor::from_f32(&[], &[0.0]),
+    );
+    let mut without = begin(&MOMENTS);
+    let good = [1.0, -0.5, 2.0];
+    let mut update = 1;
+    for (slope, scale, counted) in [
+        (good, 1024.0, 1.0),
+        ([f32::INFINITY, 0.0, 0.0], 512.0, 0.0),
+        ([f32::NAN, 0.0, 0.0], 256.0, 0.0),
+        (good, 256.0, 1.0),
+        (good, 512.0, 0.0),
+    ] {
+        let numbers = scalars(update).numbers(&settings);
+        let results = run(&func, &mut states, slope, Some(numbers.clone()));
+        if slope == good {
+            run(&plain, &mut without, slope, Some(numbers));
+            update += 1;
+        }
+        assert_eq!(
+            number(&results, "updated"),
+            f64::from(u8::from(slope == good))
+        );
+        assert_eq!(number(&results, "loss_scale"), scale);
+        assert_eq!(number(&results, "loss_scale.updates"), counted);
+        for (name, wanted) in &without {
+            assert_eq!(&states[name], wanted, "{name}");
+        }
+    }
+}
+
+/// The gradient of the student's loss by central differences, and none to anything else: the
+/// teacher, the EMA and the states between are given.
+#[test]
+fn the_gradient_of_a_step_is_that_of_central_differences() {
+    let settings = splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, Loss::L2);
+    let Case {
+        student,
+        step,
+        mut inputs,
+        weights,
+    } = splad_case(settings, false);
+    let layout = Layout::of(&student).expect("the weights have known sizes");
+    let func = accumulation_step(step.clone(), &layout, &PLAIN).expect("it is a step");
+    inputs.extend(zeros(&["gradient"], layout.total()));
+    let gradient = exact(&func, &inputs, &weights)["gradient"]
+        .floats()
+        .to_vec();
+    let begin: Vec<f32> = floats(&inputs["student"])
+        .iter()
+        .map(|&x| x as f32)
+        .collect();
+    for index in [7, layout.total() / 3, layout.total() - 2] {
+        let loss = |distance: f32| {
+            let mut moved = begin.clone();
+            moved[index] += distance;
+            let apart = f64::from(moved[index]) - f64::from(begin[index]);
+            let mut inputs = inputs.clone();
+            inputs.insert(
+                "student".to_owned(),
+                Tensor::from_f32(&[moved.len()], &moved),
+            );
+            (exact(&step, &inputs, &weights)["loss"].floats()[0], apart)
+        };
+        let ((above, right), (below, left)) = (loss(1e-3), loss(-1e-3));
+        let wanted = (above - below) / (right - left);
+        let apart = (gradient[index] - wanted).abs() / wanted.abs();
+        assert!(
+            apart < 1e-3,
+            "parameter {index}: {}, wanted {wanted}",
+            gradient[index]
+        );
+    }
+}
