@@ -106,3 +106,22 @@ fn weights_that_are_left_out_are_made_up_aloud() {
     check(&object, "unet", &[]);
     assert!(said.contains("random"), "{said}");
 }
+
+/// A training step is a program as others are: its kernels add up, and it knows its states.
+#[test]
+fn training_steps_are_measured() {
+    let model = Path::new(MODEL);
+    for method in ["denoise", "lcm", "splad"] {
+        let sizes = ["-b", "2", "-W", "64", "-H", "32"];
+        let (step, _) = bench(model, &[&["--train", method], &sizes[..]].concat());
+        assert_eq!(step["component"], "unet");
+        let inputs = &step["shapes"]["inputs"];
+        assert_eq!(inputs["latents"], serde_json::json!([2, 4, 4, 8]));
+        let taught = inputs.get("uncond.encoder_hidden_states").is_some();
+        assert_eq!(taught, method != "denoise");
+        let outputs = &step["shapes"]["outputs"];
+        assert_eq!(outputs["loss"], serde_json::json!([]));
+        assert_eq!(outputs["ema"], outputs["student"]);
+        assert!(number(&step, "/seconds/median") > 0.0);
+    }
+}
