@@ -37,9 +37,9 @@ pub(super) enum MethodName {
 
 /// A step, and what it is fed.
 pub(super) struct Training {
-    /// The program, and the teacher's weights.
+    /// The program with the teacher's weights and the first states.
     pub(super) loaded: Loaded,
-    /// Numbers and states; what is missing may be anything.
+    /// Numbers; what is missing may be anything.
     pub(super) inputs: BTreeMap<String, Tensor>,
 }
 
@@ -97,17 +97,15 @@ pub(super) fn load(
         .at(place)?;
     let elements = layout.total();
     let zeros = Tensor::new(DType::F32, vec![elements], vec![0; 4 * elements].into()).at(place)?;
-    let weights = teacher_weights(&step, teacher);
-    let Compiled { program, patches } = compile(&step, &Bindings::new()).at(place)?;
-    for (name, ty) in program.inputs() {
-        match name.as_str() {
-            STUDENT | EMA => inputs.insert(name, flat.clone()),
-            moment if moment.starts_with("adamw.") && ty.rank() == 1 => {
-                inputs.insert(name, zeros.clone())
-            }
-            _ => None,
+    let mut weights = teacher_weights(&step, teacher);
+    for (_, name, _) in step.params(Role::State) {
+        let begin = match name {
+            STUDENT | EMA => flat.clone(),
+            _ => zeros.clone(),
         };
+        weights.insert(name.to_owned(), begin);
     }
+    let Compiled { program, patches } = compile(&step, &Bindings::new()).at(place)?;
     Ok(Training {
         loaded: Loaded {
             program,

@@ -9,9 +9,7 @@ use compiler::tensor::{Tensor, Values};
 use graphs::distill::loss::Loss;
 use graphs::distill::splad::{self, GammaEmbed, Grid, Sample, Sigma};
 use graphs::distill::{Bodies, DistillError, Method, Point, Sizes, step};
-use graphs::optimizer::{
-    Layout, LossScale, STATE, Scalars, Settings, accumulation_step, training_step,
-};
+use graphs::optimizer::{Layout, LossScale, Scalars, Settings, accumulation_step, training_step};
 use graphs::samplers::PredictionType;
 
 use crate::distill::{Case, splad_case, splad_settings};
@@ -132,10 +130,9 @@ fn a_constant_noise_is_consistent_along_the_line() {
         }
         inputs.insert("uncond.encoder_hidden_states".to_owned(), five(0.2));
         // The student says 0.8 + 1.2, which is the guided 0.2 + 3·(0.8 − 0.2).
-        inputs.insert("student".to_owned(), Tensor::from_f32(&[1], &[1.2]));
-        inputs.insert("ema".to_owned(), Tensor::from_f32(&[1], &[0.0]));
-        let shift = Named::from([("teacher.shift".to_owned(), Tensor::from_f32(&[1], &[0.0]))]);
-        let results = exact(&func, &inputs, &shift);
+        let shifts = [("student", 1.2), ("ema", 0.0), ("teacher.shift", 0.0)];
+        let shift = |(name, x): (&str, f32)| (name.to_owned(), Tensor::from_f32(&[1], &[x]));
+        let results = exact(&func, &inputs, &shifts.map(shift).into());
         let predictions = results["model_pred"].floats();
         let start = point(timestep);
         let wanted = (start.alpha * 0.3 - start.sigma * 1.1 - start.sigma * 2.0) / start.alpha;
@@ -319,7 +316,7 @@ fn slope_step() -> (Func, Layout) {
     let mut builder = Builder::new("step");
     let vector = || TensorType::new(DType::F32, [3]);
     let built = (|| {
-        let student = builder.param("student", STATE, vector())?;
+        let student = builder.weight("student", vector())?;
         let slope = builder.input("slope", vector())?;
         let cut = compiler::ops::Slice {
             axis: 0,
@@ -373,10 +370,9 @@ const MOMENTS: [&str; 2] = ["adamw.first_moment", "adamw.second_moment"];
 
 /// Runs one step and replaces the states.
 fn run(func: &Func, states: &mut Named, slope: [f32; 3], numbers: Option<Named>) -> Named {
-    let mut inputs = states.clone();
-    inputs.insert("slope".to_owned(), vector(slope));
+    let mut inputs = Named::from([("slope".to_owned(), vector(slope))]);
     inputs.extend(numbers.unwrap_or_default());
-    let results = exact(func, &inputs, &Named::new()).into_iter();
+    let results = exact(func, &inputs, states).into_iter();
     let rounded = |array: Array| Tensor::from_values(DType::F32, &array.shape, &array.values);
     let results = results
         .map(|(name, array)| (name, rounded(array)))
@@ -510,16 +506,16 @@ fn the_gradient_of_a_step_is_that_of_central_differences() {
     let Case {
         student,
         step,
-        mut inputs,
-        weights,
+        inputs,
+        mut weights,
     } = splad_case(settings, false);
     let layout = Layout::of(&student).expect("the weights have known sizes");
     let func = accumulation_step(step.clone(), &layout, &PLAIN).expect("it is a step");
-    inputs.extend(zeros(&["gradient"], layout.total()));
+    weights.extend(zeros(&["gradient"], layout.total()));
     let gradient = exact(&func, &inputs, &weights)["gradient"]
         .floats()
         .to_vec();
-    let begin: Vec<f32> = floats(&inputs["student"])
+    let begin: Vec<f32> = floats(&weights["student"])
         .iter()
         .map(|&x| x as f32)
         .collect();
@@ -528,8 +524,8 @@ fn the_gradient_of_a_step_is_that_of_central_differences() {
             let mut moved = begin.clone();
             moved[index] += distance;
             let apart = f64::from(moved[index]) - f64::from(begin[index]);
-            let mut inputs = inputs.clone();
-            inputs.insert(
+            let mut weights = weights.clone();
+            weights.insert(
                 "student".to_owned(),
                 Tensor::from_f32(&[moved.len()], &moved),
             );

@@ -97,15 +97,15 @@ pub(crate) fn splad_case(settings: splad::Settings, observed: bool) -> Case {
         .collect();
     let numbers = splad::numbers(&settings, &schedule(), 16, &samples);
     inputs.extend(numbers.expect("the draws are on the grid"));
-    inputs.insert(
+    let mut weights = teacher_weights(&teacher, "grads/splad_distill.teacher.safetensors");
+    weights.insert(
         "student".to_owned(),
         flat(&student, "grads/splad_distill.student.safetensors"),
     );
-    inputs.insert(
+    weights.insert(
         "ema".to_owned(),
         flat(&student, "grads/splad_distill.ema.safetensors"),
     );
-    let weights = teacher_weights(&teacher, "grads/splad_distill.teacher.safetensors");
     Case {
         student,
         step,
@@ -195,8 +195,8 @@ pub(crate) fn lcm_case(observed: bool) -> Case {
     inputs.extend(numbers.expect("the draws are on the grid"));
     // The student's weights but for its condition are the teacher's.
     let file = "grads/lcm_distill.student.safetensors";
-    inputs.insert("student".to_owned(), flat(&student, file));
-    let weights = teacher_weights(&teacher, file);
+    let mut weights = teacher_weights(&teacher, file);
+    weights.insert("student".to_owned(), flat(&student, file));
     Case {
         student,
         step,
@@ -248,12 +248,12 @@ pub(crate) fn denoise_case(noise: &str, timesteps: &str, observed: bool) -> Case
     let numbers = denoise::numbers(&settings, &schedule(), &drawn);
     inputs.extend(numbers.expect("the schedule has the timesteps"));
     let file = "unet_a/unet/diffusion_pytorch_model.safetensors";
-    inputs.insert("student".to_owned(), flat(&student, file));
+    let weights = Named::from([("student".to_owned(), flat(&student, file))]);
     Case {
         student,
         step,
         inputs,
-        weights: Named::new(),
+        weights,
     }
 }
 

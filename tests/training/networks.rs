@@ -71,7 +71,7 @@ pub(crate) fn exact(func: &Func, inputs: &Named, weights: &Named) -> BTreeMap<St
         .collect()
 }
 
-/// The results of `func` on the CPU, in f32.
+/// The results of `func` on the CPU, in f32, new states among them.
 pub(crate) fn on_cpu(func: &Func, inputs: &Named, weights: &Named) -> Named {
     let program = compile(func, &Bindings::new())
         .expect("the step compiles")
@@ -83,7 +83,12 @@ pub(crate) fn on_cpu(func: &Func, inputs: &Named, weights: &Named) -> Named {
     let executor = Executor::new(&program, weights.clone(), options, &Tuning::default());
     let executor = executor.expect("the weights fit");
     let results = executor.run(inputs).expect("the CPU executes the step");
-    results.into_iter().collect()
+    let mut results: Named = results.into_iter().collect();
+    for (_, name, _) in func.params(Role::State) {
+        let state = executor.state(name).expect("the program has the state");
+        results.insert(name.to_owned(), state);
+    }
+    results
 }
 
 /// The numbers of an i64 or f32 vector.

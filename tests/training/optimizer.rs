@@ -86,10 +86,10 @@ fn farthest(layout: &Layout, found: &Tensor, file: &str, prefix: &str) -> (f64, 
 fn check_gradients(case: &Case, file: &str, cpu_tolerance: f64) {
     let layout = Layout::of(&case.student).expect("the weights have known sizes");
     let step = accumulation_step(case.step.clone(), &layout, &SETTINGS).expect("it is a step");
-    let mut inputs = case.inputs.clone();
-    inputs.extend(zeros(&["gradient"], layout.total()));
-    let oracle = flat(&exact(&step, &inputs, &case.weights)["gradient"]);
-    let cpu = on_cpu(&step, &inputs, &case.weights).remove("gradient");
+    let mut weights = case.weights.clone();
+    weights.extend(zeros(&["gradient"], layout.total()));
+    let oracle = flat(&exact(&step, &case.inputs, &weights)["gradient"]);
+    let cpu = on_cpu(&step, &case.inputs, &weights).remove("gradient");
     let cpu = cpu.expect("it is a result");
     for (by, found, tolerance) in [
         ("the oracle", oracle, ORACLE_TOLERANCE),
@@ -146,10 +146,10 @@ pub(crate) fn number(results: &Named, name: &str) -> f64 {
     Array::from(&results[name]).floats()[0]
 }
 
-/// Replaces the states among `inputs` by the results of their names.
-pub(crate) fn feed_back(inputs: &mut Named, results: &Named) {
+/// Replaces `states` by the results of their names.
+pub(crate) fn feed_back(states: &mut Named, results: &Named) {
     for (name, result) in results {
-        if let Some(state) = inputs.get_mut(name) {
+        if let Some(state) = states.get_mut(name) {
             *state = result.clone();
         }
     }
@@ -198,7 +198,7 @@ fn three_steps_of_denoising_agree_with_torch() {
         let first = denoise_case("step0.noise", "step0.timesteps", false);
         let layout = Layout::of(&first.student).expect("the weights have known sizes");
         let step = training_step(first.step.clone(), &layout, &SETTINGS).expect("it is a step");
-        let begin = first.inputs["student"].clone();
+        let begin = first.weights["student"].clone();
         let mut states = zeros(&MOMENTS, layout.total());
         states.insert("student".to_owned(), begin.clone());
         states.insert("ema".to_owned(), begin.clone());
@@ -206,7 +206,6 @@ fn three_steps_of_denoising_agree_with_torch() {
             let [noise, timesteps] =
                 ["noise", "timesteps"].map(|what| format!("step{number_of}.{what}"));
             let mut inputs = denoise_case(&noise, &timesteps, false).inputs;
-            inputs.extend(states.clone());
             let scalars = Scalars {
                 update: number_of + 1,
                 lr: 1e-3,
@@ -214,7 +213,7 @@ fn three_steps_of_denoising_agree_with_torch() {
                 ema_decay: 0.95,
             };
             inputs.extend(scalars.numbers(&SETTINGS));
-            let results = execute(&step, &inputs, &Named::new());
+            let results = execute(&step, &inputs, &states);
             let entry = &log[number_of as usize];
             for (name, stored) in [("loss", "loss"), ("grad_norm", "grad_norm_before_clip")] {
                 let wanted = entry[stored].as_f64().expect("it is a number");
@@ -234,8 +233,8 @@ fn a_step_of_splad_agrees_with_torch() {
     let case = splad_case(splad_settings(gamma_embed, sigma, loss), false);
     let layout = Layout::of(&case.student).expect("the weights have known sizes");
     let step = training_step(case.step.clone(), &layout, &SETTINGS).expect("it is a step");
-    let mut inputs = case.inputs.clone();
-    inputs.extend(zeros(&MOMENTS, layout.total()));
+    let (mut inputs, mut weights) = (case.inputs.clone(), case.weights.clone());
+    weights.extend(zeros(&MOMENTS, layout.total()));
     let scalars = Scalars {
         update: 1,
         lr: 1e-3,
@@ -247,9 +246,9 @@ fn a_step_of_splad_agrees_with_torch() {
     let norm = &facts["splad_distill"]["train"]["grad_norm_before_clip"];
     let norm = norm.as_f64().expect("it is a number");
     for (by, execute) in [("the oracle", by_oracle as Execute), ("the CPU", on_cpu)] {
-        let results = execute(&step, &inputs, &case.weights);
+        let results = execute(&step, &inputs, &weights);
         assert_near(number(&results, "grad_norm"), norm, 1e-5, by);
-        let before = [&inputs["student"], &inputs["ema"]];
+        let before = [&weights["student"], &weights["ema"]];
         let file = "grads/splad_distill.step.safetensors";
         check_movements(&layout, &results, before, file, by);
     }

@@ -6,7 +6,7 @@
 //! schedule and what was drawn, in the method's own file. Nothing here differentiates, updates a
 //! parameter, draws a number, or loops over time.
 //!
-//! The parameters of the student, and those of its EMA, are one flat state each ([`STUDENT`],
+//! The parameters of the student, and those of its EMA, are one flat weight each ([`STUDENT`],
 //! [`EMA`]), in the order of [`crate::optimizer::Layout`]; the teacher's are weights with the
 //! prefix `teacher.`. Embeddings of γ and of guidance scales are host data: their arguments reach
 //! 10,000 radians.
@@ -21,7 +21,7 @@ use compiler::passes::{InlineError, inline};
 use compiler::tensor::Tensor;
 use thiserror::Error;
 
-use crate::optimizer::{LOSS, Layout, OptimizerError, STATE};
+use crate::optimizer::{LOSS, Layout, OptimizerError};
 
 pub mod denoise;
 pub mod lcm;
@@ -221,13 +221,13 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// The student, or a network of its form, with the flat parameters `state`.
-    fn flat_network(&mut self, state: &'static str) -> Result<Network, DistillError> {
+    /// The student, or a network of its form, with the flat parameters `name`.
+    fn flat_network(&mut self, name: &'static str) -> Result<Network, DistillError> {
         let flat = TensorType::new(DType::F32, [self.layout.total()]);
-        let flat = self.builder.param(state, STATE, flat)?;
+        let flat = self.builder.weight(name, flat)?;
         let body = self.called[0].clone();
         let weights = self.layout.split(&mut self.builder, flat, &body)?;
-        Network::new(state, body, weights)
+        Network::new(name, body, weights)
     }
 
     /// The teacher, that takes two batches at once.

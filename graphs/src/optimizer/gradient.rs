@@ -4,24 +4,25 @@
 //! knows no optimiser.
 
 use compiler::autodiff::backward;
-use compiler::graph::{Builder, Definition, Func, GraphError, Node, Value};
-use compiler::ops::{Concat, Op};
+use compiler::graph::{Builder, Definition, Func, GraphError, Node, Role, Value};
+use compiler::ops::{Concat, Mul, Op};
 
-use super::{LOSS, Layout, OptimizerError, STATE, STUDENT, loss_scale};
+use super::{LOSS, Layout, OptimizerError, STUDENT};
 
 /// The flat parameters of a step.
 pub(super) fn student(builder: &Builder) -> Result<Value, OptimizerError> {
     let func = builder.func();
     let same = |(value, name, _)| (name == STUDENT).then_some(value);
-    let found = func.params(STATE).find_map(same);
-    found.ok_or_else(|| missing(func, "state \"student\""))
+    let mut params = func.params(Role::State).chain(func.params(Role::Weight));
+    let found = params.find_map(same);
+    found.ok_or_else(|| missing(func, "flat parameters \"student\""))
 }
 
 /// The gradient of [`LOSS`], times the loss scale if there is one: f32 `[parameters]`.
 pub(super) fn write(
     builder: &mut Builder,
     layout: &Layout,
-    scale: Option<loss_scale::State>,
+    scale: Option<Value>,
 ) -> Result<Value, OptimizerError> {
     let student = student(builder)?;
     let loss = builder
@@ -34,7 +35,7 @@ pub(super) fn write(
         None => return Err(missing(builder.func(), "result \"loss\"")),
     };
     let loss = match scale {
-        Some(scale) => scale.scaled(builder, loss)?,
+        Some(scale) => builder.push(Mul, &[loss, scale])?,
         None => loss,
     };
     let parameters = cuts(builder.func(), student, layout)?;

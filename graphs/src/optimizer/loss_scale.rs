@@ -4,7 +4,7 @@
 //! what the scale becomes. A step with a gradient that is not finite changes nothing but the scale.
 
 use compiler::dtype::DType;
-use compiler::graph::{Builder, GraphError, TensorType, Value};
+use compiler::graph::{Builder, GraphError, Role, TensorType, Value};
 use compiler::ops::{Add, Cast, Div, Less, Mul, Select};
 
 use super::{Settings, UPDATED, Update, scalar, state};
@@ -22,40 +22,28 @@ pub struct LossScale {
     pub growth_interval: u32,
 }
 
-/// The states.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct State {
-    scale: Value,
-    updates: Value,
+/// The factor of the loss, if `settings` want one.
+pub(super) fn scale(
+    builder: &mut Builder,
+    settings: &Settings,
+    role: Role,
+) -> Result<Option<Value>, GraphError> {
+    let scale = settings.loss_scale.map(|_| {
+        let ty = TensorType::scalar(DType::F32);
+        builder.param(SCALE, role, ty)
+    });
+    scale.transpose()
 }
 
-impl State {
-    /// Adds the states that `settings` want to the function.
-    pub(super) fn of(
-        builder: &mut Builder,
-        settings: &Settings,
-    ) -> Result<Option<State>, GraphError> {
-        if settings.loss_scale.is_none() {
-            return Ok(None);
-        }
-        let ty = TensorType::scalar(DType::F32);
-        Ok(Some(State {
-            scale: state(builder, SCALE, ty.clone())?,
-            updates: state(builder, UPDATES, ty)?,
-        }))
-    }
-
-    /// The loss to differentiate.
-    pub(super) fn scaled(self, builder: &mut Builder, loss: Value) -> Result<Value, GraphError> {
-        builder.push(Mul, &[loss, self.scale])
-    }
-
-    /// The gradient of the loss itself, of one of the loss scaled.
-    pub(super) fn unscaled(self, builder: &mut Builder, x: Value) -> Result<Value, GraphError> {
-        let one = scalar(builder, 1.0)?;
-        let inverse = builder.push(Div, &[one, self.scale])?;
-        builder.push(Mul, &[x, inverse])
-    }
+/// The gradient of the loss itself, of one of the loss scaled.
+pub(super) fn unscaled(
+    builder: &mut Builder,
+    gradient: Value,
+    scale: Value,
+) -> Result<Value, GraphError> {
+    let one = scalar(builder, 1.0)?;
+    let inverse = builder.push(Div, &[one, scale])?;
+    builder.push(Mul, &[gradient, inverse])
 }
 
 /// Whether a norm is a finite number: bool `[]`.
@@ -72,25 +60,26 @@ impl LossScale {
     pub(super) fn adapt(
         self,
         builder: &mut Builder,
-        state: State,
+        scale: Value,
         finite: Value,
     ) -> Result<[Update; 2], GraphError> {
         let updated = builder.push(Cast { dtype: DType::F32 }, &[finite])?;
         builder.result(UPDATED, updated)?;
+        let updates = state(builder, UPDATES, TensorType::scalar(DType::F32))?;
         let [zero, one] = [scalar(builder, 0.0)?, scalar(builder, 1.0)?];
         let [two, half] = [scalar(builder, 2.0)?, scalar(builder, 0.5)?];
         let interval = scalar(builder, f64::from(self.growth_interval))?;
-        let more = builder.push(Add, &[state.updates, one])?;
+        let more = builder.push(Add, &[updates, one])?;
         let waiting = builder.push(Less, &[more, interval])?;
         let growth = builder.push(Select, &[waiting, one, two])?;
         let factor = builder.push(Select, &[finite, growth, half])?;
-        let scale = builder.push(Mul, &[state.scale, factor])?;
+        let new_scale = builder.push(Mul, &[scale, factor])?;
         let counted = builder.push(Select, &[waiting, more, zero])?;
-        let updates = builder.push(Select, &[finite, counted, zero])?;
+        let new_updates = builder.push(Select, &[finite, counted, zero])?;
         let update = |name, old, new| Update { name, old, new };
         Ok([
-            update(SCALE, state.scale, scale),
-            update(UPDATES, state.updates, updates),
+            update(SCALE, scale, new_scale),
+            update(UPDATES, updates, new_updates),
         ])
     }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use compiler::autodiff::GradientError;
 use compiler::dtype::DType;
-use compiler::graph::{Builder, Func, GraphError, Role, TensorType, Value};
+use compiler::graph::{Builder, Definition, Func, GraphError, Role, TensorType, Value};
 use compiler::ops::{Add, Broadcast, Mul, Select, Sub};
 use compiler::tensor::{Tensor, Values};
 use thiserror::Error;
@@ -24,14 +24,11 @@ mod loss_scale;
 pub use layout::{Layout, Place};
 pub use loss_scale::LossScale;
 
-/// What states are fed with: they are inputs, and the result of a state's name is what it is given
-/// as the next time.
-pub const STATE: Role = Role::Input;
-
-/// The flat parameters: f32 `[parameters]`, a state.
+/// The flat parameters: f32 `[parameters]`, a weight of steps and a state of training steps.
 pub const STUDENT: &str = "student";
 
-/// The flat moving average of the parameters: f32 `[parameters]`, a state.
+/// The flat moving average of the parameters: f32 `[parameters]`, a weight of steps and a state of
+/// training steps.
 pub const EMA: &str = "ema";
 
 /// What is minimised: f32 `[]`, a result.
@@ -183,9 +180,9 @@ impl Settings {
 /// The function `step` with its update: gradient, accumulation, clipping, AdamW, moving average and
 /// loss scale, as `settings` have them. One run of it is one training step.
 ///
-/// `step` has the state [`STUDENT`], cut as `layout` says, and the result [`LOSS`]. Added are the
-/// scalar inputs of [`Scalars::numbers`], states for moments, average and gradient under the
-/// names of the results that replace them, and the result [`GRAD_NORM`].
+/// `step` has the weight [`STUDENT`], cut as `layout` says, and the result [`LOSS`]. Added are the
+/// scalar inputs of [`Scalars::numbers`], states for moments, average and accumulated gradient,
+/// and the result [`GRAD_NORM`]; what is updated becomes a state.
 ///
 /// # Errors
 /// When a setting has no meaning, `step` is no step, or its loss has no gradient.
@@ -195,9 +192,13 @@ pub fn training_step(
     settings: &Settings,
 ) -> Result<Func, OptimizerError> {
     settings.check()?;
-    let mut builder = Builder::resume(step);
+    let updated: &[&str] = match settings.ema {
+        true => &[STUDENT, EMA],
+        false => &[STUDENT],
+    };
+    let mut builder = Builder::resume(with_states(&step, updated)?);
     let student = gradient::student(&builder)?;
-    let scale = loss_scale::State::of(&mut builder, settings)?;
+    let scale = loss_scale::scale(&mut builder, settings, Role::State)?;
     let mut gradient = gradient::write(&mut builder, layout, scale)?;
     if settings.accumulate > 1 {
         let ty = builder.ty(gradient).clone();
@@ -210,14 +211,15 @@ pub fn training_step(
         builder.result(GRADIENT, zeros)?;
     }
     if let Some(scale) = scale {
-        gradient = scale.unscaled(&mut builder, gradient)?;
+        gradient = loss_scale::unscaled(&mut builder, gradient, scale)?;
     }
     update(&mut builder, settings, student, gradient, scale)?;
     Ok(builder.finish())
 }
 
 /// The function `step` with its gradient added to the state [`GRADIENT`]: what all but the last
-/// run of `settings.accumulate` steps do. The last is a [`training_step`].
+/// run of `settings.accumulate` steps do. The last is a [`training_step`]; the two share their
+/// states, and what is a state there and only read here is a weight.
 ///
 /// # Errors
 /// As [`training_step`].
@@ -228,7 +230,7 @@ pub fn accumulation_step(
 ) -> Result<Func, OptimizerError> {
     settings.check()?;
     let mut builder = Builder::resume(step);
-    let scale = loss_scale::State::of(&mut builder, settings)?;
+    let scale = loss_scale::scale(&mut builder, settings, Role::Weight)?;
     let gradient = gradient::write(&mut builder, layout, scale)?;
     let ty = builder.ty(gradient).clone();
     let sum = state(&mut builder, GRADIENT, ty)?;
@@ -245,7 +247,7 @@ fn update(
     settings: &Settings,
     student: Value,
     gradient: Value,
-    scale: Option<loss_scale::State>,
+    scale: Option<Value>,
 ) -> Result<(), OptimizerError> {
     let norm = clip::norm(builder, gradient)?;
     builder.result(GRAD_NORM, norm)?;
@@ -287,11 +289,33 @@ struct Update {
 /// The state `name`: the one that the function has already, or a new one.
 fn state(builder: &mut Builder, name: &str, ty: TensorType) -> Result<Value, GraphError> {
     let same = |(value, found, _)| (found == name).then_some(value);
-    let found = builder.func().params(STATE).find_map(same);
+    let found = builder.func().params(Role::State).find_map(same);
     match found {
         Some(value) => Ok(value),
-        None => builder.param(name, STATE, ty),
+        None => builder.state(name, ty),
     }
+}
+
+/// `func` with the weights `names` as states.
+fn with_states(func: &Func, names: &[&str]) -> Result<Func, GraphError> {
+    let mut builder = Builder::new(func.name());
+    for (_, data) in func.values() {
+        builder.at(&data.origin);
+        match &data.definition {
+            Definition::Param(param) => {
+                let role = match param.role {
+                    Role::Weight if names.contains(&param.name.as_str()) => Role::State,
+                    role => role,
+                };
+                builder.param(&param.name, role, data.ty.clone())?
+            }
+            Definition::Node(node) => builder.push(node.op.clone(), &node.operands)?,
+        };
+    }
+    for (name, value) in func.results() {
+        builder.result(name, *value)?;
+    }
+    Ok(builder.finish())
 }
 
 /// `a + rate·(b − a)`: its fixed point is exactly `b`, whatever the rate is rounded to.
