@@ -111,7 +111,7 @@ impl Arena {
     pub(crate) fn cells(&mut self, offset: usize, dtype: DType, elements: usize) -> Cells {
         let end = offset + elements * dtype.bytes();
         assert!(end <= self.bytes(), "the plan lies within the arena");
-        assert!(offset.is_multiple_of(ALIGNMENT), "places are aligned");
+        assert!(offset.is_multiple_of(dtype.bytes()), "places are aligned");
         Cells {
             // The assertion keeps it inside of the allocation.
             data: self.base().wrapping_add(offset),

@@ -556,10 +556,17 @@ fn places(
             }
             Content::Param(param) if param.role == Role::State => Lies::State,
             Content::Computed if in_place(Buffer(number as u32)) => Lies::State,
-            Content::Param(_) | Content::Computed => match plan.place(Buffer(number as u32)) {
-                Some(place) => Lies::Arena(plan.address(place).1 as usize),
-                None => Lies::Packed,
-            },
+            Content::Param(_) | Content::Computed => {
+                let buffer = Buffer(number as u32);
+                let (home, start) = regions.part_of(buffer).unwrap_or((buffer, 0));
+                match plan.place(home) {
+                    Some(place) => {
+                        let start = start * data.extents.dtype.bytes();
+                        Lies::Arena(plan.address(place).1 as usize + start)
+                    }
+                    None => Lies::Packed,
+                }
+            }
         })
     };
     regions.buffers.iter().enumerate().map(place).collect()

@@ -444,6 +444,51 @@ fn folds(mut text: Text) -> String {
     text.finish(&[&made, &x])
 }
 
+/// Many vectors of all origins joined, and read in part and whole.
+fn joined(mut text: Text) -> String {
+    let image = text.image([2, 3, 5, 5]);
+    let tokens = text.input(&[7, 12]);
+    let linear = text.linear(&tokens, 9);
+    let mut pieces = vec![image.clone(), linear.clone(), tokens.clone()];
+    pieces.push(text.op(
+        "reduce_sum",
+        &[&image],
+        "axes=[0, 2, 3], keep=false",
+        &image.shape[1..2],
+    ));
+    pieces.push(text.op("transpose", &[&linear], "permutation=[1, 0]", &[9, 7]));
+    pieces.push(text.op("silu", &[&tokens], "", &[7, 12]));
+    let extra = text.draws.below(3);
+    pieces.extend((0..extra).map(|_| text.input(&[3])));
+    let count = |value: &Value| value.shape.iter().product::<usize>();
+    let flat: Vec<Value> = pieces
+        .iter()
+        .map(|piece| {
+            let shape = [count(piece)];
+            text.op(
+                "reshape",
+                &[piece],
+                &format!("shape={}", list(&shape)),
+                &shape,
+            )
+        })
+        .collect();
+    let all: usize = flat.iter().map(count).sum();
+    let whole = text.op("concat", &flat.iter().collect::<Vec<_>>(), "axis=0", &[all]);
+    let part = text.op(
+        "slice",
+        &[&whole],
+        &format!("axis=0, start=5, length={}, step=1", all - 9),
+        &[all - 9],
+    );
+    let made = text.op("tanh", &[&part], "", &[all - 9]);
+    let norm = text.op("dot", &[&whole, &whole], "axes=[0], keep=false", &[]);
+    match text.draws.below(2) {
+        0 => text.finish(&[&made, &norm]),
+        _ => text.finish(&[&made, &norm, &whole, &linear]),
+    }
+}
+
 /// How far results may lie from the oracle's, relative to their largest magnitude: it rounds to
 /// the type after each operator, kernels when they store.
 fn tolerance(dtype: DType, exact: bool) -> f64 {
@@ -529,6 +574,12 @@ fn rows_and_elements() {
 }
 
 #[test]
+fn joined_vectors() {
+    check(joined, DType::F32, 12);
+    check(joined, DType::F16, 4);
+}
+
+#[test]
 fn folds_of_all_axes() {
     check(folds, DType::F32, 150);
     check(folds, DType::F16, 20);
@@ -559,6 +610,7 @@ fn the_number_of_threads_changes_no_bit() {
         (rows, 0..6),
         (folds, 0..12),
         (long_rows, 0..1),
+        (joined, 0..2),
     ] {
         for seed in seeds {
             let text = kind(Text::new(DType::F32, seed));

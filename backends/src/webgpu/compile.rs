@@ -156,10 +156,10 @@ pub fn tiled(regions: &Regions) -> Tiled {
     lower(regions, &TARGET, options, &Tuning::default())
 }
 
-/// The regions of a program with weights in the order in which contractions walk them: their depth
+/// The regions of a program, joined buffers copied together, with weights in the order in which contractions walk them: their depth
 /// innermost.
 pub fn regions(program: &Program) -> Regions {
-    let regions = program.regions();
+    let regions = &program.regions().with_copies();
     let mut ordered = regions.clone();
     for region in &regions.regions {
         let Anchor::Op { op, .. } = &region.anchor else {

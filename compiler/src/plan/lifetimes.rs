@@ -3,6 +3,8 @@
 //! Takes regions, gives a lifetime for each buffer that a run needs memory for, or for each
 //! weight or state. Weights, states and constants outlive a run and are not among the former.
 
+use std::collections::BTreeSet;
+
 use crate::graph::Role;
 use crate::region::{Access, Buffer, BufferData, Content, Index, Node, Output, Region, Regions};
 
@@ -25,6 +27,12 @@ pub fn lifetimes(regions: &Regions) -> Vec<Lifetime> {
     for (_, buffer) in &regions.results {
         deaths[buffer.0 as usize] = END;
     }
+    for joined in &regions.joined {
+        let parts = joined.parts.iter();
+        let last = parts.map(|part| deaths[part.0 as usize]).max().unwrap_or(0);
+        let death = &mut deaths[joined.whole.0 as usize];
+        *death = last.max(*death);
+    }
     let lifetime = |buffer: Buffer, birth: u32, kind: &str, place: &str| Lifetime {
         buffer,
         origin: origin(kind, place),
@@ -44,9 +52,17 @@ pub fn lifetimes(regions: &Regions) -> Vec<Lifetime> {
         let mut updates = updates.iter();
         updates.any(|update| update.in_place && update.result == buffer)
     };
+    let mut begun = BTreeSet::new();
     for (id, region) in regions.iter() {
         let kind = region.anchor.class().name();
         for output in region.outputs.iter().filter(|o| !in_place(o.buffer)) {
+            // What is joined lives from its first part on, and parts lie in it.
+            if let Some((whole, _)) = regions.part_of(output.buffer) {
+                if begun.insert(whole) {
+                    lifetimes.push(lifetime(whole, id.0 + 1, "joined", &region.origin));
+                }
+                continue;
+            }
             let mut stored = lifetime(output.buffer, id.0 + 1, kind, &region.origin);
             stored.overwrites = overwritable(regions, region, output);
             lifetimes.push(stored);

@@ -221,6 +221,14 @@ impl State<'_> {
                 uses.stored[buffer.0 as usize] = Some(position);
             }
         }
+        // What is joined stays from its first part on; parts lie in it.
+        for joined in &self.regions.joined {
+            let whole = joined.whole.0 as usize;
+            let parts = joined.parts.iter().map(|part| part.0 as usize);
+            uses.stored[whole] = parts.clone().filter_map(|part| uses.stored[part]).min();
+            uses.result[whole] = true;
+            parts.for_each(|part| uses.lasting[part] = true);
+        }
         for (_, buffer) in &self.regions.results {
             uses.result[buffer.0 as usize] = true;
         }

@@ -55,12 +55,31 @@ pub fn eval(
         for (buffer, array) in eval_region(regions, region, &read, precision)? {
             arrays[buffer.0 as usize] = Some(array);
         }
+        for joined in &regions.joined {
+            if arrays[joined.whole.0 as usize].is_none() {
+                arrays[joined.whole.0 as usize] = join(&joined.parts, &arrays);
+            }
+        }
     }
     let result = |(name, buffer): &(String, Buffer)| {
         let array = arrays[buffer.0 as usize].clone();
         (name.clone(), array.expect("results are stored"))
     };
     Ok(regions.results.iter().map(result).collect())
+}
+
+/// Vectors one after the other, once all of them are there.
+fn join(parts: &[Buffer], arrays: &[Option<Array>]) -> Option<Array> {
+    let parts = parts.iter().map(|part| arrays[part.0 as usize].as_ref());
+    let parts: Vec<&Array> = parts.collect::<Option<_>>()?;
+    let elements = parts.iter().enumerate();
+    let sources =
+        elements.flat_map(|(part, array)| (0..array.shape[0]).map(move |at| Some((part, at))));
+    let sources: Vec<Option<(usize, usize)>> = sources.collect();
+    Some(Array {
+        shape: vec![sources.len()],
+        values: pick(&parts, &sources),
+    })
 }
 
 /// Evaluates one region; gives what it stores, outputs and moments. `read` gives the buffers that

@@ -4,7 +4,7 @@
 //! access maps swallow. Group normalisation becomes statistics and their pointwise application,
 //! GEGLU a pointwise product of two halves; biases leave their anchors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dtype::DType;
 use crate::eval::last_uses;
@@ -18,7 +18,8 @@ use crate::region::form::Refusal;
 use crate::region::index::Index;
 use crate::region::transposed::convolution;
 use crate::region::{
-    Access, Anchor, Buffer, BufferData, Content, FormError, Node, Output, Region, RegionId, Regions,
+    Access, Anchor, Buffer, BufferData, Content, FormError, Joined, Node, Output, Region, RegionId,
+    Regions,
 };
 use crate::tensor::{Tensor, Values};
 
@@ -49,6 +50,7 @@ pub(super) fn lower(func: &Func) -> Result<Lowered, FormError> {
             name: func.name().to_owned(),
             buffers: Vec::new(),
             regions: Vec::new(),
+            joined: Vec::new(),
             results: Vec::new(),
         },
         movements: 0,
@@ -74,6 +76,7 @@ pub(super) fn lower(func: &Func) -> Result<Lowered, FormError> {
         }
     }
     state.results();
+    state.hasten();
     Ok(Lowered {
         regions: state.regions,
         movements: state.movements,
@@ -469,6 +472,7 @@ impl State<'_> {
             start += length;
         }
         match pieces.len() {
+            found if found > PIECES_MAX && shape.len() == 1 => Ok(self.join(operands, shape)),
             0..=PIECES_MAX => Ok(Access {
                 dtype: self.extents(operands[0]).dtype,
                 shape: shape.to_vec(),
@@ -476,6 +480,87 @@ impl State<'_> {
                 fill,
             }),
             found => Err(format!("{found} pieces, wanted at most {PIECES_MAX}")),
+        }
+    }
+
+    /// Many vectors as one: each is stored in its place, at first by a region that copies it.
+    fn join(&mut self, operands: &[Value], shape: &[usize]) -> Access {
+        let dtype = self.extents(operands[0]).dtype;
+        let extents = |shape: &[usize]| Extents {
+            dtype,
+            shape: shape.to_vec(),
+        };
+        let whole = self.buffer(extents(shape), Content::Computed);
+        let mut parts = Vec::with_capacity(operands.len());
+        for &operand in operands {
+            let view = self.view(operand);
+            if view.shape == [0] {
+                continue;
+            }
+            let domain = view.shape.clone();
+            let buffer = self.buffer(extents(&domain), Content::Computed);
+            self.regions.regions.push(Region {
+                anchor: Anchor::Pointwise,
+                operands: vec![view],
+                outputs: vec![Output {
+                    buffer,
+                    store: Index::identity(&domain),
+                    domain,
+                    nodes: vec![Node::Read(0)],
+                    moments: None,
+                }],
+                origin: self.func.value(operand).origin.clone(),
+            });
+            parts.push(buffer);
+        }
+        self.regions.joined.push(Joined { whole, parts });
+        Access::whole(whole, dtype, shape)
+    }
+
+    /// Moves regions that copy parts of joined buffers behind those that store what they read, so
+    /// that nothing waits until all parts are there.
+    fn hasten(&mut self) {
+        let regions = &mut self.regions;
+        let mut producers = vec![None; regions.buffers.len()];
+        for (number, region) in regions.regions.iter().enumerate() {
+            for buffer in region.stores() {
+                producers[buffer.0 as usize] = Some(number);
+            }
+        }
+        let parts: BTreeSet<Buffer> = regions
+            .joined
+            .iter()
+            .flat_map(|j| &j.parts)
+            .copied()
+            .collect();
+        let wholes: BTreeSet<Buffer> = regions.joined.iter().map(|joined| joined.whole).collect();
+        let place = |(number, region): (usize, &Region)| {
+            let reads = region.reads();
+            let waits = reads.iter().any(|buffer| wholes.contains(buffer));
+            let is_part = parts.contains(&region.outputs[0].buffer);
+            let stored = reads.iter().map(|buffer| producers[buffer.0 as usize]);
+            match stored.max().flatten() {
+                Some(last) if is_part && !waits => (last, number),
+                Some(_) | None => (number, 0),
+            }
+        };
+        let places: Vec<(usize, usize)> = regions.regions.iter().enumerate().map(place).collect();
+        let mut order: Vec<usize> = (0..places.len()).collect();
+        order.sort_by_key(|&number| places[number]);
+        let mut renamed = vec![0; order.len()];
+        for (place, &number) in order.iter().enumerate() {
+            renamed[number] = place;
+        }
+        let mut moved: Vec<(usize, Region)> = renamed
+            .iter()
+            .copied()
+            .zip(regions.regions.drain(..))
+            .collect();
+        moved.sort_by_key(|(place, _)| *place);
+        regions.regions = moved.into_iter().map(|(_, region)| region).collect();
+        for refusal in &mut self.refusals {
+            let number = refusal.region.0 as usize;
+            refusal.region = RegionId(renamed[number] as u32);
         }
     }
 

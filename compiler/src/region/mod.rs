@@ -18,6 +18,7 @@ mod cost;
 mod eval;
 mod form;
 mod index;
+mod joined;
 mod layout;
 mod lower;
 mod parse;
@@ -29,6 +30,7 @@ pub use access::{Access, Piece};
 pub use eval::{eval, eval_region};
 pub use form::{FormError, Formed, Refusal, form, rules};
 pub use index::{Bound, Index, Part, Scope};
+pub use joined::Joined;
 pub(crate) use parse::{NUMBER_MAX, extents, numbered, read_access, whole_number};
 pub use print::Key;
 pub(crate) use print::write_access;
@@ -252,6 +254,8 @@ pub struct Regions {
     pub buffers: Vec<BufferData>,
     /// The regions; a [`RegionId`] is a position in this list.
     pub regions: Vec<Region>,
+    /// Buffers that are made of others, which lie in them.
+    pub joined: Vec<Joined>,
     /// The results with their names, in order.
     pub results: Vec<(String, Buffer)>,
 }

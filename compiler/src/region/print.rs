@@ -58,6 +58,17 @@ impl fmt::Display for Regions {
         for (id, region) in self.iter() {
             f.write_str(&self.print(id, region))?;
         }
+        for joined in &self.joined {
+            let parts: Vec<String> = joined.parts.iter().map(Buffer::to_string).collect();
+            let data = self.buffer(joined.whole);
+            writeln!(
+                f,
+                "  {} = joined {} : {}",
+                joined.whole,
+                parts.join(", "),
+                typed(data)
+            )?;
+        }
         for (name, buffer) in &self.results {
             f.write_str("  return ")?;
             write_quoted(f, name, '"')?;

@@ -10,14 +10,19 @@
 //! * R5: a node applies a pointwise operator that takes the types of its operands; what is stored
 //!   has the element type of its buffer.
 //! * R6: the elements of a domain are stored at as many places of the buffer, each at one.
-//! * R7: a buffer is stored once or given, and that before it is read or returned.
+//! * R7: a buffer is stored once or given, and that before it is read or returned; of a joined one
+//!   that holds for its parts.
 //! * R8: the order of a buffer names each axis once; what is given or returned lies as its axes are
 //!   numbered.
 //! * R9: moments `[batch, channels, 2]` in the accumulator's type are of a buffer
 //!   `[batch, channels, …]`.
+//! * R10: a joined buffer is a vector that no region stores, and has as many elements as its
+//!   parts: computed vectors of its element type, each in one place only.
 //!
 //! That the pieces of an access do not overlap and leave nothing out but for a border would take a
 //! visit of every element; the oracle, which makes it, checks that.
+
+use std::collections::BTreeSet;
 
 use thiserror::Error;
 
@@ -27,7 +32,8 @@ use crate::ops::Extents;
 use crate::ops::shape::each_index;
 use crate::region::access::{inverse, within};
 use crate::region::{
-    Access, Anchor, Buffer, Content, Index, Node, Output, Region, RegionId, Regions, Scope,
+    Access, Anchor, Buffer, BufferData, Content, Index, Node, Output, Region, RegionId, Regions,
+    Scope,
 };
 
 /// Walks over more elements than this are judged by their ranges alone.
@@ -62,6 +68,14 @@ pub fn verify(regions: &Regions) -> Result<(), RegionError> {
         .iter()
         .map(|data| data.content != Content::Computed)
         .collect();
+    let ends = |(rule, found, wanted): Broken| RegionError {
+        rule,
+        region: RegionId(regions.regions.len() as u32),
+        origin: regions.name.clone(),
+        found,
+        wanted,
+    };
+    check_joined(regions).map_err(ends)?;
     for (id, region) in regions.iter() {
         let named = |(rule, found, wanted): Broken| RegionError {
             rule,
@@ -72,14 +86,12 @@ pub fn verify(regions: &Regions) -> Result<(), RegionError> {
         };
         check_region(regions, region).map_err(named)?;
         check_flow(region, &mut ready).map_err(named)?;
+        for joined in &regions.joined {
+            let mut parts = joined.parts.iter();
+            ready[joined.whole.0 as usize] = parts.all(|part| ready[part.0 as usize]);
+        }
     }
-    check_ends(regions, &ready).map_err(|(rule, found, wanted)| RegionError {
-        rule,
-        region: RegionId(regions.regions.len() as u32),
-        origin: regions.name.clone(),
-        found,
-        wanted,
-    })
+    check_ends(regions, &ready).map_err(ends)
 }
 
 fn check_region(regions: &Regions, region: &Region) -> Result<(), Broken> {
@@ -300,6 +312,38 @@ fn check_moments(regions: &Regions, output: &Output) -> Result<(), Broken> {
     }
 }
 
+/// R10.
+fn check_joined(regions: &Regions) -> Result<(), Broken> {
+    let mut taken = BTreeSet::new();
+    for joined in &regions.joined {
+        let whole = regions.buffer(joined.whole);
+        let is_vector = |data: &BufferData| {
+            let alike = data.extents.dtype == whole.extents.dtype;
+            alike && data.extents.shape.len() == 1 && data.content == Content::Computed
+        };
+        let parts = || joined.parts.iter().map(|part| regions.buffer(*part));
+        let elements: usize = parts().map(|part| part.extents.elements()).sum();
+        let mut buffers = [joined.whole]
+            .into_iter()
+            .chain(joined.parts.iter().copied());
+        let stores = |region: &Region| region.stores().contains(&joined.whole);
+        let fits = is_vector(whole)
+            && parts().all(is_vector)
+            && elements == whole.extents.elements()
+            && buffers.all(|buffer| taken.insert(buffer))
+            && !regions.regions.iter().any(stores);
+        if !fits {
+            let found = format!("{} joined of {:?}", joined.whole, joined.parts);
+            return Err((
+                "R10",
+                found,
+                "computed vectors that add up to one that nobody stores",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// R7 within the regions.
 fn check_flow(region: &Region, ready: &mut [bool]) -> Result<(), Broken> {
     if let Some(buffer) = region.reads().into_iter().find(|b| !ready[b.0 as usize]) {
@@ -379,6 +423,39 @@ mod tests {
             error.to_string().starts_with(&format!("{rule}: r")),
             "{error}"
         );
+    }
+
+    #[test]
+    fn r10_parts_add_up_to_what_is_joined() {
+        let text = r#"func f {
+            %0 = input "x" : f32[3]
+            %1 = neg(%0)
+            %2 = exp(%0)
+            %3 = concat(%0, %1, %2, %1, %2) {axis=0}
+            %4 = neg(%3)
+            return "y" %4
+        }"#;
+        let module = parse(text).expect("a graph");
+        let regions = form(&module.funcs[0]).expect("known sizes").regions;
+        let spoiled: [fn(&mut Regions); 4] = [
+            |r| drop(r.joined[0].parts.pop()),
+            |r| r.joined[0].parts[1] = r.joined[0].parts[0],
+            |r| r.joined[0].whole = r.results[0].1,
+            |r| r.joined.push(r.joined[0].clone()),
+        ];
+        for spoil in spoiled {
+            let mut regions = regions.clone();
+            spoil(&mut regions);
+            let error = verify(&regions).expect_err("it is spoiled");
+            assert_eq!(error.rule, "R10", "{error}");
+        }
+        let mut unstored = regions;
+        let stored = unstored.joined[0].parts[2];
+        unstored
+            .regions
+            .retain(|region| !region.stores().contains(&stored));
+        let error = verify(&unstored).expect_err("a part is missing");
+        assert_eq!(error.rule, "R7", "{error}");
     }
 
     #[test]

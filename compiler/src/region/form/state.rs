@@ -43,6 +43,7 @@ impl State {
         };
         state.refresh();
         state.drop_unread();
+        state.drop_unjoined();
         state
     }
 
@@ -95,13 +96,11 @@ impl State {
 
     /// Why a buffer cannot stay within its region when `reader` takes it over.
     pub(super) fn also_read(&self, buffer: Buffer, reader: usize) -> Option<String> {
-        if self
-            .regions
-            .results
-            .iter()
-            .any(|(_, result)| *result == buffer)
-        {
+        if self.results().contains(&buffer) {
             return Some(format!("{buffer} is a result"));
+        }
+        if self.regions.part_of(buffer).is_some() {
+            return Some(format!("{buffer} is joined with others"));
         }
         let readers = &self.readers[buffer.0 as usize];
         let others = readers.iter().filter(|&&slot| slot != reader).count();
@@ -185,24 +184,59 @@ impl State {
             for buffer in region.stores() {
                 self.producers[buffer.0 as usize] = Some(slot);
             }
-            for buffer in region.reads() {
+            for buffer in self.needs(region) {
                 self.readers[buffer.0 as usize].push(slot);
             }
         }
     }
 
+    /// The buffers that a region reads, and the parts of those that are joined.
+    fn needs(&self, region: &Region) -> Vec<Buffer> {
+        let mut needs = region.reads();
+        let parts: Vec<Buffer> = needs
+            .iter()
+            .flat_map(|&buffer| self.regions.parts(buffer))
+            .copied()
+            .collect();
+        needs.extend(parts);
+        needs
+    }
+
+    /// The results, and the parts of those that are joined.
+    fn results(&self) -> Vec<Buffer> {
+        let results = self.regions.results.iter();
+        let mut results: Vec<Buffer> = results.map(|(_, buffer)| *buffer).collect();
+        let parts: Vec<Buffer> = results
+            .iter()
+            .flat_map(|&buffer| self.regions.parts(buffer))
+            .copied()
+            .collect();
+        results.extend(parts);
+        results
+    }
+
+    /// Forgets joined buffers whose parts nobody needed.
+    fn drop_unjoined(&mut self) {
+        self.refresh();
+        let producers = &self.producers;
+        let stored = |part: &Buffer| producers[part.0 as usize].is_some();
+        self.regions
+            .joined
+            .retain(|joined| joined.parts.iter().all(stored));
+    }
+
     /// Empties the slots whose buffers nobody reads.
     fn drop_unread(&mut self) {
+        let kept = self.results();
         for slot in (0..self.slots.len()).rev() {
             let unread = self.region(slot).is_some_and(|region| {
-                let results = self.regions.results.iter();
-                let kept: Vec<Buffer> = results.map(|(_, buffer)| *buffer).collect();
                 let mut stored = region.stores().into_iter();
                 stored.all(|b| self.readers[b.0 as usize].is_empty() && !kept.contains(&b))
             });
             if unread {
                 let region = self.slots[slot].take();
-                for buffer in region.iter().flat_map(Region::reads) {
+                let needs = region.iter().flat_map(|region| self.needs(region));
+                for buffer in needs.collect::<Vec<Buffer>>() {
                     self.readers[buffer.0 as usize].retain(|&reader| reader != slot);
                 }
             }
