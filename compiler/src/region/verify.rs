@@ -438,7 +438,7 @@ mod tests {
         let module = parse(text).expect("a graph");
         let regions = form(&module.funcs[0]).expect("known sizes").regions;
         let spoiled: [fn(&mut Regions); 4] = [
-            |r| drop(r.joined[0].parts.pop()),
+            |r| r.joined[0].parts.truncate(4),
             |r| r.joined[0].parts[1] = r.joined[0].parts[0],
             |r| r.joined[0].whole = r.results[0].1,
             |r| r.joined.push(r.joined[0].clone()),
