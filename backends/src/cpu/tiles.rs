@@ -6,7 +6,7 @@
 //! down the rows without leaving their lanes, and weights are a right factor as they lie. So does
 //! what is made of them, up to sums that are stored as they are.
 
-use compiler::tile::{BlockProgram, Step, TileId};
+use compiler::tile::{BlockProgram, Origin, Step, TileId};
 
 use super::kernel::machine::Machine;
 
@@ -66,6 +66,50 @@ pub(crate) fn layouts(program: &BlockProgram) -> Vec<Layout> {
         layouts[right.0 as usize] = second;
     });
     layouts
+}
+
+/// For each factor that a loop over rows copies while a loop around it has the same rows in each
+/// turn, how far its rows step and how many steps there are: copies of the first turn are kept.
+pub(crate) fn kept(program: &BlockProgram, layouts: &[Layout]) -> Vec<Option<[usize; 2]>> {
+    let mut kept = vec![None; layouts.len()];
+    let mut inside = Vec::new();
+    for step in &program.body {
+        if let Step::Loop {
+            over: Origin::Depth,
+            body,
+            ..
+        } = step
+        {
+            inside.extend(body);
+        }
+    }
+    for step in inside {
+        let Step::Loop {
+            over: Origin::Rows,
+            extent,
+            step,
+            body,
+            ..
+        } = step
+        else {
+            continue;
+        };
+        for copy in body {
+            if let Step::Copy {
+                tile,
+                rows,
+                columns,
+                transform: None,
+                ..
+            } = copy
+                && ![rows, columns].contains(&&Origin::Depth)
+                && layouts[tile.0 as usize] == Layout::Left
+            {
+                kept[tile.0 as usize] = Some([*step, extent.div_ceil((*step).max(1))]);
+            }
+        }
+    }
+    kept
 }
 
 /// Calls `visit` with every step, those in loops too.

@@ -34,9 +34,12 @@ impl Worker<'_> {
         let (r, dr) = rows.split_at_mut(columns);
         let numbers = &mut self.scratch[kernel.statistics..][..2 * queries];
         let (sums, products) = numbers.split_at_mut(queries);
+        let mut index = vec![0; walks.iter().map(|walk| walk.rank()).max().unwrap_or(0)];
         for query in self.block.rows.clone() {
-            let read = |walk: &Walk, out: &mut [f32]| {
-                walk.read(cells, &mut walk.index(batch, 0, query), 0, out);
+            let mut read = |walk: &Walk, out: &mut [f32]| {
+                let index = &mut index[..walk.rank()];
+                walk.set_index(index, batch, 0, query);
+                walk.read(cells, index, 0, out);
             };
             read(walks[0], &mut sums[query..=query]);
             read(walks[1], r);

@@ -21,7 +21,7 @@ use super::kernel::machine::Machine;
 use super::kernel::mma::{Acc, Left, Right, Start, mma};
 use super::kernel::widen::{Narrow, widen};
 use super::row_operators::RowOperator;
-use super::tiles::{Layout, each_step, floats, layouts, padded, panels};
+use super::tiles::{Layout, each_step, floats, kept, layouts, padded, panels};
 use super::walk::Walk;
 use super::weights::{Elements, Fresh, Packed, Panels};
 use super::winograd;
@@ -43,6 +43,8 @@ pub(crate) struct Kernel {
     walks: Vec<Walk>,
     epilogues: Vec<Epilogue>,
     layouts: Vec<Layout>,
+    /// Which tiles keep all their copies, and how: see [`kept`].
+    kept: Vec<Option<[usize; 2]>>,
     /// Where each tile begins in the scratch memory of a thread, in floats.
     offsets: Vec<usize>,
     /// Where the maxima and sums of an online softmax lie, and the results of a transform.
@@ -96,6 +98,8 @@ struct Slot {
     /// Floats between planes and between panels.
     plane_stride: usize,
     panel_stride: usize,
+    /// Where this copy begins in the memory of the tile, of those that are kept.
+    first: usize,
     /// The first float in the right factor that was packed ahead, if it lies there.
     packed: Option<usize>,
     /// Whether it is zero, and nothing was written yet.
@@ -110,6 +114,7 @@ impl Kernel {
         regions: &Regions,
         machine: Machine,
     ) -> Option<Kernel> {
+        let layouts = layouts(program);
         let mut kernel = Kernel {
             walks: program
                 .views
@@ -125,7 +130,8 @@ impl Kernel {
             ),
             program: program.clone(),
             machine,
-            layouts: layouts(program),
+            kept: kept(program, &layouts),
+            layouts,
             offsets: Vec::new(),
             statistics: 0,
             made: 0,
@@ -149,7 +155,8 @@ impl Kernel {
         for (tile, layout) in self.layouts.iter().enumerate() {
             offsets.push(scratch);
             if elsewhere != Some(TileId(tile as u32)) {
-                scratch += floats(program, *layout, tile, machine);
+                let copies = self.kept[tile].map_or(1, |[_, count]| count);
+                scratch += copies * floats(program, *layout, tile, machine);
             }
         }
         let statistics = scratch;
@@ -542,8 +549,16 @@ impl Worker<'_> {
                 slot.height = height;
                 slot.panel_stride = height * slot.columns;
                 slot.plane_stride = count * slot.panel_stride;
+                if let Some([step, _]) = kernel.kept[tile.0 as usize] {
+                    let size = floats(&kernel.program, layout, tile.0 as usize, machine);
+                    slot.first = self.block.rows.start / step.max(1) * size;
+                    if self.block.depth.start > 0 {
+                        self.slots[tile.0 as usize] = slot;
+                        return;
+                    }
+                }
                 let plane_stride = slot.plane_stride;
-                let out = self.memory(tile);
+                let out = &mut self.memory(tile)[slot.first..];
                 match transform {
                     Some(Transform::WinogradInput(results)) => {
                         winograd::input(machine, walk, cells, &part, results, height, out);
@@ -603,6 +618,7 @@ impl Worker<'_> {
         let scratch = &mut *self.scratch;
         for plane in 0..planes {
             let a_first = kernel.offsets[first.0 as usize]
+                + a.first
                 + if a_planes > 1 {
                     plane * a.plane_stride
                 } else {

@@ -17,6 +17,10 @@ use crate::tile::programs::{Candidate, Parameters, cost};
 use crate::tile::view::{Axes, View};
 use crate::tile::{BlockProgram, Origin, Scope, Step, Tile, TileId};
 
+/// Queries of a block at most, as multiples of a fragment's columns: three tiles of scores are near
+/// at a time, and copies of queries are kept whatever their number.
+const QUERIES: [usize; 3] = [2, 4, 8];
+
 /// Whether it rounds more than direct sums.
 pub(super) const ROUNDS_MORE: bool = false;
 
@@ -34,7 +38,7 @@ pub(super) fn candidates(
     let (_, sizes) = suited(region)?;
     let heads = sizes.batch.iter().product();
     let mut found = Vec::new();
-    for most in target.blocks.queries {
+    for most in QUERIES {
         for &part in target.blocks.keys {
             let block = even(sizes.queries, most * target.fragment[1], 1);
             let part = even(sizes.keys, part, 1);
