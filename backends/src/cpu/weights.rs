@@ -69,7 +69,13 @@ impl Panels {
         let (batch, planes) = (extent(walk.batch()), extent(walk.planes()));
         let made = match transform {
             Some(Transform::WinogradWeight(results)) => (results + 2) * (results + 2),
-            Some(Transform::WinogradInput(_) | Transform::WinogradOutput(_)) | None => planes,
+            Some(
+                Transform::WinogradInput(_)
+                | Transform::WinogradOutput(_)
+                | Transform::WinogradGradient(_)
+                | Transform::WinogradWeightGradient(_),
+            )
+            | None => planes,
         };
         let skew = if transform.is_some() { SKEW } else { 0 };
         let plane_stride = padded(rows, machine)
@@ -286,7 +292,13 @@ fn panel(
         Some(Transform::WinogradWeight(results)) => {
             super::winograd::weights(machine, walk, cells, &part, results, out);
         }
-        Some(Transform::WinogradInput(_) | Transform::WinogradOutput(_)) | None => {
+        Some(
+            Transform::WinogradInput(_)
+            | Transform::WinogradOutput(_)
+            | Transform::WinogradGradient(_)
+            | Transform::WinogradWeightGradient(_),
+        )
+        | None => {
             for (plane, out) in out.iter_mut().enumerate() {
                 part.plane = plane;
                 copy::panels(machine, walk, cells, &part, machine.columns(), out);

@@ -7,6 +7,7 @@ use super::arena::Cells;
 use super::copy::Part;
 use super::kernel::machine::Machine;
 use super::kernel::pack::panel;
+use super::kernel::winograd::lanes::{Side, lanes};
 use super::kernel::winograd::{self, Points, Taps};
 use super::walk::{Run, Walk};
 
@@ -135,7 +136,61 @@ fn taps<'a>(
     runs.chunks_exact(planes).enumerate().map(tile).collect()
 }
 
-/// The results of one tile, `[pixel][column]`, of its points, `plane` floats apart.
+/// Tiles along the depth, transformed: panels of `height` rows, `[plane][panel][tile][row]`.
+pub(crate) fn along(
+    machine: Machine,
+    walk: &Walk,
+    cells: &[Cells],
+    part: &Part,
+    (results, side): (usize, Side),
+    height: usize,
+    out: &mut [f32],
+) {
+    let (count, depth) = (part.rows.len(), part.columns.len());
+    let panel_stride = height * depth;
+    let strides = [panel_stride, count.div_ceil(height) * panel_stride];
+    let near = walk.side_by_side() && walk.row_length(part.rows.start, count) == count;
+    let pixels: usize = walk.planes().iter().product();
+    let mut gathered = vec![0.0; pixels * count];
+    let mut index = walk.index(part.batch, 0, part.rows.start);
+    for (tile, column) in part.columns.clone().enumerate() {
+        walk.set_column(&mut index, column);
+        let mut taps = [None; 36];
+        let own = gathered.chunks_exact_mut(count.max(1)).enumerate();
+        for ((plane, own), tap) in own.zip(&mut taps) {
+            if near {
+                walk.set_plane(&mut index, plane);
+                if let Some(run) = walk.find(&index) {
+                    *tap = cells[run.buffer].run(run.at, count).or_else(|| {
+                        cells[run.buffer].load(run.at, 1, own);
+                        Some(&*own)
+                    });
+                }
+            } else {
+                for (row, value) in part.rows.clone().zip(&mut *own) {
+                    walk.set_index(&mut index, part.batch, plane, row);
+                    *value = 0.0;
+                    if let Some(run) = walk.find(&index) {
+                        cells[run.buffer].load(run.at, 1, std::slice::from_mut(value));
+                    }
+                }
+                *tap = Some(&*own);
+            }
+        }
+        let out = &mut out[tile * height..];
+        lanes(
+            machine,
+            (points(results), side),
+            &taps,
+            [count, height],
+            out,
+            strides,
+        );
+    }
+}
+
+/// The results of one tile, `[pixel][column]`, of its points, `plane` floats apart; where `taps`,
+/// those of the gradient of a kernel.
 pub(crate) fn output(
     machine: Machine,
     values: &[f32],
@@ -144,6 +199,7 @@ pub(crate) fn output(
     results: usize,
     made: &mut [f32],
     wide: usize,
+    taps: bool,
 ) {
     winograd::output::output(
         machine,
@@ -151,5 +207,6 @@ pub(crate) fn output(
         (values, plane),
         columns,
         (made, wide),
+        taps,
     );
 }

@@ -245,6 +245,46 @@ fn gradients_of_convolutions() {
     }
 }
 
+/// Every program, whatever it predicts of itself.
+#[test]
+fn gradients_of_kernels_by_any_program() {
+    for ([n, c, h, w], o, pads) in [
+        ([2, 3, 5, 6], 4, "pads_before=[1, 1], pads_after=[1, 1]"),
+        ([3, 40, 9, 8], 17, "pads_before=[1, 1], pads_after=[1, 1]"),
+        ([1, 64, 8, 12], 30, "pads_before=[0, 2], pads_after=[2, 0]"),
+    ] {
+        let lists = format!("strides=[1, 1], {pads}, dilations=[1, 1], groups=1, kernel=[3, 3]");
+        // As it is given, and channels last.
+        for move_last in [false, true] {
+            let moved = match move_last {
+                true => format!("f32[{n}, {h}, {w}, {c}]"),
+                false => format!("f32[{n}, {c}, {h}, {w}]"),
+            };
+            let read = match move_last {
+                true => "transpose(%0) {permutation=[0, 3, 1, 2]}",
+                false => "neg(%0)",
+            };
+            let text = format!(
+                "func f {{
+                    %0 = input \"x\" : {moved}
+                    %1 = input \"dr\" : f32[{n}, {o}, {h}, {w}]
+                    %2 = {read}
+                    %3 = conv_weight_gradient(%2, %1) {{{lists}}}
+                    return \"dw\" %3
+                }}"
+            );
+            let program = program(&text);
+            let inputs = params(program.func(), Role::Input);
+            for variant in 0..variants(&program, false) {
+                let found = run_variant(&program, [&inputs, &Named::new()], false, 2, variant);
+                if let Some(difference) = difference(&program, &inputs, &found, 1e-4) {
+                    panic!("{text} variant {variant}: {difference}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn attention() {
     for case in [

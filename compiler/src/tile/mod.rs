@@ -90,6 +90,10 @@ pub enum Transform {
     WinogradWeight(usize),
     /// `Aᵀ m A`: the results of a tile.
     WinogradOutput(usize),
+    /// `A y Aᵀ`: the points of the gradient of a tile's results.
+    WinogradGradient(usize),
+    /// `Gᵀ m G`: the gradient of a kernel of 3×3.
+    WinogradWeightGradient(usize),
 }
 
 /// One step of a block.

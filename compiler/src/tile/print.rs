@@ -181,6 +181,12 @@ fn suffix(f: &mut fmt::Formatter<'_>, transform: Option<Transform>) -> fmt::Resu
         Some(Transform::WinogradInput(results)) => writeln!(f, " winograd_input {results}"),
         Some(Transform::WinogradWeight(results)) => writeln!(f, " winograd_weight {results}"),
         Some(Transform::WinogradOutput(results)) => writeln!(f, " winograd_output {results}"),
+        Some(Transform::WinogradGradient(results)) => {
+            writeln!(f, " winograd_gradient {results}")
+        }
+        Some(Transform::WinogradWeightGradient(results)) => {
+            writeln!(f, " winograd_weight_gradient {results}")
+        }
     }
 }
 

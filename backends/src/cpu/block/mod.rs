@@ -20,6 +20,7 @@ use super::epilogue::{COLUMNS, Epilogue, Partial, State};
 use super::kernel::machine::Machine;
 use super::kernel::mma::{Acc, Left, Right, Start, mma};
 use super::kernel::widen::{Narrow, widen};
+use super::kernel::winograd::lanes::Side;
 use super::row_operators::RowOperator;
 use super::tiles::{Layout, each_step, floats, kept, layouts, padded, panels};
 use super::walk::Walk;
@@ -181,6 +182,7 @@ impl Kernel {
                 ..
             } = step
                 && self.layouts[tile.0 as usize] == Layout::Right
+                && matches!(transform, None | Some(Transform::WinogradWeight(_)))
             {
                 found = Some((*tile, *view, *transform));
             }
@@ -560,10 +562,23 @@ impl Worker<'_> {
                 let plane_stride = slot.plane_stride;
                 let out = &mut self.memory(tile)[slot.first..];
                 match transform {
+                    Some(Transform::WinogradInput(results)) if layout == Layout::Right => {
+                        let side = (results, Side::Image);
+                        winograd::along(machine, walk, cells, &part, side, height, out);
+                    }
                     Some(Transform::WinogradInput(results)) => {
                         winograd::input(machine, walk, cells, &part, results, height, out);
                     }
-                    Some(Transform::WinogradWeight(_) | Transform::WinogradOutput(_)) | None => {
+                    Some(Transform::WinogradGradient(results)) => {
+                        let side = (results, Side::Gradient);
+                        winograd::along(machine, walk, cells, &part, side, height, out);
+                    }
+                    Some(
+                        Transform::WinogradWeight(_)
+                        | Transform::WinogradOutput(_)
+                        | Transform::WinogradWeightGradient(_),
+                    )
+                    | None => {
                         for plane in 0..planes {
                             part.plane = plane;
                             let out = &mut out[plane * plane_stride..][..plane_stride];

@@ -27,7 +27,10 @@ impl Worker<'_> {
                 epilogue.turn(&mut self.states[output]);
                 match (tile, transform) {
                     (Some(tile), Some(Transform::WinogradOutput(results))) => {
-                        self.store_points(output, tile, results, part);
+                        self.store_points(output, tile, [results; 2], part);
+                    }
+                    (Some(tile), Some(Transform::WinogradWeightGradient(results))) => {
+                        self.store_points(output, tile, [results, 3], part);
                     }
                     (Some(tile), _) => self.store_tile(output, tile, part),
                     (None, _) => self.store_rows(output, part),
@@ -120,7 +123,14 @@ impl Worker<'_> {
         self.scratch = scratch;
     }
 
-    fn store_points(&mut self, output: usize, tile: TileId, results: usize, part: Range<usize>) {
+    /// The points of tiles of so many results, or in the end so many taps of a kernel, each way.
+    fn store_points(
+        &mut self,
+        output: usize,
+        tile: TileId,
+        [tile_results, results]: [usize; 2],
+        part: Range<usize>,
+    ) {
         let kernel = self.kernel;
         let data = kernel.program.tile(tile);
         let stride = padded(data.columns, kernel.machine);
@@ -137,9 +147,10 @@ impl Worker<'_> {
                 points,
                 plane,
                 part.len(),
-                results,
+                tile_results,
                 made,
                 wide,
+                results != tile_results,
             );
             let epilogue = &kernel.epilogues[output];
             let whole = wide == part.len() && part.len() == epilogue.columns;

@@ -323,6 +323,8 @@ fn transform(cursor: &mut Cursor<'_>) -> Result<Option<Transform>, ParseError> {
         Token::Word("winograd_input") => Transform::WinogradInput,
         Token::Word("winograd_weight") => Transform::WinogradWeight,
         Token::Word("winograd_output") => Transform::WinogradOutput,
+        Token::Word("winograd_gradient") => Transform::WinogradGradient,
+        Token::Word("winograd_weight_gradient") => Transform::WinogradWeightGradient,
         _ => return Ok(None),
     };
     cursor.advance();

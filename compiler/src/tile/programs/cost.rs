@@ -151,6 +151,24 @@ pub(super) fn winograd(work: &Points, [rows, columns]: [usize; 2], target: &Targ
     computed + bytes / target.bytes_per_second
 }
 
+/// The gradient of a kernel by points in blocks of `[rows, columns, depth]`: rows are features,
+/// columns channels, and the depth tiles.
+pub(super) fn gradient(work: &Points, [rows, columns, depth]: [usize; 3], target: &Target) -> f64 {
+    let planes = work.planes as f64;
+    let [across, down] = [work.columns.div_ceil(columns), work.rows.div_ceil(rows)];
+    let wide = padded(work.columns, columns, target.fragment[1]);
+    let products = 2.0 * planes * work.rows as f64 * wide * work.depth as f64;
+    let copied = planes * (work.depth * (work.rows * across + work.columns * down)) as f64;
+    let sums = planes * work.rows as f64 * wide;
+    let passes = work.depth.div_ceil(depth) as f64;
+    let flops = products / POINTS_EFFICIENCY
+        + copied * TRANSFORM_FLOPS
+        + sums * (passes * target.blocks.accumulator_flops + TRANSFORM_FLOPS);
+    let bytes = (work.results * work.depth * (work.rows + work.columns)) * size_of::<f32>();
+    let busy = imbalance(across * down, target.threads);
+    seconds(flops * busy, bytes as f64, target)
+}
+
 /// Transforming as many points of kernels ahead of a launch.
 pub(super) fn filters(points: usize, target: &Target) -> f64 {
     let bytes = points * size_of::<f32>();

@@ -17,6 +17,7 @@ mod pointwise;
 mod row_reduce;
 mod small_gemm;
 mod winograd;
+mod winograd_gradient;
 
 /// What a program's candidates differ in: mostly rows, columns and depth of its blocks.
 pub(super) type Parameters = [usize; 3];
@@ -70,6 +71,7 @@ pub(super) const PROGRAMS: &[Program] = programs![
     row_reduce,
     small_gemm,
     winograd,
+    winograd_gradient,
 ];
 
 /// The names of all programs.

@@ -6,6 +6,7 @@
 //! (arXiv 1509.09308), eq. 8. It pads nothing: taps outside of the image are none.
 
 pub(crate) mod input;
+pub(crate) mod lanes;
 pub(crate) mod output;
 pub(crate) mod weights;
 
@@ -64,6 +65,12 @@ trait Scheme {
     /// Pixels of the image: `Bᵀ d`.
     fn forward<W: Wide>(wide: W, d: [W::f32s; TILE_MOST]) -> [W::f32s; TILE_MOST];
 
+    /// The gradient of pixels: `A y` of the first `TILE − 2`.
+    fn spread<W: Wide>(wide: W, y: [W::f32s; TILE_MOST]) -> [W::f32s; TILE_MOST];
+
+    /// Sums of products over tiles: `Gᵀ m`, of which the first three count.
+    fn gather<W: Wide>(wide: W, m: [W::f32s; TILE_MOST]) -> [W::f32s; TILE_MOST];
+
     /// Sums of products: `Aᵀ m`, of which the first `TILE − 2` count.
     fn backward<W: Wide>(wide: W, m: [W::f32s; TILE_MOST]) -> [W::f32s; TILE_MOST];
 }
@@ -100,6 +107,22 @@ impl Scheme for Two {
             d[4],
             d[5],
         ]
+    }
+
+    #[inline(always)]
+    fn spread<W: Wide>(wide: W, y: [W::f32s; TILE_MOST]) -> [W::f32s; TILE_MOST] {
+        let (sum, difference) = (wide.add_f32s(y[0], y[1]), wide.sub_f32s(y[0], y[1]));
+        let last = wide.sub_f32s(wide.splat_f32s(0.0), y[1]);
+        [y[0], sum, difference, last, y[0], y[0]]
+    }
+
+    #[inline(always)]
+    fn gather<W: Wide>(wide: W, m: [W::f32s; TILE_MOST]) -> [W::f32s; TILE_MOST] {
+        let half = wide.splat_f32s(0.5);
+        let even = wide.mul_f32s(half, wide.add_f32s(m[1], m[2]));
+        let odd = wide.mul_f32s(half, wide.sub_f32s(m[1], m[2]));
+        let (first, last) = (wide.add_f32s(m[0], even), wide.add_f32s(m[3], even));
+        [first, odd, last, m[3], m[4], m[5]]
     }
 
     #[inline(always)]
@@ -172,6 +195,39 @@ impl Scheme for Four {
             wide.fma(b, odd_b, even_b),
             wide.fma(less_b, odd_b, even_b),
             wide.fma(product, d[1], wide.fma(less_sum, d[3], d[5])),
+        ]
+    }
+
+    #[inline(always)]
+    fn spread<W: Wide>(wide: W, y: [W::f32s; TILE_MOST]) -> [W::f32s; TILE_MOST] {
+        let pair = |p: f64| {
+            let (p, p2) = (wide.splat_f32s(p as f32), wide.splat_f32s((p * p) as f32));
+            let even = wide.fma(p2, y[2], y[0]);
+            let odd = wide.mul_f32s(p, wide.fma(p2, y[3], y[1]));
+            [wide.add_f32s(even, odd), wide.sub_f32s(even, odd)]
+        };
+        let ([plus_a, minus_a], [plus_b, minus_b]) = (pair(A), pair(B));
+        [y[0], plus_a, minus_a, plus_b, minus_b, y[3]]
+    }
+
+    #[inline(always)]
+    fn gather<W: Wide>(wide: W, m: [W::f32s; TILE_MOST]) -> [W::f32s; TILE_MOST] {
+        let (a2, b2) = (A * A, B * B);
+        let scaled = |factor: f64, m: W::f32s| wide.mul_f32s(wide.splat_f32s(factor as f32), m);
+        let (slope_a, slope_b) = (2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
+        let even_a = scaled(1.0 / slope_a, wide.add_f32s(m[1], m[2]));
+        let odd_a = scaled(A / slope_a, wide.sub_f32s(m[1], m[2]));
+        let even_b = scaled(1.0 / slope_b, wide.add_f32s(m[3], m[4]));
+        let odd_b = scaled(B / slope_b, wide.sub_f32s(m[3], m[4]));
+        let first = scaled(1.0 / (a2 * b2), m[0]);
+        let last = wide.fma(wide.splat_f32s(b2 as f32), even_b, m[5]);
+        [
+            wide.add_f32s(first, wide.add_f32s(even_a, even_b)),
+            wide.add_f32s(odd_a, odd_b),
+            wide.fma(wide.splat_f32s(a2 as f32), even_a, last),
+            m[3],
+            m[4],
+            m[5],
         ]
     }
 

@@ -10,7 +10,8 @@ use crate::cpu::kernel::transpose::LANES_MOST;
 use crate::cpu::kernel::wide::Wide;
 
 /// `y[pixel · y_stride + column] = (Aᵀ m A)[pixel]` for the pixels of one tile, row by row, where
-/// `m` of a plane and column is at `m[plane · plane_stride + column]`.
+/// `m` of a plane and column is at `m[plane · plane_stride + column]`; where `taps`, the nine
+/// `(Gᵀ m G)[pixel]` of the gradient of a filter.
 ///
 /// # Panics
 /// When `m` or `y` is too short: callers computed them.
@@ -20,12 +21,14 @@ pub(crate) fn output(
     (m, plane_stride): (&[f32], usize),
     columns: usize,
     (y, y_stride): (&mut [f32], usize),
+    taps: bool,
 ) {
     let ends = |count: usize, stride: usize| {
         let last = (count - 1).checked_mul(stride);
         last.and_then(|last| last.checked_add(columns))
     };
-    let (planes, pixels) = (points.planes(), points.pixels() * points.pixels());
+    let side = if taps { 3 } else { points.pixels() };
+    let (planes, pixels) = (points.planes(), side * side);
     let fits = |end: Option<usize>, len: usize| end.is_some_and(|end| end <= len);
     assert!(
         fits(ends(planes, plane_stride), m.len()),
@@ -42,6 +45,7 @@ pub(crate) fn output(
         columns,
         y,
         y_stride,
+        taps,
     });
 }
 
@@ -52,6 +56,24 @@ struct Output<'a> {
     columns: usize,
     y: &'a mut [f32],
     y_stride: usize,
+    taps: bool,
+}
+
+/// Lines of results: the taps of a filter, or pixels.
+#[inline(always)]
+fn pixels<P: Scheme>(taps: bool) -> usize {
+    match taps {
+        true => 3,
+        false => P::TILE - 2,
+    }
+}
+
+#[inline(always)]
+fn back<W: Wide, P: Scheme>(wide: W, taps: bool, m: [W::f32s; TILE_MOST]) -> [W::f32s; TILE_MOST] {
+    match taps {
+        true => P::gather(wide, m),
+        false => P::backward(wide, m),
+    }
 }
 
 impl Kernel for Output<'_> {
@@ -99,15 +121,15 @@ impl Output<'_> {
                     *value = unsafe { wide.load(self.m.as_ptr().wrapping_add(place)) };
                 }
             }
-            let m = P::backward(wide, m);
+            let m = back::<W, P>(wide, self.taps, m);
             for (line, value) in lines.iter_mut().zip(m) {
                 line[j] = value;
             }
         }
-        let pixels = P::TILE - 2;
+        let pixels = pixels::<P>(self.taps);
         for (i, line) in lines.iter().enumerate() {
             if i < pixels {
-                let values = P::backward(wide, *line);
+                let values = back::<W, P>(wide, self.taps, *line);
                 for (j, &value) in values.iter().enumerate() {
                     if j < pixels {
                         let place = (i * pixels + j) * self.y_stride + column;
@@ -140,9 +162,10 @@ impl Output<'_> {
             columns: LANES_MOST,
             y: &mut y,
             y_stride: LANES_MOST,
+            taps: self.taps,
         };
         copy.block::<W, P>(wide, 0);
-        let pixels = (P::TILE - 2) * (P::TILE - 2);
+        let pixels = pixels::<P>(self.taps).pow(2);
         for (pixel, values) in y.chunks_exact(LANES_MOST).enumerate().take(pixels) {
             let place = pixel * self.y_stride;
             self.y[place..][..columns].copy_from_slice(&values[..columns]);

@@ -93,7 +93,7 @@ fn errors(machine: Machine, points: Points, sizes: [usize; 3]) -> [[f64; 2]; 2] 
     let (mut most, mut squares) = ([0.0f64; 3], [0.0f64; 3]);
     for i in 0..tiles {
         let m = (&acc[i * strips * width..], height * strips * width);
-        output(machine, points, m, columns, (&mut y, columns));
+        output(machine, points, m, columns, (&mut y, columns), false);
         for (at, &found) in y.iter().enumerate() {
             let (place, j) = (at / columns, at % columns);
             let (mut wanted, mut direct) = (0.0, 0.0);
