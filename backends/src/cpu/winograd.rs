@@ -189,16 +189,14 @@ pub(crate) fn along(
     }
 }
 
-/// The results of one tile, `[pixel][column]`, of its points, `plane` floats apart; where `taps`,
-/// those of the gradient of a kernel.
+/// The results of one tile, `[pixel][column]`, in rows of `wide` floats, of its points, `plane` floats
+/// apart; where `taps`, those of the gradient of a kernel.
 pub(crate) fn output(
     machine: Machine,
-    values: &[f32],
-    plane: usize,
+    (values, plane): (&[f32], usize),
     columns: usize,
     results: usize,
-    made: &mut [f32],
-    wide: usize,
+    (made, wide): (&mut [f32], usize),
     taps: bool,
 ) {
     winograd::output::output(

@@ -144,12 +144,10 @@ impl Worker<'_> {
             let plane = data.rows * stride;
             winograd::output(
                 kernel.machine,
-                points,
-                plane,
+                (points, plane),
                 part.len(),
                 tile_results,
-                made,
-                wide,
+                (made, wide),
                 results != tile_results,
             );
             let epilogue = &kernel.epilogues[output];

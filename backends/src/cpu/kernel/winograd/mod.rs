@@ -164,16 +164,22 @@ impl Scheme for Four {
     #[inline(always)]
     fn filters<W: Wide>(wide: W, [g0, g1, g2]: [W::f32s; 3]) -> [W::f32s; TILE_MOST] {
         let (a2, b2) = (A * A, B * B);
-        let pair = |p: f64, slope: f64| {
-            let scaled = |factor: f64, g: W::f32s| wide.mul_f32s(wide.splat_f32s(factor as f32), g);
-            let factor = wide.splat_f32s((p * p / slope) as f32);
-            let even = wide.fma(factor, g2, scaled(1.0 / slope, g0));
-            let odd = scaled(p / slope, g1);
-            [wide.add_f32s(even, odd), wide.sub_f32s(even, odd)]
-        };
-        let [plus_a, minus_a] = pair(A, 2.0 * a2 * (a2 - b2));
-        let [plus_b, minus_b] = pair(B, 2.0 * b2 * (b2 - a2));
-        let first = wide.mul_f32s(wide.splat_f32s((1.0 / (a2 * b2)) as f32), g0);
+        let (slope_a, slope_b) = (2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
+        let even_a = wide.fma(
+            wide.splat_f32s((a2 / slope_a) as f32),
+            g2,
+            scaled(wide, 1.0 / slope_a, g0),
+        );
+        let even_b = wide.fma(
+            wide.splat_f32s((b2 / slope_b) as f32),
+            g2,
+            scaled(wide, 1.0 / slope_b, g0),
+        );
+        let odd_a = scaled(wide, A / slope_a, g1);
+        let odd_b = scaled(wide, B / slope_b, g1);
+        let [plus_a, minus_a] = pair(wide, even_a, odd_a);
+        let [plus_b, minus_b] = pair(wide, even_b, odd_b);
+        let first = scaled(wide, 1.0 / (a2 * b2), g0);
         [first, plus_a, minus_a, plus_b, minus_b, g2]
     }
 
@@ -200,26 +206,24 @@ impl Scheme for Four {
 
     #[inline(always)]
     fn spread<W: Wide>(wide: W, y: [W::f32s; TILE_MOST]) -> [W::f32s; TILE_MOST] {
-        let pair = |p: f64| {
-            let (p, p2) = (wide.splat_f32s(p as f32), wide.splat_f32s((p * p) as f32));
-            let even = wide.fma(p2, y[2], y[0]);
-            let odd = wide.mul_f32s(p, wide.fma(p2, y[3], y[1]));
-            [wide.add_f32s(even, odd), wide.sub_f32s(even, odd)]
-        };
-        let ([plus_a, minus_a], [plus_b, minus_b]) = (pair(A), pair(B));
+        let a2 = wide.splat_f32s((A * A) as f32);
+        let b2 = wide.splat_f32s((B * B) as f32);
+        let odd_a = scaled(wide, A, wide.fma(a2, y[3], y[1]));
+        let odd_b = scaled(wide, B, wide.fma(b2, y[3], y[1]));
+        let [plus_a, minus_a] = pair(wide, wide.fma(a2, y[2], y[0]), odd_a);
+        let [plus_b, minus_b] = pair(wide, wide.fma(b2, y[2], y[0]), odd_b);
         [y[0], plus_a, minus_a, plus_b, minus_b, y[3]]
     }
 
     #[inline(always)]
     fn gather<W: Wide>(wide: W, m: [W::f32s; TILE_MOST]) -> [W::f32s; TILE_MOST] {
         let (a2, b2) = (A * A, B * B);
-        let scaled = |factor: f64, m: W::f32s| wide.mul_f32s(wide.splat_f32s(factor as f32), m);
         let (slope_a, slope_b) = (2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
-        let even_a = scaled(1.0 / slope_a, wide.add_f32s(m[1], m[2]));
-        let odd_a = scaled(A / slope_a, wide.sub_f32s(m[1], m[2]));
-        let even_b = scaled(1.0 / slope_b, wide.add_f32s(m[3], m[4]));
-        let odd_b = scaled(B / slope_b, wide.sub_f32s(m[3], m[4]));
-        let first = scaled(1.0 / (a2 * b2), m[0]);
+        let even_a = scaled(wide, 1.0 / slope_a, wide.add_f32s(m[1], m[2]));
+        let odd_a = scaled(wide, A / slope_a, wide.sub_f32s(m[1], m[2]));
+        let even_b = scaled(wide, 1.0 / slope_b, wide.add_f32s(m[3], m[4]));
+        let odd_b = scaled(wide, B / slope_b, wide.sub_f32s(m[3], m[4]));
+        let first = scaled(wide, 1.0 / (a2 * b2), m[0]);
         let last = wide.fma(wide.splat_f32s(b2 as f32), even_b, m[5]);
         [
             wide.add_f32s(first, wide.add_f32s(even_a, even_b)),
@@ -251,6 +255,18 @@ impl Scheme for Four {
             m[5],
         ]
     }
+}
+
+/// A vector times a number.
+#[inline(always)]
+fn scaled<W: Wide>(wide: W, factor: f64, values: W::f32s) -> W::f32s {
+    wide.mul_f32s(wide.splat_f32s(factor as f32), values)
+}
+
+/// The values at a point and at its negative, of their even and their odd part.
+#[inline(always)]
+fn pair<W: Wide>(wide: W, even: W::f32s, odd: W::f32s) -> [W::f32s; 2] {
+    [wide.add_f32s(even, odd), wide.sub_f32s(even, odd)]
 }
 
 #[cfg(test)]

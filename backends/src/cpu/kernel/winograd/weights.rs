@@ -75,19 +75,29 @@ impl Filters<'_> {
     #[inline(always)]
     fn transform<W: Wide, P: Scheme>(self, wide: W) {
         let width = W::VECTORS * W::F32_LANES;
-        let places = self.places.map(|place| place * width);
+        let zero = wide.splat_f32s(0.0);
         for at in (0..self.channels * width).step_by(W::F32_LANES) {
             let (channel, lane) = (at / width, at % width);
             let taps = self.taps.as_ptr().wrapping_add(9 * width * channel + lane);
-            // SAFETY: a vector of each tap of a channel lies within the filters, see `filters`.
-            let tap = |tap: usize| unsafe { wide.load(taps.wrapping_add(places[tap])) };
-            let rows = [0, 3, 6].map(|row| P::filters(wide, [0, 1, 2].map(|i| tap(row + i))));
+            let mut g = [zero; 9];
+            for (value, place) in g.iter_mut().zip(self.places) {
+                // SAFETY: a vector of each tap of a channel lies within the filters, see `filters`.
+                *value = unsafe { wide.load(taps.wrapping_add(place * width)) };
+            }
+            // Loops, not closures: what is not inlined knows no vectors.
+            let mut rows = [[zero; TILE_MOST]; 3];
+            for (row, values) in rows.iter_mut().enumerate() {
+                *values = P::filters(wide, [g[3 * row], g[3 * row + 1], g[3 * row + 2]]);
+            }
             for column in 0..P::TILE {
-                let lines = P::filters(wide, rows.map(|row| row[column]));
-                for (row, &line) in lines.iter().enumerate().take(P::TILE.min(TILE_MOST)) {
-                    let plane = self.planes[row * P::TILE + column];
-                    // SAFETY: every plane holds `width` values of each channel.
-                    unsafe { wide.store(plane.wrapping_add(at), line) };
+                let [first, second, third] = &rows;
+                let lines = P::filters(wide, [first[column], second[column], third[column]]);
+                for (row, &line) in lines.iter().enumerate() {
+                    if row < P::TILE {
+                        let plane = self.planes[row * P::TILE + column];
+                        // SAFETY: every plane holds `width` values of each channel.
+                        unsafe { wide.store(plane.wrapping_add(at), line) };
+                    }
                 }
             }
         }
