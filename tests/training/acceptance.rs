@@ -6,6 +6,7 @@ use compiler::eval::Array;
 use compiler::graph::{Builder, Func, TensorType};
 use compiler::ops::{Add, Mul, ReduceSum};
 use compiler::tensor::{Tensor, Values};
+use graphs::distill::fold::fold;
 use graphs::distill::loss::Loss;
 use graphs::distill::splad::{self, GammaEmbed, Grid, Sample, Sigma};
 use graphs::distill::{Bodies, DistillError, Method, Point, Sizes, step};
@@ -13,9 +14,9 @@ use graphs::optimizer::{Layout, LossScale, Scalars, Settings, accumulation_step,
 use graphs::samplers::PredictionType;
 
 use crate::distill::{Case, splad_case, splad_settings};
-use crate::networks::{Named, exact, schedule};
+use crate::networks::{Named, exact, network, schedule};
 use crate::optimizer::{feed_back, number, zeros};
-use crate::support::assert_close;
+use crate::support::{assert_close, tensors};
 
 const PREDICTIONS: [PredictionType; 3] = [
     PredictionType::Epsilon,
@@ -540,4 +541,76 @@ fn the_gradient_of_a_step_is_that_of_central_differences() {
             gradient[index]
         );
     }
+}
+
+/// The network `student` on a state, told γ = 1 if it takes a condition.
+fn said(func: &Func, weights: &Named, form: Option<GammaEmbed>) -> Array {
+    let io = tensors("grads/splad_distill.io.safetensors");
+    let sizes = [("batch", 3), ("height", 8), ("width", 8), ("tokens", 6)];
+    let sizes = sizes.map(|(name, size)| (name.to_owned(), size));
+    let func = func.bind(&sizes.into()).expect("the sizes fit");
+    let mut inputs = Named::from([
+        ("sample".to_owned(), io["z_t"].clone()),
+        ("timestep".to_owned(), io["timesteps"].cast(DType::F32)),
+        ("encoder_hidden_states".to_owned(), io["cond"].clone()),
+    ]);
+    if let Some(form) = form {
+        let one = splad::gamma_embedding(form, 1.0, 16).repeat(3);
+        inputs.insert("timestep_cond".to_owned(), Tensor::from_f32(&[3, 16], &one));
+    }
+    let mut results = exact(&func, &inputs, weights);
+    results.remove("out_sample").expect("it is the result")
+}
+
+#[test]
+fn a_folded_student_is_the_student_at_gamma_one() {
+    let student = network(
+        "student",
+        "grads/splad_distill.student.config.json",
+        DType::F32,
+    );
+    let plain = network(
+        "plain",
+        "grads/splad_distill.teacher.config.json",
+        DType::F32,
+    );
+    let weights = tensors("grads/splad_distill.student.safetensors");
+    for form in [GammaEmbed::Official, GammaEmbed::ZeroAtOne] {
+        let folded = fold(form, weights.clone()).expect("the student has a condition");
+        let wanted = said(&student, &weights, Some(form));
+        assert_close(
+            &said(&plain, &folded, None),
+            &wanted,
+            1e-6,
+            "the folded student",
+        );
+        if form == GammaEmbed::Official {
+            let found = Array::from(&folded["time_embedding.linear_1.bias"]);
+            let io = tensors("grads/splad_distill.io.safetensors");
+            let wanted = Array::from(&io["official/folded_bias"]);
+            assert_close(&found, &wanted, 1e-6, "the folded bias");
+        }
+    }
+    let plain_weights = fold(GammaEmbed::Official, weights).expect("as above");
+    assert!(fold(GammaEmbed::Official, plain_weights).is_err());
+}
+
+/// A student that begins as its teacher, with a condition of zeros, says what the teacher says.
+#[test]
+fn a_new_student_says_what_its_teacher_says() {
+    let student = network(
+        "student",
+        "grads/splad_distill.student.config.json",
+        DType::F32,
+    );
+    let teacher = network(
+        "teacher",
+        "grads/splad_distill.teacher.config.json",
+        DType::F32,
+    );
+    let mut weights = tensors("grads/splad_distill.teacher.safetensors");
+    let wanted = said(&teacher, &weights, None);
+    let zeros = Tensor::from_f32(&[16, 16], &[0.0; 256]);
+    weights.insert("time_embedding.cond_proj.weight".to_owned(), zeros);
+    assert_eq!(said(&student, &weights, Some(GammaEmbed::Official)), wanted);
 }

@@ -224,9 +224,14 @@ fn lcm_gives_every_value_of_the_golden_step() {
 }
 
 pub(crate) fn denoise_case(noise: &str, timesteps: &str, observed: bool) -> Case {
+    denoise_case_in(DType::F32, noise, timesteps, observed)
+}
+
+/// The step of a network that computes in `dtype`.
+pub(crate) fn denoise_case_in(dtype: DType, noise: &str, timesteps: &str, observed: bool) -> Case {
     let mut io = tensors("unet_a/io.safetensors");
     io.extend(tensors("grads/unet_a.train_io.safetensors"));
-    let student = network("student", "unet_a/unet/config.json", DType::F32);
+    let student = network("student", "unet_a/unet/config.json", dtype);
     let settings = denoise::Settings {
         prediction: PredictionType::Epsilon,
         loss: Loss::L2,

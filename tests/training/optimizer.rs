@@ -6,10 +6,12 @@ use compiler::DType;
 use compiler::eval::Array;
 use compiler::graph::Func;
 use compiler::tensor::Tensor;
-use graphs::optimizer::{Layout, Scalars, Settings, accumulation_step, training_step};
+use graphs::optimizer::{Layout, LossScale, Scalars, Settings, accumulation_step, training_step};
 use serde_json::Value;
 
-use crate::distill::{Case, VARIANTS, denoise_case, lcm_case, splad_case, splad_settings};
+use crate::distill::{
+    Case, VARIANTS, denoise_case, denoise_case_in, lcm_case, splad_case, splad_settings,
+};
 use crate::networks::{Named, exact, on_cpu};
 use crate::support::{golden, tensors};
 
@@ -251,5 +253,67 @@ fn a_step_of_splad_agrees_with_torch() {
         let before = [&weights["student"], &weights["ema"]];
         let file = "grads/splad_distill.step.safetensors";
         check_movements(&layout, &results, before, file, by);
+    }
+}
+
+/// Networks that compute in 16 bits learn by f32 parameters, whose gradients are near those of f32;
+/// those of f16 come scaled.
+#[test]
+fn networks_of_16_bits_learn_by_parameters_of_32() {
+    for (dtype, tolerance) in [(DType::BF16, 0.05), (DType::F16, 0.01)] {
+        let case = denoise_case_in(dtype, "noise", "timesteps", false);
+        let layout = Layout::of(&case.student).expect("the weights have known sizes");
+        let settings = Settings {
+            clip: None,
+            loss_scale: Some(LossScale {
+                growth_interval: 2000,
+            }),
+            ..SETTINGS
+        };
+        let step = training_step(case.step, &layout, &settings).expect("it is a step");
+        let mut weights = case.weights.clone();
+        weights.extend(zeros(&MOMENTS, layout.total()));
+        weights.insert("ema".to_owned(), weights["student"].clone());
+        weights.insert("loss_scale".to_owned(), Tensor::from_f32(&[], &[1024.0]));
+        weights.insert(
+            "loss_scale.updates".to_owned(),
+            Tensor::from_f32(&[], &[0.0]),
+        );
+        let scalars = Scalars {
+            update: 1,
+            lr: 1e-3,
+            weight_decay: 0.0,
+            ema_decay: 0.95,
+        };
+        let mut inputs = case.inputs.clone();
+        inputs.extend(scalars.numbers(&settings));
+        let results = on_cpu(&step, &inputs, &weights);
+        assert_eq!(number(&results, "updated"), 1.0);
+        let facts = golden_facts();
+        for (name, stored) in [("loss", "loss"), ("grad_norm", "grad_norm")] {
+            let wanted = facts["cases"]["unet_a"][stored].as_f64();
+            let wanted = wanted.expect("it is a number");
+            assert_near(
+                number(&results, name),
+                wanted,
+                tolerance,
+                &format!("{name} in {dtype}"),
+            );
+        }
+        // A tenth of the gradient is the first moment.
+        let moment = layout
+            .cut(&results[MOMENTS[0]])
+            .expect("the result is flat");
+        let wanted = tensors("grads/unet_a.grads.safetensors");
+        let (mut found_all, mut wanted_all) = (Vec::new(), Vec::new());
+        for (name, wanted) in &wanted {
+            found_all.extend(thinned(&moment[name]).iter().map(|x| x * 10.0));
+            wanted_all.extend(Array::from(wanted).floats());
+        }
+        let apart = distance(&found_all, &wanted_all);
+        assert!(
+            apart <= tolerance,
+            "gradients in {dtype} lie {apart:.1e} away"
+        );
     }
 }

@@ -24,6 +24,7 @@ use thiserror::Error;
 use crate::optimizer::{LOSS, Layout, OptimizerError};
 
 pub mod denoise;
+pub mod fold;
 pub mod lcm;
 pub mod loss;
 mod network;
