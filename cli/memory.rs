@@ -161,9 +161,11 @@ pub(crate) fn bytes() -> Option<u64> {
     [machine, process, group].into_iter().flatten().min()
 }
 
-/// Bytes as megabytes.
-pub(crate) fn megabytes(bytes: u64) -> u64 {
-    bytes / 1_000_000
+/// Bytes as megabytes; with a digit behind the point where there are few.
+pub(crate) fn megabytes(bytes: u64) -> String {
+    let megabytes = bytes as f64 / 1e6;
+    let digits = usize::from(megabytes < 10.0);
+    format!("{megabytes:.digits$}")
 }
 
 /// Bytes as gigabytes.

@@ -8,6 +8,7 @@ mod adapters;
 #[allow(dead_code, reason = "each test takes what it needs")]
 mod command;
 mod edit;
+mod grad;
 mod onnx;
 mod options;
 mod outputs;
@@ -94,7 +95,7 @@ fn hide_hashes(line: &str) -> String {
 #[test]
 fn help_fits_on_a_screen() {
     for name in [
-        "", "compile", "run", "sample", "inspect", "bench", "devices",
+        "", "compile", "run", "sample", "grad", "inspect", "bench", "devices",
     ] {
         let mut command = splamc();
         command.args((!name.is_empty()).then_some(name));

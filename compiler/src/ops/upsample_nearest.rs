@@ -82,11 +82,21 @@ impl Operator for UpsampleNearest {
     fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
         at.unary(|at| {
             let shape = at.shape(at.operand(0));
-            let mut dx = at.cotangent;
-            for (axis, &extent) in shape.iter().enumerate() {
-                dx = joined(at, dx, axis, extent)?;
+            let dx = at.cotangent;
+            let copies = at.shape(dx);
+            let mut pairs = shape.iter().zip(&copies);
+            if pairs.all(|(&extent, &size)| extent > 0 && size.is_multiple_of(extent)) {
+                return whole_copies_summed(at, dx, &shape);
             }
-            Ok(dx)
+            let axes = shape.iter().enumerate();
+            let changed = axes.filter(|(axis, extent)| copies[*axis] != **extent);
+            changed
+                .map(|(axis, &extent)| (axis, extent))
+                .try_fold(dx, |dx, (axis, extent)| {
+                    copies_summed(at, dx, axis, extent, |place| {
+                        scaled(place, extent, copies[axis])
+                    })
+                })
         })
     }
 
@@ -95,26 +105,22 @@ impl Operator for UpsampleNearest {
     }
 }
 
-/// What the places of one axis that copy the same element hold, summed.
-fn joined(
+/// What the places that copy the same element hold, summed, where all have as many copies.
+fn whole_copies_summed(
     at: &mut Reverse<'_>,
     copies: Value,
-    axis: usize,
-    extent: usize,
+    shape: &[usize],
 ) -> Result<Value, RuleError> {
-    let shape = at.shape(copies);
-    let size = shape[axis];
-    if size == extent {
-        return Ok(copies);
+    let (mut split, mut axes) = (Vec::new(), Vec::new());
+    for (&extent, size) in shape.iter().zip(at.shape(copies)) {
+        split.push(extent);
+        if size != extent {
+            axes.push(split.len());
+            split.push(size / extent);
+        }
     }
-    if extent == 0 || !size.is_multiple_of(extent) {
-        return copies_summed(at, copies, axis, extent, |place| {
-            scaled(place, extent, size)
-        });
-    }
-    let split = [&shape[..axis], &[extent, size / extent], &shape[axis + 1..]].concat();
     let split = at.reshape(copies, &split)?;
-    at.sum(split, &[axis + 1], false)
+    at.sum(split, &axes, false)
 }
 
 /// `floor(index · extent / size)` without overflow; below `extent` as `index` is below `size`.
