@@ -245,6 +245,37 @@ fn gradients_of_convolutions() {
     }
 }
 
+/// Weights that change from run to run, each a part of one flat tensor, by every program.
+#[test]
+fn convolutions_by_parts_of_one_tensor() {
+    let lists = "strides=[1, 1], pads_before=[1, 1], pads_after=[1, 1], dilations=[1, 1], groups=1";
+    for [c, o, h, w] in [[3, 4, 5, 6], [40, 33, 9, 8], [64, 96, 16, 17]] {
+        let count = c * o * 9;
+        let text = format!(
+            "func f {{
+                %0 = input \"x\" : f32[2, {c}, {h}, {w}]
+                %1 = input \"dr\" : f32[2, {o}, {h}, {w}]
+                %2 = input \"flat\" : f32[{}]
+                %3 = slice(%2) {{axis=0, start=7, length={count}, step=1}}
+                %4 = reshape(%3) {{shape=[{o}, {c}, 3, 3]}}
+                %5 = conv(%0, %4) {{{lists}}}
+                %6 = conv_transpose(%1, %4) {{{lists}, extents=[{h}, {w}]}}
+                return \"r\" %5
+                return \"dx\" %6
+            }}",
+            count + 12
+        );
+        let program = program(&text);
+        let inputs = params(program.func(), Role::Input);
+        for variant in 0..variants(&program, false) {
+            let found = run_variant(&program, [&inputs, &Named::new()], false, 2, variant);
+            if let Some(difference) = difference(&program, &inputs, &found, 1e-4) {
+                panic!("{text} variant {variant}: {difference}");
+            }
+        }
+    }
+}
+
 /// Every program, whatever it predicts of itself.
 #[test]
 fn gradients_of_kernels_by_any_program() {
