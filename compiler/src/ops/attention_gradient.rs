@@ -16,7 +16,7 @@ use crate::tensor::Values;
 /// `p = e^{s − log_sum}` and `δ_i = Σ_column dr_i · r_i`:
 /// `dv = pᵀ · dr`, `ds = p · (dr · vᵀ − δ)`, `dq = scale · ds · k`, `dk = scale · dsᵀ · q`.
 /// A key that a query does not see contributes 0, and so does a query that sees none
-/// (`log_sum = −∞`), whatever its row of `r` and `dr` holds.
+/// (`log_sum = −∞`), whatever its row of `r` holds; `dr` is finite there.
 ///
 /// # Operands
 /// `q` `[batch, heads, queries, d]`, `k` `[batch, heads, keys, d]`, `v` `[batch, heads, keys, e]`,
