@@ -138,6 +138,18 @@ fn states_take_the_results_of_their_names() {
          %3 = tanh(%2)\n return \"a\" %3\n return \"b\" %3",
         &["a"],
     );
+    // AdamW with a moving average: no second copy of anything.
+    check(
+        "%0 = state \"p\" : f32[40]\n %1 = state \"m\" : f32[40]\n %2 = state \"v\" : f32[40]\n \
+         %3 = state \"ema\" : f32[40]\n %4 = input \"g\" : f32[40]\n %5 = input \"rate\" : f32[]\n \
+         %6 = sub(%4, %1)\n %7 = mul(%6, %5)\n %8 = add(%1, %7)\n %9 = mul(%4, %4)\n \
+         %10 = mul(%2, %5)\n %11 = add(%10, %9)\n %12 = abs(%11)\n %13 = sqrt(%12)\n \
+         %14 = add(%13, %9)\n %15 = constant() {tensor=f32[][0.5]}\n %16 = add(%14, %15)\n \
+         %17 = div(%8, %16)\n %18 = mul(%17, %15)\n %19 = sub(%0, %18)\n %20 = sub(%19, %3)\n \
+         %21 = mul(%20, %5)\n %22 = add(%3, %21)\n return \"p\" %19\n return \"m\" %8\n \
+         return \"v\" %11\n return \"ema\" %22",
+        &["p", "m", "v", "ema"],
+    );
     // Parameters read as slices, momentum and weights updated whole.
     check(
         "%0 = state \"p\" : f32[24]\n %1 = state \"m\" : f32[24]\n %2 = input \"x\" : f32[2, 4]\n \
