@@ -6,10 +6,10 @@
 //! schedule and what was drawn, in the method's own file. Nothing here differentiates, updates a
 //! parameter, draws a number, or loops over time.
 //!
-//! The parameters of the student, and those of its EMA, are one flat weight each ([`STUDENT`],
-//! [`EMA`]), in the order of [`crate::optimizer::Layout`]; the teacher's are weights with the
-//! prefix `teacher.`. Embeddings of γ and of guidance scales are host data: their arguments reach
-//! 10,000 radians.
+//! The parameters of the student, and those of its EMA, are one flat weight each
+//! ([`crate::optimizer::STUDENT`], [`crate::optimizer::EMA`]), in the order of
+//! [`crate::optimizer::Layout`]; the teacher's are weights with the prefix `teacher.`.
+//! Embeddings of γ and of guidance scales are host data: their arguments reach 10,000 radians.
 
 use std::collections::BTreeMap;
 
