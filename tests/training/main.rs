@@ -8,3 +8,4 @@ mod acceptance;
 mod distill;
 mod networks;
 mod optimizer;
+mod updates;
