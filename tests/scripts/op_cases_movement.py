@@ -33,6 +33,7 @@ def shapes(cases):
 
     every("reshape", (2, 6), lambda x: x.reshape(3, 4), shape=dims(3, 4))
     every("transpose", (2, 3, 4), lambda x: x.permute(2, 0, 1), permutation=ints(2, 0, 1))
+    every("stop_gradient", (2, 3), lambda x: x.detach())
     every("broadcast", (3, 1), lambda x: x.expand(2, 3, 4), shape=dims(2, 3, 4))
     for old, new in [((1,), ()), ((0, 3), (5, 0)), ((2, 3, 4), (24,)), ((), (1, 1))]:
         (x,) = cases.draw("reshape", "f32", old)

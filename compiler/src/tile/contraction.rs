@@ -45,7 +45,11 @@ pub(super) fn contraction(regions: &Regions, region: &Region) -> Result<Contract
     };
     match [found.batch, found.rows, found.columns, found.planes].contains(&0) {
         true => Err("the result is empty".to_owned()),
-        false => Ok(found),
+        false => Ok(Contraction {
+            left: found.left.unfolded(regions),
+            right: found.right.unfolded(regions),
+            ..found
+        }),
     }
 }
 

@@ -4,7 +4,7 @@
 //! an access map over these axes: batch, planes, rows, columns. It reads no data.
 
 use crate::region::access::Step;
-use crate::region::{Access, Bound, Buffer, Index, Piece};
+use crate::region::{Access, Bound, Buffer, Index, Part, Piece, Regions};
 
 /// An access map whose axes are, in this order, those of batch, planes, rows and columns.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -115,6 +115,42 @@ impl View {
         View::read(&walk, axes, index, bounds)
     }
 
+    /// The same view with its last axis of columns as several, where it is walked in equal parts
+    /// of which each goes on evenly: what a quotient and a remainder of it took.
+    pub(super) fn unfolded(mut self, regions: &Regions) -> View {
+        while let Some(part) = self.part(regions) {
+            let (&extent, outer) = self.access.shape.split_last().expect("it has a last axis");
+            let last = outer.len();
+            let shape = [outer, &[extent / part, part]].concat();
+            let mut index = Index::identity(&self.access.shape);
+            index[last] = Index::axis(last)
+                .times(part as i64)
+                .add(&Index::axis(last + 1));
+            self.access = self.access.through(&Step::whole(&shape, index));
+            self.roles.columns += 1;
+        }
+        self
+    }
+
+    /// Elements of a part of the last axis, of columns, that is not all of it.
+    fn part(&self, regions: &Regions) -> Option<usize> {
+        let (&extent, outer) = self.access.shape.split_last()?;
+        // In the place in memory, quotients and remainders may have joined again.
+        let place = |piece: &Piece| {
+            let walk = piece
+                .index
+                .iter()
+                .zip(regions.buffer(piece.buffer).strides());
+            walk.fold(Index::constant(0), |sum, (index, stride)| {
+                sum.add(&index.clone().times(stride as i64))
+            })
+        };
+        let pieces = self.access.pieces.iter();
+        let parts = pieces.filter_map(|piece| part(&place(piece), outer.len()));
+        let fits = |part: &usize| *part > 1 && *part < extent && extent % part == 0;
+        parts.filter(fits).min().filter(|_| self.roles.columns > 0)
+    }
+
     /// The extents of the axes of one role.
     pub fn batch(&self) -> &[usize] {
         &self.access.shape[..self.roles.batch]
@@ -135,4 +171,17 @@ impl View {
         let first = self.access.shape.len() - self.roles.columns;
         &self.access.shape[first..]
     }
+}
+
+/// The least number by which an axis is divided in an index.
+fn part(index: &Index, axis: usize) -> Option<usize> {
+    let (_, parts) = index.parts();
+    let divisors = parts.filter_map(|(part, _)| match part {
+        Part::Axis(_) => None,
+        Part::Div(inner, d) | Part::Mod(inner, d) if inner.as_axis() == Some(axis) => {
+            usize::try_from(d).ok()
+        }
+        Part::Div(inner, _) | Part::Mod(inner, _) => self::part(inner, axis),
+    });
+    divisors.min()
 }

@@ -26,10 +26,12 @@ pub(super) fn candidates(
     let (rows, columns) = extents(regions, suited(region)?);
     let share = rows.div_ceil(target.threads.max(1));
     let most = (target.blocks.elements / columns.max(1)).max(1).min(share);
+    // A row that is too long for a block, such as all parameters of a network, is cut too.
+    let wide = even(columns, target.blocks.elements, target.fragment[1]).min(columns);
     Ok(vec![Candidate {
         seconds: cost::bytes(regions, region, target),
         added_weight_bytes: 0,
-        parameters: [even(rows, most, 1), 1, 1],
+        parameters: [even(rows, most, 1), wide, 1],
     }])
 }
 
@@ -72,7 +74,7 @@ pub(super) fn program(
         batch: 1,
         rows,
         columns,
-        block: [parameters[0], columns],
+        block: [parameters[0], parameters[1]],
         tiles: Vec::new(),
         views: Vec::new(),
         outputs: outputs(regions, region, &domain, 1)?,
