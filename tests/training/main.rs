@@ -6,6 +6,7 @@ mod support;
 
 mod acceptance;
 mod distill;
+mod memory;
 mod networks;
 mod optimizer;
 mod updates;

@@ -17,6 +17,7 @@ use crate::region::{Buffer, BufferData, Content, Region, RegionId, Regions};
 use crate::target::Target;
 
 use super::lifetimes::overwritable;
+use super::states::{Update, updates};
 
 /// A buffer that depends on others which are gone is computed again with at most so many of these.
 const CHAIN_MAX: usize = 12;
@@ -108,6 +109,8 @@ struct State<'a> {
     // Its list of regions is empty: the steps have them.
     regions: Regions,
     steps: Vec<Step>,
+    /// States that are updated where they lie, and what takes their places.
+    updates: Vec<Update>,
     target: &'a Target,
 }
 
@@ -147,11 +150,14 @@ impl State<'_> {
             again: false,
         };
         let steps = regions.regions.iter().map(step).collect();
+        let updates = updates(regions).into_iter();
+        let updates = updates.filter(|update| update.in_place).collect();
         let mut regions = regions.clone();
         regions.regions.clear();
         State {
             regions,
             steps,
+            updates,
             target,
         }
     }
@@ -221,6 +227,10 @@ impl State<'_> {
                 uses.stored[buffer.0 as usize] = Some(position);
             }
         }
+        // These have no memory of their own.
+        for update in &self.updates {
+            uses.lasting[update.result.0 as usize] = true;
+        }
         // What is joined stays from its first part on; parts lie in it.
         for joined in &self.regions.joined {
             let whole = joined.whole.0 as usize;
@@ -285,6 +295,16 @@ impl State<'_> {
         let mut chain = Vec::new();
         self.require(stored, before, peak, uses, &mut chain)?;
         chain.sort_unstable();
+        // A state that has become another is not what it was.
+        let read: BTreeSet<Buffer> = self.each(&chain, Region::reads).collect();
+        let mut updates = self.updates.iter();
+        let changed = |update: &Update| {
+            let at = uses.stored[update.result.0 as usize];
+            read.contains(&update.state) && at.is_some_and(|at| at < before)
+        };
+        if updates.any(changed) {
+            return None;
+        }
         let saved = self.saved(buffer, &chain, peak, uses)?;
         let seconds: f64 = chain.iter().map(|&step| self.seconds(step)).sum();
         Some(Choice {

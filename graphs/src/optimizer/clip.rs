@@ -3,19 +3,15 @@
 //! Takes a flat gradient, gives its norm and the gradient to use. It knows no optimiser.
 
 use compiler::graph::{Builder, GraphError, Value};
-use compiler::ops::{Add, Div, Min, Mul, ReduceSum, Sqrt};
+use compiler::ops::{Add, Div, Dot, Min, Mul, Sqrt};
 
 use super::scalar;
 
 /// The Euclidean norm of a flat gradient: f32 `[]`.
 pub(super) fn norm(builder: &mut Builder, gradient: Value) -> Result<Value, GraphError> {
-    let squares = builder.push(Mul, &[gradient, gradient])?;
-    let sum = ReduceSum {
-        axes: vec![0],
-        keep: false,
-    };
-    let sum = builder.push(sum, &[squares])?;
-    builder.push(Sqrt, &[sum])
+    let (axes, keep) = (vec![0], false);
+    let squares = builder.push(Dot { axes, keep }, &[gradient, gradient])?;
+    builder.push(Sqrt, &[squares])
 }
 
 /// `gradient · min(1, norm_max / (norm + 1e-6))`.
