@@ -5,6 +5,7 @@
 
 use std::{fmt, fs};
 
+use compiler::plan;
 use compiler::program::Program;
 use compiler::tile::{Choice, LowerOptions, Tiled, Tuning, lower};
 use runtime::place::{Options, Place};
@@ -18,6 +19,8 @@ pub(crate) struct Needs {
     pub(crate) weights: u64,
     /// That transformed weights take beyond these.
     pub(crate) added: u64,
+    /// Of states, which stay from run to run.
+    pub(crate) states: u64,
     /// Of values at the peak.
     pub(crate) values: u64,
     /// Of the tiles that threads work on.
@@ -29,6 +32,7 @@ impl Needs {
     const NONE: Needs = Needs {
         weights: 0,
         added: 0,
+        states: 0,
         values: 0,
         tiles: 0,
     };
@@ -39,9 +43,11 @@ impl Needs {
             Choice::Blocks(program) => program.tile_bytes() as u64,
             Choice::Plain(_) => 0,
         });
+        let states = plan::states(program.regions()).into_iter();
         Needs {
             weights: program.cost().weight_bytes,
             added: tiled.added_weight_bytes,
+            states: states.map(|state| state.bytes).sum(),
             values: program.plan().peak_bytes(),
             tiles: bytes.max().unwrap_or(0).saturating_mul(threads as u64),
         }
@@ -52,6 +58,7 @@ impl Needs {
         Needs {
             weights: self.weights.saturating_add(other.weights),
             added: self.added.saturating_add(other.added),
+            states: self.states.saturating_add(other.states),
             values: self.values.saturating_add(other.values),
             tiles: self.tiles.saturating_add(other.tiles),
         }
@@ -59,7 +66,7 @@ impl Needs {
 
     /// All of it.
     pub(crate) fn total(self) -> u64 {
-        [self.added, self.values, self.tiles]
+        [self.added, self.states, self.values, self.tiles]
             .into_iter()
             .fold(self.weights, u64::saturating_add)
     }
@@ -69,10 +76,16 @@ impl fmt::Display for Needs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} MB of weights and {} MB for transformed ones, {} MB of values at the peak, {} MB \
-             of tiles",
+            "{} MB of weights and {} MB for transformed ones, ",
             megabytes(self.weights),
             megabytes(self.added),
+        )?;
+        if self.states > 0 {
+            write!(f, "{} MB of states, ", megabytes(self.states))?;
+        }
+        write!(
+            f,
+            "{} MB of values at the peak, {} MB of tiles",
             megabytes(self.values),
             megabytes(self.tiles),
         )
@@ -134,6 +147,7 @@ pub(crate) fn check(place: &str, programs: &[&Program], at: &Place) -> Result<Ne
     match bytes() {
         Some(found) if needs.total() > found => {
             let weights = needs.weights.saturating_add(needs.added);
+            let weights = weights.saturating_add(needs.states);
             let values = needs.values.saturating_add(needs.tiles);
             let [values, weights, found] = [values, weights, found].map(gigabytes);
             let message = format!(

@@ -1,27 +1,39 @@
 //! What a training step keeps in memory.
 
+use backends::cpu::{Executor, Options};
 use compiler::Bindings;
 use compiler::plan::updates;
 use compiler::program::{Program, compile};
 use compiler::target::Target;
-use graphs::optimizer::{Layout, Settings, training_step};
+use compiler::tensor::Tensor;
+use compiler::tile::Tuning;
+use graphs::optimizer::{Layout, Settings, accumulation_step, training_step};
 
-use crate::distill::{VARIANTS, splad_case, splad_settings};
+use crate::distill::{Case, VARIANTS, splad_case, splad_settings};
+use crate::networks::Named;
+use crate::optimizer::zeros;
 
-/// The program of a step of SPLAD with its update, and the bytes of all parameters.
-fn program() -> (Program, u64) {
+/// Clipping, AdamW and a moving average.
+const SETTINGS: Settings = Settings {
+    betas: [0.9, 0.999],
+    epsilon: 1e-8,
+    clip: Some(1.0),
+    ema: true,
+    accumulate: 1,
+    loss_scale: None,
+};
+
+/// A step of SPLAD.
+fn case() -> Case {
     let (_, gamma, sigma, loss) = VARIANTS[0];
-    let case = splad_case(splad_settings(gamma, sigma, loss), false);
+    splad_case(splad_settings(gamma, sigma, loss), false)
+}
+
+/// The program of the step with its update, and the bytes of all parameters.
+fn program() -> (Program, u64) {
+    let case = case();
     let layout = Layout::of(&case.student).expect("the weights have known sizes");
-    let settings = Settings {
-        betas: [0.9, 0.999],
-        epsilon: 1e-8,
-        clip: Some(1.0),
-        ema: true,
-        accumulate: 1,
-        loss_scale: None,
-    };
-    let step = training_step(case.step, &layout, &settings).expect("it is a step");
+    let step = training_step(case.step, &layout, &SETTINGS).expect("it is a step");
     let compiled = compile(&step, &Bindings::new()).expect("the step compiles");
     (compiled.program, 4 * layout.total() as u64)
 }
@@ -77,4 +89,31 @@ fn half_the_memory_of_activations_is_enough() {
         "{} bytes, wanted {half}",
         program.plan().peak_bytes()
     );
+}
+
+#[test]
+fn what_is_computed_again_gives_the_same_bits() {
+    let case = case();
+    let layout = Layout::of(&case.student).expect("the weights have known sizes");
+    let step = accumulation_step(case.step, &layout, &SETTINGS).expect("it is a step");
+    let compiled = compile(&step, &Bindings::new()).expect("the step compiles");
+    let whole = compiled.program;
+    let bytes = whole.plan().peak_bytes() * 2 / 3;
+    let less = whole.clone().within(bytes, &Target::CPU);
+    let (less, again) = less.expect("memory can be planned");
+    assert!(!again.is_empty());
+    let mut weights = case.weights;
+    weights.extend(zeros(&["gradient"], layout.total()));
+    let gradient = |program: &Program, inputs: &Named| -> Tensor {
+        let options = Options {
+            threads: Some(2),
+            exact: false,
+        };
+        let executor = Executor::new(program, weights.clone(), options, &Tuning::default());
+        let executor = executor.expect("the weights fit");
+        executor.run(inputs).expect("the CPU executes the step");
+        executor.state("gradient").expect("it is a state")
+    };
+    let inputs = &case.inputs;
+    assert_eq!(gradient(&less, inputs), gradient(&whole, inputs));
 }

@@ -20,13 +20,13 @@ use super::lifetimes::overwritable;
 use super::states::{Update, updates};
 
 /// A buffer that depends on others which are gone is computed again with at most so many of these.
-const CHAIN_MAX: usize = 12;
+const CHAIN_MAX: usize = 16;
 
 /// Buffers dropped at one peak before the next is looked for.
 const DROPPED_MAX: usize = 32;
 
 /// After so many peaks in a row that are no lower than the lowest, nothing more is to be gained.
-const VAIN_MAX: usize = 24;
+const VAIN_MAX: usize = 64;
 
 /// A buffer that is computed a second time.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,7 +100,8 @@ struct Choice {
     chain: Vec<usize>,
     /// Bytes less at the peak.
     saved: u64,
-    /// Bytes less at the peak for a second more.
+    /// Bytes less at the peak for a second more, times the regions during which it is gone: what
+    /// is gone for long lowers the next peaks too.
     worth: f64,
 }
 
@@ -291,7 +292,9 @@ impl State<'_> {
         if uses.last(buffer) == usize::MAX || reads.binary_search(&peak).is_ok() {
             return None;
         }
-        let before = *reads.get(reads.partition_point(|&read| read <= peak))?;
+        let next = reads.partition_point(|&read| read <= peak);
+        let before = *reads.get(next)?;
+        let after = next.checked_sub(1).map_or(stored, |last| reads[last]);
         let mut chain = Vec::new();
         self.require(stored, before, peak, uses, &mut chain)?;
         chain.sort_unstable();
@@ -311,7 +314,7 @@ impl State<'_> {
             before,
             chain,
             saved,
-            worth: saved as f64 / seconds.max(1e-9),
+            worth: saved as f64 * (before - after) as f64 / seconds.max(1e-9),
         })
     }
 

@@ -146,8 +146,17 @@ impl Program {
             let program = Program { func, formed, plan };
             return Ok((program, Vec::new()));
         }
-        let recomputed = recompute(&formed.regions, bytes_max, target);
-        let plan = plan_regions(&recomputed.regions, &Limits::NONE)?;
+        let mut wanted = bytes_max;
+        let (recomputed, plan) = loop {
+            let recomputed = recompute(&formed.regions, wanted, target);
+            let plan = plan_regions(&recomputed.regions, &Limits::NONE)?;
+            // What lies between buffers counts too: less must be alive to make up for it.
+            let above = plan.peak_bytes().saturating_sub(bytes_max);
+            if above == 0 || recomputed.bytes > wanted || wanted < bytes_max / 2 {
+                break (recomputed, plan);
+            }
+            wanted = wanted.saturating_sub(above.max(bytes_max / 100));
+        };
         formed.regions = recomputed.regions;
         for refusal in &mut formed.refusals {
             refusal.region = recomputed.places[refusal.region.0 as usize];
