@@ -486,6 +486,11 @@ impl Model {
         let imported = component
             .build(&options(DType::F32, timestep))
             .map_err(|error| imported_badly(&place, &error))?;
+        let lend = |(name, tensor)| (name, self.folder.lend(tensor));
+        let imported = Imported {
+            weights: imported.weights.into_iter().map(lend).collect(),
+            ..imported
+        };
         Ok((config.clone(), imported))
     }
 

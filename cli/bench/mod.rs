@@ -111,6 +111,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     spinner.finish_and_clear();
     let (runs, cpu_seconds) = timed(arguments, &session, &loaded, &inputs)?;
     let peak_resident_bytes = peak_resident_bytes();
+    // The memory of the program is not there beside that of the next measurement.
+    drop(session);
     let after = ceilings(arguments)?;
     let report = Report {
         target: target.name(),
