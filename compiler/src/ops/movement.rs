@@ -59,9 +59,16 @@ pub fn wrap_index(index: i64, extent: usize) -> Result<usize, Fault> {
     }
 }
 
+/// Elements of the matrix by which copies are summed, at most: images have axes of a few thousand
+/// places, and memory for the square of a longer one is not to be asked for.
+const MATRIX_MAX: usize = 1 << 26;
+
 /// The gradient of a movement along one axis that repeats elements, or leaves some out: what was
 /// copied from each of `extent` places to the places that `source` takes back to it, summed. It
 /// is a product with a matrix of zeros and ones.
+///
+/// # Errors
+/// When the axis is so long that the matrix would not fit in memory.
 pub(crate) fn copies_summed(
     at: &mut Reverse<'_>,
     copies: Value,
@@ -70,6 +77,9 @@ pub(crate) fn copies_summed(
     source: impl Fn(usize) -> usize,
 ) -> Result<Value, RuleError> {
     let shape = at.shape(copies);
+    if shape[axis].saturating_mul(extent) > MATRIX_MAX {
+        return at.unsupported("an axis is too long to sum what was copied along it");
+    }
     let mut matrix = vec![0.0; shape[axis] * extent];
     for place in 0..shape[axis] {
         matrix[place * extent + source(place)] = 1.0;
