@@ -3,14 +3,10 @@
 //! Takes the plan of a program, refuses it when it needs more memory than there is: better a
 //! sentence now than a killed process later. Where the system does not tell, it refuses nothing.
 
-use std::collections::BTreeMap;
 use std::{fmt, fs};
 
-use compiler::graph::Role;
-use compiler::ops::Class;
 use compiler::plan;
 use compiler::program::Program;
-use compiler::region::{Buffer, Content};
 use compiler::tile::{Choice, LowerOptions, Tiled, Tuning, lower};
 use runtime::place::{Options, Place};
 
@@ -50,9 +46,7 @@ impl Needs {
         let states = plan::states(program.regions()).into_iter();
         Needs {
             weights: program.cost().weight_bytes,
-            added: tiled
-                .added_weight_bytes
-                .saturating_add(packed_again(program, tiled)),
+            added: tiled.added_weight_bytes + tiled.repacked_weight_bytes,
             states: states.map(|state| state.bytes).sum(),
             values: program.plan().peak_bytes(),
             tiles: bytes.max().unwrap_or(0).saturating_mul(threads as u64),
@@ -96,34 +90,6 @@ impl fmt::Display for Needs {
             megabytes(self.tiles),
         )
     }
-}
-
-/// Bytes of weights that several kernels pack, each for itself, beyond those stored: a backward
-/// pass reads weights in another order than the forward pass.
-fn packed_again(program: &Program, tiled: &Tiled) -> u64 {
-    let regions = program.regions();
-    let mut packed: BTreeMap<Buffer, u64> = BTreeMap::new();
-    for (region, choice) in regions.regions.iter().zip(&tiled.choices) {
-        let factor = match (choice, region.anchor.class()) {
-            (Choice::Blocks(_), Class::Gemm | Class::Conv) => region.operands.get(1),
-            (_, _) => None,
-        };
-        let Some(factor) = factor else { continue };
-        let count: u64 = factor.shape.iter().map(|&extent| extent as u64).product();
-        let weight = |buffer: &Buffer| match &regions.buffer(*buffer).content {
-            Content::Param(param) => param.role == Role::Weight,
-            Content::Constant(_) | Content::Computed => false,
-        };
-        let buffers = factor.pieces.iter().map(|piece| piece.buffer);
-        if let Some(buffer) = buffers.into_iter().find(weight) {
-            let width = regions.buffer(buffer).extents.dtype.bytes() as u64;
-            *packed.entry(buffer).or_insert(0) += count * width;
-        }
-    }
-    let beyond = packed
-        .iter()
-        .map(|(buffer, bytes)| bytes.saturating_sub(regions.buffer_bytes(*buffer)));
-    beyond.fold(0, u64::saturating_add)
 }
 
 /// The tile programs of a program on some processor, before it is known which: predictions and

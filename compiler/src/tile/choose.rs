@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use crate::DType;
 use crate::graph::Role;
-use crate::region::{Content, Key, Region, RegionId, Regions};
+use crate::ops::Class;
+use crate::region::{Buffer, Content, Key, Region, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::BlockProgram;
 use crate::tile::programs::{Candidate, PROGRAMS, Program};
@@ -39,6 +40,9 @@ pub struct Tiled {
     pub seconds: Vec<f64>,
     /// Bytes that transformed weights need beyond those stored.
     pub added_weight_bytes: u64,
+    /// Bytes of weights that several kernels pack, each for itself, beyond those stored: a
+    /// backward pass reads weights in another order than the forward pass.
+    pub repacked_weight_bytes: u64,
 }
 
 /// All that could compute a region, best first, and why the other programs cannot.
@@ -66,6 +70,7 @@ pub fn lower(regions: &Regions, target: &Target, options: LowerOptions, tuning: 
         choices: Vec::with_capacity(sites.len()),
         seconds: Vec::with_capacity(sites.len()),
         added_weight_bytes: 0,
+        repacked_weight_bytes: 0,
     };
     for (((id, region), site), number) in regions.iter().zip(&sites).zip(chosen) {
         let (choice, candidate) = build(regions, id, region, site, number);
@@ -73,7 +78,34 @@ pub fn lower(regions: &Regions, target: &Target, options: LowerOptions, tuning: 
         tiled.seconds.push(candidate.map_or(0.0, |c| c.seconds));
         tiled.added_weight_bytes += candidate.map_or(0, |c| c.added_weight_bytes);
     }
+    tiled.repacked_weight_bytes = repacked(regions, &tiled.choices);
     tiled
+}
+
+/// See [`Tiled::repacked_weight_bytes`].
+fn repacked(regions: &Regions, choices: &[Choice]) -> u64 {
+    let mut packed: BTreeMap<Buffer, u64> = BTreeMap::new();
+    for (region, choice) in regions.regions.iter().zip(choices) {
+        let factor = match (choice, region.anchor.class()) {
+            (Choice::Blocks(_), Class::Gemm | Class::Conv) => region.operands.get(1),
+            (_, _) => None,
+        };
+        let Some(factor) = factor else { continue };
+        let weight = |buffer: &Buffer| match &regions.buffer(*buffer).content {
+            Content::Param(param) => param.role == Role::Weight,
+            Content::Constant(_) | Content::Computed => false,
+        };
+        let mut buffers = factor.pieces.iter().map(|piece| piece.buffer);
+        if let Some(buffer) = buffers.find(weight) {
+            let elements: u64 = factor.shape.iter().map(|&extent| extent as u64).product();
+            let width = regions.buffer(buffer).extents.dtype.bytes() as u64;
+            *packed.entry(buffer).or_insert(0) += elements * width;
+        }
+    }
+    let beyond = packed
+        .iter()
+        .map(|(buffer, bytes)| bytes.saturating_sub(regions.buffer_bytes(*buffer)));
+    beyond.sum()
 }
 
 /// Every program that could compute a region, fastest prediction first: what can be measured, or
