@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::program::Program;
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use graphs::source::Source;
 use runtime::artifact::{
     self, About, ArtifactContents, ArtifactProgram, Kind, MANIFEST, PictureShape, Port,

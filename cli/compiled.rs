@@ -9,7 +9,7 @@ use std::num::TryFromIntError;
 use clap::ValueEnum;
 use compiler::graph::TensorType;
 use compiler::program::Program;
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use runtime::artifact::{Artifact, ArtifactProgram, PictureShape, VaeTiling};
 use runtime::tiling::Tiling;
 use serde_json::Value;

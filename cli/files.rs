@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use graphs::source::{self, Source, SourceError};
 use memmap2::Mmap;
 use runtime::artifact::{Files, Storage};

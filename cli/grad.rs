@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use compiler::graph::TensorType;
 use compiler::program::Program;
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use graphs::loss::TARGET;
 use runtime::session::Session;
 

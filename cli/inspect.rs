@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use compiler::graph::text;
 use compiler::graph::{Definition, Func};
 use compiler::passes;
 use compiler::plan::{self, END};
 use compiler::program::Program;
 use compiler::region::{Content, Formed};
 use compiler::target::Target;
-use compiler::tensor::Tensor;
-use compiler::text;
 use compiler::tile::Choice;
+use compiler::value::tensor::Tensor;
 use runtime::place::{Options, Place};
 use runtime::sampling::STAGES;
 use runtime::staged::Staged;

@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use compiler::bind::solve;
-use compiler::dim::Bindings;
+use compiler::graph::bind::solve;
 use compiler::graph::{Role, TensorType};
 use compiler::passes::Patch;
 use compiler::program::{Compiled, Program, compile};
-use compiler::tensor::Tensor;
 use compiler::tile::Tuning;
+use compiler::value::dim::Bindings;
+use compiler::value::tensor::Tensor;
 use compiler::{DType, Dim};
 use graphs::Imported;
 use graphs::diffusers::{self, Network, Pipeline};

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use compiler::tensor::{Tensor, Values};
+use compiler::value::tensor::{Tensor, Values};
 
 use crate::error::{At, Failure};
 

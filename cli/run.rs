@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use compiler::graph::TensorType;
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use runtime::session::Session;
 
 use crate::error::{At, Failure};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use runtime::tensor_file;
 
 use crate::error::{At, Failure};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use compiler::DType;
 use compiler::graph::Role;
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use graphs::diffusers::{self, Network};
 use graphs::models::{Options, Timestep};
 use graphs::{ImportError, checkpoint};

@@ -6,13 +6,13 @@ use std::fs;
 use std::path::Path;
 
 use compiler::DType;
-use compiler::dim::{Bindings, Dim};
 use compiler::graph::{Func, Role};
 use compiler::ops::{Class, Op};
 use compiler::passes::hoist;
 use compiler::plan::{Limits, Plan, Window, plan, plan_regions, weights};
 use compiler::program::{Program, compile};
 use compiler::region::{Anchor, Content};
+use compiler::value::dim::{Bindings, Dim};
 use graphs::models::{Options, Timestep, clip, unet, vae};
 use serde_json::Value;
 

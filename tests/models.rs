@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use backends::cpu::{self, Executor};
 use compiler::DType;
-use compiler::bind::solve;
-use compiler::eval::{Array, Precision, eval};
+use compiler::graph::bind::solve;
+use compiler::graph::eval::eval;
 use compiler::graph::{Role, TensorType};
 use compiler::program::compile;
 use compiler::region;
-use compiler::tensor::{Tensor, Values};
 use compiler::tile::{Choice, Tuning};
+use compiler::value::array::{Array, Precision};
+use compiler::value::tensor::{Tensor, Values};
 use graphs::models::{Options, Timestep};
 use graphs::{Imported, diffusers};
 

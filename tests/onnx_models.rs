@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use compiler::DType;
-use compiler::bind::solve;
-use compiler::eval::{Array, Precision, eval};
+use compiler::graph::bind::solve;
+use compiler::graph::eval::eval;
 use compiler::graph::{Role, TensorType};
-use compiler::tensor::{Tensor, Values};
+use compiler::value::array::{Array, Precision};
+use compiler::value::tensor::{Tensor, Values};
 use graphs::models::{Options, Timestep};
 use graphs::onnx::{OnnxModel, Request, import};
 use graphs::{Imported, diffusers};

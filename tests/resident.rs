@@ -1,13 +1,13 @@
 //! Sampling on an adapter: latents that stay there are those of the loop on the host.
 
 use compiler::DType;
-use compiler::bind::solve;
-use compiler::eval::Array;
+use compiler::graph::bind::solve;
 use compiler::graph::{Role, TensorType};
 use compiler::program::compile;
 use compiler::program::sampler::Guidance;
-use compiler::tensor::Tensor;
 use compiler::tile::Tuning;
+use compiler::value::array::Array;
+use compiler::value::tensor::Tensor;
 use graphs::diffusers;
 use graphs::models::{Options, Timestep};
 use graphs::samplers::{self, SamplerConfig};

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use compiler::DType;
-use compiler::bind::solve;
+use compiler::graph::bind::solve;
 use compiler::graph::{Role, TensorType};
 use compiler::program::sampler::Guidance;
 use compiler::program::{Program, compile};
-use compiler::tensor::Tensor;
 use compiler::tile::Tuning;
+use compiler::value::tensor::Tensor;
 use graphs::diffusers;
 use graphs::models::{Options, Timestep};
 use graphs::samplers::{self, SamplerConfig};

@@ -6,14 +6,15 @@ use std::fs;
 
 use backends::cpu::{Executor, Options};
 use compiler::Bindings;
-use compiler::autodiff::backward;
-use compiler::eval::{Array, Precision, eval};
+use compiler::graph::autodiff::backward;
+use compiler::graph::eval::eval;
+use compiler::graph::text::parse;
 use compiler::graph::{Builder, Func, Role, Value};
 use compiler::ops::Dot;
 use compiler::program::compile;
-use compiler::tensor::Tensor;
-use compiler::text::parse;
 use compiler::tile::Tuning;
+use compiler::value::array::{Array, Precision};
+use compiler::value::tensor::Tensor;
 
 mod support;
 

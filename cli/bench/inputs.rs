@@ -8,7 +8,7 @@ use compiler::DType;
 use compiler::graph::{Definition, Func, Role, TensorType, Value};
 use compiler::ops::Op;
 use compiler::program::Program;
-use compiler::tensor::{Tensor, Values};
+use compiler::value::tensor::{Tensor, Values};
 use runtime::noise::{Generator, Noise};
 
 /// Seed of all values.

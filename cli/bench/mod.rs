@@ -12,7 +12,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use runtime::devices::{Ceilings, measure_ceilings};
 use runtime::place::Place;
 use runtime::profile::{KernelRow, kernels};

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
-use compiler::dim::Bindings;
-use compiler::dtype::DType;
 use compiler::graph::{Func, Role};
 use compiler::program::{Compiled, compile};
-use compiler::tensor::Tensor;
+use compiler::value::dim::Bindings;
+use compiler::value::dtype::DType;
+use compiler::value::tensor::Tensor;
 use graphs::Imported;
 use graphs::distill::loss::Loss;
 use graphs::distill::{self, Bodies, Method, Numbers, denoise, lcm, splad};

@@ -3,7 +3,7 @@
 //! Takes the options and the model's facts, gives the numbers that sampling obeys.
 
 use compiler::program::sampler::Guidance;
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use graphs::guidance::guidance_embedding;
 use graphs::samplers::SamplerConfig;
 

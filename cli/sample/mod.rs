@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use compiler::DType;
 use compiler::program::Program;
 use compiler::program::sampler::SamplerTable;
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use graphs::samplers;
 use indicatif::ProgressBar;
 use runtime::place::Place;

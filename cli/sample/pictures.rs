@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use graphs::samplers::SamplerConfig;
 
 use crate::error::{At, Failure};

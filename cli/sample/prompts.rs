@@ -2,7 +2,7 @@
 //!
 //! Takes the texts of `-p` and `-n`, gives `[batch, tokens]`; warns where a text is cut.
 
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use runtime::tokenizer::Tokenizer;
 
 use crate::error::{At, Failure};

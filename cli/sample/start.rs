@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use compiler::DType;
-use compiler::tensor::{Tensor, Values};
+use compiler::value::tensor::{Tensor, Values};
 use runtime::noise::{Generator, Noise};
 
 use crate::error::{At, Failure};

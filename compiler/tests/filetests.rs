@@ -9,16 +9,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use compiler::Bindings;
-use compiler::autodiff::backward;
-use compiler::eval::Precision;
+use compiler::graph::autodiff::backward;
+use compiler::graph::text::{parse, print, print_func};
+use compiler::graph::verify::{rule, verify};
 use compiler::graph::{Builder, Func, GraphError, Module, Role, Value};
 use compiler::kernel::{self, Limits};
 use compiler::passes::{self, Pass, RAISE, SIMPLIFY};
 use compiler::region::{self, Refusal};
 use compiler::target::Target;
-use compiler::text::{parse, print, print_func};
 use compiler::tile::{self, Choice, LowerOptions, Tuning, lower};
-use compiler::verify::{rule, verify};
+use compiler::value::array::Precision;
 
 mod meaning;
 
@@ -131,7 +131,7 @@ fn run(header: &str, input: &str) -> String {
     }
     let module = match parse(input) {
         Ok(module) => module,
-        Err(compiler::text::ParseError::Graph { source, .. }) => return broken(&source),
+        Err(compiler::graph::text::ParseError::Graph { source, .. }) => return broken(&source),
         Err(error) => return format!("error: {error}\n"),
     };
     let printed = print(&module);

@@ -2,9 +2,9 @@
 //! stored in each element last.
 
 use compiler::graph::Role;
+use compiler::graph::text::parse;
 use compiler::plan::{END, Lifetime, Limits, Plan, PlanError, lifetimes, plan};
 use compiler::region::{Buffer, Content, Index, Node, Output, Region, Regions, form};
-use compiler::text::parse;
 use compiler::{Bindings, DType};
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,13 +1,13 @@
 //! Random small graphs keep their meaning through binding and every pass, and their text.
 
-use compiler::eval::Precision;
+use compiler::graph::text::{parse, print};
+use compiler::graph::verify::{Verified, verify};
 use compiler::graph::{Func, Module, Role};
 use compiler::passes::{RAISE, SIMPLIFY, hoist, run};
 use compiler::region;
 use compiler::target::Target;
-use compiler::text::{parse, print};
 use compiler::tile::{self, BlockProgram, LowerOptions};
-use compiler::verify::{Verified, verify};
+use compiler::value::array::Precision;
 use compiler::{Bindings, DType};
 use proptest::collection::vec;
 use proptest::prelude::*;

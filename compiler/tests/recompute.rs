@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use compiler::DType;
-use compiler::autodiff::backward;
-use compiler::eval::Precision;
+use compiler::graph::autodiff::backward;
 use compiler::graph::{Builder, Func, Role, TensorType, Value};
 use compiler::ops::{Linear, ReduceSum, Silu, StopGradient};
 use compiler::plan::recompute;
 use compiler::region::{self, Regions, form};
 use compiler::target::Target;
-use compiler::tensor::Tensor;
+use compiler::value::array::Precision;
+use compiler::value::tensor::Tensor;
 /// Tensors by their names.
 type Named = BTreeMap<String, Tensor>;
 
@@ -91,12 +91,12 @@ fn nothing_is_learnt_behind_a_stop() {
     let gradient = backward(&mut builder, loss, &[x]).expect("a scalar loss")[0];
     builder.result("grad.x", gradient).expect("a name");
     let func = builder.finish();
-    let results = compiler::eval::eval(
+    let results = compiler::graph::eval::eval(
         &func,
         &made_up(&func, Role::Input),
         &Named::new(),
         Precision::Typed,
     );
     let values = results.expect("an input")[0].1.values.clone();
-    assert_eq!(values, compiler::tensor::Values::Float(vec![0.0; 2]));
+    assert_eq!(values, compiler::value::tensor::Values::Float(vec![0.0; 2]));
 }

@@ -1,10 +1,10 @@
 //! What measurements change in the choice of tile programs, and what they cannot change.
 
 use compiler::Bindings;
+use compiler::graph::text::parse;
 use compiler::region::Regions;
 use compiler::region::form;
 use compiler::target::Target;
-use compiler::text::parse;
 use compiler::tile::{Case, Choice, Contest, LowerOptions, Measurement, Tuning, contests, lower};
 
 const ANY: LowerOptions = LowerOptions { exact: false };

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use compiler::graph::{Func, GraphError};
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;

@@ -3,10 +3,10 @@
 //! Takes a function of known sizes, gives one that computes a loss and what it changes by with
 //! each input and each weight. It steps nowhere: optimisers do.
 
-use compiler::autodiff::{GradientError, backward};
+use compiler::graph::autodiff::{GradientError, backward};
 use compiler::graph::{Builder, Func, GraphError, Role, Value};
 use compiler::ops::{Cast, Dot, Mul, Sub};
-use compiler::tensor::{Tensor, Values};
+use compiler::value::tensor::{Tensor, Values};
 use thiserror::Error;
 
 /// The name of the input that a loss compares with.

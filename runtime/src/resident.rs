@@ -15,8 +15,8 @@ use backends::webgpu::executor::{ExecuteError, Executor};
 use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::program::sampler::{Guidance, SamplerStep, SamplerTable};
-use compiler::tensor::Tensor;
 use compiler::tile::Tuning;
+use compiler::value::tensor::Tensor;
 
 use crate::place::{DeviceError, Place, WebGpu};
 use crate::sampler_program::{

@@ -9,7 +9,7 @@ use compiler::ops::{Add, Cast, Concat, Div, Max, Min, Mul, Neg, Op, ReduceMean, 
 use compiler::ops::{Reshape, Slice, Sqrt, Sub};
 use compiler::program::sampler::{Guidance, Limit, Row, SamplerStep, SamplerTable};
 use compiler::program::{CompileError, Program};
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use compiler::{DType, Dim};
 
 /// The input that holds the numbers of a step.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::program::sampler::{Guidance, SamplerStep, SamplerTable};
-use compiler::tensor::{Tensor, Values};
+use compiler::value::tensor::{Tensor, Values};
 use thiserror::Error;
 
 #[cfg(feature = "webgpu")]

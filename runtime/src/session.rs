@@ -14,8 +14,8 @@ use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::program::Program;
 use compiler::region::{Content, Regions};
-use compiler::tensor::Tensor;
 use compiler::tile::{Tiled, Tuning};
+use compiler::value::tensor::Tensor;
 use thiserror::Error;
 
 #[cfg(feature = "webgpu")]
@@ -389,7 +389,7 @@ pub fn convert(tensor: &Tensor, ty: &TensorType) -> Option<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use compiler::tensor::Values;
+    use compiler::value::tensor::Values;
 
     use super::*;
 

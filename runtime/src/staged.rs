@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use compiler::graph::{Role, TensorType};
 use compiler::passes::hoist;
 use compiler::program::{CompileError, Program};
-use compiler::tensor::Tensor;
 use compiler::tile::Tuning;
+use compiler::value::tensor::Tensor;
 
 use crate::place::Place;
 use crate::session::{Session, SessionError, converted};

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use compiler::DType;
-use compiler::tensor::{Tensor, TensorError};
+use compiler::value::tensor::{Tensor, TensorError};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use thiserror::Error;

@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
-use compiler::dim::Dim;
-use compiler::dtype::DType;
 use compiler::ops::{Attribute, Op};
-use compiler::tensor::Tensor;
+use compiler::value::dim::Dim;
+use compiler::value::dtype::DType;
+use compiler::value::tensor::Tensor;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value as Json;
 

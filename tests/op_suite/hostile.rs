@@ -4,12 +4,13 @@
 //! Takes the golden cases and spoils them: an attribute, a type, the number of operands. Draws
 //! come from a fixed seed.
 
-use compiler::dim::{Bindings, Dim};
-use compiler::dtype::{DTYPES, DType};
-use compiler::eval::Array;
 use compiler::graph::TensorType;
-use compiler::ops::{Attribute, Extents, Op};
-use compiler::tensor::{Tensor, Values};
+use compiler::ops::{Attribute, Op};
+use compiler::value::array::Array;
+use compiler::value::dim::{Bindings, Dim};
+use compiler::value::dtype::{DTYPES, DType};
+use compiler::value::extents::Extents;
+use compiler::value::tensor::{Tensor, Values};
 
 use crate::cases::cases;
 

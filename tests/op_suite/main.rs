@@ -10,13 +10,14 @@ mod hostile;
 use std::collections::{BTreeMap, BTreeSet};
 
 use backends::cpu::{Executor, Options};
-use compiler::dtype::DType;
-use compiler::eval::{Precision, eval};
+use compiler::graph::eval::eval;
 use compiler::graph::{Builder, Func, TensorType};
 use compiler::ops::{self, Op};
 use compiler::program::Program;
-use compiler::tensor::{Tensor, Values};
 use compiler::tile::Tuning;
+use compiler::value::array::Precision;
+use compiler::value::dtype::DType;
+use compiler::value::tensor::{Tensor, Values};
 
 use crate::cases::{Case, cases};
 
@@ -46,7 +47,7 @@ fn run_oracle(func: &Func, inputs: &BTreeMap<String, Tensor>) -> Result<Vec<Tens
         .results()
         .iter()
         .map(|(_, value)| func.ty(*value).dtype);
-    let tensor = |((_, array), dtype): ((String, compiler::eval::Array), DType)| {
+    let tensor = |((_, array), dtype): ((String, compiler::value::array::Array), DType)| {
         Tensor::from_values(dtype, &array.shape, &array.values)
     };
     Ok(results.into_iter().zip(types).map(tensor).collect())

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use compiler::eval::Array;
-use compiler::tensor::Tensor;
+use compiler::value::array::Array;
+use compiler::value::tensor::Tensor;
 use graphs::checkpoint;
 
 /// Files by their paths: a source of models.

@@ -1,10 +1,10 @@
 //! What a SPLAD step satisfies whatever the networks are (spec 1.14).
 
 use compiler::DType;
-use compiler::eval::Array;
 use compiler::graph::{Builder, Func, TensorType};
 use compiler::ops::{Add, Mul};
-use compiler::tensor::{Tensor, Values};
+use compiler::value::array::Array;
+use compiler::value::tensor::{Tensor, Values};
 use graphs::distill::fold::fold;
 use graphs::distill::loss::Loss;
 use graphs::distill::splad::{self, GammaEmbed, Grid, Sample, Sigma};

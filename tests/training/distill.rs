@@ -1,7 +1,7 @@
 //! One step of each method up to its loss, value by value.
 
 use compiler::DType;
-use compiler::eval::Array;
+use compiler::value::array::Array;
 use graphs::distill::loss::Loss;
 use graphs::distill::splad::{GammaEmbed, Grid, Sigma};
 use graphs::distill::{Bodies, Method, Sizes, denoise, lcm, splad, step};

@@ -5,8 +5,8 @@ use compiler::Bindings;
 use compiler::plan::updates;
 use compiler::program::{Program, compile};
 use compiler::target::Target;
-use compiler::tensor::Tensor;
 use compiler::tile::Tuning;
+use compiler::value::tensor::Tensor;
 use graphs::optimizer::{Layout, Settings, accumulation_step, training_step};
 
 use crate::distill::{Case, VARIANTS, splad_case, splad_settings};

@@ -5,12 +5,13 @@ use std::fs;
 
 use backends::cpu::{self, Executor};
 use compiler::DType;
-use compiler::dim::Bindings;
-use compiler::eval::{Array, Precision, eval};
+use compiler::graph::eval::eval;
 use compiler::graph::{Func, Role};
 use compiler::program::compile;
-use compiler::tensor::{Tensor, Values};
 use compiler::tile::Tuning;
+use compiler::value::array::{Array, Precision};
+use compiler::value::dim::Bindings;
+use compiler::value::tensor::{Tensor, Values};
 use graphs::models::{Options, Timestep, unet};
 use graphs::noise_schedule::{BetaSchedule, NoiseSchedule, NoiseScheduleSpec};
 use graphs::optimizer::Layout;

@@ -3,9 +3,9 @@
 use std::fs;
 
 use compiler::DType;
-use compiler::eval::Array;
 use compiler::graph::Func;
-use compiler::tensor::Tensor;
+use compiler::value::array::Array;
+use compiler::value::tensor::Tensor;
 use graphs::optimizer::{Layout, LossScale, Scalars, Settings, accumulation_step, training_step};
 use serde_json::Value;
 

@@ -1,10 +1,10 @@
 //! What an optimiser satisfies whatever the gradients are: on a loss whose gradient is given.
 
 use compiler::DType;
-use compiler::eval::Array;
 use compiler::graph::{Builder, Func, TensorType};
 use compiler::ops::{Mul, ReduceSum};
-use compiler::tensor::Tensor;
+use compiler::value::array::Array;
+use compiler::value::tensor::Tensor;
 use graphs::optimizer::{Layout, LossScale, Scalars, Settings, accumulation_step, training_step};
 
 use crate::networks::{Named, exact};

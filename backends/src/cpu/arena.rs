@@ -8,7 +8,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use compiler::DType;
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 
 #[cfg(target_os = "linux")]
 use super::pages::{LARGE_PAGE, Pages};

@@ -6,8 +6,8 @@
 //! at the end, so that threads cannot be seen in them.
 
 use compiler::region::{Buffer, Index, Node, Region, Regions};
-use compiler::tensor::Tensor;
 use compiler::tile::{BlockProgram, OutputViews};
+use compiler::value::tensor::Tensor;
 
 use super::arena::Cells;
 use super::functions::{Function, function};

@@ -35,15 +35,16 @@ use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
 
 use compiler::DType;
-use compiler::eval::{EvalError, Fault};
+use compiler::graph::eval::EvalError;
 use compiler::graph::{Role, TensorType};
-use compiler::ops::Extents;
 use compiler::plan::{Plan, updates};
 use compiler::program::Program;
 use compiler::region::{Buffer, BufferData, Content, RegionId, Regions};
 use compiler::target::Target;
-use compiler::tensor::Tensor;
 use compiler::tile::{Choice, LowerOptions, Tiled, Tuning, lower};
+use compiler::value::array::Fault;
+use compiler::value::extents::Extents;
+use compiler::value::tensor::Tensor;
 
 use arena::{Arena, Cells};
 use block::Kernel;

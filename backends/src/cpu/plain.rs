@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use compiler::eval::{Array, EvalError, Precision};
+use compiler::value::array::{Array, Precision};
+
+use compiler::graph::eval::EvalError;
 use compiler::region::{Buffer, Region, Regions, eval_region};
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 
 use super::arena::Cells;
 

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use compiler::eval::EvalError;
 use compiler::graph::Role;
+use compiler::graph::eval::EvalError;
 use compiler::plan::{Update, updates};
 use compiler::region::{Buffer, Content, Regions};
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 
 use super::arena::{ALIGNMENT, Arena, Cells};
 use super::{ExecuteError, check, memory, ty};

@@ -10,8 +10,8 @@ use compiler::DType;
 use compiler::graph::Role;
 use compiler::program::Program;
 use compiler::region::{Content, Region, Regions};
-use compiler::tensor::Tensor;
 use compiler::tile::{Contender, Contest, LowerOptions, Measurement, Tuning, contests};
+use compiler::value::tensor::Tensor;
 
 use super::arena::{ALIGNMENT, Arena, Cells};
 use super::block::Kernel;

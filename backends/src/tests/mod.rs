@@ -7,11 +7,12 @@ mod regions;
 use std::collections::BTreeMap;
 
 use compiler::DType;
-use compiler::eval::{Precision, eval};
+use compiler::graph::eval::eval;
+use compiler::graph::text::parse;
 use compiler::graph::{Func, Role, TensorType};
 use compiler::program::Program;
-use compiler::tensor::{Tensor, Values};
-use compiler::text::parse;
+use compiler::value::array::Precision;
+use compiler::value::tensor::{Tensor, Values};
 
 pub(crate) type Named = BTreeMap<String, Tensor>;
 

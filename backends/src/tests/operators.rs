@@ -3,7 +3,7 @@
 use compiler::DType;
 use compiler::graph::{Definition, Role};
 use compiler::program::Program;
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 
 use super::{Named, difference, params, program, rounding};
 use crate::cpu::tests::{run_variant, variants};

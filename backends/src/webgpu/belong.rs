@@ -14,8 +14,8 @@
 use std::collections::BTreeSet;
 
 use compiler::graph::Role;
-use compiler::ops::Extents;
 use compiler::region::{Buffer, Content, Region, RegionId, Regions};
+use compiler::value::extents::Extents;
 use thiserror::Error;
 
 use super::commands::{Commands, Hosted, Port, Source, Upload};

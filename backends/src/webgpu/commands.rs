@@ -24,8 +24,8 @@ use std::fmt;
 use thiserror::Error;
 
 use compiler::DType;
-use compiler::ops::Extents;
 use compiler::region::{Buffer, RegionId};
+use compiler::value::extents::Extents;
 
 /// The name of every kernel's entry point.
 pub const ENTRY_POINT: &str = "main";
@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn every_type_but_f64_has_a_place_on_a_device() {
-        for dtype in compiler::dtype::DTYPES {
+        for dtype in compiler::value::dtype::DTYPES {
             assert_eq!(
                 StoredAs::of(dtype).is_none(),
                 dtype == DType::F64,

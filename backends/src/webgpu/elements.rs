@@ -7,8 +7,8 @@ use half::{bf16, f16};
 use thiserror::Error;
 
 use compiler::DType;
-use compiler::ops::Extents;
-use compiler::tensor::{Tensor, TensorError};
+use compiler::value::extents::Extents;
+use compiler::value::tensor::{Tensor, TensorError};
 
 use super::commands::StoredAs;
 
@@ -264,7 +264,7 @@ pub fn decode(bytes: &[u8], extents: &Extents, stored: StoredAs) -> Result<Tenso
 
 #[cfg(test)]
 mod tests {
-    use compiler::tensor::Values;
+    use compiler::value::tensor::Values;
 
     use super::*;
 

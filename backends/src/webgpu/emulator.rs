@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use compiler::kernel::{BufferContents, Fault, Kernel, Scalar, interpret};
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use thiserror::Error;
 
 use super::commands::{Argument, Commands, Launch, Pool, Source};

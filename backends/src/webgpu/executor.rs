@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use compiler::eval::{Array, EvalError, Precision};
+use compiler::value::array::{Array, Precision};
+
 use compiler::graph::Role;
-use compiler::ops::Extents;
+use compiler::graph::eval::EvalError;
 use compiler::region::{Buffer, Content, Regions, eval_region};
-use compiler::tensor::Tensor;
+use compiler::value::extents::Extents;
+use compiler::value::tensor::Tensor;
 use thiserror::Error;
 
 use super::commands::{Argument, Commands, Port};

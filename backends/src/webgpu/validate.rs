@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use compiler::ops::Extents;
 use compiler::region::{Buffer, RegionId};
+use compiler::value::extents::Extents;
 
 use super::commands::{
     ALIGNMENT, Argument, Binding, Commands, Hosted, Kernel, Lack, Launch, Requirements, Source,

@@ -4,12 +4,12 @@
 //! first place that is wrong. It neither panics, nor recurses deeper than a limit, nor allocates
 //! more than a multiple of the text. Never repairs anything.
 
+use crate::graph::text::ParseError;
+use crate::graph::text::cursor::{Cursor, Token};
 use crate::kernel::{
     Binary, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Memory, Scalar,
     Shared, SharedId, Statement, Type, Unary, Value,
 };
-use crate::text::ParseError;
-use crate::text::cursor::{Cursor, Token};
 
 /// No block lies in more blocks than this.
 const DEPTH_MAX: usize = 64;

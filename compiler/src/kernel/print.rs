@@ -28,7 +28,7 @@ use crate::kernel::{
     BufferId, Builtin, Carried, Constant, Expression, Kernel, Memory, SharedId, Statement, Type,
     Value,
 };
-use crate::text::write_quoted;
+use crate::value::words::write_quoted;
 
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

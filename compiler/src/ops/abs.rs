@@ -1,13 +1,14 @@
 //! The operator [`Abs`].
 
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::map_numbers;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
-use crate::ops::{Class, Extents, Less, Operator, Select, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Less, Operator, Select, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result = |x|`; the least integer is its own magnitude, by wrapping.

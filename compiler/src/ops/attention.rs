@@ -1,7 +1,5 @@
 //! The operator [`Attention`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::{TensorType, Value};
 use crate::ops::attention_scores::{Scores, infer_scores};
 use crate::ops::attribute::attributes;
@@ -9,9 +7,12 @@ use crate::ops::reverse::{Gradients, Reverse, RuleError};
 use crate::ops::shape::{each_index, exact_shape, one_float, rank};
 use crate::ops::softmax::softmax_row;
 use crate::ops::{
-    AttentionGradient, AttentionLogSum, Class, Exp, Extents, Matmul, Operator, Trilu, Violation,
+    AttentionGradient, AttentionLogSum, Class, Exp, Matmul, Operator, Trilu, Violation,
 };
-use crate::tensor::Values;
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result = softmax(scale · q · kᵀ + mask) · v` over the keys. Where a truth mask is false the

@@ -1,14 +1,15 @@
 //! The operator [`AttentionLogSum`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attention_scores::{Scores, infer_scores};
 use crate::ops::attribute::attributes;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{each_index, one_float};
-use crate::ops::{Class, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result_i = log Σ_j e^{s_ij}` over the keys `j`, with the scores `s = scale · q · kᵀ + mask`

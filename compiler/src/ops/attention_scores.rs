@@ -3,13 +3,13 @@
 //! Takes queries, keys and a mask, gives the extents of their scores or the constraint that fails,
 //! and for the oracle one row of scores after the other. It weighs nothing with them.
 
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::eval::Array;
 use crate::graph::TensorType;
 use crate::ops::Violation;
 use crate::ops::shape::{broadcast_strides, exact_shape, offset, rank, stretches_to};
-use crate::tensor::Values;
+use crate::value::array::Array;
+use crate::value::dim::Dim;
+use crate::value::dtype::DType;
+use crate::value::tensor::Values;
 
 /// The extents `[batch, heads, queries, keys]` of the scores of `q` `[batch, heads, queries, d]`
 /// and `k` `[batch, heads, keys, d]`, which have one floating-point type.

@@ -5,9 +5,9 @@
 
 use thiserror::Error;
 
-use crate::dim::{Bindings, Dim};
-use crate::dtype::DType;
-use crate::tensor::Tensor;
+use crate::value::dim::{Bindings, Dim};
+use crate::value::dtype::DType;
+use crate::value::tensor::Tensor;
 
 /// The value of one attribute.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,14 +1,15 @@
 //! The operator [`AveragePool`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reverse::{Gradients, Reverse, dims};
 use crate::ops::shape::float;
 use crate::ops::window::Windows;
-use crate::ops::{Class, ConvTranspose, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, ConvTranspose, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result[b, c, p]` is the mean of `x[b, c, p·stride + t·dilation − before]` over the indices `t`

@@ -1,13 +1,14 @@
 //! The operator [`Call`].
 
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::eval::{Array, Fault};
 use crate::graph::{Func, Role, TensorType};
 use crate::ops::attribute::attributes;
 use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::{Class, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::dtype::DType;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// One result of another function of the module, applied to the operands: so that a teacher, a

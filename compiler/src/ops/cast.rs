@@ -1,12 +1,13 @@
 //! The operator [`Cast`].
 
-use crate::dtype::DType;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::{Class, Extents, Operator, Violation};
-use crate::tensor::{Tensor, Values};
+use crate::ops::{Class, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dtype::DType;
+use crate::value::extents::Extents;
+use crate::value::tensor::{Tensor, Values};
 
 /// # Meaning
 /// `result = x` in another element type. Floats become integers by truncation, saturating at the

@@ -1,14 +1,15 @@
 //! The operator [`Conv`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reverse::{Gradients, Reverse, dims};
 use crate::ops::shape::{exact_shape, known_extents, one_float};
 use crate::ops::window::Windows;
-use crate::ops::{Class, ConvTranspose, ConvWeightGradient, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, ConvTranspose, ConvWeightGradient, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result[b, o, p] = bias[o] + Σ_c Σ_t x[b, g·depth + c, p·stride + t·dilation − before] · w[o, c, t]`

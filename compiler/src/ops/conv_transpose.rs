@@ -1,14 +1,15 @@
 //! The operator [`ConvTranspose`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{known_extents, one_float};
 use crate::ops::window::Windows;
-use crate::ops::{Class, Conv, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Conv, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result[b, g·depth + c, s] = Σ_o Σ_p Σ_t x[b, o, p] · w[o, c, t]` over the features `o` of the
@@ -178,8 +179,8 @@ impl Operator for ConvTranspose {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
     use crate::ops::Op;
+    use crate::value::dtype::DType;
 
     fn op(stride: usize, groups: usize, extents: &[i64]) -> ConvTranspose {
         ConvTranspose {

@@ -1,14 +1,15 @@
 //! The operator [`ConvWeightGradient`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reverse::{Gradients, Reverse, dims};
 use crate::ops::shape::one_float;
 use crate::ops::window::Windows;
-use crate::ops::{Class, Conv, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Conv, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result[o, c, t] = Σ_b Σ_p dr[b, o, p] · x[b, g·depth + c, p·stride + t·dilation − before]` in
@@ -179,8 +180,8 @@ impl Operator for ConvWeightGradient {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
     use crate::ops::Op;
+    use crate::value::dtype::DType;
 
     fn op(stride: usize, groups: usize, kernel: &[usize]) -> ConvWeightGradient {
         ConvWeightGradient {

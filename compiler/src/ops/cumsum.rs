@@ -1,13 +1,14 @@
 //! The operator [`Cumsum`].
 
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::around;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{axis, numeric};
-use crate::ops::{Class, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result_i = Σ_{j ≤ i} x_j` along `axis`; `j < i` when exclusive; from the end when reverse.
@@ -99,7 +100,7 @@ impl Cumsum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
+    use crate::value::dtype::DType;
 
     #[test]
     fn sums_grow_as_told() {

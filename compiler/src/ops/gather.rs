@@ -1,14 +1,15 @@
 //! The operator [`Gather`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::{around, pick, wrap_index};
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{axis, index_type};
-use crate::ops::{Class, Extents, Operator, ScatterNd, ScatterReduction, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Operator, ScatterNd, ScatterReduction, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result[a…, i…, b…] = data[a…, indices[i…], b…]`: whole slices of `data` along `axis`, as
@@ -114,7 +115,7 @@ impl Operator for Gather {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
+    use crate::value::dtype::DType;
 
     #[test]
     fn indices_count_from_both_ends() {

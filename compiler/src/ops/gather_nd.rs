@@ -1,14 +1,15 @@
 //! The operator [`GatherNd`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::{pick, wrap_index};
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{index_type, strides};
-use crate::ops::{Class, Concat, Extents, Iota, Operator, ScatterNd, ScatterReduction, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Concat, Iota, Operator, ScatterNd, ScatterReduction, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result[b…, i…, :] = data[b…, indices[b…, i…, 0], …, indices[b…, i…, k − 1], :]`: each row of
@@ -143,7 +144,7 @@ pub(crate) fn row_offset(row: &[i64], shape: &[usize]) -> Result<usize, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
+    use crate::value::dtype::DType;
 
     #[test]
     fn rows_of_indices_name_slices() {

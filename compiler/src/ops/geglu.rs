@@ -1,14 +1,15 @@
 //! The operator [`Geglu`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::gelu::gelu_erf;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
-use crate::ops::{Class, Concat, Extents, Gelu, GeluForm, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Concat, Gelu, GeluForm, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result[…, i] = x[…, i] · gelu(x[…, c + i])` for `i < c`, with the exact `gelu`.

@@ -1,14 +1,15 @@
 //! The operator [`Gelu`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::{TensorType, Value};
 use crate::ops::attribute::{attributes, named_field};
 use crate::ops::pointwise::map_floats;
 use crate::ops::reverse::{Gradients, Reverse, RuleError};
 use crate::ops::shape::float;
-use crate::ops::{Class, Erf, Exp, Extents, Operator, Sigmoid, Tanh, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Erf, Exp, Operator, Sigmoid, Tanh, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// By `form`, with `σ(x) = 1 / (1 + e^{−x})`:

@@ -1,14 +1,15 @@
 //! The operator [`GroupNorm`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::{TensorType, Value};
 use crate::ops::attribute::attributes;
 use crate::ops::normalize::{check_epsilon, norm_gradient, normalize_rows};
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{exact_shape, one_float};
-use crate::ops::{Class, Extents, GroupStatistics, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, GroupStatistics, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result = (x − mean) / sqrt(variance + epsilon) · scale[channel] + bias[channel]`; mean and

@@ -1,14 +1,15 @@
 //! The operator [`GroupStatistics`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::{TensorType, Value};
 use crate::ops::attribute::attributes;
 use crate::ops::normalize::check_epsilon;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
-use crate::ops::{Class, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// Of each image's groups of `channels / groups` neighbouring channels, the `mean` and
@@ -120,7 +121,7 @@ impl Operator for GroupStatistics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
+    use crate::value::dtype::DType;
 
     #[test]
     fn groups_are_of_one_image() {

@@ -1,13 +1,14 @@
 //! The operator [`Linear`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{exact_shape, one_float, rank};
-use crate::ops::{Class, Extents, Matmul, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Matmul, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result[…, n] = bias[n] + Σ_k x[…, k] · w[n, k]`.

@@ -1,13 +1,14 @@
 //! The operator [`Log`].
 
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::map_floats;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
-use crate::ops::{Class, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result = ln x`: minus infinity at 0, not a number below.
@@ -54,7 +55,7 @@ impl Operator for Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
+    use crate::value::dtype::DType;
 
     #[test]
     fn constraints() {

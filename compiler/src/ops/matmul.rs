@@ -1,13 +1,14 @@
 //! The operator [`Matmul`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset, same_dtype};
-use crate::ops::{Class, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result[…, m, n] = Σ_k a[…, m, k] · b[…, k, n]`; leading axes broadcast; integers wrap.

@@ -6,10 +6,11 @@
 
 use thiserror::Error;
 
-use crate::dim::{Bindings, Dim};
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
-use crate::tensor::Values;
+use crate::value::array::{Array, Fault};
+use crate::value::dim::{Bindings, Dim};
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 pub mod abs;
 pub mod add;
@@ -271,22 +272,6 @@ pub trait Operator: Attributes {
     fn flops(&self, operands: &[TensorType], result: &TensorType) -> Dim {
         let _ = operands;
         result.elements()
-    }
-}
-
-/// The concrete extents and element type of a result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Extents {
-    /// The element type.
-    pub dtype: crate::DType,
-    /// The extents, outermost first.
-    pub shape: Vec<usize>,
-}
-
-impl Extents {
-    /// The number of elements.
-    pub fn elements(&self) -> usize {
-        self.shape.iter().product()
     }
 }
 

@@ -3,11 +3,11 @@
 //! Takes positions, gives the elements found there in any element type; the operators keep the
 //! arithmetic on indices in their own files. Computes nothing on elements.
 
-use crate::eval::{Array, Fault};
 use crate::graph::Value;
 use crate::ops::Matmul;
 use crate::ops::reverse::{Reverse, RuleError};
-use crate::tensor::Values;
+use crate::value::array::{Array, Fault};
+use crate::value::tensor::Values;
 
 /// The elements at `sources`, each an operand's number and a position in it; `None` stands for
 /// zero, or false. All operands hold the same kind of values.

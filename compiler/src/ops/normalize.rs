@@ -3,10 +3,10 @@
 //! Takes rows of floats, gives them with mean 0 and variance 1, and the gradient of that; it knows
 //! no scale and no bias.
 
-use crate::dtype::DType;
 use crate::graph::Value;
 use crate::ops::Violation;
 use crate::ops::reverse::{Reverse, RuleError};
+use crate::value::dtype::DType;
 
 /// Checks that `epsilon` can be added to a variance.
 pub(crate) fn check_epsilon(constraint: &'static str, epsilon: f64) -> Result<(), Violation> {

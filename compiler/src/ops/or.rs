@@ -1,13 +1,14 @@
 //! The operator [`Or`].
 
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::{infer_binary, zip};
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::truth;
-use crate::ops::{Class, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result` is true where one of the operands is.

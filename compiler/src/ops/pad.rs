@@ -1,14 +1,15 @@
 //! The operator [`Pad`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::{TensorType, Value};
 use crate::ops::attribute::{attributes, named_field};
 use crate::ops::movement::{copies_summed, pick};
 use crate::ops::reverse::{Gradients, Reverse, RuleError};
 use crate::ops::shape::{each_index, rank, same_dtype, strides};
-use crate::ops::{Class, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// What the border is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,7 +214,7 @@ impl Pad {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
+    use crate::value::dtype::DType;
 
     #[test]
     fn borders() {

@@ -3,12 +3,13 @@
 //! Takes a function of one or two elements, gives inference and evaluation; the operators keep
 //! their formulas in their own files.
 
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset, same_dtype};
-use crate::ops::{Equal, Extents, Less, Select, Violation};
-use crate::tensor::Values;
+use crate::ops::{Equal, Less, Select, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// Applies `function` to every float.
 pub(crate) fn map_floats(operand: &Array, function: impl Fn(f64) -> f64) -> Values {

@@ -1,13 +1,14 @@
 //! The operator [`Pow`].
 
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::pointwise::{arithmetic, infer_binary};
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
-use crate::ops::{Class, Equal, Extents, Log, Operator, Select, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Equal, Log, Operator, Select, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result = a^b`, elementwise. Powers of integers wrap; those with a negative exponent are rounded

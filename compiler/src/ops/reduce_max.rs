@@ -1,15 +1,16 @@
 //! The operator [`ReduceMax`].
 
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reduction::{fold, infer};
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
-use crate::ops::{Class, Equal, Extents, Operator, Select, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Equal, Operator, Select, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::dtype::DType;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result = max x` over `axes`; NaN where any element is NaN. The maximum of nothing is minus

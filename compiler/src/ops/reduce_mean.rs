@@ -1,14 +1,15 @@
 //! The operator [`ReduceMean`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reduction::{fold, infer};
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
-use crate::ops::{Class, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result = Σ x / n` over `axes`, with `n` the product of their extents; NaN for `n = 0`.
@@ -80,7 +81,7 @@ impl Operator for ReduceMean {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
+    use crate::value::dtype::DType;
 
     #[test]
     fn a_mean_of_nothing_is_not_a_number() {

@@ -3,10 +3,10 @@
 //! Takes axes, gives inference and evaluation; the operators keep their formulas in their own
 //! files.
 
-use crate::dim::Dim;
 use crate::graph::TensorType;
 use crate::ops::Violation;
 use crate::ops::shape::{each_index, offset, strides};
+use crate::value::dim::Dim;
 
 /// The type after folding `axes`, which are sorted, distinct and the operand's (C1); kept axes
 /// have extent 1.

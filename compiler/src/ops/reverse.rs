@@ -4,18 +4,18 @@
 //! Takes the operands of a node, its result and the gradient of a loss with respect to that
 //! result; the operator's rule gives the gradients with respect to the operands, built of other
 //! operators. Every size is known. It decides nothing: which nodes are visited is
-//! [`autodiff`](crate::autodiff)'s business.
+//! [`autodiff`](crate::graph::autodiff)'s business.
 
 use thiserror::Error;
 
-use crate::dim::Dim;
-use crate::dtype::DType;
 use crate::graph::{Builder, GraphError, Node, TensorType, Value};
 use crate::ops::{
     Add, Broadcast, Cast, Div, Dot, Mul, Neg, Op, Pad, PadMode, ReduceSum, Reshape, Slice, Sub,
     Transpose,
 };
-use crate::tensor::{Tensor, Values};
+use crate::value::dim::Dim;
+use crate::value::dtype::DType;
+use crate::value::tensor::{Tensor, Values};
 
 /// A gradient for each operand; `None` where none flows or none was wanted.
 pub type Gradients = Result<Vec<Option<Value>>, RuleError>;

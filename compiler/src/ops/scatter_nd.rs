@@ -1,15 +1,16 @@
 //! The operator [`ScatterNd`].
 
-use crate::dim::Dim;
-use crate::dtype::DType;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::{attributes, named_field};
 use crate::ops::gather_nd::{index_depth, row_offset};
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{index_type, same_dtype};
-use crate::ops::{Class, Extents, GatherNd, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, GatherNd, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::dtype::DType;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// What an update does to the element it meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

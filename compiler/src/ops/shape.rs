@@ -2,10 +2,10 @@
 //!
 //! Takes types and extents, gives types, indices or the constraint that fails.
 
-use crate::dim::Dim;
-use crate::dtype::DType;
 use crate::graph::TensorType;
 use crate::ops::Violation;
+use crate::value::dim::Dim;
+use crate::value::dtype::DType;
 
 /// The shape to which both operands broadcast, by NumPy's rule: aligned at the last axis, an
 /// extent of 1 stretches.

@@ -1,14 +1,15 @@
 //! The operator [`Slice`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::{around, pick};
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::axis;
-use crate::ops::{Class, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result[…, i, …] = x[…, start + i · step, …]` on one axis.
@@ -165,7 +166,7 @@ impl Operator for Slice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
+    use crate::value::dtype::DType;
 
     #[test]
     fn bounds_are_checked_where_known() {

@@ -1,14 +1,15 @@
 //! The operator [`Transpose`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::pick;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{each_index, offset, rank, strides};
-use crate::ops::{Class, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result[i_{p0}, i_{p1}, …] = x[i_0, i_1, …]` with `p = permutation`: axis `a` of the result is
@@ -85,7 +86,7 @@ impl Operator for Transpose {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
+    use crate::value::dtype::DType;
 
     #[test]
     fn constraints() {

@@ -1,14 +1,15 @@
 //! The operator [`UpsampleNearest`].
 
-use crate::dim::Dim;
-use crate::eval::{Array, Fault};
 use crate::graph::{TensorType, Value};
 use crate::ops::attribute::attributes;
 use crate::ops::movement::{copies_summed, pick};
 use crate::ops::reverse::{Gradients, Reverse, RuleError};
 use crate::ops::shape::{each_index, offset, strides};
-use crate::ops::{Class, Extents, Operator, Violation};
-use crate::tensor::Values;
+use crate::ops::{Class, Operator, Violation};
+use crate::value::array::{Array, Fault};
+use crate::value::dim::Dim;
+use crate::value::extents::Extents;
+use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result[b, c, p] = x[b, c, floor(p · spatial / size)]`, with one entry per spatial axis in `p`,

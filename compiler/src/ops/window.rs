@@ -3,10 +3,10 @@
 //! Takes kernel extents, strides, paddings and dilations, gives the extents of the result or the
 //! constraint that fails, and for the oracle the elements under each window. It never reads data.
 
-use crate::dim::Dim;
-use crate::graph::ELEMENTS_MAX;
 use crate::ops::Violation;
 use crate::ops::shape::{each_index, offset, strides};
+use crate::value::dim::Dim;
+use crate::value::extents::ELEMENTS_MAX;
 
 /// A window per position of the result; one entry per spatial axis in every list.
 #[derive(Debug)]

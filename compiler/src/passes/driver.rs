@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use super::editor::{Edit, Editor, Site};
 use super::{Pass, Patch};
+use crate::graph::verify::{Verified, VerifyError};
 use crate::graph::{Definition, Func, GraphError, Module, TensorType, Value, ValueData};
-use crate::verify::{Verified, VerifyError};
 
 /// Rules that still apply after so many sweeps undo each other.
 const SWEEPS_MAX: usize = 100;

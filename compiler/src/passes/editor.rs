@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
+use crate::graph::text;
 use crate::graph::{Builder, Func, GraphError, Node, Role, TensorType, Value};
 use crate::ops::{Constant, Op};
-use crate::tensor::Tensor;
-use crate::text;
+use crate::value::tensor::Tensor;
 
 /// A directional rewrite with a name.
 #[derive(Debug)]

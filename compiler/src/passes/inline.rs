@@ -6,9 +6,9 @@
 
 use thiserror::Error;
 
+use crate::graph::verify::{VerifyError, check};
 use crate::graph::{Builder, Definition, Func, GraphError, Module, Role, Value};
 use crate::ops::{Call, Op};
-use crate::verify::{VerifyError, check};
 
 /// Why calls cannot be replaced.
 #[derive(Debug, Clone, PartialEq, Error)]

@@ -3,11 +3,11 @@
 //! Takes values of the function being built, gives facts; it changes nothing.
 
 use super::editor::Editor;
-use crate::dim::Dim;
-use crate::dtype::DType;
 use crate::graph::Value;
 use crate::ops::Op;
-use crate::tensor::{Tensor, Values};
+use crate::value::dim::Dim;
+use crate::value::dtype::DType;
+use crate::value::tensor::{Tensor, Values};
 
 /// The operator and operands of the node that defines a value, if it is of that kind.
 macro_rules! node_as {

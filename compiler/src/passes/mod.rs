@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::verify::Verified;
+use crate::graph::verify::Verified;
 
 mod driver;
 mod editor;

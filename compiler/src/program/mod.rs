@@ -6,14 +6,14 @@
 
 use thiserror::Error;
 
-use crate::dim::Bindings;
+use crate::graph::text::{self, ParseError};
+use crate::graph::verify::{VerifyError, check_func, verify};
 use crate::graph::{Definition, Func, GraphError, Module, Role, TensorType};
 use crate::passes::{self, PassError, Patch};
 use crate::plan::{Limits, Plan, PlanError, Recomputation, plan_regions, recompute};
 use crate::region::{FormError, Formed, Regions, form};
 use crate::target::Target;
-use crate::text::{self, ParseError};
-use crate::verify::{VerifyError, check_func, verify};
+use crate::value::dim::Bindings;
 
 pub mod sampler;
 

@@ -4,11 +4,11 @@
 //! another, gives one map from an index of the operand to an element of a buffer. It computes
 //! nothing on elements.
 
-use crate::dtype::DType;
 use crate::ops::shape::strides;
 use crate::region::index::{Bound, Index, Scope};
 use crate::region::{Buffer, Regions};
-use crate::tensor::Tensor;
+use crate::value::dtype::DType;
+use crate::value::tensor::Tensor;
 
 /// No piece has more axes, divisions and bounds than this; models use about twenty.
 const INDEX_PARTS_MAX: usize = 64;

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::graph::TensorType;
-use crate::ops::{Extents, Op};
+use crate::ops::Op;
 use crate::region::{Anchor, Buffer, Node, Output, Region, Regions};
+use crate::value::extents::Extents;
 
 /// Operations per element for the moments of what is stored: two for the mean and three for the
 /// sum of squared differences.

@@ -6,14 +6,17 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::eval::{Array, EvalError, Precision, check_param, round};
+use crate::value::array::{Array, Precision, round};
+
+use crate::graph::eval::{EvalError, check_param};
 use crate::graph::{Role, TensorType};
+use crate::ops::Op;
 use crate::ops::movement::pick;
 use crate::ops::shape::each_index;
-use crate::ops::{Extents, Op};
 use crate::region::lower::zeros;
 use crate::region::{Access, Anchor, Buffer, Content, Index, Node, Output, Region, Regions};
-use crate::tensor::{Tensor, Values};
+use crate::value::extents::Extents;
+use crate::value::tensor::{Tensor, Values};
 
 /// Evaluates regions; gives the results in order.
 ///

@@ -3,8 +3,10 @@
 //! Takes regions, tells where parts lie. Regions store parts as any other buffer, so that each
 //! producer stores right into its range; nobody copies them together. It decides nothing.
 
-use crate::ops::{Concat, Extents, Op};
+use crate::ops::{Concat, Op};
+
 use crate::region::{Access, Anchor, Buffer, Index, Node, Output, Region, Regions};
+use crate::value::extents::Extents;
 
 /// A buffer whose elements are those of its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]

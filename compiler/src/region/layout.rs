@@ -270,9 +270,9 @@ fn channels_last(rank: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
-    use crate::ops::Extents;
     use crate::region::{BufferData, Scope};
+    use crate::value::dtype::DType;
+    use crate::value::extents::Extents;
 
     #[test]
     fn strides_follow_the_order() {

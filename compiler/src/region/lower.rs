@@ -6,12 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dtype::DType;
-use crate::eval::last_uses;
+use crate::graph::eval::last_uses;
 use crate::graph::{self, Definition, Func, Value};
 use crate::ops::{
-    Add, Cast, Class, ConvTranspose, Extents, Gelu, GeluForm, GroupNorm, GroupStatistics, Linear,
-    Mul, Op, PadMode, Sub,
+    Add, Cast, Class, ConvTranspose, Gelu, GeluForm, GroupNorm, GroupStatistics, Linear, Mul, Op,
+    PadMode, Sub,
 };
 use crate::region::access::Step;
 use crate::region::form::Refusal;
@@ -21,7 +20,9 @@ use crate::region::{
     Access, Anchor, Buffer, BufferData, Content, FormError, Joined, Node, Output, Region, RegionId,
     Regions,
 };
-use crate::tensor::{Tensor, Values};
+use crate::value::dtype::DType;
+use crate::value::extents::Extents;
+use crate::value::tensor::{Tensor, Values};
 
 /// An operand of more pieces is copied together first: a kernel tests the bounds of each.
 const PIECES_MAX: usize = 4;

@@ -8,10 +8,11 @@
 
 use std::fmt;
 
-use crate::dtype::DType;
 use crate::graph::{Param, TensorType};
-use crate::ops::{Class, Extents, Op};
-use crate::tensor::Tensor;
+use crate::ops::{Class, Op};
+use crate::value::dtype::DType;
+use crate::value::extents::Extents;
+use crate::value::tensor::Tensor;
 
 pub(crate) mod access;
 mod cost;

@@ -14,11 +14,11 @@
 //! ```
 //! A piece without indices is read at those of the domain.
 
-use crate::dtype::DType;
+use crate::graph::text::ParseError;
+use crate::graph::text::cursor::{Cursor, Token};
+use crate::graph::text::tensor;
 use crate::region::{Access, Bound, Buffer, Index, Part, Piece, Scope};
-use crate::text::ParseError;
-use crate::text::cursor::{Cursor, Token};
-use crate::text::tensor;
+use crate::value::dtype::DType;
 
 /// Numbers and extents are at most this: a sum of products of two of them is one of 128 bits.
 pub(crate) const NUMBER_MAX: u64 = 1 << 48;
@@ -264,7 +264,7 @@ pub(crate) fn extents(cursor: &mut Cursor<'_>) -> Result<Vec<usize>, ParseError>
     });
     match elements {
         Some(_) if extents.len() <= AXES_MAX => Ok(extents),
-        Some(_) | None => Err(ParseError::intricate(cursor, start)),
+        Some(_) | None => Err(cursor.intricate(start)),
     }
 }
 

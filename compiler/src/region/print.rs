@@ -7,12 +7,13 @@
 use std::fmt::{self, Write};
 
 use crate::graph::Role;
-use crate::ops::Extents;
+use crate::graph::text::{print_op, print_tensor};
 use crate::region::{
     Access, Anchor, Bound, Buffer, BufferData, Content, Index, Node, Output, Region, RegionId,
     Regions,
 };
-use crate::text::{print_op, print_tensor, write_quoted};
+use crate::value::extents::Extents;
+use crate::value::words::write_quoted;
 
 /// What a region computes, whatever its buffers are called; prints as a hash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

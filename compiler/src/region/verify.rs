@@ -26,15 +26,15 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use crate::dtype::DType;
 use crate::graph::TensorType;
-use crate::ops::Extents;
 use crate::ops::shape::each_index;
 use crate::region::access::{inverse, within};
 use crate::region::{
     Access, Anchor, Buffer, BufferData, Content, Index, Node, Output, Region, RegionId, Regions,
     Scope,
 };
+use crate::value::dtype::DType;
+use crate::value::extents::Extents;
 
 /// Walks over more elements than this are judged by their ranges alone.
 const VISITS_MAX: usize = 1 << 12;
@@ -392,10 +392,10 @@ fn check_ends(regions: &Regions, ready: &[bool]) -> Result<(), Broken> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::text::parse;
     use crate::ops::{Add, Op, Softmax};
     use crate::region::form;
-    use crate::tensor::{Tensor, Values};
-    use crate::text::parse;
+    use crate::value::tensor::{Tensor, Values};
 
     /// A convolution `r0` whose moments `r1` merges, and the norm `r2`.
     const NORM: &str = r#"func f {

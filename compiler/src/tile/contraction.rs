@@ -8,9 +8,9 @@ use crate::DType;
 use crate::ops::{Conv, ConvTranspose, ConvWeightGradient, Op};
 use crate::region::access::Step;
 use crate::region::{Access, Anchor, Bound, Index, Region, Regions, Scope};
-use crate::tensor::{Tensor, Values};
 use crate::tile::outputs::{Domain, OutputViews, outputs, pairing};
 use crate::tile::view::{Axes, View};
+use crate::value::tensor::{Tensor, Values};
 
 /// A product of matrices.
 pub(super) struct Contraction {

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use compiler::autodiff::backward;
-use compiler::eval::{Array, Precision, eval};
+use compiler::graph::autodiff::backward;
+use compiler::graph::eval::eval;
+use compiler::graph::text::parse;
+use compiler::graph::verify::verify;
 use compiler::graph::{Builder, Func, Module, Role, TensorType, Value};
 use compiler::ops::{Add, Dot};
-use compiler::tensor::{Tensor, Values};
-use compiler::text::parse;
-use compiler::verify::verify;
+use compiler::value::array::{Array, Precision};
+use compiler::value::tensor::{Tensor, Values};
 
 /// Half the distance of the two points whose difference is taken: its square, the error of a
 /// central difference, is far below the tolerance, and far above rounding.

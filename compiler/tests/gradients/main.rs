@@ -1,14 +1,14 @@
 //! Gradients against central differences in f64: of every operator, and of random graphs after
 //! every pass.
 
-use compiler::eval::Precision;
+use compiler::graph::verify::verify;
 use compiler::graph::{Module, Role};
 use compiler::ops::NAMES;
 use compiler::passes::{RAISE, SIMPLIFY, optimize, run};
 use compiler::plan::recompute;
 use compiler::region;
 use compiler::target::Target;
-use compiler::verify::verify;
+use compiler::value::array::Precision;
 use compiler::{Bindings, DType};
 use proptest::collection::vec;
 use proptest::prelude::*;

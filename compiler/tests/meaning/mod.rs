@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 
 use compiler::DType;
-use compiler::eval::{Array, EvalError, Precision, eval};
+use compiler::graph::eval::{EvalError, eval};
 use compiler::graph::{Func, Role, TensorType};
 use compiler::passes::Hoisted;
-use compiler::tensor::{Tensor, Values};
+use compiler::value::array::{Array, Precision};
+use compiler::value::tensor::{Tensor, Values};
 
 /// Tensors by their names.
 pub(crate) type Named = BTreeMap<String, Tensor>;

@@ -5,7 +5,7 @@
 
 use compiler::graph::{Builder, Func, GraphError, TensorType, Value};
 use compiler::ops::{self, Op};
-use compiler::tensor::{Tensor, Values};
+use compiler::value::tensor::{Tensor, Values};
 use compiler::{DType, Dim};
 
 /// What to build next: an operator, two operands and a choice among its attributes, each taken

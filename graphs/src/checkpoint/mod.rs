@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use compiler::dtype::DType;
 use compiler::graph::TensorType;
-use compiler::tensor::Tensor;
+use compiler::value::dtype::DType;
+use compiler::value::tensor::Tensor;
 use thiserror::Error;
 
 use crate::source::{Source, SourceError, join};

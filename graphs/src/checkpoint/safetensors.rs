@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use compiler::dtype::DType;
-use compiler::tensor::Tensor;
+use compiler::value::dtype::DType;
+use compiler::value::tensor::Tensor;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 

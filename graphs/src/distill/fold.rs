@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use compiler::tensor::{Tensor, Values};
+use compiler::value::tensor::{Tensor, Values};
 
 use super::DistillError;
 use super::splad::{GammaEmbed, gamma_embedding};

@@ -5,9 +5,9 @@
 //! to the loss, and the numbers of a step. A student with `timestep_cond` is told the scale; one
 //! without is distilled with the scales it is given (fixed guidance).
 
-use compiler::dtype::DType;
 use compiler::graph::TensorType;
-use compiler::tensor::Tensor;
+use compiler::value::dtype::DType;
+use compiler::value::tensor::Tensor;
 
 use super::loss::Loss;
 use super::network::At;

@@ -3,10 +3,10 @@
 //! Takes two values of one shape, gives the nodes of their distance. No gradient flows to the
 //! target.
 
-use compiler::dtype::DType;
 use compiler::graph::{Builder, GraphError, Value};
 use compiler::ops::{Add, Mul, ReduceMean, Sqrt, Sub};
-use compiler::tensor::{Tensor, Values};
+use compiler::value::dtype::DType;
+use compiler::value::tensor::{Tensor, Values};
 
 /// A distance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

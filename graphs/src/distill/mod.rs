@@ -13,12 +13,12 @@
 
 use std::collections::BTreeMap;
 
-use compiler::dim::Bindings;
-use compiler::dtype::DType;
 use compiler::graph::{Builder, Func, GraphError, Module, Role, TensorType, Value};
 use compiler::ops::{Concat, StopGradient};
 use compiler::passes::{InlineError, inline};
-use compiler::tensor::Tensor;
+use compiler::value::dim::Bindings;
+use compiler::value::dtype::DType;
+use compiler::value::tensor::Tensor;
 use thiserror::Error;
 
 use crate::optimizer::{LOSS, Layout, OptimizerError};

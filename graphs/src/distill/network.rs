@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use compiler::dim::Dim;
 use compiler::graph::{Builder, Func, Role, TensorType, Value};
 use compiler::ops::Call;
+use compiler::value::dim::Dim;
 
 use super::DistillError;
 

@@ -4,11 +4,11 @@
 //! passes, the numbers of every step, and the nodes. A sample that has arrived stays: its row is
 //! (1, 0). It knows no loss.
 
-use compiler::dim::Dim;
-use compiler::dtype::DType;
 use compiler::graph::{TensorType, Value};
 use compiler::ops::{Add, Concat, Mul, Reshape, Slice, Sub};
-use compiler::tensor::Tensor;
+use compiler::value::dim::Dim;
+use compiler::value::dtype::DType;
+use compiler::value::tensor::Tensor;
 
 use super::network::At;
 use super::row::{self, Point, Row};

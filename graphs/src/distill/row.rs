@@ -3,9 +3,9 @@
 //! Takes signal and noise factors and what an output means, gives the two numbers of a row in f64
 //! and its nodes. It knows no method.
 
-use compiler::dim::Dim;
 use compiler::graph::{Builder, Value};
 use compiler::ops::{Add, Mul, Reshape};
+use compiler::value::dim::Dim;
 
 use super::{DistillError, Numbers, vector};
 use crate::noise_schedule::NoiseSchedule;

@@ -8,9 +8,9 @@
 //! The recipe of the released script: `k = k_phi = 20`, [`Sigma::Variance`],
 //! [`GammaEmbed::Official`], and its `--w_scale 8` is `guidance` 9.
 
-use compiler::dtype::DType;
 use compiler::graph::TensorType;
-use compiler::tensor::Tensor;
+use compiler::value::dtype::DType;
+use compiler::value::tensor::Tensor;
 
 use super::loss::Loss;
 use super::network::At;

@@ -2,10 +2,10 @@
 //!
 //! Takes numbers, gives the embedding that time networks are fed with.
 
-use compiler::dim::Dim;
-use compiler::dtype::DType;
 use compiler::graph::{GraphError, Value};
 use compiler::ops::{Concat, Cos, Mul, Sin};
+use compiler::value::dim::Dim;
+use compiler::value::dtype::DType;
 
 use crate::models::layers::Layers;
 

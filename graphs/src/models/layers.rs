@@ -4,13 +4,13 @@
 //! parameters named `<path>.weight` and `<path>.bias`. Images are `[batch, channels, height,
 //! width]`, tokens `[batch, tokens, channels]`. It decides nothing about a model's structure.
 
-use compiler::dim::Dim;
-use compiler::dtype::DType;
 use compiler::graph::{Builder, Func, GraphError, TensorType, Value};
 use compiler::ops::{
     Add, Attention, Cast, Conv, GroupNorm, LayerNorm, Linear, Op, Reshape, Silu, Transpose,
 };
-use compiler::tensor::{Tensor, Values};
+use compiler::value::dim::Dim;
+use compiler::value::dtype::DType;
+use compiler::value::tensor::{Tensor, Values};
 
 /// A model under construction.
 #[derive(Debug)]

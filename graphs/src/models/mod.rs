@@ -3,7 +3,7 @@
 //! Takes configurations, gives functions of the graph IR whose weight parameters bear the names
 //! of diffusers and transformers. Nothing here reads a file or holds a weight.
 
-use compiler::dtype::DType;
+use compiler::value::dtype::DType;
 
 pub mod clip;
 pub mod unet;

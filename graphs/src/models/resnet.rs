@@ -2,9 +2,9 @@
 //!
 //! Takes an image, gives an image. Paths are diffusers'.
 
-use compiler::dim::Dim;
 use compiler::graph::{GraphError, Value};
 use compiler::ops::UpsampleNearest;
+use compiler::value::dim::Dim;
 
 use crate::models::layers::{Layers, Window};
 

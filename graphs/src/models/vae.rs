@@ -4,9 +4,9 @@
 //! `latent_parameters`, with the weights as parameters. Sizes stay symbols: `batch`, `height` and
 //! `width` of what goes in. Scaling the latents is the caller's; the factors are data here.
 
-use compiler::dim::Dim;
 use compiler::graph::{Func, GraphError, Value};
-use compiler::tensor::Tensor;
+use compiler::value::dim::Dim;
+use compiler::value::tensor::Tensor;
 use serde_json::json;
 
 use crate::models::Options;

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use compiler::DType;
-use compiler::dim::Dim;
 use compiler::graph::{Builder, Definition, GraphError, TensorType, Value};
 use compiler::ops::{Broadcast, Cast, Concat, Iota, Op, Reshape, Slice, Transpose};
-use compiler::tensor::{Tensor, Values};
+use compiler::value::dim::Dim;
+use compiler::value::tensor::{Tensor, Values};
 
 use super::RANK_MAX;
 use super::error::Problem;

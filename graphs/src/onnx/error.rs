@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use compiler::graph::GraphError;
-use compiler::tensor::TensorError;
+use compiler::value::tensor::TensorError;
 
 use crate::source::SourceError;
 

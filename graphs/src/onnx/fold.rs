@@ -7,11 +7,12 @@
 //! results above [`ELEMENTS_MAX`] elements and expressions above [`EXPRESSION_MAX`] stay unknown.
 
 use compiler::DType;
-use compiler::dim::Dim;
-use compiler::eval::Array;
 use compiler::graph::TensorType;
-use compiler::ops::{Attribute, Broadcast, Extents, Op};
-use compiler::tensor::{Tensor, Values};
+use compiler::ops::{Attribute, Broadcast, Op};
+use compiler::value::array::Array;
+use compiler::value::dim::Dim;
+use compiler::value::extents::Extents;
+use compiler::value::tensor::{Tensor, Values};
 
 /// Constants up to this size are computed at import: the causal mask of a text encoder is one.
 const ELEMENTS_MAX: usize = 1 << 14;

@@ -8,9 +8,9 @@
 
 use std::collections::BTreeMap;
 
-use compiler::dim::Bindings;
 use compiler::graph::TensorType;
-use compiler::tensor::Tensor;
+use compiler::value::dim::Bindings;
+use compiler::value::tensor::Tensor;
 
 use crate::Imported;
 use crate::source::Source;

@@ -23,7 +23,7 @@ pub(crate) struct Node<'m> {
     /// The attributes.
     pub(crate) attributes: Attributes<'m>,
     /// Tensors of attributes, read already.
-    pub(crate) tensors: BTreeMap<&'m str, compiler::tensor::Tensor>,
+    pub(crate) tensors: BTreeMap<&'m str, compiler::value::tensor::Tensor>,
 }
 
 impl<'m> Node<'m> {
@@ -108,7 +108,7 @@ impl<'m> Node<'m> {
     }
 
     /// A tensor attribute.
-    pub(crate) fn tensor(&self, name: &str) -> Option<&compiler::tensor::Tensor> {
+    pub(crate) fn tensor(&self, name: &str) -> Option<&compiler::value::tensor::Tensor> {
         self.tensors.get(name)
     }
 

@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use compiler::dim::{Bindings, Dim};
 use compiler::graph::TensorType;
-use compiler::tensor::Tensor;
+use compiler::value::dim::{Bindings, Dim};
+use compiler::value::tensor::Tensor;
 
 use super::RANK_MAX;
 use super::error::ImportError;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use compiler::DType;
-use compiler::tensor::{Tensor, TensorError, Values};
+use compiler::value::tensor::{Tensor, TensorError, Values};
 
 use super::RANK_MAX;
 use super::error::TensorProblem;

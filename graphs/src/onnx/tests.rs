@@ -6,10 +6,11 @@ use bytes::Bytes;
 use prost::Message;
 
 use compiler::DType;
-use compiler::dim::Bindings;
-use compiler::eval::{Precision, eval};
+use compiler::graph::eval::eval;
 use compiler::graph::{Role, TensorType};
-use compiler::tensor::{Tensor, Values};
+use compiler::value::array::Precision;
+use compiler::value::dim::Bindings;
+use compiler::value::tensor::{Tensor, Values};
 
 use super::proto::*;
 use super::{OnnxModel, Request, import};

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
-use compiler::dim::Bindings;
 use compiler::graph::TensorType;
-use compiler::tensor::Tensor;
+use compiler::value::dim::Bindings;
+use compiler::value::tensor::Tensor;
 
 use super::context::{Context, Wire};
 use super::error::{ImportError, Problem};

@@ -3,7 +3,7 @@
 //! Takes a step under construction, gives one flat gradient in the order of the parameters. It
 //! knows no optimiser.
 
-use compiler::autodiff::backward;
+use compiler::graph::autodiff::backward;
 use compiler::graph::{Builder, Definition, Func, GraphError, Node, Role, Value};
 use compiler::ops::{Concat, Mul, Op};
 

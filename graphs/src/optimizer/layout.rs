@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use compiler::dim::Dim;
-use compiler::dtype::DType;
 use compiler::graph::{Builder, Func, GraphError, Role, Value};
 use compiler::ops::{Cast, Reshape, Slice};
-use compiler::tensor::Tensor;
+use compiler::value::dim::Dim;
+use compiler::value::dtype::DType;
+use compiler::value::tensor::Tensor;
 
 use super::OptimizerError;
 

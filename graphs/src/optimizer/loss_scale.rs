@@ -3,9 +3,9 @@
 //! Takes a loss, gives it scaled; takes the norm of a gradient, says whether the step counts and
 //! what the scale becomes. A step with a gradient that is not finite changes nothing but the scale.
 
-use compiler::dtype::DType;
 use compiler::graph::{Builder, GraphError, Role, TensorType, Value};
 use compiler::ops::{Add, Cast, Div, Less, Mul, Select};
+use compiler::value::dtype::DType;
 
 use super::{Settings, UPDATED, Update, scalar, state};
 

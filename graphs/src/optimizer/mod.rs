@@ -8,11 +8,11 @@
 
 use std::collections::BTreeMap;
 
-use compiler::autodiff::GradientError;
-use compiler::dtype::DType;
+use compiler::graph::autodiff::GradientError;
 use compiler::graph::{Builder, Definition, Func, GraphError, Role, TensorType, Value};
 use compiler::ops::{Add, Broadcast, Mul, Select, Sub};
-use compiler::tensor::{Tensor, Values};
+use compiler::value::dtype::DType;
+use compiler::value::tensor::{Tensor, Values};
 use thiserror::Error;
 
 mod adamw;

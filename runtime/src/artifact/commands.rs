@@ -5,8 +5,8 @@
 
 use backends::webgpu::commands as plain;
 use compiler::DType;
-use compiler::ops::Extents;
 use compiler::region::{Buffer, RegionId};
+use compiler::value::extents::Extents;
 
 #[cfg(test)]
 mod tests;

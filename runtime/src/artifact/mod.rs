@@ -34,7 +34,7 @@ use backends::webgpu::commands::Commands;
 use backends::webgpu::validate::Invalid;
 use bytes::Bytes;
 use compiler::DType;
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

@@ -19,7 +19,7 @@ use backends::webgpu::validate::{Valid, validate};
 use bytes::Bytes;
 use compiler::program::Program;
 use compiler::region::Regions;
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use prost::Message;
 use rayon::prelude::*;
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 
 use crate::tensor_file::header_bytes_max;
 

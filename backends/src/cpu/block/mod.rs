@@ -11,9 +11,9 @@ mod store;
 
 use std::ops::Range;
 
-use compiler::eval::Fault;
 use compiler::region::{Buffer, Region, Regions};
 use compiler::tile::{BlockProgram, Origin, Step, TileId, Transform};
+use compiler::value::array::Fault;
 
 use super::arena::{Arena, Cells};
 use super::epilogue::{COLUMNS, Epilogue, Partial, State};

@@ -6,8 +6,8 @@ mod states;
 mod tuning;
 
 use compiler::program::Program;
-use compiler::tensor::Tensor;
 use compiler::tile::{Choice, LowerOptions, Tuning, candidates, lower};
+use compiler::value::tensor::Tensor;
 
 use super::kernel::machine::Machine;
 use super::threads::Threads;

@@ -1,8 +1,8 @@
 //! What an executor does with its parameters.
 
 use compiler::DType;
-use compiler::tensor::{Tensor, Values};
 use compiler::tile::Tuning;
+use compiler::value::tensor::{Tensor, Values};
 
 use super::super::{Executor, Options};
 use crate::tests::{Named, program};

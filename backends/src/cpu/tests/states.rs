@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use compiler::DType;
-use compiler::eval::{Precision, eval};
 use compiler::graph::Role;
+use compiler::graph::eval::eval;
 use compiler::plan::updates;
 use compiler::program::Program;
-use compiler::tensor::{Tensor, Values};
 use compiler::tile::Tuning;
+use compiler::value::array::Precision;
+use compiler::value::tensor::{Tensor, Values};
 
 use super::super::{Executor, Options};
 use crate::tests::{Named, noise, params, program};

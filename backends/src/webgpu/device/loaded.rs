@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 
 use super::super::commands::{Argument, Commands, Launch, Pool, Port, Source};
 use super::super::elements::{Layout, decode};

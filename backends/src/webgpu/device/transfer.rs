@@ -6,7 +6,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 
 use super::super::commands::Argument;
 use super::super::elements::{ElementsError, Layout, encode};

@@ -5,8 +5,8 @@
 
 use compiler::kernel::{Builder, Value};
 use compiler::region::{Node, Output, Region};
-use compiler::tensor::Values;
 use compiler::tile::OutputViews;
+use compiler::value::tensor::Values;
 
 use super::address::{Arguments, At, Width};
 use super::functions;
@@ -155,7 +155,7 @@ fn changes_by_row(view: &compiler::tile::View) -> bool {
 }
 
 /// The first number of a tensor.
-pub(crate) fn first(tensor: &compiler::tensor::Tensor) -> f32 {
+pub(crate) fn first(tensor: &compiler::value::tensor::Tensor) -> f32 {
     match tensor.values() {
         Values::Bool(values) => f32::from(u8::from(values[0])),
         Values::Int(values) => values[0] as f32,

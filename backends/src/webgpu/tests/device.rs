@@ -4,9 +4,9 @@
 use std::sync::Mutex;
 
 use compiler::DType;
-use compiler::ops::Extents;
 use compiler::region::RegionId;
-use compiler::tensor::{Tensor, Values};
+use compiler::value::extents::Extents;
+use compiler::value::tensor::{Tensor, Values};
 
 use super::super::commands::{
     Binding, Commands, Hosted, Launch, Requirements, Source, StoredAs, Upload,

@@ -6,8 +6,8 @@ pub(crate) mod programs;
 mod rules;
 
 use compiler::DType;
-use compiler::ops::Extents;
 use compiler::region::{Buffer, RegionId};
+use compiler::value::extents::Extents;
 
 use super::commands::{
     Argument, Binding, Commands, Kernel, Launch, Pool, Port, Requirements, Source, StoredAs, Upload,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use compiler::program::Program;
 use compiler::region::{Content, Regions};
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 
 use super::super::commands::{Requirements, Source};
 use super::super::compile::{Compiled, compile};

@@ -1,8 +1,8 @@
 //! What the rules of commands refuse, and in which words.
 
 use compiler::DType;
-use compiler::ops::Extents;
 use compiler::region::RegionId;
+use compiler::value::extents::Extents;
 
 use super::super::commands::{Binding, Commands, Hosted, Launch, Requirements, StoredAs};
 use super::super::validate::{requirements, validate};

@@ -4,12 +4,12 @@
 //! multiplied into the batch, with reshapes between; the mask is added, or selects −∞. Nothing
 //! on the way may be used elsewhere: weights that are a result stay as they are.
 
-use crate::dim::Dim;
 use crate::graph::{GraphError, Value};
 use crate::ops::{Attention, Not, Op, Reshape, Transpose};
 use crate::passes::editor::{Edit, Editor, Outcome, Site};
 use crate::passes::matching::{node_as, number, scaled, site_as, with_number};
-use crate::tensor::Values;
+use crate::value::dim::Dim;
+use crate::value::tensor::Values;
 
 /// Added to a score, this or less hides it: no other score makes up for it.
 const HIDDEN: f64 = -1e4;

@@ -1,10 +1,10 @@
 //! The first half of the last axis times the GELU of the second → `geglu`.
 
-use crate::dim::Dim;
 use crate::graph::Value;
 use crate::ops::{Geglu, GeluForm};
 use crate::passes::editor::{Edit, Editor, Outcome, Site};
 use crate::passes::matching::{either_way, node_as, site_as};
+use crate::value::dim::Dim;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     let Some((_, operands)) = site_as!(site, Mul) else {

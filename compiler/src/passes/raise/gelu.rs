@@ -5,13 +5,13 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
 
-use crate::dtype::DType;
 use crate::graph::Value;
 use crate::ops::{Gelu, GeluForm};
 use crate::passes::editor::{Edit, Editor, Outcome, Site};
 use crate::passes::matching::{
     Product, means, node_as, number, product, scaled, site_as, with_number,
 };
+use crate::value::dtype::DType;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     let Some((_, operands)) = site_as!(site, Mul) else {

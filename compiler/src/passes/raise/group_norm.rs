@@ -1,11 +1,11 @@
 //! A normalisation of `[batch, groups, …]` between two reshapes → `group_norm` of what was
 //! reshaped: the spelling of PyTorch's exporter, by way of InstanceNormalization.
 
-use crate::dim::Dim;
 use crate::graph::Value;
 use crate::ops::{GroupNorm, Reshape};
 use crate::passes::editor::{Edit, Editor, Outcome, Site};
 use crate::passes::matching::{node_as, site_as};
+use crate::value::dim::Dim;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     let Some((_, operands)) = site_as!(site, Reshape) else {

@@ -7,7 +7,7 @@ use super::attention;
 use crate::graph::Value;
 use crate::passes::editor::{Edit, Editor, Outcome, Site};
 use crate::passes::matching::{node_as, number, site_as};
-use crate::tensor::Values;
+use crate::value::tensor::Values;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     let Some((_, operands)) = site_as!(site, Select) else {

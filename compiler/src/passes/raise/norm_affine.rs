@@ -1,12 +1,12 @@
 //! Scale and bias beside a layer or group normalisation → its operands.
 
-use crate::dim::Dim;
-use crate::dtype::DType;
 use crate::graph::Value;
 use crate::ops::{Constant, Op, Reshape};
 use crate::passes::editor::{Edit, Editor, Outcome, Site};
 use crate::passes::matching::{either_way, number, site_as, without_leading_ones};
-use crate::tensor::{Tensor, Values};
+use crate::value::dim::Dim;
+use crate::value::dtype::DType;
+use crate::value::tensor::{Tensor, Values};
 
 /// `norm(x) · scale` → `norm(x, scale)`.
 pub(super) fn scale(site: &Site<'_>, editor: &mut Editor) -> Outcome {

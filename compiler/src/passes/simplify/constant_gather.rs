@@ -1,10 +1,10 @@
 //! `gather` at constant places that are equally far apart → a slice, which is not a kernel.
 
-use crate::dim::Dim;
 use crate::ops::{Reshape, Slice};
 use crate::passes::editor::{Edit, Editor, Outcome, Site};
 use crate::passes::matching::site_as;
-use crate::tensor::Values;
+use crate::value::dim::Dim;
+use crate::value::tensor::Values;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     let Some((gather, operands)) = site_as!(site, Gather) else {

@@ -5,7 +5,7 @@ use crate::graph::{TensorType, Value};
 use crate::ops::Constant;
 use crate::passes::editor::{Edit, Editor, Outcome, Site};
 use crate::passes::matching::{node_as, splat};
-use crate::tensor::Tensor;
+use crate::value::tensor::Tensor;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     if !site.op.is_pointwise() || site.operands.len() < 2 {

@@ -1,11 +1,12 @@
 //! An operator on constants → its result, unless that is large, dear, or a fault.
 
-use crate::eval::Array;
 use crate::graph::{TensorType, Value};
-use crate::ops::{Constant, Extents, Op};
+use crate::ops::{Constant, Op};
 use crate::passes::editor::{Edit, Editor, Outcome, Site};
 use crate::passes::matching::node_as;
-use crate::tensor::Tensor;
+use crate::value::array::Array;
+use crate::value::extents::Extents;
+use crate::value::tensor::Tensor;
 
 /// Results of more elements must be no larger than the constants that they come from.
 const GROWN_ELEMENTS_MAX: usize = 1 << 16;

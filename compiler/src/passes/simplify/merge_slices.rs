@@ -1,9 +1,9 @@
 //! A slice of everything → its operand; a slice of a slice along the same axis → one.
 
-use crate::dim::Dim;
 use crate::ops::Slice;
 use crate::passes::editor::{Edit, Editor, Outcome, Site};
 use crate::passes::matching::{node_as, site_as};
+use crate::value::dim::Dim;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     let Some((slice, operands)) = site_as!(site, Slice) else {

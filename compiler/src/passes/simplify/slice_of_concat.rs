@@ -1,10 +1,10 @@
 //! A slice that lies in one operand of a concatenation → a slice of that operand.
 
-use crate::dim::Dim;
 use crate::graph::Value;
 use crate::ops::Slice;
 use crate::passes::editor::{Edit, Editor, Outcome, Site};
 use crate::passes::matching::{node_as, site_as};
+use crate::value::dim::Dim;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     let Some((slice, operands)) = site_as!(site, Slice) else {

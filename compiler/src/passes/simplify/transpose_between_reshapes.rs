@@ -1,10 +1,10 @@
 //! Axes multiplied together, moved, and split again → moved one by one: exporters flatten heads
 //! into the batch to swap the other two axes.
 
-use crate::dim::Dim;
 use crate::ops::Transpose;
 use crate::passes::editor::{Edit, Editor, Outcome, Site};
 use crate::passes::matching::{node_as, site_as};
+use crate::value::dim::Dim;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     let Some((split, operands)) = site_as!(site, Reshape) else {

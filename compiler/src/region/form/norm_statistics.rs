@@ -6,9 +6,10 @@
 
 use super::Verdict;
 use super::state::State;
-use crate::ops::{Class, Extents, Op};
+use crate::ops::{Class, Op};
 use crate::region::access::Step;
 use crate::region::{Access, Anchor, Buffer, Index, Output, Piece, Region};
+use crate::value::extents::Extents;
 
 /// See the card.
 pub(super) fn apply(state: &mut State, slot: usize) -> Verdict {

@@ -4,10 +4,11 @@
 //! It decides nothing.
 
 use crate::graph::Role;
-use crate::ops::{Class, Extents};
+use crate::ops::Class;
 use crate::region::{
     Access, Anchor, Buffer, BufferData, Content, Output, Region, RegionId, Regions,
 };
+use crate::value::extents::Extents;
 
 /// An epilogue has at most this many nodes; models use about thirty.
 const NODES_MAX: usize = 128;

@@ -27,9 +27,9 @@
 
 use thiserror::Error;
 
+use crate::graph::text::ParseError;
+use crate::graph::text::cursor::{Cursor, Token};
 use crate::region::{NUMBER_MAX, RegionId, extents, numbered, read_access, whole_number};
-use crate::text::ParseError;
-use crate::text::cursor::{Cursor, Token};
 use crate::tile::programs::names;
 use crate::tile::{BlockProgram, OutputViews, Roles, TileError, View};
 

@@ -2,10 +2,10 @@
 //!
 //! Takes tokens, gives steps whose tiles exist; the rest of the rules is for the verifier.
 
+use crate::graph::text::cursor::{Cursor, Token};
+use crate::graph::text::{ParseError, attribute};
 use crate::ops::Attribute;
 use crate::region::{numbered, whole_number};
-use crate::text::cursor::{Cursor, Token};
-use crate::text::{ParseError, attribute};
 use crate::tile::{Origin, Scope, Step, Tile, TileId, Transform};
 
 use super::{exactly, range, word};

@@ -4,11 +4,11 @@
 //! Takes a configuration, gives the function `input_ids` → `last_hidden_state` and
 //! `pooler_output`, or `text_embeds` where the pooled text is projected. It knows no tokenizer.
 
-use compiler::dim::Dim;
-use compiler::dtype::DType;
 use compiler::graph::{Func, GraphError, Value};
 use compiler::ops::{Argmax, Cast, Constant, Equal, Gather, GatherNd, Gelu, GeluForm, Slice};
-use compiler::tensor::Tensor;
+use compiler::value::dim::Dim;
+use compiler::value::dtype::DType;
+use compiler::value::tensor::Tensor;
 
 use crate::models::Options;
 use crate::models::layers::Layers;

@@ -5,10 +5,10 @@
 //! with the weights as parameters. Sizes stay symbols: `batch`, `height` and `width` of the
 //! latents, `tokens` of the text. It reads no file and knows no sampler.
 
-use compiler::dim::Dim;
-use compiler::dtype::DType;
 use compiler::graph::{Func, GraphError, Value};
 use compiler::ops::{Concat, Mul, Sub};
+use compiler::value::dim::Dim;
+use compiler::value::dtype::DType;
 
 use crate::models::embedding::{Sinusoid, sinusoid};
 use crate::models::layers::{Layers, Window};

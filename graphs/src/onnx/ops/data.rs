@@ -3,9 +3,9 @@
 //! Takes attributes and known sizes, gives constants, ranges and casts.
 
 use compiler::DType;
-use compiler::dim::Dim;
 use compiler::ops;
-use compiler::tensor::{Tensor, Values};
+use compiler::value::dim::Dim;
+use compiler::value::tensor::{Tensor, Values};
 
 use crate::onnx::context::{Context, Result, Wire, symbolic};
 use crate::onnx::error::Problem;

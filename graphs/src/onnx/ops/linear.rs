@@ -2,8 +2,8 @@
 //!
 //! Takes matrices, gives products; a `Gemm` that is a linear layer becomes one.
 
-use compiler::dim::Dim;
 use compiler::ops;
+use compiler::value::dim::Dim;
 
 use crate::onnx::context::{Context, Result, Wire};
 use crate::onnx::error::Problem;

@@ -2,8 +2,8 @@
 //!
 //! Takes wires and known axes, repeats or permutations, gives the IR's movements.
 
-use compiler::dim::Dim;
 use compiler::ops;
+use compiler::value::dim::Dim;
 
 use crate::onnx::context::{Context, Result, Wire};
 use crate::onnx::error::Problem;

@@ -4,8 +4,8 @@
 //! the result are computed again from the operand.
 
 use compiler::DType;
-use compiler::dim::Dim;
 use compiler::ops;
+use compiler::value::dim::Dim;
 
 use crate::onnx::context::{Context, Result, Wire};
 use crate::onnx::error::Problem;

@@ -2,8 +2,8 @@
 //!
 //! Takes known widths, gives the IR's padding; negative widths cut.
 
-use compiler::dim::Dim;
 use compiler::ops;
+use compiler::value::dim::Dim;
 
 use crate::onnx::context::{Context, Result, Wire};
 use crate::onnx::error::Problem;
@@ -20,7 +20,7 @@ pub(crate) fn pad(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
         Some(wire) => axes(&context.ints_of(wire, "axes")?, rank, "axes")?,
         None => (0..rank).collect(),
     };
-    let limit = compiler::graph::ELEMENTS_MAX;
+    let limit = compiler::value::extents::ELEMENTS_MAX;
     if pads.len() != 2 * padded.len() || pads.iter().any(|pad| pad.abs_diff(0) > limit as u64) {
         return Err(Problem::Operand {
             name: "pads",

@@ -3,8 +3,8 @@
 //! Takes axes from attributes or known operands, gives the IR's reductions over sorted axes.
 
 use compiler::DType;
-use compiler::dim::Dim;
 use compiler::ops;
+use compiler::value::dim::Dim;
 
 use crate::onnx::context::{Context, Result, Wire};
 use crate::onnx::error::Problem;

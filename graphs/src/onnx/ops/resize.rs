@@ -4,9 +4,9 @@
 //! happens, otherwise one gather or one product per axis.
 
 use compiler::DType;
-use compiler::dim::Dim;
 use compiler::ops;
-use compiler::tensor::{Tensor, Values};
+use compiler::value::dim::Dim;
+use compiler::value::tensor::{Tensor, Values};
 
 use crate::onnx::context::{Context, Result, Wire, symbolic};
 use crate::onnx::error::Problem;

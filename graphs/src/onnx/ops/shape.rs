@@ -3,7 +3,7 @@
 //! Takes sizes that are known up to symbols, gives reshapes and broadcasts with every extent
 //! resolved.
 
-use compiler::dim::Dim;
+use compiler::value::dim::Dim;
 
 use crate::onnx::context::{Context, Result, Wire, symbolic};
 use crate::onnx::error::Problem;

@@ -4,8 +4,8 @@
 //! out-of-range bounds are resolved here. A symbolic end is taken to lie within the axis; the IR
 //! checks that when the symbols are bound.
 
-use compiler::dim::Dim;
 use compiler::ops;
+use compiler::value::dim::Dim;
 
 use crate::onnx::context::{Context, Result, Wire, int, symbolic};
 use crate::onnx::error::Problem;

@@ -3,8 +3,8 @@
 //! Takes strides, dilations and explicit or automatic padding, gives the IR's operators with every
 //! number resolved.
 
-use compiler::dim::Dim;
 use compiler::ops;
+use compiler::value::dim::Dim;
 
 use crate::onnx::context::{Context, Result, Wire};
 use crate::onnx::error::Problem;
@@ -129,7 +129,7 @@ fn numbers(
     count: usize,
     least: i64,
 ) -> Result<Vec<usize>> {
-    let range = least..=compiler::graph::ELEMENTS_MAX;
+    let range = least..=compiler::value::extents::ELEMENTS_MAX;
     let numbers = list
         .iter()
         .map(|&v| usize::try_from(v).ok().filter(|_| range.contains(&v)));

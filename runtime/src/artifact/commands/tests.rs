@@ -8,7 +8,7 @@ use std::ops::Range;
 use backends::webgpu::executor::{Executor, Machine, host_weights};
 use bytes::Bytes;
 use compiler::program::Program;
-use compiler::tensor::Tensor;
+use compiler::value::tensor::Tensor;
 use prost::Message;
 
 use super::super::plan::Plan;
@@ -58,7 +58,7 @@ impl Random {
     }
 
     fn extents(&mut self) -> Extents {
-        let dtypes = compiler::dtype::DTYPES;
+        let dtypes = compiler::value::dtype::DTYPES;
         Extents {
             dtype: dtypes[self.below(dtypes.len())],
             shape: self.list(Random::small),

@@ -4,10 +4,13 @@
 
 use std::fmt::Write;
 
-use super::{SPLAT_BYTES_MAX, attribute, is_identifier, tensor, write_quoted};
-use crate::graph::{Definition, Func, Module, Node, Role};
+use super::tensor::SPLAT_BYTES_MAX;
+use super::{attribute, tensor};
+use crate::graph::func::{Definition, Func, Module, Node};
+use crate::graph::types::Role;
 use crate::ops::Op;
-use crate::tensor::Tensor;
+use crate::value::tensor::Tensor;
+use crate::value::words::{is_identifier, write_quoted};
 
 /// The text of all functions of a module, in order.
 pub fn print(module: &Module) -> String {

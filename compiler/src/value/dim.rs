@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::text::{is_identifier, write_quoted};
+use super::words::{is_identifier, write_quoted};
 
 /// An extent, or an integer computed from extents.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -10,7 +10,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use thiserror::Error;
 
-use crate::dtype::DType;
+use super::dtype::DType;
 
 /// Elements that are converted at a time.
 const RUN: usize = 1024;
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn every_type_survives_the_round_trip_through_values() {
-        for dtype in crate::dtype::DTYPES {
+        for dtype in crate::value::dtype::DTYPES {
             let values = Values::Int(vec![0, 1, 1, 0]);
             let tensor = Tensor::from_values(dtype, &[2, 2], &values);
             assert_eq!(

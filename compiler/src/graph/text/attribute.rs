@@ -5,11 +5,12 @@
 use std::fmt::Write;
 
 use super::cursor::{Cursor, Token};
-use super::parse::ParseError;
-use super::{extent, tensor, write_quoted};
-use crate::dtype::DType;
-use crate::graph::is_bounded;
+use super::error::ParseError;
+use super::{extent, tensor};
 use crate::ops::Attribute;
+use crate::value::dtype::DType;
+use crate::value::extents::is_bounded;
+use crate::value::words::write_quoted;
 
 /// Writes one value.
 pub(super) fn write(out: &mut String, attribute: &Attribute, splat_bytes: &mut usize) {
@@ -48,7 +49,7 @@ pub(crate) fn read(
             }
             match is_bounded(&dims) {
                 true => Ok(Attribute::Dims(dims)),
-                false => Err(ParseError::intricate(cursor, start)),
+                false => Err(cursor.intricate(start)),
             }
         }
         Token::Word(word @ ("true" | "false")) => {

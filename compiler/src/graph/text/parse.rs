@@ -3,119 +3,21 @@
 //! Takes text that may be hostile, gives a module whose functions are well typed, or the first
 //! place that is wrong. Never repairs anything.
 
-use thiserror::Error;
-
 use super::cursor::{Cursor, Token};
-use super::{SPLAT_BYTES_MAX, attribute, extent};
-use crate::dtype::DType;
-use crate::graph::{Builder, Func, GraphError, Module, Role, TensorType, Value};
-use crate::ops::{Attribute, AttributeError, Op};
-use crate::tensor::TensorError;
+use super::error::ParseError;
+use super::tensor::SPLAT_BYTES_MAX;
+use super::{attribute, extent};
+use crate::graph::builder::Builder;
+use crate::graph::func::{Func, Module};
+use crate::graph::types::{Role, TensorType, Value};
+use crate::ops::{Attribute, Op};
+use crate::value::dtype::DType;
 
 /// No operator has more attributes than this.
 const ATTRIBUTES_MAX: usize = 32;
 
 /// No node has more operands than this.
 const OPERANDS_MAX: usize = 1024;
-
-/// Why text is not a graph. Lines and columns count from 1.
-#[derive(Debug, Clone, PartialEq, Error)]
-pub enum ParseError {
-    /// Something else should be written here.
-    #[error("line {line}, column {column}: found {found}, wanted {wanted}")]
-    Syntax {
-        /// The line.
-        line: usize,
-        /// The column, in characters.
-        column: usize,
-        /// What is written there.
-        found: String,
-        /// What could be.
-        wanted: &'static str,
-    },
-    /// A shape or an extent that no graph has.
-    #[error(
-        "line {line}, column {column}: found an extent too long or too many axes, \
-         wanted those of a tensor"
-    )]
-    Intricate {
-        /// The line.
-        line: usize,
-        /// The column, in characters.
-        column: usize,
-    },
-    /// No operator has that name.
-    #[error("line {line}, column {column}: found {name:?}, wanted the name of an operator")]
-    Operator {
-        /// The line.
-        line: usize,
-        /// The column, in characters.
-        column: usize,
-        /// The name found.
-        name: String,
-    },
-    /// The attributes are not those of the operator.
-    #[error("line {line}, column {column}: {op}: {source}")]
-    Attributes {
-        /// The line.
-        line: usize,
-        /// The column, in characters.
-        column: usize,
-        /// The operator.
-        op: String,
-        /// What is wrong with them.
-        source: AttributeError,
-    },
-    /// The elements do not fill a tensor's shape.
-    #[error("line {line}, column {column}: {source}")]
-    Tensor {
-        /// The line.
-        line: usize,
-        /// The column, in characters.
-        column: usize,
-        /// What is wrong.
-        source: TensorError,
-    },
-    /// The graph is ill typed.
-    #[error("line {line}, column {column}: {source}")]
-    Graph {
-        /// The line.
-        line: usize,
-        /// The column, in characters.
-        column: usize,
-        /// What is wrong.
-        source: GraphError,
-    },
-    /// The type written is not the one inferred.
-    #[error("line {line}, column {column}: found type {found}, wanted {wanted} as inferred")]
-    Type {
-        /// The line.
-        line: usize,
-        /// The column, in characters.
-        column: usize,
-        /// The type written.
-        found: TensorType,
-        /// The type inferred.
-        wanted: TensorType,
-    },
-}
-
-impl ParseError {
-    /// The error that the expression which began at `start` is too large.
-    pub(crate) fn intricate(cursor: &Cursor<'_>, start: usize) -> ParseError {
-        let (line, column) = cursor.place(start);
-        ParseError::Intricate { line, column }
-    }
-
-    fn graph(cursor: &Cursor<'_>, start: usize, source: GraphError) -> ParseError {
-        let (line, column) = cursor.place(start);
-        ParseError::Graph {
-            line,
-            column,
-            source,
-        }
-    }
-}
 
 /// Reads a module.
 ///
@@ -154,7 +56,7 @@ fn func(cursor: &mut Cursor<'_>, splat_bytes: &mut usize) -> Result<Func, ParseE
         let name = cursor.string("the name of the result")?;
         let value = value(cursor)?;
         let named = builder.result(&name, value);
-        named.map_err(|source| ParseError::graph(cursor, start, source))?;
+        named.map_err(|source| cursor.ill_typed(start, source))?;
     }
     cursor.expect('}', "a value, `return` or `}`")?;
     Ok(builder.finish())
@@ -195,7 +97,7 @@ fn definition(
         (Right::Param(..), None) => return Err(cursor.wanted("`:` and the parameter's type")),
         (Right::Node(op, operands), _) => builder.push(op, &operands),
     };
-    let value = built.map_err(|source| ParseError::graph(cursor, start, source))?;
+    let value = built.map_err(|source| cursor.ill_typed(start, source))?;
     match written {
         Some(found) if found != *builder.ty(value) => {
             let (line, column) = cursor.place(type_start);

@@ -10,10 +10,12 @@
 
 use thiserror::Error;
 
-use crate::dtype::DType;
-use crate::graph::{Builder, Definition, Func, GraphError, Node, TensorType, Value};
+use super::builder::{Builder, GraphError};
+use super::func::{Definition, Func, Node};
+use super::types::{TensorType, Value};
 use crate::ops::{Add, Broadcast, Constant, Op, Reverse, RuleError};
-use crate::tensor::{Tensor, Values};
+use crate::value::dtype::DType;
+use crate::value::tensor::{Tensor, Values};
 
 /// Why a function cannot be differentiated.
 #[derive(Debug, Clone, PartialEq, Error)]

@@ -1,12 +1,15 @@
-//! What symbols must stand for, given the shapes that inputs have.
+//! What symbols must stand for, given the shapes that inputs have, and functions with symbols
+//! replaced.
 //!
-//! Takes declared types with symbolic extents and concrete shapes, gives bindings; it never
+//! Takes declared types with symbolic extents and concrete shapes, returns bindings; it never
 //! guesses a size that no input tells.
 
 use thiserror::Error;
 
-use crate::dim::{Bindings, Dim};
-use crate::graph::TensorType;
+use super::builder::{Builder, GraphError};
+use super::func::{Definition, Func};
+use super::types::TensorType;
+use crate::value::dim::{Bindings, Dim};
 
 /// Why shapes do not fit declared types.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -78,6 +81,29 @@ pub fn solve(
         }
     }
     Ok(bindings)
+}
+
+impl Func {
+    /// The same function with symbols replaced and every type inferred anew.
+    ///
+    /// # Errors
+    /// When a constraint that held for symbols fails for these sizes.
+    pub fn bind(&self, bindings: &Bindings) -> Result<Func, GraphError> {
+        let mut builder = Builder::new(self.name());
+        for (_, data) in self.values() {
+            builder.at(&data.origin);
+            match &data.definition {
+                Definition::Param(param) => {
+                    builder.param(&param.name, param.role, data.ty.bind(bindings))?
+                }
+                Definition::Node(node) => builder.push(node.op.bind(bindings), &node.operands)?,
+            };
+        }
+        for (name, value) in self.results() {
+            builder.result(name, *value)?;
+        }
+        Ok(builder.finish())
+    }
 }
 
 #[cfg(test)]

@@ -8,11 +8,14 @@ use bytes::Bytes;
 use half::{bf16, f16};
 
 use super::cursor::{Cursor, Token};
+use super::error::ParseError;
 use super::extent;
-use super::parse::ParseError;
-use crate::dtype::DType;
-use crate::graph::TensorType;
-use crate::tensor::Tensor;
+use crate::graph::types::TensorType;
+use crate::value::dtype::DType;
+use crate::value::tensor::Tensor;
+
+/// Splats of one text may make this many bytes of tensors: beyond, the printer writes all bytes.
+pub(crate) const SPLAT_BYTES_MAX: usize = 256 << 20;
 
 /// More elements than this are written as bytes.
 const ELEMENTS_AS_NUMBERS_MAX: usize = 16;

@@ -4,9 +4,10 @@
 //! size of an expression, also while it is multiplied out.
 
 use super::cursor::{Cursor, Token};
-use super::parse::ParseError;
-use crate::dim::Dim;
-use crate::graph::{EXTENT_PARTS_MAX, is_bounded};
+use super::error::ParseError;
+use crate::value::dim::Dim;
+use crate::value::extents::{EXTENT_PARTS_MAX, is_bounded};
+use crate::value::words::is_identifier;
 
 /// Parentheses may nest this deep.
 const DEPTH_MAX: usize = 32;
@@ -17,7 +18,7 @@ pub(super) fn shape(cursor: &mut Cursor<'_>) -> Result<Vec<Dim>, ParseError> {
     let dims = list(cursor)?;
     match is_bounded(&dims) {
         true => Ok(dims),
-        false => Err(ParseError::intricate(cursor, start)),
+        false => Err(cursor.intricate(start)),
     }
 }
 
@@ -57,7 +58,7 @@ fn sum(cursor: &mut Cursor<'_>, negative: bool, depth: usize) -> Result<Dim, Par
         cursor.advance();
         total = total.add(&term(cursor, negative, depth)?);
         if total.size() > EXTENT_PARTS_MAX {
-            return Err(ParseError::intricate(cursor, start));
+            return Err(cursor.intricate(start));
         }
     }
 }
@@ -72,11 +73,11 @@ fn term(cursor: &mut Cursor<'_>, negative: bool, depth: usize) -> Result<Dim, Pa
     while cursor.skip('*') {
         let factor = divided(cursor, false, depth)?;
         if product.size().saturating_mul(factor.size()) > EXTENT_PARTS_MAX * EXTENT_PARTS_MAX {
-            return Err(ParseError::intricate(cursor, start));
+            return Err(cursor.intricate(start));
         }
         product = product.mul(&factor);
         if product.size() > EXTENT_PARTS_MAX {
-            return Err(ParseError::intricate(cursor, start));
+            return Err(cursor.intricate(start));
         }
     }
     Ok(product)
@@ -94,7 +95,7 @@ fn divided(cursor: &mut Cursor<'_>, negative: bool, depth: usize) -> Result<Dim,
         cursor.advance();
         dim = dim.floor_div(divisor);
         if dim.size() > EXTENT_PARTS_MAX {
-            return Err(ParseError::intricate(cursor, start));
+            return Err(cursor.intricate(start));
         }
     }
     Ok(dim)
@@ -110,7 +111,7 @@ fn primary(cursor: &mut Cursor<'_>, negative: bool, depth: usize) -> Result<Dim,
             cursor.advance();
             Ok(Dim::from(value))
         }
-        Token::Word(name) if super::is_identifier(name) => {
+        Token::Word(name) if is_identifier(name) => {
             cursor.advance();
             Ok(Dim::symbol(name))
         }

@@ -1,6 +1,6 @@
 //! Element types of tensors.
 //!
-//! Takes and gives nothing but names and sizes; never converts values (see [`crate::tensor`]).
+//! Takes and gives nothing but names and sizes; never converts values (see [`crate::value::tensor`]).
 
 use std::fmt;
 

@@ -23,7 +23,9 @@ use std::ops::Deref;
 
 use thiserror::Error;
 
-use crate::graph::{Builder, Definition, Func, GraphError, Module, Node, Role, TensorType, Value};
+use super::builder::{Builder, GraphError};
+use super::func::{Definition, Func, Module, Node};
+use super::types::{Role, TensorType, Value};
 use crate::ops::{Attribute, Call, Op};
 
 /// A module that keeps the rules.

@@ -2,7 +2,9 @@
 //!
 //! Takes text, gives one token at a time and errors that say where; it knows no grammar.
 
-use super::parse::ParseError;
+use super::error::ParseError;
+use crate::graph::builder::GraphError;
+use crate::value::words::continues_word;
 
 /// One token; the text of words and numbers as written, that of strings without quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,11 +23,6 @@ pub(crate) enum Token<'a> {
     Mark(char),
     /// The end of the text.
     End,
-}
-
-/// Whether a byte continues an identifier.
-pub(crate) fn continues_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.'
 }
 
 /// A place in the text, at a token.
@@ -89,6 +86,22 @@ impl<'a> Cursor<'a> {
             column,
             found,
             wanted,
+        }
+    }
+
+    /// The error that the expression which began at `start` is too large.
+    pub(crate) fn intricate(&self, start: usize) -> ParseError {
+        let (line, column) = self.place(start);
+        ParseError::Intricate { line, column }
+    }
+
+    /// The error that the graph written at `start` cannot be built.
+    pub(crate) fn ill_typed(&self, start: usize, source: GraphError) -> ParseError {
+        let (line, column) = self.place(start);
+        ParseError::Graph {
+            line,
+            column,
+            source,
         }
     }
 
