@@ -75,3 +75,38 @@ impl Target {
         },
     };
 }
+
+/// What a target allows, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Every window and every buffer starts at a multiple of this.
+    pub alignment: u64,
+    /// The most bytes that a kernel sees through one binding.
+    pub binding_bytes_max: u64,
+    /// The most bytes of one buffer.
+    pub buffer_bytes_max: u64,
+}
+
+impl Limits {
+    /// A target whose memory is one piece, like a processor's; aligned to its cache lines.
+    pub const NONE: Limits = Limits {
+        alignment: 64,
+        binding_bytes_max: u64::MAX,
+        buffer_bytes_max: u64::MAX,
+    };
+
+    /// What every WebGPU adapter grants: `minStorageBufferOffsetAlignment`,
+    /// `maxStorageBufferBindingSize` and `maxBufferSize` of the table of limits in the
+    /// [specification](https://www.w3.org/TR/webgpu/#limits).
+    pub const WEBGPU: Limits = Limits {
+        alignment: 256,
+        binding_bytes_max: 128 << 20,
+        buffer_bytes_max: 256 << 20,
+    };
+
+    /// The most bytes of a window that starts and ends at multiples of the alignment.
+    pub(crate) fn window_bytes_max(&self) -> u64 {
+        let bytes = self.binding_bytes_max.min(self.buffer_bytes_max);
+        bytes - bytes % self.alignment
+    }
+}

@@ -3,8 +3,9 @@
 
 use compiler::graph::Role;
 use compiler::graph::text::parse;
-use compiler::plan::{END, Lifetime, Limits, Plan, PlanError, lifetimes, plan};
+use compiler::plan::{END, Lifetime, Plan, PlanError, lifetimes, plan};
 use compiler::region::{Buffer, Content, Index, Node, Output, Region, Regions, form};
+use compiler::target::Limits;
 use compiler::{Bindings, DType};
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use compiler::graph::Role;
 use compiler::kernel;
 use compiler::ops::Op;
-use compiler::plan::{Lifetime, Limits, Plan, PlanError, lifetimes, plan};
+use compiler::plan::{Lifetime, Plan, PlanError, lifetimes, plan};
 use compiler::program::Program;
 use compiler::region::{Anchor, Buffer, BufferData, Content, Region, RegionId, Regions};
+use compiler::target::Limits;
 use compiler::tile::{Choice, LowerOptions, Tiled, Tuning, lower};
 use thiserror::Error;
 

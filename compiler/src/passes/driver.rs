@@ -7,7 +7,7 @@
 use thiserror::Error;
 
 use super::editor::{Edit, Editor, Site};
-use super::{Pass, Patch};
+use super::pass::{Pass, Patch};
 use crate::graph::verify::{Verified, VerifyError};
 use crate::graph::{Definition, Func, GraphError, Module, TensorType, Value, ValueData};
 
@@ -67,8 +67,11 @@ pub enum PassError {
     },
 }
 
-/// See [`super::run`].
-pub(super) fn run(
+/// Runs one pass to its fixpoint, or until it made `patches_max` patches.
+///
+/// # Errors
+/// When a rule makes an ill-typed graph, or rules undo each other: always our fault, named.
+pub fn run(
     pass: &Pass,
     module: Verified,
     patches_max: Option<usize>,

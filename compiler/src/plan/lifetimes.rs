@@ -6,10 +6,34 @@
 use std::collections::BTreeSet;
 
 use crate::graph::Role;
-use crate::region::{Access, Buffer, BufferData, Content, Index, Node, Output, Region, Regions};
+use crate::region::{Buffer, Content, Regions};
 
+use super::overwrite::overwritable;
 use super::states::updates;
-use super::{END, Lifetime};
+
+/// A buffer that wants memory, from the time at which it is stored to its last use.
+///
+/// Inputs are there from time 0, and the region `r0` runs at time 1. What dies when a region runs is
+/// still needed then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lifetime {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// The class of the region that stores it or the kind of parameter, and where in the source
+    /// model it comes from.
+    pub origin: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it is stored.
+    pub birth: u32,
+    /// When it is read last; [`END`] for what outlives the run.
+    pub death: u32,
+    /// Earlier buffers of the same size that it may overwrite if they die at its birth.
+    pub overwrites: Vec<Buffer>,
+}
+
+/// The death of results and weights.
+pub const END: u32 = u32::MAX;
 
 /// The lifetimes of inputs, which are given before the run begins, and of what regions store,
 /// ordered by birth. The region `r0` runs at time 1. New states that are stored where the old ones
@@ -103,60 +127,6 @@ fn params(regions: &Regions) -> impl Iterator<Item = (Buffer, &str, Role)> {
     buffers.filter_map(|(number, data)| match &data.content {
         Content::Param(param) => Some((Buffer(number as u32), param.name.as_str(), param.role)),
         Content::Constant(_) | Content::Computed => None,
-    })
-}
-
-/// The buffers whose memory an output may take if they die with its region.
-pub(super) fn overwritable(regions: &Regions, region: &Region, output: &Output) -> Vec<Buffer> {
-    let fits = |buffer: &Buffer| {
-        let given = match &regions.buffer(*buffer).content {
-            Content::Computed => true,
-            Content::Param(param) => param.role == Role::Input,
-            Content::Constant(_) => false,
-        };
-        given && takes_place(regions, region, output, *buffer)
-    };
-    region.reads().into_iter().filter(fits).collect()
-}
-
-/// Whether an output may be stored where `buffer` lies while its region runs: element for element
-/// they lie at the same bytes, and nothing else in the region reads them.
-pub(super) fn takes_place(
-    regions: &Regions,
-    region: &Region,
-    output: &Output,
-    buffer: Buffer,
-) -> bool {
-    let wanted = flat(&output.store, regions.buffer(output.buffer));
-    let bytes = regions.buffer(output.buffer).extents.dtype.bytes();
-    let data = regions.buffer(buffer);
-    let same = |access: &Access| {
-        let piece = access.single();
-        access.shape == output.domain
-            && piece.is_some_and(|piece| flat(&piece.index, data) == wanted)
-    };
-    let mut accesses = region.operands.iter().enumerate();
-    data.extents.dtype.bytes() == bytes
-        && regions.buffer_bytes(buffer) == regions.buffer_bytes(output.buffer)
-        && accesses.all(|(number, access)| {
-            let reads = access.pieces.iter().any(|piece| piece.buffer == buffer);
-            !reads || (only_here(region, output, number) && same(access))
-        })
-}
-
-/// Whether an operand is read by the epilogue of one output alone.
-fn only_here(region: &Region, output: &Output, operand: usize) -> bool {
-    let others = region.outputs.iter().filter(|other| *other != output);
-    let elsewhere = others.flat_map(|other| &other.nodes);
-    let mut elsewhere = elsewhere.filter(|node| **node == Node::Read(operand));
-    operand >= region.anchor_operands() && elsewhere.next().is_none()
-}
-
-/// The element in memory that a walk reaches.
-fn flat(walk: &[Index], data: &BufferData) -> Index {
-    let axes = walk.iter().zip(data.strides());
-    axes.fold(Index::constant(0), |sum, (index, stride)| {
-        sum.add(&index.clone().times(stride as i64))
     })
 }
 

@@ -16,7 +16,7 @@ use crate::graph::Role;
 use crate::region::{Buffer, BufferData, Content, Region, RegionId, Regions};
 use crate::target::Target;
 
-use super::lifetimes::overwritable;
+use super::overwrite::overwritable;
 use super::states::{Update, updates};
 
 /// A buffer that depends on others which are gone is computed again with at most so many of these.

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::region::Buffer;
+use crate::target::Limits;
 
-use super::{Lifetime, Limits, Place, PlanError, Storage};
+use super::{Lifetime, Place, PlanError, Storage};
 
 /// Storages ordered by birth, with no window and no offset yet, and the buffers that they hold,
 /// ordered by buffer.

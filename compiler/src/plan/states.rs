@@ -6,7 +6,7 @@
 use crate::graph::Role;
 use crate::region::{Buffer, Content, Regions};
 
-use super::lifetimes::takes_place;
+use super::overwrite::takes_place;
 
 /// How the result of a state's name takes its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use crate::graph::text::{self, ParseError};
 use crate::graph::verify::{VerifyError, check_func, verify};
 use crate::graph::{Definition, Func, GraphError, Module, Role, TensorType};
 use crate::passes::{self, PassError, Patch};
-use crate::plan::{Limits, Plan, PlanError, Recomputation, plan_regions, recompute};
+use crate::plan::{Plan, PlanError, Recomputation, plan_regions, recompute};
 use crate::region::{FormError, Formed, Regions, form};
-use crate::target::Target;
+use crate::target::{Limits, Target};
 use crate::value::dim::Bindings;
 
 pub mod sampler;

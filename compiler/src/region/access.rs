@@ -5,8 +5,8 @@
 //! nothing on elements.
 
 use crate::ops::shape::strides;
+use crate::region::buffer::{Buffer, BufferData};
 use crate::region::index::{Bound, Index, Scope};
-use crate::region::{Buffer, Regions};
 use crate::value::dtype::DType;
 use crate::value::tensor::Tensor;
 
@@ -87,9 +87,9 @@ impl Access {
 
     /// Why this is too much for a kernel to compute at each element, if it is, or for us to see
     /// that it stays within its buffers.
-    pub(super) fn too_intricate(&self, regions: &Regions) -> Option<String> {
+    pub(super) fn too_intricate(&self, buffers: &[BufferData]) -> Option<String> {
         let strays = self.pieces.iter().find(|piece| {
-            let shape = &regions.buffer(piece.buffer).extents.shape;
+            let shape = &buffers[piece.buffer.0 as usize].extents.shape;
             !piece.stays_within(&self.shape, shape)
         });
         if let Some(piece) = strays {

@@ -4,19 +4,8 @@
 //! producer stores right into its range; nobody copies them together. It decides nothing.
 
 use crate::ops::{Concat, Op};
-
-use crate::region::{Access, Anchor, Buffer, Index, Node, Output, Region, Regions};
+use crate::region::{Access, Anchor, Buffer, Index, Joined, Node, Output, Region, Regions};
 use crate::value::extents::Extents;
-
-/// A buffer whose elements are those of its parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Joined {
-    /// The buffer `[elements]`, which no region stores.
-    pub whole: Buffer,
-    /// Its parts `[part elements]` in their order, each stored by a region and part of nothing
-    /// else.
-    pub parts: Vec<Buffer>,
-}
 
 impl Regions {
     /// The buffer that `part` is a part of, and its first element therein.

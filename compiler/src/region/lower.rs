@@ -240,7 +240,7 @@ impl State<'_> {
     fn conv_transpose(&mut self, value: Value, transpose: &ConvTranspose, operands: &[Value]) {
         let [x, w] = [0, 1].map(|operand| self.view(operands[operand]));
         let found = convolution(transpose, [&x, &w], &self.extents(value).shape);
-        match found.filter(|(_, w)| w.too_intricate(&self.regions).is_none()) {
+        match found.filter(|(_, w)| w.too_intricate(&self.regions.buffers).is_none()) {
             Some((conv, w)) => {
                 let nodes = vec![Node::Anchor(Index::identity(&self.extents(value).shape))];
                 let op = conv.into();
@@ -399,7 +399,7 @@ impl State<'_> {
     /// How the result of a movement is read, or why that takes a kernel.
     fn moved(&mut self, value: Value, op: &Op, operands: &[Value]) -> Result<Access, String> {
         let access = self.movement(value, op, operands)?;
-        match access.too_intricate(&self.regions) {
+        match access.too_intricate(&self.regions.buffers) {
             None => Ok(access),
             Some(reason) => Err(reason),
         }

@@ -5,7 +5,7 @@
 //! with a gate. Reshapes and transposes between the two become the walk by which the anchor's
 //! region stores. Of several such operands the one with most arithmetic is taken, then the last.
 
-use super::Verdict;
+use super::rule::Verdict;
 use super::state::{State, contracts};
 use crate::region::access::{Step, inverse};
 use crate::region::{Access, Anchor, Buffer, Index, Node, Region, Scope};

@@ -6,39 +6,22 @@
 
 use std::collections::BTreeMap;
 
-use thiserror::Error;
-
-use crate::graph::{Func, TensorType};
+use crate::graph::Func;
 use crate::region::lower::{ACCESS, Lowered, lower};
-use crate::region::{RegionError, RegionId, Regions, layout, verify};
+use crate::region::{RegionId, Regions, layout, verify};
 
 mod epilogue;
 mod norm_statistics;
 mod paired_columns;
 mod pointwise;
+mod rule;
 mod shared_operand;
 mod state;
 
+use rule::{Rule, Verdict};
 use state::State;
 
-/// A directional fusion with a name.
-struct Rule {
-    /// The name: that of its file.
-    name: &'static str,
-    /// Fuses something into or with the region in a slot, if it can.
-    apply: fn(&mut State, usize) -> Verdict,
-}
-
-/// What a rule answers.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    /// There is nothing for this rule.
-    Elsewhere,
-    /// There would be, but for this reason.
-    Refused(String),
-    /// Done; the slots have changed.
-    Fused,
-}
+pub use rule::{FormError, Refusal};
 
 macro_rules! rules {
     ($($name:ident),* $(,)?) => {
@@ -63,19 +46,6 @@ pub fn rules() -> impl Iterator<Item = &'static str> {
         .chain(RULES.iter().map(|rule| rule.name))
 }
 
-/// Why a fusion was not made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The rule that refused.
-    pub rule: &'static str,
-    /// The region that it looked at.
-    pub region: RegionId,
-    /// Where that region's value comes from.
-    pub origin: String,
-    /// What was found.
-    pub reason: String,
-}
-
 /// What formation gives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Formed {
@@ -85,27 +55,6 @@ pub struct Formed {
     pub counts: BTreeMap<&'static str, usize>,
     /// Why rules were not applied, by region.
     pub refusals: Vec<Refusal>,
-}
-
-/// Why a function has no regions.
-#[derive(Debug, Clone, PartialEq, Error)]
-pub enum FormError {
-    /// A size is not known.
-    #[error("a value at {origin:?} has type {ty}, wanted known sizes")]
-    Unbound {
-        /// Where it comes from.
-        origin: String,
-        /// Its type.
-        ty: TensorType,
-    },
-    /// Formation broke a rule of regions.
-    #[error("after {after}, {source}")]
-    Broken {
-        /// The name of the rule of formation.
-        after: &'static str,
-        /// The rule that does not hold.
-        source: RegionError,
-    },
 }
 
 /// Covers `func` with regions.

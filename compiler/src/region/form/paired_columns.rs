@@ -4,7 +4,7 @@
 //! columns (GEGLU), gives the layer's region with half as many columns to store: a program
 //! keeps column `j` and column `j + half` together.
 
-use super::Verdict;
+use super::rule::Verdict;
 use super::state::State;
 use crate::ops::Class;
 use crate::region::access::Step;

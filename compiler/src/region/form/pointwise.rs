@@ -3,7 +3,7 @@
 //! Takes a pointwise region, gives it with one producer's nodes computed in place, at the
 //! indices where they were read. It never computes an element twice.
 
-use super::Verdict;
+use super::rule::Verdict;
 use super::state::State;
 use crate::region::access::Step;
 use crate::region::form::epilogue::{append, append_operand};

@@ -4,7 +4,7 @@
 //! and values, the projections of one time embedding or one text. Their weights are read one
 //! below the other, so a program may store them so when it loads.
 
-use super::Verdict;
+use super::rule::Verdict;
 use super::state::State;
 use crate::ops::Op;
 use crate::region::access::Step;

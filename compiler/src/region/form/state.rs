@@ -155,7 +155,7 @@ impl State {
             ));
         }
         let mut operands = region.operands.iter();
-        operands.find_map(|access| access.too_intricate(&self.regions))
+        operands.find_map(|access| access.too_intricate(&self.regions.buffers))
     }
 
     /// A new buffer.

@@ -7,8 +7,11 @@
 use crate::region::{Region, RegionId, Regions};
 use crate::target::{Blocks, Target};
 use crate::tile::contraction::{Contraction, contraction};
-use crate::tile::programs::{Candidate, Parameters, cost, small_gemm};
+use crate::tile::programs::{Candidate, Parameters, cost};
 use crate::tile::{BlockProgram, Origin, Scope, Step, Tile, TileId};
+
+/// Products of at most this many rows are left to [`small_gemm`](super::small_gemm).
+pub(super) const SMALL_ROWS_MAX: usize = 16;
 
 /// Whether it rounds more than direct sums.
 pub(super) const ROUNDS_MORE: bool = false;
@@ -23,7 +26,7 @@ pub(super) fn candidates(
     target: &Target,
 ) -> Result<Vec<Candidate>, String> {
     let found = contraction(regions, region)?;
-    if found.rows <= small_gemm::ROWS_MAX {
+    if found.rows <= SMALL_ROWS_MAX {
         return Err(format!("{} rows, which small_gemm keeps", found.rows));
     }
     let [rows, columns] = target.fragment;

@@ -6,6 +6,7 @@ use crate::region::{Region, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::BlockProgram;
 
+mod candidate;
 mod cost;
 mod flash_backward;
 mod flash_forward;
@@ -19,18 +20,7 @@ mod small_gemm;
 mod winograd;
 mod winograd_gradient;
 
-/// What a program's candidates differ in: mostly rows, columns and depth of its blocks.
-pub(super) type Parameters = [usize; 3];
-
-/// One way to compute a region.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Candidate {
-    pub(super) parameters: Parameters,
-    /// The time predicted.
-    pub(super) seconds: f64,
-    /// Bytes that its weights need beyond those stored.
-    pub(super) added_weight_bytes: u64,
-}
+pub(super) use candidate::{Candidate, Parameters};
 
 type Candidates = fn(&Regions, &Region, &Target) -> Result<Vec<Candidate>, String>;
 type Build = fn(&Regions, RegionId, &Region, Parameters) -> Result<BlockProgram, String>;

@@ -8,11 +8,8 @@ use crate::region::{Region, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::BlockProgram;
 use crate::tile::contraction::contraction;
-use crate::tile::programs::gemm::{even, product};
+use crate::tile::programs::gemm::{SMALL_ROWS_MAX, even, product};
 use crate::tile::programs::{Candidate, Parameters, cost};
-
-/// The most rows.
-pub(super) const ROWS_MAX: usize = 16;
 
 /// Depth of a part.
 const DEPTH: usize = 1024;
@@ -30,9 +27,9 @@ pub(super) fn candidates(
     target: &Target,
 ) -> Result<Vec<Candidate>, String> {
     let found = contraction(regions, region)?;
-    if found.rows > ROWS_MAX {
+    if found.rows > SMALL_ROWS_MAX {
         let rows = found.rows;
-        return Err(format!("{rows} rows, wanted at most {ROWS_MAX}"));
+        return Err(format!("{rows} rows, wanted at most {SMALL_ROWS_MAX}"));
     }
     let share = found.columns.div_ceil(target.threads.max(1));
     let wide = share.min(8 * target.fragment[1]);
