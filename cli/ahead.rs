@@ -4,7 +4,7 @@
 //! need. Each program is compiled whole, for `run` and `bench`, and the denoising step also in the
 //! parts in which `sample` runs it.
 
-use backends::webgpu::compile::{CompileError, Compiled};
+use backends::gpu::compile::{CompileError, Compiled};
 use compiler::program::Program;
 use runtime::ahead::{Ahead, Finished};
 use runtime::sampling::STAGES;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use backends::webgpu::commands::Commands;
+use backends::gpu::commands::Commands;
 use clap::ValueEnum;
 use compiler::DType;
 use compiler::graph::TensorType;

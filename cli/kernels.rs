@@ -6,9 +6,9 @@
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
-use backends::webgpu::commands::{Commands, Kernel, Requirements};
-use backends::webgpu::compile::{self, Compiled};
-use backends::webgpu::validate::requirements;
+use backends::gpu::commands::{Commands, Kernel, Requirements};
+use backends::gpu::compile::{self, Compiled};
+use backends::gpu::validate::requirements;
 use compiler::kernel::{Multiprocessor, measure};
 use compiler::program::Program;
 

@@ -4,6 +4,7 @@
 //! instructions, its memory and its driver; it knows no model, no sampler and no file.
 
 pub mod cpu;
+pub mod gpu;
 pub mod webgpu;
 
 #[cfg(test)]

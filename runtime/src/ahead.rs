@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use backends::webgpu::commands::{Commands, Requirements};
-use backends::webgpu::compile::{self, CompileError, Compiled};
-use backends::webgpu::validate;
+use backends::gpu::commands::{Commands, Requirements};
+use backends::gpu::compile::{self, CompileError, Compiled};
+use backends::gpu::validate;
 use compiler::program::Program;
 use compiler::region::Regions;
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 #[cfg(feature = "webgpu")]
-use backends::webgpu::commands::Requirements;
+use backends::gpu::commands::Requirements;
 #[cfg(feature = "webgpu")]
 use backends::webgpu::device;
 

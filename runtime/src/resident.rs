@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use backends::webgpu::commands::{Port, StoredAs};
+use backends::gpu::commands::{Port, StoredAs};
+use backends::gpu::executor::{ExecuteError, Executor};
 use backends::webgpu::device::Loaded;
-use backends::webgpu::executor::{ExecuteError, Executor};
 use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::program::sampler::{Guidance, SamplerStep, SamplerTable};

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use backends::cpu::{self, Clock, RegionTime};
+use backends::gpu;
+use backends::gpu::emulator::{Emulator, EmulatorError};
+use backends::gpu::executor::Machine;
+#[cfg(feature = "webgpu")]
 use backends::webgpu;
-use backends::webgpu::emulator::{Emulator, EmulatorError};
-use backends::webgpu::executor::Machine;
 use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::program::Program;
@@ -40,19 +42,19 @@ enum Engine {
 
 /// A program as kernels on a WebGPU adapter, or what takes the place of one.
 struct Kernels<M> {
-    executor: webgpu::executor::Executor<M>,
+    executor: gpu::executor::Executor<M>,
     /// Once somebody asked.
     tiled: OnceLock<Tiled>,
 }
 
 impl<M: Machine> Kernels<M> {
-    fn new(executor: webgpu::executor::Executor<M>) -> Box<Kernels<M>> {
+    fn new(executor: gpu::executor::Executor<M>) -> Box<Kernels<M>> {
         let tiled = OnceLock::new();
         Box::new(Kernels { executor, tiled })
     }
 
     fn tiled(&self) -> &Tiled {
-        let tiled = || webgpu::compile::tiled(self.executor.regions());
+        let tiled = || gpu::compile::tiled(self.executor.regions());
         self.tiled.get_or_init(tiled)
     }
 }
@@ -66,14 +68,14 @@ pub enum SessionError {
     Execute(#[from] cpu::ExecuteError),
     /// The program cannot be compiled for adapters.
     #[error(transparent)]
-    Compile(#[from] webgpu::compile::CompileError),
+    Compile(#[from] gpu::compile::CompileError),
     /// The adapter refuses the program or its weights, or fails while it runs.
     #[cfg(feature = "webgpu")]
     #[error(transparent)]
-    WebGpu(#[from] webgpu::executor::ExecuteError<DeviceError>),
+    WebGpu(#[from] gpu::executor::ExecuteError<DeviceError>),
     /// The interpreter of kernels finds a fault in one, or data lie outside of an operator's domain.
     #[error(transparent)]
-    Interpreter(#[from] webgpu::executor::ExecuteError<EmulatorError>),
+    Interpreter(#[from] gpu::executor::ExecuteError<EmulatorError>),
     /// An artifact has no commands for the program.
     #[cfg(feature = "webgpu")]
     #[error(transparent)]
@@ -120,12 +122,12 @@ impl SessionError {
     pub fn is_too_large(&self) -> bool {
         match self {
             SessionError::Compile(error) => {
-                matches!(error, webgpu::compile::CompileError::Plan(_))
+                matches!(error, gpu::compile::CompileError::Plan(_))
             }
             #[cfg(feature = "webgpu")]
             SessionError::WebGpu(error) => matches!(
                 error,
-                webgpu::executor::ExecuteError::Machine(DeviceError::Memory { .. })
+                gpu::executor::ExecuteError::Machine(DeviceError::Memory { .. })
             ),
             #[cfg(feature = "webgpu")]
             SessionError::Artifact(_) => false,
@@ -185,7 +187,7 @@ impl Session {
 
     /// What runs the program, if an adapter does.
     #[cfg(feature = "webgpu")]
-    pub(crate) fn on_adapter(&self) -> Option<&webgpu::executor::Executor<webgpu::device::Loaded>> {
+    pub(crate) fn on_adapter(&self) -> Option<&gpu::executor::Executor<webgpu::device::Loaded>> {
         match &self.engine {
             Engine::Cpu(_) | Engine::Interpreter(_) => None,
             Engine::WebGpu(on_adapter) => Some(&on_adapter.executor),
@@ -257,7 +259,7 @@ impl Session {
                 // What launches read is what this run left.
                 executor.run(&inputs)?;
                 let times = executor.machine().profile(clock);
-                let times = times.map_err(webgpu::executor::ExecuteError::Machine)?;
+                let times = times.map_err(gpu::executor::ExecuteError::Machine)?;
                 let of_launch = |time: webgpu::device::LaunchTime| RegionTime {
                     region: time.region,
                     seconds: time.seconds,
@@ -280,13 +282,13 @@ fn on_adapter(
     mut weights: BTreeMap<String, Tensor>,
     place: &WebGpu,
 ) -> Result<Engine, SessionError> {
-    use webgpu::commands::Source;
-    use webgpu::executor::{ExecuteError, Executor, host_weights};
+    use gpu::commands::Source;
+    use gpu::executor::{ExecuteError, Executor, host_weights};
 
     let (commands, regions) = match &place.artifact {
         Some(artifact) => artifact.commands(program)?,
         None => {
-            let compiled = webgpu::compile::compile(program, &place.requirements)?;
+            let compiled = gpu::compile::compile(program, &place.requirements)?;
             (compiled.commands, compiled.regions)
         }
     };
@@ -303,10 +305,10 @@ fn interpreted(
     program: &Program,
     mut weights: BTreeMap<String, Tensor>,
 ) -> Result<Engine, SessionError> {
-    use webgpu::commands::{Requirements, Source};
-    use webgpu::executor::{ExecuteError, Executor, host_weights};
+    use gpu::commands::{Requirements, Source};
+    use gpu::executor::{ExecuteError, Executor, host_weights};
 
-    let compiled = webgpu::compile::compile(program, &Requirements::DEFAULT)?;
+    let compiled = gpu::compile::compile(program, &Requirements::DEFAULT)?;
     let (commands, regions) = (compiled.commands, compiled.regions);
     let kept = kept(&host_weights(commands.commands(), &regions), &weights);
     let mut given = |source: &Source| given(&regions, &mut weights, source);
@@ -327,11 +329,11 @@ fn kept(names: &[String], weights: &BTreeMap<String, Tensor>) -> BTreeMap<String
 fn given(
     regions: &Regions,
     weights: &mut BTreeMap<String, Tensor>,
-    source: &webgpu::commands::Source,
+    source: &gpu::commands::Source,
 ) -> Option<Tensor> {
     match source {
-        webgpu::commands::Source::Weight(name) => weights.remove(name),
-        webgpu::commands::Source::Constant(buffer) => match &regions.buffer(*buffer).content {
+        gpu::commands::Source::Weight(name) => weights.remove(name),
+        gpu::commands::Source::Constant(buffer) => match &regions.buffer(*buffer).content {
             Content::Constant(tensor) => Some(tensor.clone()),
             Content::Param(_) | Content::Computed => None,
         },

@@ -10,7 +10,7 @@ use compiler::kernel::{
     Binary, Builtin, Constant, Expression, Kernel, Memory, Scalar, Statement, Type, Unary, Value,
 };
 
-use super::commands::{Binding, ENTRY_POINT};
+use crate::gpu::commands::{Binding, ENTRY_POINT};
 
 /// Text of one value that still stands within another.
 const INLINE_MAX: usize = 72;

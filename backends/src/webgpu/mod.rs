@@ -1,21 +1,12 @@
-//! WebGPU: programs as WGSL kernels, on any adapter.
+//! WebGPU: the kernels of [`crate::gpu`] as WGSL, on any adapter.
 //!
-//! Two halves meet in [`commands`]: one makes them and needs no device, one obeys them and knows
-//! nothing of what they compute.
+//! Takes kernels and prints them, checks their text, and drives adapters. What a program becomes
+//! is decided in [`crate::gpu`].
 
-pub mod belong;
-pub mod commands;
-pub mod compile;
 #[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
 pub mod device;
-pub mod elements;
-mod emit;
-pub mod emulator;
-pub mod executor;
-mod expand;
-mod stored;
+pub(crate) mod emit;
 pub mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod text;
-pub mod validate;

@@ -8,7 +8,7 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner};
 use thiserror::Error;
 
-use super::commands::{Binding, ENTRY_POINT};
+use crate::gpu::commands::{Binding, ENTRY_POINT};
 
 /// What a kernel's text says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub enum TextError {
 /// Reads a kernel; 16-bit floats are refused unless `shader_f16` grants them.
 ///
 /// # Errors
-/// When naga refuses the text, or it asks for what [`super::commands`] cannot say.
+/// When naga refuses the text, or it asks for what [`crate::gpu::commands`] cannot say.
 pub fn read(wgsl: &str, shader_f16: bool) -> Result<Text, TextError> {
     let module = accept(wgsl, shader_f16)?;
     let [entry] = &module.entry_points[..] else {

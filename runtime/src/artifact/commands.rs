@@ -3,7 +3,7 @@
 //! Takes and gives [`Commands`]; texts of kernels lie in files of their own and are named here.
 //! Reading refuses what is no number, type or form; rules it does not check. Tags are for ever.
 
-use backends::webgpu::commands as plain;
+use backends::gpu::commands as plain;
 use compiler::DType;
 use compiler::region::{Buffer, RegionId};
 use compiler::value::extents::Extents;

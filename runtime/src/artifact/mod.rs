@@ -29,9 +29,9 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use backends::webgpu::belong::Foreign;
-use backends::webgpu::commands::Commands;
-use backends::webgpu::validate::Invalid;
+use backends::gpu::belong::Foreign;
+use backends::gpu::commands::Commands;
+use backends::gpu::validate::Invalid;
 use bytes::Bytes;
 use compiler::DType;
 use compiler::value::tensor::Tensor;

@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use backends::webgpu::belong::belong;
-use backends::webgpu::commands::Commands;
-use backends::webgpu::compile;
-use backends::webgpu::validate::{Valid, validate};
+use backends::gpu::belong::belong;
+use backends::gpu::commands::Commands;
+use backends::gpu::compile;
+use backends::gpu::validate::{Valid, validate};
 use bytes::Bytes;
 use compiler::program::Program;
 use compiler::region::Regions;

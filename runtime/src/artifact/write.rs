@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 
-use backends::webgpu::commands::Commands;
+use backends::gpu::commands::Commands;
 use bytes::Bytes;
 use prost::Message;
 use rayon::prelude::*;

@@ -196,8 +196,8 @@ fn states_are_set_and_checked() {
 
 #[test]
 fn adapters_keep_no_states() {
-    use crate::webgpu::commands::Requirements;
-    use crate::webgpu::compile::compile;
+    use crate::gpu::commands::Requirements;
+    use crate::gpu::compile::compile;
 
     let program = program(
         "func f {\n %0 = state \"s\" : f32[2]\n %1 = neg(%0)\n return \"s\" %1\n return \"y\" %1\n}",

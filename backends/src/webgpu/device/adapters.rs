@@ -5,8 +5,8 @@
 
 use std::str::FromStr;
 
-use super::super::commands::Requirements;
 use super::DeviceError;
+use crate::gpu::commands::Requirements;
 
 /// What one adapter is and grants.
 #[derive(Debug, Clone, PartialEq, Eq)]

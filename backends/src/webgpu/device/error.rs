@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use compiler::region::RegionId;
 
-use super::super::commands::{Argument, Lack};
-use super::super::elements::ElementsError;
+use crate::gpu::commands::{Argument, Lack};
+use crate::gpu::elements::ElementsError;
 
 /// Why a device cannot do its work.
 #[derive(Debug, Clone, PartialEq, Error)]

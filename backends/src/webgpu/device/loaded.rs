@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use compiler::value::tensor::Tensor;
 
-use super::super::commands::{Argument, Commands, Launch, Pool, Port, Source};
-use super::super::elements::{Layout, decode};
-use super::super::executor::Machine;
-use super::super::validate::Valid;
 use super::batches::batches;
 use super::{Device, DeviceError, Inner};
+use crate::gpu::commands::{Argument, Commands, Launch, Pool, Port, Source};
+use crate::gpu::elements::{Layout, decode};
+use crate::gpu::executor::Machine;
+use crate::gpu::validate::Valid;
 
 /// A program on a device.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::commands::{Binding, Commands, ENTRY_POINT, Kernel, Requirements};
+use crate::gpu::commands::{Binding, Commands, ENTRY_POINT, Kernel, Requirements};
 
 use adapters::find;
 pub use adapters::{Adapter, Choice, Kind, adapter, adapters};

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use compiler::value::tensor::Tensor;
 
-use super::super::commands::Argument;
-use super::super::elements::{ElementsError, Layout, encode};
 use super::{DeviceError, Inner};
+use crate::gpu::commands::Argument;
+use crate::gpu::elements::{ElementsError, Layout, encode};
 
 /// Bytes of weights that wait in the driver's buffers at a time.
 const STAGED_BYTES: u64 = 64 << 20;

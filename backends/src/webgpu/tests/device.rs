@@ -8,12 +8,12 @@ use compiler::region::RegionId;
 use compiler::value::extents::Extents;
 use compiler::value::tensor::{Tensor, Values};
 
-use super::super::commands::{
+use super::super::device::{Choice, Device, DeviceError, Loaded, Options, adapters};
+use super::{arena, commands, constant, floats, kernel, page, port};
+use crate::gpu::commands::{
     Binding, Commands, Hosted, Launch, Requirements, Source, StoredAs, Upload,
 };
-use super::super::device::{Choice, Device, DeviceError, Loaded, Options, adapters};
-use super::super::validate::{requirements, validate};
-use super::{arena, commands, constant, floats, kernel, page, port};
+use crate::gpu::validate::{requirements, validate};
 
 /// A device for these requirements, if there is any adapter.
 #[expect(clippy::print_stderr, reason = "a test that could not be made says so")]

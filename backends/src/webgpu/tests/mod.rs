@@ -9,7 +9,7 @@ use compiler::DType;
 use compiler::region::{Buffer, RegionId};
 use compiler::value::extents::Extents;
 
-use super::commands::{
+use crate::gpu::commands::{
     Argument, Binding, Commands, Kernel, Launch, Pool, Port, Requirements, Source, StoredAs, Upload,
 };
 

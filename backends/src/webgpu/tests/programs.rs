@@ -6,10 +6,10 @@ use compiler::program::Program;
 use compiler::region::{Content, Regions};
 use compiler::value::tensor::Tensor;
 
-use super::super::commands::{Requirements, Source};
-use super::super::compile::{Compiled, compile};
-use super::super::emulator::Emulator;
-use super::super::executor::{Executor, Machine};
+use crate::gpu::commands::{Requirements, Source};
+use crate::gpu::compile::{Compiled, compile};
+use crate::gpu::emulator::Emulator;
+use crate::gpu::executor::{Executor, Machine};
 
 type Named = BTreeMap<String, Tensor>;
 

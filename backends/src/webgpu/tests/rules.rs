@@ -4,9 +4,9 @@ use compiler::DType;
 use compiler::region::RegionId;
 use compiler::value::extents::Extents;
 
-use super::super::commands::{Binding, Commands, Hosted, Launch, Requirements, StoredAs};
-use super::super::validate::{requirements, validate};
 use super::{arena, commands, constant, kernel, page};
+use crate::gpu::commands::{Binding, Commands, Hosted, Launch, Requirements, StoredAs};
+use crate::gpu::validate::{requirements, validate};
 
 /// Breaks good commands and holds the message against what is wanted.
 fn check(break_it: fn(&mut Commands), message: &str) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Range;
 
-use backends::webgpu::executor::{Executor, Machine, host_weights};
+use backends::gpu::executor::{Executor, Machine, host_weights};
 use bytes::Bytes;
 use compiler::program::Program;
 use compiler::value::tensor::Tensor;

@@ -10,9 +10,9 @@ use compiler::kernel::{Binary, Builder, Memory, Scalar, Unary, Value};
 use compiler::tile::{Step, TileId};
 
 use super::{Blocks, LEAST, across, guarded};
-use crate::webgpu::expand::address::{self, At, Width};
-use crate::webgpu::expand::fragment::{Layout, Seat};
-use crate::webgpu::expand::functions;
+use crate::gpu::expand::address::{self, At, Width};
+use crate::gpu::expand::fragment::{Layout, Seat};
+use crate::gpu::expand::functions;
 
 impl Blocks<'_, '_> {
     /// See [`Step::Online`]: scores become weights, in shared memory, and what was summed before

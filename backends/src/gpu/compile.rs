@@ -20,11 +20,11 @@ use super::commands::{
     ALIGNMENT, Argument, Binding, Commands, Hosted, Kernel, Launch, Pool, Port, Requirements,
     Source, StoredAs, Upload,
 };
-use super::emit;
 use super::expand::{Expanded, Refusal, Request, expand};
 use super::stored::{forms, is_fixed, number};
-use super::target::TARGET;
 use super::validate::{Invalid, Valid, validate};
+use crate::webgpu::emit;
+use crate::webgpu::target::TARGET;
 
 /// Commands, and what they were made of.
 #[derive(Debug)]

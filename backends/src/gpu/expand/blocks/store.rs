@@ -7,9 +7,9 @@ use compiler::kernel::{Binary, Builder, Value};
 use compiler::tile::TileId;
 
 use super::{Blocks, guarded};
-use crate::webgpu::expand::address::{Arguments, At, Width};
-use crate::webgpu::expand::epilogue::{self, Epilogue};
-use crate::webgpu::expand::fragment::{Layout, Seat};
+use crate::gpu::expand::address::{Arguments, At, Width};
+use crate::gpu::expand::epilogue::{self, Epilogue};
+use crate::gpu::expand::fragment::{Layout, Seat};
 
 impl Blocks<'_, '_> {
     /// The epilogue on what each invocation holds.

@@ -8,7 +8,7 @@ use compiler::region::{Bound, Buffer, Index, Part, Regions, Scope};
 use compiler::tile::View;
 
 use super::quads::{self, Along};
-use crate::webgpu::commands::StoredAs;
+use crate::gpu::commands::StoredAs;
 
 /// One storage buffer of a kernel.
 #[derive(Debug, Clone, Copy)]

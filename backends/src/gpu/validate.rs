@@ -14,7 +14,7 @@ use super::commands::{
     ALIGNMENT, Argument, Binding, Commands, Hosted, Kernel, Lack, Launch, Requirements, Source,
     StoredAs,
 };
-use super::text::{self, Text, TextError};
+use crate::webgpu::text::{self, Text, TextError};
 
 /// Commands that keep all rules.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use compiler::kernel::{Binary, Builder, Builtin, Memory, Value};
 use compiler::tile::{TileId, View};
 
 use super::{Blocks, Copied, factor_quads, slice, staged};
-use crate::webgpu::expand::address::{At, Width};
-use crate::webgpu::expand::quads::Along;
+use crate::gpu::expand::address::{At, Width};
+use crate::gpu::expand::quads::Along;
 
 impl Blocks<'_, '_> {
     /// `acc += left · rightᵀ`, in slices of the depth.
