@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use backends::gpu::commands::{Commands, Kernel, Requirements};
 use backends::gpu::compile::{self, Compiled};
 use backends::gpu::validate::requirements;
+use backends::webgpu::WGSL;
 use compiler::kernel::{Multiprocessor, measure};
 use compiler::program::Program;
 
@@ -32,7 +33,7 @@ pub(crate) fn of_program(
     shown: Shown,
     name: Option<&str>,
 ) -> Result<String, Failure> {
-    let compiled = compile::compile(program, &Requirements::DEFAULT).at("--target wgsl")?;
+    let compiled = compile::compile(program, &Requirements::DEFAULT, &WGSL).at("--target wgsl")?;
     of_compiled(&compiled, shown, name)
 }
 
@@ -77,7 +78,7 @@ pub(crate) fn of_commands(commands: &Commands, name: Option<&str>) -> Result<Str
 /// WGSL of each kernel below its name.
 fn codes(commands: &Commands) -> Vec<String> {
     let kernels = commands.kernels.iter();
-    let code = |kernel: &Kernel| format!("// {}\n{}\n", kernel.name, kernel.wgsl);
+    let code = |kernel: &Kernel| format!("// {}\n{}\n", kernel.name, kernel.text);
     kernels.map(code).collect()
 }
 
@@ -149,7 +150,7 @@ fn add_needs(text: &mut String, commands: &Commands, mark: &str) {
         commands.weights.iter().sum::<u64>(),
         counted(commands.weights.len(), "page"),
     );
-    if let Ok(needs) = requirements(commands) {
+    if let Ok(needs) = requirements(commands, &WGSL) {
         let limits = commands.requirements;
         let _ = writeln!(
             text,

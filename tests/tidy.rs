@@ -240,3 +240,32 @@ fn the_project_speaks_of_itself_alone() {
         }
     }
 }
+
+/// Folders of the backends, each with what its code must not name.
+const STRANGERS: [(&str, &[&str]); 4] = [
+    ("cpu", &["gpu", "webgpu", "cuda"]),
+    ("gpu", &["cpu", "webgpu", "cuda"]),
+    ("webgpu", &["cpu", "cuda"]),
+    ("cuda", &["cpu", "webgpu"]),
+];
+
+#[test]
+fn dialects_of_gpus_do_not_see_each_other() {
+    for (folder, strangers) in STRANGERS {
+        let inside = format!("backends/src/{folder}/");
+        for (name, text) in rust_files() {
+            if !name.starts_with(&inside) || name.contains("/tests/") {
+                continue;
+            }
+            for line in text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+            {
+                for stranger in strangers {
+                    let path = format!("crate::{stranger}::");
+                    assert!(!line.contains(&path), "{name} names {path}: {line}");
+                }
+            }
+        }
+    }
+}

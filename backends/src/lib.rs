@@ -3,6 +3,7 @@
 //! Takes what the compiler gives and executes it on one kind of machine. A backend knows its
 //! instructions, its memory and its driver; it knows no model, no sampler and no file.
 
+pub mod clock;
 pub mod cpu;
 pub mod gpu;
 pub mod webgpu;

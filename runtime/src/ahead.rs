@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use backends::gpu::commands::{Commands, Requirements};
 use backends::gpu::compile::{self, CompileError, Compiled};
 use backends::gpu::validate;
+use backends::webgpu::WGSL;
 use compiler::program::Program;
 use compiler::region::Regions;
 
@@ -58,7 +59,7 @@ impl Ahead {
             shader_f16: self.shader_f16,
             ..Requirements::DEFAULT
         };
-        let compiled = compile::compile(program, &requirements)?;
+        let compiled = compile::compile(program, &requirements, &WGSL)?;
         let key = key(&compiled.regions);
         if self.commands.iter().all(|(known, _)| *known != key) {
             let mut commands = compiled.commands.commands().clone();
@@ -77,13 +78,13 @@ impl Ahead {
             };
             let fresh = (
                 format!("{family}_{}", self.kernels.len()),
-                kernel.wgsl.clone(),
+                kernel.text.clone(),
             );
-            let code = kernel.wgsl.lines().filter(|line| !line.starts_with("//"));
+            let code = kernel.text.lines().filter(|line| !line.starts_with("//"));
             let code: Vec<&str> = code.collect();
             let (name, text) = self.kernels.entry(code.join("\n")).or_insert(fresh);
             kernel.name.clone_from(name);
-            kernel.wgsl.clone_from(text);
+            kernel.text.clone_from(text);
         }
     }
 
@@ -94,7 +95,7 @@ impl Ahead {
     pub fn finish(self) -> Result<Finished, CompileError> {
         let mut requirements = Requirements::NONE;
         for (_, commands) in &self.commands {
-            requirements = requirements.and(validate::requirements(commands)?);
+            requirements = requirements.and(validate::requirements(commands, &WGSL)?);
         }
         Ok(Finished {
             commands: self.commands.into_iter().collect(),

@@ -2,8 +2,9 @@
 //!
 //! Takes a clock, gives plain data about the devices that the backends find.
 
+pub use backends::clock::Clock;
 pub use backends::cpu::{
-    Ceilings, Clock, Description, TuneOptions, describe as cpu, measure as measure_ceilings, tune,
+    Ceilings, Description, TuneOptions, describe as cpu, measure as measure_ceilings, tune,
 };
 #[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
 pub use backends::webgpu::device::{Adapter, DeviceError, adapters};

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use backends::cpu::{Ceilings, RegionTime};
+use backends::clock::RegionTime;
+use backends::cpu::Ceilings;
 use compiler::graph::TensorType;
 use compiler::program::Program;
 use compiler::region::{Anchor, Key, Region};

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use backends::cpu::{self, Clock, RegionTime};
+use backends::clock::{Clock, RegionTime};
+use backends::cpu;
 use backends::gpu;
 use backends::gpu::emulator::{Emulator, EmulatorError};
 use backends::gpu::executor::Machine;
-#[cfg(feature = "webgpu")]
 use backends::webgpu;
 use compiler::DType;
 use compiler::graph::TensorType;
@@ -54,7 +54,7 @@ impl<M: Machine> Kernels<M> {
     }
 
     fn tiled(&self) -> &Tiled {
-        let tiled = || gpu::compile::tiled(self.executor.regions());
+        let tiled = || gpu::compile::tiled(self.executor.regions(), &webgpu::WGSL);
         self.tiled.get_or_init(tiled)
     }
 }
@@ -288,7 +288,7 @@ fn on_adapter(
     let (commands, regions) = match &place.artifact {
         Some(artifact) => artifact.commands(program)?,
         None => {
-            let compiled = gpu::compile::compile(program, &place.requirements)?;
+            let compiled = gpu::compile::compile(program, &place.requirements, &webgpu::WGSL)?;
             (compiled.commands, compiled.regions)
         }
     };
@@ -308,7 +308,7 @@ fn interpreted(
     use gpu::commands::{Requirements, Source};
     use gpu::executor::{ExecuteError, Executor, host_weights};
 
-    let compiled = gpu::compile::compile(program, &Requirements::DEFAULT)?;
+    let compiled = gpu::compile::compile(program, &Requirements::DEFAULT, &webgpu::WGSL)?;
     let (commands, regions) = (compiled.commands, compiled.regions);
     let kept = kept(&host_weights(commands.commands(), &regions), &weights);
     let mut given = |source: &Source| given(&regions, &mut weights, source);

@@ -4,11 +4,12 @@
 //! product is the library's of plain matrices or the kernels' of packed ones, whichever is faster:
 //! no yardstick should be beaten by what it measures. It decides nothing.
 
+use super::ExecuteError;
 use super::gemm::{Matrix, gemm};
 use super::kernel::machine::Machine;
 use super::kernel::mma::{Acc, Left, Right, Start, mma};
 use super::threads::{Threads, chunks, each};
-use super::{Clock, ExecuteError};
+use crate::clock::Clock;
 
 /// Rows, columns and depth of the matrix product: large enough to reach the library's full rate,
 /// small enough for a dozen tries in a fraction of a second.

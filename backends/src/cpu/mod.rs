@@ -46,6 +46,8 @@ use compiler::value::array::Fault;
 use compiler::value::extents::Extents;
 use compiler::value::tensor::Tensor;
 
+use crate::clock::{Clock, RegionTime};
+
 use arena::{Arena, Cells};
 use block::Kernel;
 pub use ceilings::{Ceilings, measure};
@@ -98,20 +100,6 @@ pub fn describe() -> Description {
         instruction_sets: math::instruction_sets(),
         threads: threads::available(),
     }
-}
-
-/// A clock: seconds since a moment that does not change. Rooms below the command have none of
-/// their own.
-pub type Clock<'a> = &'a (dyn Fn() -> f64 + Sync);
-
-/// The time that one region took.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RegionTime {
-    /// The region.
-    pub region: RegionId,
-    /// From the region before to this one; the first takes what fetching inputs took, so that all
-    /// of them add up to the run.
-    pub seconds: f64,
 }
 
 /// How a program is executed.

@@ -17,7 +17,8 @@ use super::arena::{ALIGNMENT, Arena, Cells};
 use super::block::Kernel;
 use super::kernel::machine::Machine;
 use super::threads::{Threads, chunks, current, each};
-use super::{Clock, ExecuteError, launch, memory, target};
+use super::{ExecuteError, launch, memory, target};
+use crate::clock::Clock;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq)]

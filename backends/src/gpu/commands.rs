@@ -12,7 +12,7 @@
 //!   for reading and writing, weights for reading;
 //! * W4: no two arguments of one launch in the arena overlap, for WebGPU refuses aliases of what
 //!   may be written: values that lie in the same bytes are one argument;
-//! * W5: a kernel's text is WGSL that naga accepts, with the entry point [`ENTRY_POINT`], a
+//! * W5: a kernel's text is one that the reader of its dialect accepts, with the entry point [`ENTRY_POINT`], a
 //!   workgroup along one axis, and the bindings declared, in order, as `@group(0) @binding(0)`, …;
 //!   windows are as large as the text says;
 //! * W6: nothing exceeds the requirements;
@@ -67,8 +67,8 @@ pub struct Commands {
 pub struct Kernel {
     /// The name, for files and messages.
     pub name: String,
-    /// The text; it names the size of the workgroup.
-    pub wgsl: String,
+    /// The text in the language of the device; it names the size of the workgroup.
+    pub text: String,
     /// Its storage buffers, in the order of `@binding`.
     pub bindings: Vec<Binding>,
     /// What it computes, and where in the source model that comes from.

@@ -1,4 +1,4 @@
-//! Compiling for WebGPU: a program becomes commands.
+//! Compiling for GPUs: a program becomes commands.
 //!
 //! Takes a program, gives kernels as text, launches in order, and where everything lies, within the
 //! limits of a target. Regions that have no kernel are left to the host, which computes them
@@ -20,11 +20,10 @@ use super::commands::{
     ALIGNMENT, Argument, Binding, Commands, Hosted, Kernel, Launch, Pool, Port, Requirements,
     Source, StoredAs, Upload,
 };
+use super::dialect::Dialect;
 use super::expand::{Expanded, Refusal, Request, expand};
 use super::stored::{forms, is_fixed, number};
 use super::validate::{Invalid, Valid, validate};
-use crate::webgpu::emit;
-use crate::webgpu::target::TARGET;
 
 /// Commands, and what they were made of.
 #[derive(Debug)]
@@ -71,6 +70,7 @@ pub enum CompileError {
 /// The regions of a program with the kernels of each.
 struct State<'a> {
     regions: &'a Regions,
+    dialect: &'a Dialect,
     forms: Vec<StoredAs>,
     plan: Plan,
     limits: kernel::Limits,
@@ -91,13 +91,17 @@ type Known = (usize, Vec<Vec<usize>>);
 ///
 /// # Errors
 /// When a buffer does not fit in a binding, or no plan in numbers.
-pub fn compile(program: &Program, requirements: &Requirements) -> Result<Compiled, CompileError> {
+pub fn compile(
+    program: &Program,
+    requirements: &Requirements,
+    dialect: &Dialect,
+) -> Result<Compiled, CompileError> {
     if let Some((name, _)) = program.states().into_iter().next() {
         return Err(CompileError::State { name });
     }
     let limits = kernel_limits(requirements);
     let regions = regions(program);
-    let mut tiled = tiled(&regions);
+    let mut tiled = tiled(&regions, dialect);
     let forms = forms(&regions, &tiled.choices);
     let hosted = refused(&regions, &mut tiled, &forms, requirements, limits);
     let early = early(&regions, &hosted);
@@ -110,6 +114,7 @@ pub fn compile(program: &Program, requirements: &Requirements) -> Result<Compile
     let plan = plan(&lifetimes, &plan_limits)?;
     let mut state = State {
         regions: &regions,
+        dialect,
         forms,
         plan,
         limits,
@@ -128,7 +133,7 @@ pub fn compile(program: &Program, requirements: &Requirements) -> Result<Compile
             (_, _) => on_host.push(state.hosted(id, region, early.contains(&id))),
         }
     }
-    let commands = validate(state.commands(program, on_host, requirements))?;
+    let commands = validate(state.commands(program, on_host, requirements), dialect)?;
     let State { kernels, plan, .. } = state;
     let compiled = Compiled {
         commands,
@@ -152,9 +157,9 @@ fn kernel_limits(requirements: &Requirements) -> kernel::Limits {
 }
 
 /// The tile programs of regions.
-pub fn tiled(regions: &Regions) -> Tiled {
+pub fn tiled(regions: &Regions, dialect: &Dialect) -> Tiled {
     let options = LowerOptions { exact: true };
-    lower(regions, &TARGET, options, &Tuning::default())
+    lower(regions, dialect.target, options, &Tuning::default())
 }
 
 /// The regions of a program, joined buffers copied together, with weights in the order in which contractions walk them: their depth
@@ -409,7 +414,7 @@ impl State<'_> {
             })
             .collect();
         // Kernels that differ in nothing but what they are for are one.
-        let key = format!("{:?} {}", bindings, emit::emit(&kernel, &bindings));
+        let key = format!("{:?} {}", bindings, (self.dialect.emit)(&kernel, &bindings));
         if let Some(&number) = self.numbers.get(&key) {
             return Ok(number);
         }
@@ -421,10 +426,10 @@ impl State<'_> {
             .map(|line| line.trim_end().to_owned())
             .collect();
         kernel.name = format!("{}_{number}", kernel.name);
-        let wgsl = emit::emit(&kernel, &bindings);
+        let text = (self.dialect.emit)(&kernel, &bindings);
         self.texts.push(Kernel {
             name: kernel.name.clone(),
-            wgsl,
+            text,
             bindings,
             origin: region.origin.clone(),
         });

@@ -6,6 +6,7 @@
 pub mod belong;
 pub mod commands;
 pub mod compile;
+pub mod dialect;
 pub mod elements;
 pub mod emulator;
 pub mod executor;

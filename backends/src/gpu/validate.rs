@@ -14,7 +14,7 @@ use super::commands::{
     ALIGNMENT, Argument, Binding, Commands, Hosted, Kernel, Lack, Launch, Requirements, Source,
     StoredAs,
 };
-use crate::webgpu::text::{self, Text, TextError};
+use super::dialect::{Dialect, Text};
 
 /// Commands that keep all rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +120,7 @@ pub enum Invalid {
         /// Where in the source model it comes from.
         origin: String,
         /// What is wrong.
-        error: TextError,
+        error: String,
     },
     /// W5, of declarations.
     #[error("kernel {kernel:?}{} declares {found:?}, its text {text:?} (W5)", of(.region))]
@@ -201,8 +201,8 @@ fn of(region: &Option<RegionId>) -> String {
 ///
 /// # Errors
 /// The first rule that does not hold, and where.
-pub fn validate(commands: Commands) -> Result<Valid, Invalid> {
-    check(&commands, &commands.requirements)?;
+pub fn validate(commands: Commands, dialect: &Dialect) -> Result<Valid, Invalid> {
+    check(&commands, dialect, &commands.requirements)?;
     Ok(Valid { commands })
 }
 
@@ -210,8 +210,8 @@ pub fn validate(commands: Commands) -> Result<Valid, Invalid> {
 ///
 /// # Errors
 /// The first rule but W6 that does not hold.
-pub fn requirements(commands: &Commands) -> Result<Requirements, Invalid> {
-    check(commands, &ALL)
+pub fn requirements(commands: &Commands, dialect: &Dialect) -> Result<Requirements, Invalid> {
+    check(commands, dialect, &ALL)
 }
 
 /// What no kernel exceeds.
@@ -226,12 +226,16 @@ const ALL: Requirements = Requirements {
 };
 
 /// Checks all rules against what is granted; gives what is needed of it.
-fn check(commands: &Commands, granted: &Requirements) -> Result<Requirements, Invalid> {
+fn check(
+    commands: &Commands,
+    dialect: &Dialect,
+    granted: &Requirements,
+) -> Result<Requirements, Invalid> {
     let mut needed = buffers(commands, granted)?;
     ports(commands)?;
     hosted(commands)?;
     uploads(commands)?;
-    let texts = texts(commands, granted)?;
+    let texts = texts(commands, dialect, granted)?;
     for text in &texts {
         needed = needed.and(needs_of_text(text));
     }
@@ -382,7 +386,11 @@ fn uploads(commands: &Commands) -> Result<(), Invalid> {
 }
 
 /// W5 and W6 of every kernel.
-fn texts(commands: &Commands, granted: &Requirements) -> Result<Vec<Text>, Invalid> {
+fn texts(
+    commands: &Commands,
+    dialect: &Dialect,
+    granted: &Requirements,
+) -> Result<Vec<Text>, Invalid> {
     let mut first = vec![None; commands.kernels.len()];
     for launch in &commands.launches {
         if let Some(region) = first.get_mut(launch.kernel) {
@@ -391,16 +399,17 @@ fn texts(commands: &Commands, granted: &Requirements) -> Result<Vec<Text>, Inval
     }
     let texts = commands.kernels.iter().zip(first);
     texts
-        .map(|(kernel, region)| check_text(kernel, region, granted))
+        .map(|(kernel, region)| check_text(kernel, region, dialect, granted))
         .collect()
 }
 
 fn check_text(
     kernel: &Kernel,
     region: Option<RegionId>,
+    dialect: &Dialect,
     granted: &Requirements,
 ) -> Result<Text, Invalid> {
-    let text = text::read(&kernel.wgsl, granted.shader_f16).map_err(|error| Invalid::Text {
+    let text = (dialect.read)(&kernel.text, granted.shader_f16).map_err(|error| Invalid::Text {
         kernel: kernel.name.clone(),
         region,
         origin: kernel.origin.clone(),

@@ -10,3 +10,12 @@ pub mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod text;
+
+use crate::gpu::dialect::Dialect;
+
+/// WGSL, printed for any adapter and read by naga.
+pub static WGSL: Dialect = Dialect {
+    target: &target::TARGET,
+    emit: emit::emit,
+    read: |text, shader_f16| text::read(text, shader_f16).map_err(|error| error.to_string()),
+};

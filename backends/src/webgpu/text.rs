@@ -9,20 +9,7 @@ use naga::{AddressSpace, Module, ScalarKind, ShaderStage, StorageAccess, TypeInn
 use thiserror::Error;
 
 use crate::gpu::commands::{Binding, ENTRY_POINT};
-
-/// What a kernel's text says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Text {
-    /// Invocations of a workgroup.
-    pub invocations: u32,
-    /// Bytes of memory of a workgroup, counted as the specification counts them.
-    pub workgroup_bytes: u32,
-    /// The storage buffers in the order of `@binding`, with the fewest bytes that hold what the
-    /// text declares.
-    pub bindings: Vec<(Binding, u64)>,
-    /// Whether it names 16-bit floats.
-    pub shader_f16: bool,
-}
+use crate::gpu::dialect::Text;
 
 /// Why a text is not a kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -206,7 +206,7 @@ pub(super) fn commands<E>(
         };
         kernels.push(plain::Kernel {
             name: kernel.name.clone(),
-            wgsl: text(&kernel.name)?,
+            text: text(&kernel.name)?,
             bindings,
             origin: kernel.origin.clone(),
         });

@@ -216,7 +216,7 @@ impl Artifact {
             program: name(),
             producer: self.manifest.about.producer.clone(),
         })?;
-        let commands = validate(self.plain(message)?);
+        let commands = validate(self.plain(message)?, &backends::webgpu::WGSL);
         let commands = commands.map_err(|source| ArtifactError::Invalid {
             program: name(),
             source,

@@ -101,9 +101,9 @@ fn named_files(
         let role = format!("{KERNELS}/{}{WGSL}", kernel.name);
         match named.entry(role) {
             Entry::Vacant(entry) => {
-                entry.insert(Bytes::from(kernel.wgsl.clone()));
+                entry.insert(Bytes::from(kernel.text.clone()));
             }
-            Entry::Occupied(entry) if *entry.get() == kernel.wgsl.as_bytes() => {}
+            Entry::Occupied(entry) if *entry.get() == kernel.text.as_bytes() => {}
             Entry::Occupied(_) => {
                 let name = kernel.name.clone();
                 let what = "kernel";

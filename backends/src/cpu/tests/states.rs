@@ -202,7 +202,7 @@ fn adapters_keep_no_states() {
     let program = program(
         "func f {\n %0 = state \"s\" : f32[2]\n %1 = neg(%0)\n return \"s\" %1\n return \"y\" %1\n}",
     );
-    let error = compile(&program, &Requirements::DEFAULT).err();
+    let error = compile(&program, &Requirements::DEFAULT, &crate::webgpu::WGSL).err();
     let wanted = "state \"s\" is kept from run to run, wanted a function without states";
     assert_eq!(
         error.map(|error| error.to_string()).as_deref(),

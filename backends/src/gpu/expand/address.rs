@@ -7,6 +7,7 @@ use compiler::kernel::{Binary, BufferId, Builder, Memory, Scalar, Type, Unary, V
 use compiler::region::{Bound, Buffer, Index, Part, Regions, Scope};
 use compiler::tile::View;
 
+use super::functions::{self, round_bf16};
 use super::quads::{self, Along};
 use crate::gpu::commands::StoredAs;
 
@@ -90,7 +91,7 @@ impl Arguments<'_> {
         let axes = axes(b, view, at);
         let scalar = scalar(view);
         let fill = view.access.fill.as_ref();
-        let fill = fill.map_or(0.0, super::epilogue::first);
+        let fill = fill.map_or(0.0, functions::first);
         let mut rest: Vec<(Option<Value>, usize)> = Vec::new();
         for (piece, data) in view.access.pieces.iter().enumerate() {
             let mut holds = valid;
@@ -393,25 +394,6 @@ impl Arguments<'_> {
             }
         }
     }
-}
-
-/// The nearest numbers whose lower halves are 0, ties to even; NaN stays NaN.
-pub(crate) fn round_bf16(b: &mut Builder, x: Value) -> Value {
-    let lanes = b.type_of(x).lanes;
-    let number = |b: &mut Builder, number: u32| {
-        let number = b.constant(compiler::kernel::Constant::U32(number));
-        b.splat(number, lanes)
-    };
-    let bits = b.bits(Scalar::U32, x);
-    let (sixteen, one) = (number(b, 16), number(b, 1));
-    let upper = b.binary(Binary::ShiftRight, bits, sixteen);
-    let odd = b.binary(Binary::And, upper, one);
-    let half = number(b, 0x7fff);
-    let up = b.add(half, odd);
-    let sum = b.add(bits, up);
-    let mask = number(b, 0xffff_0000);
-    let rounded = b.binary(Binary::And, sum, mask);
-    b.bits(Scalar::F32, rounded)
 }
 
 /// The type in which a view's elements are computed with.

@@ -6,7 +6,6 @@
 use compiler::kernel::{Builder, Value};
 use compiler::region::{Node, Output, Region};
 use compiler::tile::OutputViews;
-use compiler::value::tensor::Values;
 
 use super::address::{Arguments, At, Width};
 use super::functions;
@@ -60,7 +59,7 @@ impl Epilogue<'_> {
                     let view = view.filter(|view| !changes_by_row(view));
                     view.map(|view| self.read(b, arguments, view, at))
                 }
-                Node::Scalar(tensor) => Some(functions::number(b, first(tensor), lanes)),
+                Node::Scalar(tensor) => Some(functions::number(b, functions::first(tensor), lanes)),
                 Node::Apply(op, operands) => {
                     let operands = operands.iter().map(|&operand| values[operand]);
                     let operands: Option<Vec<Value>> = operands.collect();
@@ -99,7 +98,7 @@ impl Epilogue<'_> {
                     let view = view.expect("an operand is read through a view");
                     self.read(b, arguments, view, at)
                 }
-                Node::Scalar(tensor) => functions::number(b, first(tensor), lanes),
+                Node::Scalar(tensor) => functions::number(b, functions::first(tensor), lanes),
                 Node::Apply(op, operands) => {
                     let operands: Vec<Value> = operands.iter().map(|&o| values[o]).collect();
                     functions::apply(b, op, &operands)
@@ -152,13 +151,4 @@ fn changes_by_row(view: &compiler::tile::View) -> bool {
         let mut walks = piece.index.iter().chain(bounds);
         walks.any(|index| rows.clone().any(|axis| index.uses(axis)))
     })
-}
-
-/// The first number of a tensor.
-pub(crate) fn first(tensor: &compiler::value::tensor::Tensor) -> f32 {
-    match tensor.values() {
-        Values::Bool(values) => f32::from(u8::from(values[0])),
-        Values::Int(values) => values[0] as f32,
-        Values::Float(values) => values[0] as f32,
-    }
 }

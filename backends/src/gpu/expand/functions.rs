@@ -7,8 +7,7 @@
 use compiler::DType;
 use compiler::kernel::{Binary, Builder, Constant, Scalar, Unary, Value};
 use compiler::ops::{Cast, Gelu, GeluForm, Op};
-
-use super::address::round_bf16;
+use compiler::value::tensor::Values;
 
 /// The largest exponent that is taken: `e^88` is still finite.
 const EXPONENT_MAX: f32 = 88.0;
@@ -321,4 +320,32 @@ pub(crate) fn number(b: &mut Builder, number: f32, lanes: u8) -> Value {
     let number = b.constant(Constant::F32(number));
     debug_assert_eq!(b.type_of(number).scalar, Scalar::F32);
     b.splat(number, lanes)
+}
+
+/// The first number of a tensor.
+pub(crate) fn first(tensor: &compiler::value::tensor::Tensor) -> f32 {
+    match tensor.values() {
+        Values::Bool(values) => f32::from(u8::from(values[0])),
+        Values::Int(values) => values[0] as f32,
+        Values::Float(values) => values[0] as f32,
+    }
+}
+
+/// The nearest numbers whose lower halves are 0, ties to even; NaN stays NaN.
+pub(crate) fn round_bf16(b: &mut Builder, x: Value) -> Value {
+    let lanes = b.type_of(x).lanes;
+    let number = |b: &mut Builder, number: u32| {
+        let number = b.constant(Constant::U32(number));
+        b.splat(number, lanes)
+    };
+    let bits = b.bits(Scalar::U32, x);
+    let (sixteen, one) = (number(b, 16), number(b, 1));
+    let upper = b.binary(Binary::ShiftRight, bits, sixteen);
+    let odd = b.binary(Binary::And, upper, one);
+    let half = number(b, 0x7fff);
+    let up = b.add(half, odd);
+    let sum = b.add(bits, up);
+    let mask = number(b, 0xffff_0000);
+    let rounded = b.binary(Binary::And, sum, mask);
+    b.bits(Scalar::F32, rounded)
 }

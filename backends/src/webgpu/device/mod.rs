@@ -235,7 +235,7 @@ impl Inner {
         kernels: &[Kernel],
     ) -> Result<Vec<wgpu::ComputePipeline>, DeviceError> {
         let mut prepared = self.prepared();
-        let key = |kernel: &Kernel| (kernel.wgsl.clone(), kernel.bindings.clone());
+        let key = |kernel: &Kernel| (kernel.text.clone(), kernel.bindings.clone());
         let mut keys = HashSet::new();
         let mut wanted = Vec::new();
         for kernel in kernels {
@@ -273,7 +273,7 @@ impl Inner {
     fn pipeline(&self, kernel: &Kernel, layout: &wgpu::PipelineLayout) -> wgpu::ComputePipeline {
         let module = wgpu::ShaderModuleDescriptor {
             label: Some(&kernel.name),
-            source: wgpu::ShaderSource::Wgsl(kernel.wgsl.as_str().into()),
+            source: wgpu::ShaderSource::Wgsl(kernel.text.as_str().into()),
         };
         let module = self.device.create_shader_module(module);
         let pipeline = wgpu::ComputePipelineDescriptor {

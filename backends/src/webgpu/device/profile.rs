@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use compiler::region::RegionId;
 
-use crate::cpu::Clock;
+use crate::clock::Clock;
 
 use super::{DeviceError, Loaded};
 

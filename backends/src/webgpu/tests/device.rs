@@ -8,6 +8,7 @@ use compiler::region::RegionId;
 use compiler::value::extents::Extents;
 use compiler::value::tensor::{Tensor, Values};
 
+use super::super::WGSL;
 use super::super::device::{Choice, Device, DeviceError, Loaded, Options, adapters};
 use super::{arena, commands, constant, floats, kernel, page, port};
 use crate::gpu::commands::{
@@ -39,7 +40,7 @@ fn scale(source: &Source) -> Option<Tensor> {
 }
 
 fn load(device: &Device, commands: Commands) -> Result<Loaded, DeviceError> {
-    let valid = validate(commands).expect("good commands");
+    let valid = validate(commands, &WGSL).expect("good commands");
     device.load(valid, &mut scale)
 }
 
@@ -61,7 +62,7 @@ fn scaled(first: u8) -> Tensor {
 
 #[test]
 fn launches_are_done_in_order_as_often_as_asked() {
-    let needed = requirements(&commands()).expect("good commands");
+    let needed = requirements(&commands(), &WGSL).expect("good commands");
     let Some(device) = open(&needed, false) else {
         return;
     };
@@ -221,7 +222,7 @@ fn weights_that_are_missing_or_of_another_shape_are_named() {
     let Some(device) = open(&Requirements::DEFAULT, false) else {
         return;
     };
-    let valid = validate(commands()).expect("good commands");
+    let valid = validate(commands(), &WGSL).expect("good commands");
     let error = device
         .load(valid.clone(), &mut |_| None)
         .expect_err("no weight");
@@ -275,7 +276,7 @@ fn main(@builtin(workgroup_id) at: vec3<u32>) {
         .collect();
     let values = Values::Float(halves);
     let tensor = Tensor::from_values(DType::F16, &[rows, columns], &values);
-    let valid = validate(large).expect("good commands");
+    let valid = validate(large, &WGSL).expect("good commands");
     let loaded = device.load(valid, &mut |_| Some(tensor.clone()));
     let loaded = loaded.expect("it loads");
     loaded.run().expect("it runs");
@@ -313,7 +314,7 @@ fn launches_are_timed() {
 
 #[test]
 fn a_device_grants_what_was_asked_for_and_no_more() {
-    let least = requirements(&commands()).expect("good commands");
+    let least = requirements(&commands(), &WGSL).expect("good commands");
     let Some(device) = open(&least, false) else {
         return;
     };

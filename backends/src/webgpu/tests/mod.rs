@@ -43,7 +43,7 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>) {
 fn kernel(name: &str, wgsl: &str, bindings: &[Binding]) -> Kernel {
     Kernel {
         name: name.to_owned(),
-        wgsl: wgsl.to_owned(),
+        text: wgsl.to_owned(),
         bindings: bindings.to_vec(),
         origin: format!("the test's {name}"),
     }

@@ -6,6 +6,7 @@ use compiler::program::Program;
 use compiler::region::{Content, Regions};
 use compiler::value::tensor::Tensor;
 
+use super::super::WGSL;
 use crate::gpu::commands::{Requirements, Source};
 use crate::gpu::compile::{Compiled, compile};
 use crate::gpu::emulator::Emulator;
@@ -34,7 +35,7 @@ pub(crate) fn interpreted(
         shader_f16,
         ..Requirements::DEFAULT
     };
-    let compiled = compile(program, &requirements).expect("the program compiles");
+    let compiled = compile(program, &requirements, &WGSL).expect("the program compiles");
     let Compiled {
         commands,
         regions,
@@ -72,7 +73,7 @@ pub(crate) fn on_device(
         };
         Device::open(&options, &Requirements::DEFAULT).ok()
     });
-    let compiled = compile(program, &Requirements::DEFAULT).expect("the program compiles");
+    let compiled = compile(program, &Requirements::DEFAULT, &WGSL).expect("the program compiles");
     let regions = compiled.regions;
     let mut given = |wanted: &Source| source(&regions, weights, wanted);
     let loaded = device.as_ref()?.load(compiled.commands.clone(), &mut given);

@@ -4,6 +4,7 @@ use compiler::DType;
 use compiler::region::RegionId;
 use compiler::value::extents::Extents;
 
+use super::super::WGSL;
 use super::{arena, commands, constant, kernel, page};
 use crate::gpu::commands::{Binding, Commands, Hosted, Launch, Requirements, StoredAs};
 use crate::gpu::validate::{requirements, validate};
@@ -12,7 +13,9 @@ use crate::gpu::validate::{requirements, validate};
 fn check(break_it: fn(&mut Commands), message: &str) {
     let mut broken = commands();
     break_it(&mut broken);
-    let found = validate(broken).map(|_| ()).map_err(|e| e.to_string());
+    let found = validate(broken, &WGSL)
+        .map(|_| ())
+        .map_err(|e| e.to_string());
     assert_eq!(found, Err(message.to_owned()));
 }
 
@@ -33,7 +36,7 @@ fn sized(invocations: u32, floats: u32) -> String {
 
 #[test]
 fn good_commands_need_what_they_use() {
-    let needed = requirements(&commands()).expect("good commands");
+    let needed = requirements(&commands(), &WGSL).expect("good commands");
     let wanted = Requirements {
         binding_bytes_max: 24,
         buffer_bytes_max: 768,
@@ -44,12 +47,12 @@ fn good_commands_need_what_they_use() {
         shader_f16: false,
     };
     assert_eq!(needed, wanted);
-    assert!(validate(commands()).is_ok());
+    assert!(validate(commands(), &WGSL).is_ok());
     let exactly = Commands {
         requirements: needed,
         ..commands()
     };
-    assert!(validate(exactly).is_ok());
+    assert!(validate(exactly, &WGSL).is_ok());
 }
 
 #[test]
@@ -154,7 +157,7 @@ fn texts() {
          buffer of group 0, nor memory of a workgroup (W5)",
     );
     check(
-        |c| c.kernels[0].wgsl = c.kernels[0].wgsl.replace("binding(1)", "binding(2)"),
+        |c| c.kernels[0].text = c.kernels[0].text.replace("binding(1)", "binding(2)"),
         "kernel \"increment\" of r0 (the test's increment): found bindings [0, 2], wanted one of \
          each number from 0 (W5)",
     );
@@ -238,7 +241,7 @@ fn constants_and_weights_are_told_apart() {
     let mut good = commands();
     good.uploads.push(good.uploads[0].clone());
     good.uploads[1].source = constant(7);
-    assert!(validate(good).is_ok());
+    assert!(validate(good, &WGSL).is_ok());
 }
 
 #[test]
@@ -247,11 +250,11 @@ fn sixteen_bit_floats_need_the_feature() {
     let text = "enable f16;\nvar<workgroup> tile: array<f16, 4>;\n\
                 @compute @workgroup_size(1)\nfn main() { tile[0] = 1.0h; }";
     with_text(&mut half, text);
-    let needed = requirements(&half).expect("good commands");
+    let needed = requirements(&half, &WGSL).expect("good commands");
     assert!(needed.shader_f16);
-    assert!(validate(half.clone()).is_err());
+    assert!(validate(half.clone(), &WGSL).is_err());
     half.requirements.shader_f16 = true;
-    assert!(validate(half).is_ok());
+    assert!(validate(half, &WGSL).is_ok());
 }
 
 #[test]
@@ -261,5 +264,5 @@ fn nothing_to_launch_is_nothing_wrong() {
         grid: [0, 1, 1],
         ..idle.launches[0].clone()
     }];
-    assert!(validate(idle).is_ok());
+    assert!(validate(idle, &WGSL).is_ok());
 }

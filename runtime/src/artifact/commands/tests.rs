@@ -116,7 +116,7 @@ impl Random {
         let name = self.text();
         let both = [plain::Binding::Read, plain::Binding::ReadWrite];
         plain::Kernel {
-            wgsl: text_of(&name),
+            text: text_of(&name),
             name,
             bindings: self.list(|me| both[me.below(2)]),
             origin: self.text(),
@@ -339,10 +339,10 @@ fn lies_in_commands_are_named() {
 #[test]
 fn texts_that_are_no_kernels_are_refused() {
     check(
-        |c| c.kernels[0].wgsl.push_str("fn f( {}"),
+        |c| c.kernels[0].text.push_str("fn f( {}"),
         "naga refuses line",
     );
-    check(|c| c.kernels[0].wgsl.clear(), "found entry points []");
+    check(|c| c.kernels[0].text.clear(), "found entry points []");
     let mut contents = compiled();
     let own = contents.commands.values().next().expect("one program");
     let name = format!("{}.wgsl", own.kernels[0].name);
