@@ -50,10 +50,7 @@ pub(crate) fn within(
     let others = needs.total() - needs.values;
     let flops = program.cost().flops;
     let values = bytes_max.saturating_sub(others);
-    let target = Target {
-        threads: memory::threads(at),
-        ..Target::CPU
-    };
+    let target = Target::CPU.with_threads(memory::threads(at));
     let (program, chosen) = program.within(values, &target).at(place)?;
     let after = memory::needs(&program, at);
     if after.total() > bytes_max {

@@ -106,7 +106,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
             return Ok(loaded);
         }
         let at = Place::Cpu(Options {
-            threads: Some(Target::CPU.threads),
+            threads: Some(Target::CPU.compute.threads),
             exact: model.is_exact(),
         });
         let place = arguments.model.display().to_string();
@@ -260,7 +260,7 @@ fn print_regions(formed: &Formed) {
 /// kernels without one, why each program refused.
 fn print_tiles(program: &Program, exact: bool) {
     let regions = program.regions();
-    let threads = Target::CPU.threads;
+    let threads = Target::CPU.compute.threads;
     let tiled = memory::tiled(program, threads, exact);
     let mut programs: BTreeMap<&'static str, usize> = BTreeMap::new();
     let choices = tiled.choices.iter().zip(&tiled.seconds);
@@ -330,7 +330,7 @@ fn print_plan(program: &Program, exact: bool) {
         grouped(plan.lower_bound_bytes),
         plan.fragmentation() * 100.0,
     );
-    let threads = Target::CPU.threads;
+    let threads = Target::CPU.compute.threads;
     let needs = Needs::of(program, &memory::tiled(program, threads, exact), threads);
     println!(
         "{}: {} bytes in all: {} of weights, {} that transformed ones add, {} of values and {} of \

@@ -7,6 +7,7 @@ use std::{fmt, fs};
 
 use compiler::plan;
 use compiler::program::Program;
+use compiler::target::Target;
 use compiler::tile::{Choice, LowerOptions, Tiled, Tuning, lower};
 use runtime::place::{Options, Place};
 
@@ -95,10 +96,7 @@ impl fmt::Display for Needs {
 /// The tile programs of a program on some processor, before it is known which: predictions and
 /// memory hardly depend on it.
 pub(crate) fn tiled(program: &Program, threads: usize, exact: bool) -> Tiled {
-    let target = compiler::target::Target {
-        threads,
-        ..compiler::target::Target::CPU
-    };
+    let target = Target::CPU.with_threads(threads);
     lower(
         program.regions(),
         &target,

@@ -1,29 +1,64 @@
 //! What the compiler knows of a machine: numbers, never instructions.
 //!
-//! Takes nothing; a backend gives a [`Target`] to those who choose tile programs and their
-//! parameters. No number here changes a result beyond the order of sums.
+//! A backend returns a [`Target`] for each word that it serves. Whoever chooses tile programs reads
+//! what computing costs and how blocks are formed; the plan of memory and the verifier of kernels
+//! read limits. No number here changes a result beyond the order of sums.
 
-/// The numbers of one machine.
+/// A machine, or a class of machines that programs are compiled for ahead.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Target {
     /// The name, a key of tuning results.
     pub name: &'static str,
+    /// What computing costs, and how blocks are formed.
+    pub compute: Compute,
+    /// What programs may ask of its memory and of one kernel.
+    pub limits: Limits,
+}
+
+/// What computing costs on a target, and how blocks are formed there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Compute {
     /// Blocks that run at the same time.
     pub threads: usize,
     /// Rows and columns of the result that one matrix instruction, or one register block of
     /// vector instructions, computes: tiles are multiples where they can be.
     pub fragment: [usize; 2],
     /// Bytes close to one thread, for the tiles that a block works on.
-    pub shared_bytes: usize,
-    /// Floating-point operations in a second of one thread, a multiply-add counted as two.
+    pub near_bytes: usize,
+    /// Floating-point operations per second of one thread, a multiply-add counted as two.
     pub flops_per_second: f64,
-    /// Bytes in a second between all threads and memory.
+    /// Bytes per second between all threads and memory.
     pub bytes_per_second: f64,
+    /// What copying one element into a tile costs, in operations of a product.
+    pub copy_flops: f64,
+    /// How the blocks of a product share its factors.
+    pub blocking: Blocking,
     /// The blocks to choose from.
     pub blocks: Blocks,
 }
 
-/// What blocks a target takes, and what they cost beside their products.
+/// How the blocks of a product share its factors, and where their accumulators are kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Blocking {
+    /// The right factor is packed once for all blocks; an accumulator returns to the cache after
+    /// each part of the depth.
+    ///
+    /// # Source
+    /// Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication", section 4.
+    Packed {
+        /// What one element of an accumulator costs each time it leaves the registers and comes
+        /// back, in operations of a product.
+        accumulator_flops: f64,
+    },
+    /// Each block copies parts of both factors to shared memory; its accumulators stay in
+    /// registers for the whole depth.
+    Staged {
+        /// Elements of the accumulators of one block, at most.
+        accumulators_max: usize,
+    },
+}
+
+/// The blocks that a target offers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Blocks {
     /// Rows of a block of a product at most, as multiples of a fragment.
@@ -42,49 +77,81 @@ pub struct Blocks {
     /// Elements of a pointwise block at most: enough to hide its start, few enough to keep threads
     /// busy.
     pub elements: usize,
-    /// Elements of the accumulators of one block at most, where they stay in registers while the
-    /// depth passes by and both factors are copied for each block. `None` where accumulators leave
-    /// the registers after each part, and weights are packed once.
-    pub registers: Option<usize>,
-    /// What copying one element into a tile costs, in operations of a product.
-    pub copy_flops: f64,
-    /// What one element of an accumulator costs each time it leaves the registers and comes back.
-    pub accumulator_flops: f64,
 }
 
-impl Target {
-    /// A processor core of today with 16 lanes; what a device measures of itself is better.
-    pub const CPU: Target = Target {
-        name: "cpu",
-        threads: 2,
-        fragment: [14, 32],
-        shared_bytes: 1 << 20,
-        flops_per_second: 100e9,
-        bytes_per_second: 20e9,
-        blocks: Blocks {
-            rows: &[4, 8, 12],
-            row_unit: 1,
-            columns: &[4, 10, 20, 40],
-            depths: &[256, 384, 512],
-            queries: &[2, 4, 8, 16],
-            keys: &[128, 256],
-            elements: 1 << 15,
-            registers: None,
-            copy_flops: 12.0,
-            accumulator_flops: 10.0,
-        },
-    };
-}
-
-/// What a target allows, in bytes.
+/// What programs may ask of a target's memory and of one kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Every window and every buffer starts at a multiple of this.
+    /// Every window and every buffer starts at a multiple of this many bytes.
     pub alignment: u64,
     /// The most bytes that a kernel sees through one binding.
     pub binding_bytes_max: u64,
     /// The most bytes of one buffer.
     pub buffer_bytes_max: u64,
+    /// The most storage buffers of one kernel.
+    pub buffers_max: u32,
+    /// The most bytes of shared memory of a workgroup.
+    pub shared_bytes_max: u32,
+    /// The most invocations of a workgroup.
+    pub invocations_max: u32,
+    /// The most workgroups along each axis of a grid.
+    pub groups_max: u32,
+}
+
+impl Target {
+    /// A processor core with 16 lanes, for predictions made before a machine is known.
+    pub const CPU: Target = Target {
+        name: "cpu",
+        compute: Compute {
+            threads: 2,
+            fragment: [14, 32],
+            near_bytes: 1 << 20,
+            flops_per_second: 100e9,
+            bytes_per_second: 20e9,
+            copy_flops: 12.0,
+            blocking: Blocking::Packed {
+                accumulator_flops: 10.0,
+            },
+            blocks: Blocks {
+                rows: &[4, 8, 12],
+                row_unit: 1,
+                columns: &[4, 10, 20, 40],
+                depths: &[256, 384, 512],
+                queries: &[2, 4, 8, 16],
+                keys: &[128, 256],
+                elements: 1 << 15,
+            },
+        },
+        limits: Limits::NONE,
+    };
+
+    /// The same target with another number of threads.
+    pub fn with_threads(self, threads: usize) -> Target {
+        let compute = Compute {
+            threads,
+            ..self.compute
+        };
+        Target { compute, ..self }
+    }
+}
+
+impl Blocking {
+    /// What one element of an accumulator costs each time it leaves the registers and comes back,
+    /// in operations of a product; 0 where it stays there.
+    pub fn accumulator_flops(&self) -> f64 {
+        match self {
+            Blocking::Packed { accumulator_flops } => *accumulator_flops,
+            Blocking::Staged { .. } => 0.0,
+        }
+    }
+
+    /// Whether accumulators of `elements` stay where this keeps them.
+    pub fn holds(&self, elements: usize) -> bool {
+        match self {
+            Blocking::Packed { .. } => true,
+            Blocking::Staged { accumulators_max } => elements <= *accumulators_max,
+        }
+    }
 }
 
 impl Limits {
@@ -93,15 +160,25 @@ impl Limits {
         alignment: 64,
         binding_bytes_max: u64::MAX,
         buffer_bytes_max: u64::MAX,
+        buffers_max: u32::MAX,
+        shared_bytes_max: u32::MAX,
+        invocations_max: u32::MAX,
+        groups_max: u32::MAX,
     };
 
     /// What every WebGPU adapter grants: `minStorageBufferOffsetAlignment`,
-    /// `maxStorageBufferBindingSize` and `maxBufferSize` of the table of limits in the
+    /// `maxStorageBufferBindingSize`, `maxBufferSize`, `maxStorageBuffersPerShaderStage`,
+    /// `maxComputeWorkgroupStorageSize`, `maxComputeInvocationsPerWorkgroup` and
+    /// `maxComputeWorkgroupsPerDimension` of the table of limits in the
     /// [specification](https://www.w3.org/TR/webgpu/#limits).
     pub const WEBGPU: Limits = Limits {
         alignment: 256,
         binding_bytes_max: 128 << 20,
         buffer_bytes_max: 256 << 20,
+        buffers_max: 8,
+        shared_bytes_max: 16 << 10,
+        invocations_max: 256,
+        groups_max: 65_535,
     };
 
     /// The most bytes of a window that starts and ends at multiples of the alignment.

@@ -19,6 +19,7 @@ const SMALL: Limits = Limits {
     alignment: 16,
     binding_bytes_max: 64,
     buffer_bytes_max: 128,
+    ..Limits::NONE
 };
 
 fn lifetime(index: usize, bytes: u64, birth: u32, death: u32) -> Lifetime {
@@ -388,6 +389,7 @@ fn limits() -> impl Strategy<Value = Limits> {
             alignment: 1 << shift,
             binding_bytes_max: 512 + 300 * binding,
             buffer_bytes_max: 700 + 900 * buffer,
+            ..Limits::NONE
         }),
     ]
 }

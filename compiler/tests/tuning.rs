@@ -131,7 +131,7 @@ fn ignored(change: impl Fn(&mut Case, &mut Measurement)) {
 fn foreign_and_stale_measurements_change_nothing() {
     ignored(|case, _| case.region.replace_range(..1, "x"));
     ignored(|case, _| case.target = "another".to_owned());
-    ignored(|case, _| case.threads = Target::CPU.threads + 1);
+    ignored(|case, _| case.threads = Target::CPU.compute.threads + 1);
     ignored(|_, way| way.program = "gone".to_owned());
     ignored(|_, way| way.parameters = [usize::MAX; 3]);
     ignored(|_, way| way.seconds = f64::NAN);

@@ -40,7 +40,7 @@ use compiler::graph::{Role, TensorType};
 use compiler::plan::{Plan, updates};
 use compiler::program::Program;
 use compiler::region::{Buffer, BufferData, Content, RegionId, Regions};
-use compiler::target::Target;
+use compiler::target::{Compute, Target};
 use compiler::tile::{Choice, LowerOptions, Tiled, Tuning, lower};
 use compiler::value::array::Fault;
 use compiler::value::extents::Extents;
@@ -511,10 +511,14 @@ fn memory(what: &'static str, bytes: u64) -> Result<Arena, ExecuteError> {
 
 /// What the compiler may know of this machine.
 fn target(machine: Machine, threads: usize) -> Target {
-    Target {
-        name: machine.name(),
+    let compute = Compute {
         threads,
         fragment: [machine.rows(), machine.columns()],
+        ..Target::CPU.compute
+    };
+    Target {
+        name: machine.name(),
+        compute,
         ..Target::CPU
     }
 }

@@ -110,6 +110,7 @@ pub fn compile(
         alignment: ALIGNMENT,
         binding_bytes_max: requirements.binding_bytes_max,
         buffer_bytes_max: requirements.buffer_bytes_max,
+        ..Limits::WEBGPU
     };
     let plan = plan(&lifetimes, &plan_limits)?;
     let mut state = State {

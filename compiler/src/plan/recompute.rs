@@ -368,9 +368,9 @@ impl State<'_> {
     /// A region's time, by the rates of the target.
     fn seconds(&self, step: usize) -> f64 {
         let region = &self.steps[step].region;
-        let rate = self.target.flops_per_second * self.target.threads.max(1) as f64;
+        let rate = self.target.compute.flops_per_second * self.target.compute.threads.max(1) as f64;
         let flops = self.regions.flops(region) as f64 / rate;
-        let bytes = self.regions.bytes(region) as f64 / self.target.bytes_per_second;
+        let bytes = self.regions.bytes(region) as f64 / self.target.compute.bytes_per_second;
         flops.max(bytes)
     }
 

@@ -4,6 +4,7 @@
 //! another, gives one map from an index of the operand to an element of a buffer. It computes
 //! nothing on elements.
 
+use crate::graph::TensorType;
 use crate::ops::shape::strides;
 use crate::region::buffer::{Buffer, BufferData};
 use crate::region::index::{Bound, Index, Scope};
@@ -68,6 +69,11 @@ impl Access {
             pieces,
             fill: None,
         }
+    }
+
+    /// The type of what is read.
+    pub fn ty(&self) -> TensorType {
+        TensorType::new(self.dtype, self.shape.iter().copied())
     }
 
     /// The piece that shows every element, if there is one and nothing else.
@@ -188,10 +194,7 @@ impl Step {
         if shape.contains(&0) {
             return Step::whole(shape, vec![Index::constant(0); operand.len()]);
         }
-        let scope = Scope {
-            extents: shape,
-            bounds: &[],
-        };
+        let scope = Scope::of(shape);
         let flat = flat(shape);
         let own = strides(operand);
         let index = operand.iter().zip(own).map(|(&extent, stride)| {
@@ -260,10 +263,7 @@ impl Step {
 
     /// From the channels of `shape` to `[batch, group, which]` for `share` channels a group.
     pub(crate) fn group(shape: &[usize], share: usize, which: i64) -> Step {
-        let scope = Scope {
-            extents: shape,
-            bounds: &[],
-        };
+        let scope = Scope::of(shape);
         let group = axis_of(shape, 1).div(share as i64, scope);
         let index = vec![axis_of(shape, 0), group, Index::constant(which)];
         Step::whole(shape, index)
@@ -271,10 +271,7 @@ impl Step {
 
     /// `i · extent / size`, rounded down, on the spatial axes.
     pub(crate) fn upsample(operand: &[usize], shape: &[usize]) -> Step {
-        let scope = Scope {
-            extents: shape,
-            bounds: &[],
-        };
+        let scope = Scope::of(shape);
         let index = (0..shape.len()).map(|axis| match operand[axis] == shape[axis] {
             true => axis_of(shape, axis),
             false => {
@@ -315,10 +312,7 @@ fn flat(shape: &[usize]) -> Index {
 /// The walk back: from an index of `target` to the one of `domain` that `walk` takes there.
 /// `None` unless `walk` reaches every element once by splitting, moving and joining axes.
 pub(super) fn inverse(walk: &[Index], domain: &[usize], target: &[usize]) -> Option<Vec<Index>> {
-    let scope = Scope {
-        extents: target,
-        bounds: &[],
-    };
+    let scope = Scope::of(target);
     let mut found: Vec<Vec<(i64, i64, Index)>> = vec![Vec::new(); domain.len()];
     for (axis, index) in walk.iter().enumerate() {
         let mut digits = index.digits(domain)?;

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::graph::Param;
+use crate::graph::{Param, Role};
 use crate::value::extents::Extents;
 use crate::value::tensor::Tensor;
 
@@ -50,6 +50,23 @@ impl BufferData {
             extents,
             content,
             order,
+        }
+    }
+
+    /// What feeds the buffer, if it is a parameter.
+    pub fn role(&self) -> Option<Role> {
+        match &self.content {
+            Content::Param(param) => Some(param.role),
+            Content::Constant(_) | Content::Computed => None,
+        }
+    }
+
+    /// Whether the elements are the same in every run: those of a weight or a constant.
+    pub fn is_fixed(&self) -> bool {
+        match &self.content {
+            Content::Param(param) => param.role == Role::Weight,
+            Content::Constant(_) => true,
+            Content::Computed => false,
         }
     }
 

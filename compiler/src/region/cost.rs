@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::graph::TensorType;
 use crate::ops::Op;
-use crate::region::{Anchor, Buffer, Node, Output, Region, Regions};
+use crate::region::{Access, Anchor, Buffer, Node, Output, Region, Regions};
 use crate::value::extents::Extents;
 
 /// Operations per element for the moments of what is stored: two for the mean and three for the
@@ -21,9 +21,8 @@ impl Regions {
         let read: u64 = operands.iter().map(|x| elements(&x.shape)).sum();
         let anchor = match (&region.anchor, region.anchor_type()) {
             (Anchor::Op { op, .. }, Some(result)) => {
-                let types = operands.iter();
-                let types = types.map(|x| TensorType::new(x.dtype, x.shape.iter().copied()));
-                known(op, &types.collect::<Vec<_>>(), &result)
+                let types: Vec<TensorType> = operands.iter().map(Access::ty).collect();
+                known(op, &types, &result)
             }
             (Anchor::Op { .. } | Anchor::Pointwise, _) => 0,
             (Anchor::Statistics { .. } | Anchor::MergeMoments { .. }, _) => read * MOMENTS_FLOPS,

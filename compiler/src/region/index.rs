@@ -56,6 +56,16 @@ pub struct Scope<'a> {
     pub bounds: &'a [Bound],
 }
 
+impl<'a> Scope<'a> {
+    /// All indices of a domain.
+    pub fn of(extents: &'a [usize]) -> Scope<'a> {
+        Scope {
+            extents,
+            bounds: &[],
+        }
+    }
+}
+
 /// A part of one axis in a mixed-radix system: `axis / divisor % modulus`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Digit {

@@ -49,19 +49,14 @@ impl Regions {
             Access::whole(*part, *dtype, shape)
         };
         let domain = self.buffer(joined.whole).extents.shape.clone();
+        let nodes = vec![Node::Anchor(Index::identity(&domain))];
         Region {
             anchor: Anchor::Op {
                 op: Op::Concat(Concat { axis: 0 }),
                 operands: joined.parts.len(),
             },
             operands: joined.parts.iter().map(operand).collect(),
-            outputs: vec![Output {
-                buffer: joined.whole,
-                nodes: vec![Node::Anchor(Index::identity(&domain))],
-                store: Index::identity(&domain),
-                domain,
-                moments: None,
-            }],
+            outputs: vec![Output::whole(joined.whole, domain, nodes)],
             origin: String::new(),
         }
     }

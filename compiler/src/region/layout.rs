@@ -296,10 +296,7 @@ mod tests {
     #[test]
     fn an_order_follows_the_walk() {
         let domain = [2, 12, 6];
-        let scope = Scope {
-            extents: &domain,
-            bounds: &[],
-        };
+        let scope = Scope::of(&domain);
         let [i0, i1, i2] = [0, 1, 2].map(Index::axis);
         let rows = [i1.div(4, scope), i1.modulo(4, scope)];
         let heads = [i2.div(3, scope), i2.modulo(3, scope)];

@@ -189,13 +189,7 @@ impl State<'_> {
         let domain = extents.shape.clone();
         let buffer = self.buffer(extents, Content::Computed);
         self.see(value, buffer);
-        let output = Output {
-            buffer,
-            store: Index::identity(&domain),
-            domain,
-            nodes,
-            moments: None,
-        };
+        let output = Output::whole(buffer, domain, nodes);
         self.regions.regions.push(Region {
             anchor,
             operands,
@@ -380,16 +374,11 @@ impl State<'_> {
         };
         let buffer = self.buffer(extents, Content::Computed);
         let access = Access::whole(buffer, dtype, &domain);
+        let nodes = vec![Node::Anchor(Index::identity(&domain))];
         self.regions.regions.push(Region {
             anchor: Anchor::Statistics { groups, epsilon },
             operands: vec![x],
-            outputs: vec![Output {
-                buffer,
-                store: Index::identity(&domain),
-                nodes: vec![Node::Anchor(Index::identity(&domain))],
-                domain,
-                moments: None,
-            }],
+            outputs: vec![Output::whole(buffer, domain, nodes)],
             origin: self.func.value(value).origin.clone(),
         });
         self.statistics.insert(key, access.clone());
@@ -503,13 +492,7 @@ impl State<'_> {
             self.regions.regions.push(Region {
                 anchor: Anchor::Pointwise,
                 operands: vec![view],
-                outputs: vec![Output {
-                    buffer,
-                    store: Index::identity(&domain),
-                    domain,
-                    nodes: vec![Node::Read(0)],
-                    moments: None,
-                }],
+                outputs: vec![Output::whole(buffer, domain, vec![Node::Read(0)])],
                 origin: self.func.value(operand).origin.clone(),
             });
             parts.push(buffer);

@@ -223,10 +223,7 @@ fn is_bounded(piece: &Piece, domain: &[usize]) -> bool {
 }
 
 fn reaches(index: &Index, domain: &[usize]) -> bool {
-    let scope = Scope {
-        extents: domain,
-        bounds: &[],
-    };
+    let scope = Scope::of(domain);
     let (constant, parts) = index.parts();
     let mut reach = i128::from(constant).abs();
     for (part, factor) in parts {

@@ -97,6 +97,19 @@ pub struct Output {
     pub moments: Option<Buffer>,
 }
 
+impl Output {
+    /// All of a buffer of extents `domain`, each element at its own place.
+    pub fn whole(buffer: Buffer, domain: Vec<usize>, nodes: Vec<Node>) -> Output {
+        Output {
+            buffer,
+            store: Index::identity(&domain),
+            domain,
+            nodes,
+            moments: None,
+        }
+    }
+}
+
 /// What one kernel computes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Region {
@@ -122,10 +135,8 @@ impl Region {
 
     /// The type of what the anchor computes; `None` if it computes nothing.
     pub fn anchor_type(&self) -> Option<TensorType> {
-        let types: Vec<TensorType> = self.operands[..self.anchor_operands()]
-            .iter()
-            .map(|operand| TensorType::new(operand.dtype, operand.shape.iter().copied()))
-            .collect();
+        let operands = self.operands[..self.anchor_operands()].iter();
+        let types: Vec<TensorType> = operands.map(Access::ty).collect();
         match &self.anchor {
             Anchor::Pointwise => None,
             Anchor::Op { op, .. } => {

@@ -4,7 +4,6 @@
 //! Takes the operator and how its operands are read, gives a convolution and how its are. It moves
 //! no element: the kernel is turned by an access map.
 
-use crate::graph::TensorType;
 use crate::ops::{Conv, ConvTranspose, Operator};
 use crate::region::Access;
 use crate::region::access::Step;
@@ -41,8 +40,7 @@ pub(super) fn convolution(
         groups: transpose.groups,
     };
     let w = w.through(&turn(&w.shape, transpose.groups));
-    let ty = |access: &Access| TensorType::new(access.dtype, access.shape.iter().copied());
-    let found = conv.infer(&[ty(x), ty(&w)]).ok()?.extents();
+    let found = conv.infer(&[x.ty(), w.ty()]).ok()?.extents();
     (found.as_deref() == Some(result)).then_some((conv, w))
 }
 
@@ -51,10 +49,7 @@ pub(super) fn convolution(
 fn turn(w: &[usize], groups: usize) -> Step {
     let (depth, share) = (w[1], w[0] / groups);
     let shape = [&[groups * depth, share][..], &w[2..]].concat();
-    let scope = Scope {
-        extents: &shape,
-        bounds: &[],
-    };
+    let scope = Scope::of(&shape);
     let identity = Index::identity(&shape);
     let group = identity[0].div(depth.max(1) as i64, scope);
     let feature = group.times(share as i64).add(&identity[1]);

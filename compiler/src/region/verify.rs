@@ -144,7 +144,7 @@ fn check_anchor(region: &Region) -> Result<Option<TensorType>, Broken> {
     match &region.anchor {
         Anchor::Pointwise => Ok(None),
         Anchor::Op { op, .. } => {
-            let types: Vec<TensorType> = operands.iter().map(ty).collect();
+            let types: Vec<TensorType> = operands.iter().map(Access::ty).collect();
             let inferred = op.infer(&types).map_err(|violation| {
                 let found = format!("{}: {violation}", op.name());
                 ("R3", found, "operands that the anchor takes")
@@ -164,10 +164,6 @@ fn check_anchor(region: &Region) -> Result<Option<TensorType>, Broken> {
             }
         }
     }
-}
-
-fn ty(access: &Access) -> TensorType {
-    TensorType::new(access.dtype, access.shape.iter().copied())
 }
 
 /// R4 and R5.
@@ -234,10 +230,7 @@ fn anchor_node(
     anchor: Option<&TensorType>,
 ) -> Result<DType, Broken> {
     let extents = anchor.and_then(TensorType::extents);
-    let scope = Scope {
-        extents: domain,
-        bounds: &[],
-    };
+    let scope = Scope::of(domain);
     let empty = domain.contains(&0);
     let fits =
         |shape: &Vec<usize>| shape.len() == index.len() && (empty || within(index, scope, shape));
@@ -255,10 +248,7 @@ fn check_store(regions: &Regions, output: &Output) -> Result<(), Broken> {
     let shape = &regions.buffer(output.buffer).extents.shape;
     let domain = &output.domain;
     let count = |shape: &[usize]| shape.iter().map(|&extent| extent as u128).product::<u128>();
-    let scope = Scope {
-        extents: domain,
-        bounds: &[],
-    };
+    let scope = Scope::of(domain);
     let covers = output.store.len() == shape.len()
         && count(shape) == count(domain)
         && (count(shape) == 0

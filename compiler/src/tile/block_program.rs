@@ -51,16 +51,33 @@ impl BlockProgram {
         ]
     }
 
+    /// Every step, those of loops included, in the order of the text form.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        let mut open = vec![self.body.iter()];
+        std::iter::from_fn(move || {
+            while let Some(steps) = open.last_mut() {
+                if let Some(step) = steps.next() {
+                    open.push(step.body().iter());
+                    return Some(step);
+                }
+                open.pop();
+            }
+            None
+        })
+    }
+
     /// Bytes of all tiles of one block. Transformed weights are made once, when they are loaded,
     /// and lie elsewhere.
     pub fn tile_bytes(&self) -> usize {
-        let loaded = |number: usize| transforms_weights(&self.body, TileId(number as u32));
-        let elements = |(number, tile): (usize, &Tile)| match loaded(number) {
-            true => 0,
-            false => tile.planes * tile.rows * tile.columns,
+        let is_loaded = |number: usize| {
+            self.steps().any(|step| {
+                matches!(step, Step::Copy { tile, transform: Some(Transform::WinogradWeight(_)), .. }
+                    if tile.0 as usize == number)
+            })
         };
         let tiles = self.tiles.iter().enumerate();
-        tiles.map(elements).sum::<usize>() * size_of::<f32>()
+        let tiles = tiles.filter(|(number, _)| !is_loaded(*number));
+        tiles.map(|(_, tile)| tile.elements()).sum::<usize>() * size_of::<f32>()
     }
 
     /// Floating-point operations of all products as they are executed, a multiply-add counted as
@@ -73,53 +90,19 @@ impl BlockProgram {
 
     /// See [`BlockProgram::product_flops`]: those of some steps of one block.
     fn products(&self, steps: &[Step]) -> f64 {
-        let of_step = |step: &Step| match step {
-            Step::Mma { acc, left, .. } => {
-                let acc = self.tile(*acc);
-                let elements = (acc.planes * acc.rows * acc.columns) as f64;
-                2.0 * elements * self.tile(*left).columns as f64
+        let of_step = |step: &Step| {
+            if let Step::Mma { acc, left, .. } = step {
+                let elements = self.tile(*acc).elements() as f64;
+                return 2.0 * elements * self.tile(*left).columns as f64;
             }
-            Step::Loop {
+            if let Step::Loop {
                 extent, step, body, ..
-            } => *extent as f64 / (*step).max(1) as f64 * self.products(body),
-            Step::Zero { .. }
-            | Step::Copy { .. }
-            | Step::Online { .. }
-            | Step::Normalize { .. }
-            | Step::LogSum { .. }
-            | Step::Weigh { .. }
-            | Step::Transpose { .. }
-            | Step::AddRows { .. }
-            | Step::Rows { .. }
-            | Step::Fold { .. }
-            | Step::Gather { .. }
-            | Step::Store { .. } => 0.0,
+            } = step
+            {
+                return *extent as f64 / (*step).max(1) as f64 * self.products(body);
+            }
+            0.0
         };
         steps.iter().map(of_step).sum()
     }
-}
-
-/// Whether a step copies transformed weights into `tile`.
-fn transforms_weights(steps: &[Step], tile: TileId) -> bool {
-    steps.iter().any(|step| match step {
-        Step::Copy {
-            tile: own,
-            transform: Some(Transform::WinogradWeight(_)),
-            ..
-        } => *own == tile,
-        Step::Loop { body, .. } => transforms_weights(body, tile),
-        Step::Copy { .. }
-        | Step::Zero { .. }
-        | Step::Mma { .. }
-        | Step::Online { .. }
-        | Step::Normalize { .. }
-        | Step::LogSum { .. }
-        | Step::Weigh { .. }
-        | Step::Transpose { .. }
-        | Step::AddRows { .. }
-        | Step::Rows { .. }
-        | Step::Fold { .. }
-        | Step::Gather { .. }
-        | Step::Store { .. } => false,
-    })
 }

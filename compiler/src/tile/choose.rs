@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::DType;
 use crate::graph::Role;
 use crate::ops::Class;
-use crate::region::{Buffer, Content, Key, Region, RegionId, Regions};
+use crate::region::{Buffer, Key, Region, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::BlockProgram;
 use crate::tile::programs::{Candidate, PROGRAMS, Program};
@@ -91,10 +91,7 @@ fn repacked(regions: &Regions, choices: &[Choice]) -> u64 {
             (_, _) => None,
         };
         let Some(factor) = factor else { continue };
-        let weight = |buffer: &Buffer| match &regions.buffer(*buffer).content {
-            Content::Param(param) => param.role == Role::Weight,
-            Content::Constant(_) | Content::Computed => false,
-        };
+        let weight = |buffer: &Buffer| regions.buffer(*buffer).role() == Some(Role::Weight);
         let mut buffers = factor.pieces.iter().map(|piece| piece.buffer);
         if let Some(buffer) = buffers.find(weight) {
             let elements: u64 = factor.shape.iter().map(|&extent| extent as u64).product();
@@ -282,12 +279,7 @@ fn build(
 /// Bytes of all weights as they are stored.
 pub(super) fn stored_bytes(regions: &Regions) -> u64 {
     let buffers = regions.buffers.iter();
-    let weights = buffers.filter(|data| match &data.content {
-        Content::Param(param) => param.role == Role::Weight,
-        Content::Constant(_) | Content::Computed => false,
-    });
-    let bytes = |data: &crate::region::BufferData| {
-        data.extents.elements() as u64 * data.extents.dtype.bytes() as u64
-    };
-    weights.map(bytes).sum()
+    let weights = buffers.filter(|data| data.role() == Some(Role::Weight));
+    let bytes = weights.map(|data| data.extents.elements() * data.extents.dtype.bytes());
+    bytes.map(|bytes| bytes as u64).sum()
 }

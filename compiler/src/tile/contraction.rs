@@ -70,21 +70,15 @@ fn linear(regions: &Regions, region: &Region) -> Result<Contraction, String> {
         rows: leading[images..].to_vec(),
         columns: vec![w.shape[0]],
     };
-    let index = |axes: &Axes| ((0..=column).map(|a| axes.index(a)).collect(), Vec::new());
-    let domain = Domain {
-        axes: axes.clone(),
-        column: Some(column),
-        index: &index,
-    };
+    let domain = Domain::identity(axes.clone(), Some(column));
     let left = Axes {
         columns: vec![*depth],
         ..axes.clone()
     };
-    let walk = (0..=column).map(|axis| left.index(axis)).collect();
     Ok(Contraction {
         outputs: outputs(regions, region, &domain, planes)?,
         right: weight(w, planes),
-        left: View::read(x, &left, walk, Vec::new()),
+        left: View::read(x, &left, left.walk(), Vec::new()),
         batch: axes.batch.iter().product(),
         planes,
         rows: axes.rows.iter().product(),
@@ -131,12 +125,7 @@ fn matmul(regions: &Regions, region: &Region) -> Result<Contraction, String> {
     if pairing(region, column)? > 1 {
         return Err("its columns are paired".to_owned());
     }
-    let index = |axes: &Axes| ((0..=column).map(|a| axes.index(a)).collect(), Vec::new());
-    let domain = Domain {
-        axes: axes.clone(),
-        column: Some(column),
-        index: &index,
-    };
+    let domain = Domain::identity(axes.clone(), Some(column));
     let left = Axes {
         columns: vec![depth],
         ..axes.clone()
@@ -206,11 +195,7 @@ fn convolution(regions: &Regions, region: &Region, conv: &Conv) -> Result<Contra
     if conv.groups > 1 && (region.outputs.len() > 1 || pairing(region, 1)? > 1) {
         return Err("groups of channels have several outputs".to_owned());
     }
-    let domain = Domain {
-        axes: axes.clone(),
-        column: (conv.groups == 1).then_some(1),
-        index: &index,
-    };
+    let domain = Domain::new(axes.clone(), (conv.groups == 1).then_some(1), &index);
     let left = Axes {
         columns: [kernel, &[depth]].concat(),
         ..axes.clone()
@@ -304,18 +289,11 @@ fn transposed(
         }
         (index, bounds)
     };
-    let domain = Domain {
-        axes: axes.clone(),
-        column: (groups == 1).then_some(1),
-        index: &index,
-    };
+    let domain = Domain::new(axes.clone(), (groups == 1).then_some(1), &index);
     // The first tap of a phase, and how far its position lies ahead.
     let phase = |axes: &Axes, axis: usize| {
         let shape = axes.shape();
-        let scope = Scope {
-            extents: &shape,
-            bounds: &[],
-        };
+        let scope = Scope::of(&shape);
         let reach = axes
             .index(1 + axis)
             .plus(transpose.pads_before[axis] as i64);
@@ -395,11 +373,7 @@ fn weight_gradient(
         index.extend((0..spatial).map(|axis| axes.index(2 + axis)));
         (index, Vec::new())
     };
-    let domain = Domain {
-        axes: axes.clone(),
-        column: None,
-        index: &index,
-    };
+    let domain = Domain::new(axes.clone(), None, &index);
     let summed = [&dr.shape[..1], positions].concat();
     let left = Axes {
         columns: summed.clone(),

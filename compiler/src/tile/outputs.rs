@@ -1,6 +1,6 @@
 //! How a block program stores: the epilogue's operands and the walk of each output, as views.
 //!
-//! Takes a region and where the elements of its anchor lie in a program's axes, gives views over
+//! Takes a region and where the elements of its anchor lie in a program's axes, returns views over
 //! these axes. It refuses what is not element by element.
 
 use crate::region::{Bound, Index, Node, Region, Regions};
@@ -32,6 +32,26 @@ pub(super) struct Domain<'a> {
     pub(super) column: Option<usize>,
     /// The index in the anchor's result, and bounds where some lie outside.
     pub(super) index: &'a dyn Fn(&Axes) -> Walk,
+}
+
+impl<'a> Domain<'a> {
+    /// A result whose elements are at `index` of its axes.
+    pub(super) fn new(
+        axes: Axes,
+        column: Option<usize>,
+        index: &'a dyn Fn(&Axes) -> Walk,
+    ) -> Domain<'a> {
+        Domain {
+            axes,
+            column,
+            index,
+        }
+    }
+
+    /// A result whose axes are those of the program.
+    pub(super) fn identity(axes: Axes, column: Option<usize>) -> Domain<'a> {
+        Domain::new(axes, column, &|axes| (axes.walk(), Vec::new()))
+    }
 }
 
 /// The offsets on the column axis at which the outputs of a region read the anchor.

@@ -31,7 +31,7 @@ impl fmt::Display for BlockProgram {
             let extents = [tile.planes, tile.rows, tile.columns];
             writeln!(f, "  {} : {scope} f32{extents:?}", tile.name)?;
         }
-        self.steps(f, &self.body, 1)?;
+        self.write_steps(f, &self.body, 1)?;
         f.write_str("}\n")
     }
 }
@@ -54,15 +54,15 @@ fn write_output(f: &mut fmt::Formatter<'_>, number: usize, output: &OutputViews)
 }
 
 impl BlockProgram {
-    fn steps(&self, f: &mut fmt::Formatter<'_>, steps: &[Step], depth: usize) -> fmt::Result {
+    fn write_steps(&self, f: &mut fmt::Formatter<'_>, steps: &[Step], depth: usize) -> fmt::Result {
         for step in steps {
             write!(f, "{:width$}", "", width = 2 * depth)?;
-            self.step(f, step, depth)?;
+            self.write_step(f, step, depth)?;
         }
         Ok(())
     }
 
-    fn step(&self, f: &mut fmt::Formatter<'_>, step: &Step, depth: usize) -> fmt::Result {
+    fn write_step(&self, f: &mut fmt::Formatter<'_>, step: &Step, depth: usize) -> fmt::Result {
         let name = |tile: &TileId| self.tile(*tile).name;
         match step {
             Step::Zero { tile } => writeln!(f, "zero {}", name(tile)),
@@ -145,7 +145,7 @@ impl BlockProgram {
             } => {
                 let over = origin(*over);
                 writeln!(f, "for {over} in 0..{extent} by {step}, stages {stages} {{")?;
-                self.steps(f, body, depth + 1)?;
+                self.write_steps(f, body, depth + 1)?;
                 writeln!(f, "{:width$}}}", "", width = 2 * depth)
             }
             Step::Store { tile, transform } => {

@@ -31,6 +31,38 @@ pub struct Tile {
     pub columns: usize,
 }
 
+impl Tile {
+    /// One plane of `rows` by `columns`, near to all threads of the block.
+    pub(super) fn shared(name: &'static str, rows: usize, columns: usize) -> Tile {
+        Tile {
+            name,
+            scope: Scope::Shared,
+            planes: 1,
+            rows,
+            columns,
+        }
+    }
+
+    /// One plane of `rows` by `columns`, in registers.
+    pub(super) fn fragment(name: &'static str, rows: usize, columns: usize) -> Tile {
+        let scope = Scope::Fragment;
+        Tile {
+            scope,
+            ..Tile::shared(name, rows, columns)
+        }
+    }
+
+    /// The same tile with another number of planes.
+    pub(super) fn with_planes(self, planes: usize) -> Tile {
+        Tile { planes, ..self }
+    }
+
+    /// Elements of all planes.
+    pub fn elements(&self) -> usize {
+        self.planes * self.rows * self.columns
+    }
+}
+
 /// Where on its axis a tile begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
@@ -211,4 +243,55 @@ pub enum Step {
         /// What becomes of the planes first.
         transform: Option<Transform>,
     },
+}
+
+impl Step {
+    /// A copy of elements as they are.
+    pub(super) fn copy(tile: TileId, view: usize, rows: Origin, columns: Origin) -> Step {
+        Step::Copy {
+            tile,
+            view,
+            rows,
+            columns,
+            transform: None,
+        }
+    }
+
+    /// A product that is added to `acc`.
+    pub(super) fn mma(acc: TileId, left: TileId, right: TileId) -> Step {
+        Step::Mma { acc, left, right }
+    }
+
+    /// `body` for each part of an axis of `extent`.
+    pub(super) fn repeat(
+        over: Origin,
+        extent: usize,
+        step: usize,
+        stages: usize,
+        body: Vec<Step>,
+    ) -> Step {
+        Step::Loop {
+            over,
+            extent,
+            step,
+            stages,
+            body,
+        }
+    }
+
+    /// The epilogue on `tile` as it is.
+    pub(super) fn store(tile: TileId) -> Step {
+        Step::Store {
+            tile: Some(tile),
+            transform: None,
+        }
+    }
+
+    /// The steps of a loop; none of another step.
+    pub fn body(&self) -> &[Step] {
+        if let Step::Loop { body, .. } = self {
+            return body;
+        }
+        &[]
+    }
 }

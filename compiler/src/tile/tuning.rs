@@ -15,7 +15,7 @@ pub struct Case {
     pub region: String,
     /// [`Target::name`].
     pub target: String,
-    /// [`Target::threads`].
+    /// The threads of the target.
     pub threads: usize,
 }
 
@@ -25,7 +25,7 @@ impl Case {
         Case {
             region: key.to_string(),
             target: target.name.to_owned(),
-            threads: target.threads,
+            threads: target.compute.threads,
         }
     }
 }

@@ -60,6 +60,12 @@ impl Axes {
         }
     }
 
+    /// The index on every axis, in their order.
+    pub(super) fn walk(&self) -> Vec<Index> {
+        let axes = self.shape().len();
+        (0..axes).map(|axis| self.index(axis)).collect()
+    }
+
     /// The position of the first axis of planes, rows and columns.
     pub(super) fn first_plane(&self) -> usize {
         self.batch.len()

@@ -338,10 +338,7 @@ impl Arguments<'_> {
             }
             let index = quads::address(piece, self.regions);
             let put = |b: &mut Builder| {
-                let scope = Scope {
-                    extents: &view.access.shape,
-                    bounds: &[],
-                };
+                let scope = Scope::of(&view.access.shape);
                 let argument = self.of(piece.buffer);
                 if argument.in_words {
                     let place = evaluate(b, &index, &axes, &view.access.shape);

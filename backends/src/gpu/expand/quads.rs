@@ -74,10 +74,7 @@ impl Split {
     }
 
     fn of(&self, index: &Index) -> Index {
-        let scope = Scope {
-            extents: &self.extents,
-            bounds: &[],
-        };
+        let scope = Scope::of(&self.extents);
         index.substitute(&self.axes, scope)
     }
 

@@ -65,10 +65,7 @@ fn walk(state: &State, slot: usize, buffer: Buffer) -> Result<Vec<Index>, String
         return Err(format!("{buffer} is not read element by element"));
     };
     let from = &producer.outputs[0];
-    let scope = Scope {
-        extents: &from.domain,
-        bounds: &[],
-    };
+    let scope = Scope::of(&from.domain);
     let walk = back
         .iter()
         .map(|index| index.substitute(&from.store, scope));

@@ -12,3 +12,23 @@ pub(in crate::tile) struct Candidate {
     /// Bytes that its weights need beyond those stored.
     pub(in crate::tile) added_weight_bytes: u64,
 }
+
+impl Candidate {
+    /// One that reads its weights as they are stored.
+    pub(in crate::tile) fn new(parameters: Parameters, seconds: f64) -> Candidate {
+        Candidate {
+            parameters,
+            seconds,
+            added_weight_bytes: 0,
+        }
+    }
+}
+
+/// The extent of each part when `extent` is cut into as few equal parts of at most `most` as can
+/// be, a multiple of `unit`.
+pub(in crate::tile) fn even(extent: usize, most: usize, unit: usize) -> usize {
+    let most = most.max(1);
+    let parts = extent.div_ceil(most).max(1);
+    let part = extent.div_ceil(parts).max(1);
+    part.div_ceil(unit).saturating_mul(unit).max(1)
+}

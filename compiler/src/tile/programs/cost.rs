@@ -5,8 +5,9 @@
 //! fragments, copies into tiles and idle threads add.
 
 use crate::region::{Region, Regions};
-use crate::target::{Blocks, Target};
+use crate::target::{Blocking, Target};
 use crate::tile::contraction::Contraction;
+use crate::tile::scores::Scores;
 
 /// What reading one element of the right factor costs, beyond the products that it is used for,
 /// where accumulators lie in memory.
@@ -22,12 +23,12 @@ const FILTER_FLOPS: f64 = 40.0;
 /// What a point costs beyond that when the points of a block lie far.
 const FAR_POINT_FLOPS: f64 = 24.0;
 
-/// Bytes of points of a block that lie near, as a multiple of [`Target::shared_bytes`]: they are
+/// Bytes of points of a block that lie near, as a multiple of [`Compute::near_bytes`](crate::target::Compute::near_bytes): they are
 /// written and read plane by plane.
 const NEAR_POINTS: usize = 2;
 
 /// Bytes of transformed weights that a cache behind all threads keeps from block to block, as a
-/// multiple of [`Target::shared_bytes`].
+/// multiple of [`Compute::near_bytes`](crate::target::Compute::near_bytes).
 const KEPT_WEIGHTS: usize = 12;
 
 /// What one score of attention costs beside its products: an exponential, above all.
@@ -51,8 +52,8 @@ pub(super) struct Points {
 }
 
 fn seconds(flops: f64, bytes: f64, target: &Target) -> f64 {
-    let rate = target.flops_per_second * target.threads as f64;
-    (flops / rate).max(bytes / target.bytes_per_second)
+    let rate = target.compute.flops_per_second * target.compute.threads as f64;
+    (flops / rate).max(bytes / target.compute.bytes_per_second)
 }
 
 /// `extent` in parts of `part`, each rounded up to fragments of `unit`.
@@ -76,9 +77,9 @@ pub(super) fn contraction(
 ) -> f64 {
     let (batch, planes) = (found.batch as f64, found.planes as f64);
     // Rows are cut evenly into fragments of any height up to the target's; short ones are slower.
-    let height = rows as f64 / rows.div_ceil(target.fragment[0]) as f64;
-    let short = 1.0 + 0.12 * (target.fragment[0] as f64 / height - 1.0);
-    let padded_columns = padded(found.columns, columns, target.fragment[1]);
+    let height = rows as f64 / rows.div_ceil(target.compute.fragment[0]) as f64;
+    let short = 1.0 + 0.12 * (target.compute.fragment[0] as f64 / height - 1.0);
+    let padded_columns = padded(found.columns, columns, target.compute.fragment[1]);
     let products = 2.0 * batch * planes * found.rows as f64 * padded_columns * found.depth as f64;
     let grid = [found.columns.div_ceil(columns), found.rows.div_ceil(rows)];
     let mut copied = batch * grid[0] as f64 * (found.rows * found.depth) as f64;
@@ -88,37 +89,33 @@ pub(super) fn contraction(
     let mut streamed = 0.0;
     // The last block of an axis may be small; whoever has none of them works longest.
     let mut cut = 1.0;
-    let near = match target.blocks.registers {
-        None => {
+    let mut far = 1.0;
+    match target.compute.blocking {
+        Blocking::Packed { .. } => {
             streamed = batch * planes * grid[1] as f64 * padded_columns * found.depth as f64;
-            let part = columns.next_multiple_of(target.fragment[1]);
+            let part = columns.next_multiple_of(target.compute.fragment[1]);
             let full = (grid[0] * part * grid[1] * rows) as f64;
             cut = full / (padded_columns * found.rows as f64);
             // Without rows of other blocks nobody reads the right factor again: it need not stay.
             let kept = if grid[1] > 1 { depth } else { 0 };
-            (rows * depth + wide * (kept + rows)) * size_of::<f32>()
+            let near = (rows * depth + wide * (kept + rows)) * size_of::<f32>();
+            if near > target.compute.near_bytes {
+                far = FAR;
+            }
         }
-        Some(_) => {
+        Blocking::Staged { .. } => {
             copied += batch * grid[1] as f64 * planes * (found.columns * found.depth) as f64;
-            (rows + wide) * depth * size_of::<f32>()
         }
-    };
-    let is_far = target.blocks.registers.is_none() && near > target.shared_bytes;
-    let far = if is_far { FAR } else { 1.0 };
+    }
     let blocks = found.batch * grid[0] * grid[1];
-    let Blocks {
-        copy_flops,
-        accumulator_flops,
-        ..
-    } = target.blocks;
     let flops = products * far * short
-        + copied * copy_flops
+        + copied * target.compute.copy_flops
         + streamed * STREAM_FLOPS
-        + accumulated * accumulator_flops;
+        + accumulated * target.compute.blocking.accumulator_flops();
     let moved = found.rows * (found.depth + found.columns) + found.columns * found.depth;
     let bytes = batch * planes * (moved * size_of::<f32>()) as f64;
     seconds(
-        flops * cut * imbalance(blocks, target.threads),
+        flops * cut * imbalance(blocks, target.compute.threads),
         bytes,
         target,
     )
@@ -127,28 +124,32 @@ pub(super) fn contraction(
 /// A convolution by points in blocks of `[tiles, columns]`.
 pub(super) fn winograd(work: &Points, [rows, columns]: [usize; 2], target: &Target) -> f64 {
     let (planes, batch) = (work.planes as f64, work.batch as f64);
-    let wide = padded(work.columns, columns, target.fragment[1]);
+    let wide = padded(work.columns, columns, target.compute.fragment[1]);
     let products = 2.0 * planes * batch * work.rows as f64 * wide * work.depth as f64;
     let points = planes * batch * (work.rows * (work.depth + work.columns)) as f64;
     let blocks = work.batch * work.rows.div_ceil(rows);
     let near = work.planes * rows * (work.depth + columns) * size_of::<f32>();
-    let point = match near > NEAR_POINTS * target.shared_bytes {
+    let point = match near > NEAR_POINTS * target.compute.near_bytes {
         true => TRANSFORM_FLOPS + FAR_POINT_FLOPS,
         false => TRANSFORM_FLOPS,
     };
     let flops = products / POINTS_EFFICIENCY + points * point;
     // The weights pass by once for each block that does not run beside another.
     let weights = work.planes * work.columns * work.depth;
-    let kept = weights * size_of::<f32>() <= KEPT_WEIGHTS * target.shared_bytes;
+    let kept = weights * size_of::<f32>() <= KEPT_WEIGHTS * target.compute.near_bytes;
     let images = (work.results * work.rows * (work.depth + work.columns)) as f64;
     let passes = match kept {
         true => 1,
-        false => blocks.div_ceil(target.threads.max(1)).max(1),
+        false => blocks.div_ceil(target.compute.threads.max(1)).max(1),
     };
     let bytes = ((weights * passes) as f64 + images * batch) * size_of::<f32>() as f64;
     // Each point's weights are new: they arrive while nothing else can be computed.
-    let computed = seconds(flops * imbalance(blocks, target.threads), 0.0, target);
-    computed + bytes / target.bytes_per_second
+    let computed = seconds(
+        flops * imbalance(blocks, target.compute.threads),
+        0.0,
+        target,
+    );
+    computed + bytes / target.compute.bytes_per_second
 }
 
 /// The gradient of a kernel by points in blocks of `[rows, columns, depth]`: rows are features,
@@ -156,16 +157,16 @@ pub(super) fn winograd(work: &Points, [rows, columns]: [usize; 2], target: &Targ
 pub(super) fn gradient(work: &Points, [rows, columns, depth]: [usize; 3], target: &Target) -> f64 {
     let planes = work.planes as f64;
     let [across, down] = [work.columns.div_ceil(columns), work.rows.div_ceil(rows)];
-    let wide = padded(work.columns, columns, target.fragment[1]);
+    let wide = padded(work.columns, columns, target.compute.fragment[1]);
     let products = 2.0 * planes * work.rows as f64 * wide * work.depth as f64;
     let copied = planes * (work.depth * (work.rows * across + work.columns * down)) as f64;
     let sums = planes * work.rows as f64 * wide;
     let passes = work.depth.div_ceil(depth) as f64;
     let flops = products / POINTS_EFFICIENCY
         + copied * TRANSFORM_FLOPS
-        + sums * (passes * target.blocks.accumulator_flops + TRANSFORM_FLOPS);
+        + sums * (passes * target.compute.blocking.accumulator_flops() + TRANSFORM_FLOPS);
     let bytes = (work.results * work.depth * (work.rows + work.columns)) * size_of::<f32>();
-    let busy = imbalance(across * down, target.threads);
+    let busy = imbalance(across * down, target.compute.threads);
     seconds(flops * busy, bytes as f64, target)
 }
 
@@ -175,63 +176,76 @@ pub(super) fn filters(points: usize, target: &Target) -> f64 {
     seconds(points as f64 * FILTER_FLOPS, bytes as f64, target)
 }
 
-/// Attention of `[heads, queries, keys, width, result]` in blocks of `[queries, keys]`.
-pub(super) fn attention(
-    [heads, queries, keys, width, result]: [usize; 5],
-    [block, part]: [usize; 2],
-    target: &Target,
-) -> f64 {
-    let scores = heads as f64 * padded(queries, block, target.fragment[1]) * keys as f64;
+/// Attention in blocks of `[queries, keys]`.
+pub(super) fn attention(attention: &Scores, [block, part]: [usize; 2], target: &Target) -> f64 {
+    let (heads, compute) = (attention.heads(), &target.compute);
+    let Scores {
+        queries,
+        keys,
+        width,
+        result,
+        ..
+    } = *attention;
+    let scores = heads as f64 * padded(queries, block, compute.fragment[1]) * keys as f64;
     let blocks = heads * queries.div_ceil(block);
     let mut copied = (blocks * keys * (width + result)) as f64;
     let passes = (keys.div_ceil(part) * heads * queries * result) as f64;
     let near = (block * (width + part + result) + part * (width + result)) * size_of::<f32>();
     // Scores are written and read several times: they must stay beside what streams past.
     let mut far = 1.0;
-    match target.blocks.registers {
+    match compute.blocking {
         // Queries pass by again with each part of the keys.
-        Some(_) => copied += (heads * queries * keys.div_ceil(part) * width) as f64,
-        None if near > target.shared_bytes / 2 => far = FAR,
-        None => {}
+        Blocking::Staged { .. } => {
+            copied += (heads * queries * keys.div_ceil(part) * width) as f64;
+        }
+        Blocking::Packed { .. } if near > compute.near_bytes / 2 => far = FAR,
+        Blocking::Packed { .. } => {}
     }
     let flops = scores * (2 * (width + result)) as f64 * far
         + scores * SCORE_FLOPS
-        + copied * target.blocks.copy_flops
-        + passes * target.blocks.accumulator_flops;
+        + copied * compute.copy_flops
+        + passes * compute.blocking.accumulator_flops();
     let bytes = heads * (queries + keys) * (width + result) * size_of::<f32>();
     seconds(
-        flops * imbalance(blocks, target.threads),
+        flops * imbalance(blocks, compute.threads),
         bytes as f64,
         target,
     )
 }
 
-/// The gradient of attention of `[heads, queries, keys]` with widths of keys and of values, in
-/// blocks of `[queries, keys]`: a thread has whole heads.
+/// The gradient of attention in blocks of `[queries, keys]`: a thread has whole heads.
 pub(super) fn attention_gradient(
-    [heads, queries, keys]: [usize; 3],
-    [width, result]: [usize; 2],
+    attention: &Scores,
     [block, part]: [usize; 2],
     target: &Target,
 ) -> f64 {
-    let scores = (heads * queries) as f64 * padded(keys, part, target.fragment[1]);
+    let (heads, compute) = (attention.heads(), &target.compute);
+    let Scores {
+        queries,
+        keys,
+        width,
+        result,
+        ..
+    } = *attention;
+    let scores = (heads * queries) as f64 * padded(keys, part, compute.fragment[1]);
     let passes = (heads * keys.div_ceil(part) * queries * (width + result)) as f64;
     let blocks = heads * keys.div_ceil(part) * queries.div_ceil(block);
     let sums = (blocks * part * (width + result)) as f64;
     // Weights, their changes, and those once more the other way round.
     let near = (3 * block * part + 2 * (block + part) * (width + result)) * size_of::<f32>();
-    let far = if near > target.shared_bytes / 2 {
+    let far = if near > compute.near_bytes / 2 {
         FAR
     } else {
         1.0
     };
+    let accumulator_flops = compute.blocking.accumulator_flops();
     let flops = scores * (6 * width + 4 * result) as f64 * far
         + scores * 2.0 * SCORE_FLOPS
-        + passes * (2.0 * target.blocks.copy_flops + target.blocks.accumulator_flops)
-        + sums * target.blocks.accumulator_flops;
+        + passes * (2.0 * compute.copy_flops + accumulator_flops)
+        + sums * accumulator_flops;
     let bytes = heads * (queries * (2 * width + 3 * result) + 3 * keys * (width + result));
     seconds(
-        flops * imbalance(heads, target.threads),
+        flops * imbalance(heads, compute.threads),
         (bytes * size_of::<f32>()) as f64,
         target,
     )

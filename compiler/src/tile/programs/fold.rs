@@ -1,6 +1,6 @@
 //! `fold`: sums, means, maxima, dot products and statistics of rows of any length.
 //!
-//! Takes a region whose anchor reduces axes to numbers, gives the program in which a block takes
+//! Takes a region whose anchor reduces axes to numbers, returns the program in which a block takes
 //! in part after part of its rows and stores what they come to: no row needs to be near whole.
 //! Reduced axes are walked as they lie in memory. Where the results lie closer than what is
 //! reduced, as sums over the pixels of channels do, columns are folded down the rows of a tile.
@@ -8,13 +8,12 @@
 use crate::DType;
 use crate::ops::Op;
 use crate::region::access::Step as Walk;
-use crate::region::{Access, Anchor, Index, Region, RegionId, Regions, Scope as Domains};
-use crate::target::Target;
+use crate::region::{Access, Anchor, Index, Region, RegionId, Regions, Scope};
+use crate::target::{Blocking, Target};
 use crate::tile::outputs::{Domain, outputs};
-use crate::tile::programs::gemm::even;
-use crate::tile::programs::{Candidate, Parameters, cost};
+use crate::tile::programs::{Candidate, Parameters, cost, even};
 use crate::tile::view::{Axes, View};
-use crate::tile::{BlockProgram, Origin, Scope, Step, Tile, TileId};
+use crate::tile::{BlockProgram, Origin, Step, Tile, TileId};
 
 /// Elements that a block takes in at a time: they stay near between their copy and their sum.
 const ELEMENTS: usize = 1 << 14;
@@ -40,26 +39,29 @@ pub(super) fn candidates(
     let folded = folded(region)?;
     let layout = folded.layout(regions);
     // Accumulators of many columns do not stay in registers.
-    let down = layout.down.is_some() && target.blocks.registers.is_none();
+    let down = match target.compute.blocking {
+        Blocking::Packed { .. } => layout.down.is_some(),
+        Blocking::Staged { .. } => false,
+    };
     let depth = extent(&layout.reduced);
     let (block, step) = match layout.down.as_deref() {
         Some([.., inner]) if down => {
-            let block = even(inner.extent, COLUMNS_MAX, target.fragment[1]);
+            let block = even(inner.extent, COLUMNS_MAX, target.compute.fragment[1]);
             let block = block.min(inner.extent);
             (block, (ELEMENTS / block).clamp(1, depth))
         }
         Some(_) | None => {
             let count: usize = folded.kept().map(|axis| folded.shape()[axis]).product();
             let step = depth.min(ELEMENTS);
-            let share = count.div_ceil(target.threads.max(1));
+            let share = count.div_ceil(target.compute.threads.max(1));
             (even(count, (ELEMENTS / step).min(share), 1), step)
         }
     };
-    Ok(vec![Candidate {
-        seconds: cost::bytes(regions, region, target),
-        added_weight_bytes: 0,
-        parameters: [block, step, usize::from(down)],
-    }])
+    let seconds = cost::bytes(regions, region, target);
+    Ok(vec![Candidate::new(
+        [block, step, usize::from(down)],
+        seconds,
+    )])
 }
 
 /// The program for these parameters.
@@ -95,11 +97,7 @@ pub(super) fn program(
         });
         (index.collect(), Vec::new())
     };
-    let domain = Domain {
-        axes: walk.to.clone(),
-        column: None,
-        index: &index,
-    };
+    let domain = Domain::new(walk.to.clone(), None, &index);
     let count = |axes: &[usize]| axes.iter().product::<usize>();
     let (rows, columns) = (count(&walk.to.rows), count(&walk.to.columns));
     let [block, part] = match walk.down {
@@ -120,45 +118,25 @@ pub(super) fn program(
         views: folded.operands.iter().map(view).collect(),
         body: vec![
             Step::Zero { tile: acc },
-            Step::Loop {
-                over: Origin::Depth,
-                extent: depth,
-                step,
-                stages: 1,
-                body,
-            },
-            Step::Store {
-                tile: Some(acc),
-                transform: None,
-            },
+            Step::repeat(Origin::Depth, depth, step, 1, body),
+            Step::store(acc),
         ],
     })
 }
 
 /// The tiles, the accumulator last, and what is done with a part of the rows.
 fn steps(factors: usize, [block, part]: [[usize; 2]; 2], down: bool) -> (Vec<Tile>, Vec<Step>) {
-    let tile = |name, scope, [rows, columns]: [usize; 2]| Tile {
-        name,
-        scope,
-        planes: 1,
-        rows,
-        columns,
-    };
     let names: &[&'static str] = if factors > 1 { &["a", "b"] } else { &["x"] };
-    let shared = names.iter().map(|&name| tile(name, Scope::Shared, part));
+    let shared = names
+        .iter()
+        .map(|&name| Tile::shared(name, part[0], part[1]));
     let mut tiles: Vec<Tile> = shared.collect();
-    tiles.push(tile("y", Scope::Fragment, block));
+    tiles.push(Tile::fragment("y", block[0], block[1]));
     let [rows, columns] = match down {
         true => [Origin::Depth, Origin::Columns],
         false => [Origin::Rows, Origin::Depth],
     };
-    let copy = |number: usize| Step::Copy {
-        tile: TileId(number as u32),
-        view: number,
-        rows,
-        columns,
-        transform: None,
-    };
+    let copy = |number| Step::copy(TileId(number as u32), number, rows, columns);
     let mut body: Vec<Step> = (0..factors).map(copy).collect();
     body.push(Step::Fold {
         acc: TileId(factors as u32),
@@ -431,10 +409,7 @@ fn extent(joints: &[Joint]) -> usize {
 /// The index on an axis of the operands, in the axes of a program, which walk these joints.
 fn place(joints: &[Joint], axis: usize, folded: &Folded, axes: &Axes) -> Index {
     let extents = axes.shape();
-    let scope = Domains {
-        extents: &extents,
-        bounds: &[],
-    };
+    let scope = Scope::of(&extents);
     let found = joints.iter().enumerate().find_map(|(position, joint)| {
         let at = joint.axes.iter().position(|&own| own == axis)?;
         let behind = joint.axes[at + 1..].iter();

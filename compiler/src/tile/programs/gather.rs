@@ -1,16 +1,15 @@
 //! `gather`: rows of a table that indices name, such as the embeddings of tokens.
 //!
-//! Takes a gather along the first axis of a table of floats, gives the program in which a block
+//! Takes a gather along the first axis of a table of floats, returns the program in which a block
 //! copies some rows.
 
 use crate::ops::Op;
 use crate::region::{Access, Anchor, Region, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::outputs::{Domain, outputs};
-use crate::tile::programs::gemm::even;
-use crate::tile::programs::{Candidate, Parameters, cost};
+use crate::tile::programs::{Candidate, Parameters, cost, even};
 use crate::tile::view::{Axes, View};
-use crate::tile::{BlockProgram, Scope, Step, Tile, TileId};
+use crate::tile::{BlockProgram, Step, Tile, TileId};
 
 /// Rows of a block at most.
 const ROWS: usize = 64;
@@ -29,12 +28,9 @@ pub(super) fn candidates(
 ) -> Result<Vec<Candidate>, String> {
     let (_, indices) = suited(region)?;
     let count: usize = indices.shape.iter().product();
-    let share = count.div_ceil(target.threads.max(1)).min(ROWS);
-    Ok(vec![Candidate {
-        seconds: cost::bytes(regions, region, target),
-        added_weight_bytes: 0,
-        parameters: [even(count, share, 1), 1, 1],
-    }])
+    let share = count.div_ceil(target.compute.threads.max(1)).min(ROWS);
+    let seconds = cost::bytes(regions, region, target);
+    Ok(vec![Candidate::new([even(count, share, 1), 1, 1], seconds)])
 }
 
 fn suited(region: &Region) -> Result<(&Access, &Access), String> {
@@ -74,12 +70,7 @@ pub(super) fn program(
         ..Axes::default()
     };
     let columns: usize = axes.columns.iter().product();
-    let rank = axes.rows.len() + axes.columns.len();
-    let index = move |axes: &Axes| ((0..rank).map(|a| axes.index(a)).collect(), Vec::new());
-    let read = |access, axes: Axes| {
-        let index = (0..axes.shape().len()).map(|axis| axes.index(axis));
-        View::read(access, &axes, index.collect(), Vec::new())
-    };
+    let read = |access, axes: Axes| View::read(access, &axes, axes.walk(), Vec::new());
     let whole = Axes {
         rows: vec![table.shape[0]],
         ..axes.clone()
@@ -88,11 +79,7 @@ pub(super) fn program(
         columns: Vec::new(),
         ..axes.clone()
     };
-    let domain = Domain {
-        axes,
-        column: None,
-        index: &index,
-    };
+    let domain = Domain::identity(axes, None);
     let tile = TileId(0);
     Ok(BlockProgram {
         program: "gather",
@@ -101,13 +88,7 @@ pub(super) fn program(
         rows: count,
         columns,
         block: [block, columns],
-        tiles: vec![Tile {
-            name: "rows",
-            scope: Scope::Shared,
-            planes: 1,
-            rows: block,
-            columns,
-        }],
+        tiles: vec![Tile::shared("rows", block, columns)],
         views: vec![read(table, whole), read(indices, list)],
         outputs: outputs(regions, region, &domain, 1)?,
         body: vec![
@@ -116,10 +97,7 @@ pub(super) fn program(
                 table: 0,
                 indices: 1,
             },
-            Step::Store {
-                tile: Some(tile),
-                transform: None,
-            },
+            Step::store(tile),
         ],
     })
 }

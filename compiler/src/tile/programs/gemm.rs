@@ -1,14 +1,14 @@
 //! `gemm`: products of matrices, convolutions among them, by tiles of rows, columns and depth.
 //!
-//! Takes a contraction of more rows than [`small_gemm`](super::small_gemm) keeps, gives programs
+//! Takes a contraction of more rows than [`small_gemm`](super::small_gemm) keeps, returns programs
 //! for several tile sizes. The accumulator stays while the depth passes by in parts; the epilogue
 //! runs on it before it leaves.
 
 use crate::region::{Region, RegionId, Regions};
-use crate::target::{Blocks, Target};
+use crate::target::{Blocking, Target};
 use crate::tile::contraction::{Contraction, contraction};
-use crate::tile::programs::{Candidate, Parameters, cost};
-use crate::tile::{BlockProgram, Origin, Scope, Step, Tile, TileId};
+use crate::tile::programs::{Candidate, Parameters, cost, even};
+use crate::tile::{BlockProgram, Origin, Step, Tile, TileId};
 
 /// Products of at most this many rows are left to [`small_gemm`](super::small_gemm).
 pub(super) const SMALL_ROWS_MAX: usize = 16;
@@ -29,33 +29,34 @@ pub(super) fn candidates(
     if found.rows <= SMALL_ROWS_MAX {
         return Err(format!("{} rows, which small_gemm keeps", found.rows));
     }
-    let [rows, columns] = target.fragment;
+    let [rows, columns] = target.compute.fragment;
     let mut blocks = Vec::new();
-    let Blocks { row_unit, .. } = target.blocks;
-    for most in target.blocks.rows.iter().map(|count| count * rows) {
-        for wide in target.blocks.columns.iter().map(|count| count * columns) {
+    let row_unit = target.compute.blocks.row_unit;
+    for most in target.compute.blocks.rows.iter().map(|count| count * rows) {
+        for wide in target
+            .compute
+            .blocks
+            .columns
+            .iter()
+            .map(|count| count * columns)
+        {
             let equal = even(found.columns, wide / found.planes.max(1), columns);
             for wide in [equal, shared(found.columns, equal, columns, target)] {
-                for &deep in target.blocks.depths {
+                for &deep in target.compute.blocks.depths {
                     let block = [
                         even(found.rows, most, row_unit.min(found.rows)),
                         wide,
                         even(found.depth, deep, 1),
                     ];
                     let elements = block[0] * block[1] * found.planes;
-                    let held = target.blocks.registers.is_none_or(|most| elements <= most);
-                    if held && !blocks.contains(&block) {
+                    if target.compute.blocking.holds(elements) && !blocks.contains(&block) {
                         blocks.push(block);
                     }
                 }
             }
         }
     }
-    let candidate = |block: [usize; 3]| Candidate {
-        seconds: cost::contraction(&found, block, target),
-        added_weight_bytes: 0,
-        parameters: block,
-    };
+    let candidate = |block| Candidate::new(block, cost::contraction(&found, block, target));
     Ok(blocks.into_iter().map(candidate).collect())
 }
 
@@ -73,21 +74,12 @@ pub(super) fn program(
     Ok(product("gemm", id, &found, parameters))
 }
 
-/// The extent of each part when `extent` is cut into as few equal parts of at most `most` as can
-/// be, a multiple of `unit`.
-pub(super) fn even(extent: usize, most: usize, unit: usize) -> usize {
-    let most = most.max(1);
-    let parts = extent.div_ceil(most).max(1);
-    let part = extent.div_ceil(parts).max(1);
-    part.div_ceil(unit).saturating_mul(unit).max(1)
-}
-
 /// The extent of each part of at most `most` when every thread gets as many parts as the others;
-/// where accumulators lie in registers, blocks are many and need not.
+/// where factors are staged, blocks are many and need not.
 fn shared(extent: usize, most: usize, unit: usize, target: &Target) -> usize {
-    let threads = match target.blocks.registers {
-        None => target.threads.max(1),
-        Some(_) => 1,
+    let threads = match target.compute.blocking {
+        Blocking::Packed { .. } => target.compute.threads.max(1),
+        Blocking::Staged { .. } => 1,
     };
     let parts = extent
         .div_ceil(most.max(1))
@@ -103,22 +95,13 @@ pub(super) fn product(
     found: &Contraction,
     [rows, columns, depth]: [usize; 3],
 ) -> BlockProgram {
-    let tile = |name, scope, planes, rows, columns| Tile {
-        name,
-        scope,
-        planes,
-        rows,
-        columns,
-    };
     let planes = found.planes;
     let (left, right, acc) = (TileId(0), TileId(1), TileId(2));
-    let copy = |tile, view, rows| Step::Copy {
-        tile,
-        view,
-        rows,
-        columns: Origin::Depth,
-        transform: None,
-    };
+    let body = vec![
+        Step::copy(left, 0, Origin::Rows, Origin::Depth),
+        Step::copy(right, 1, Origin::Columns, Origin::Depth),
+        Step::Mma { acc, left, right },
+    ];
     BlockProgram {
         program: name,
         region: id,
@@ -127,29 +110,16 @@ pub(super) fn product(
         columns: found.columns,
         block: [rows, columns],
         tiles: vec![
-            tile("a", Scope::Shared, 1, rows, depth),
-            tile("b", Scope::Shared, planes, columns, depth),
-            tile("acc", Scope::Fragment, planes, rows, columns),
+            Tile::shared("a", rows, depth),
+            Tile::shared("b", columns, depth).with_planes(planes),
+            Tile::fragment("acc", rows, columns).with_planes(planes),
         ],
         views: vec![found.left.clone(), found.right.clone()],
         outputs: found.outputs.clone(),
         body: vec![
             Step::Zero { tile: acc },
-            Step::Loop {
-                over: Origin::Depth,
-                extent: found.depth,
-                step: depth,
-                stages: 3,
-                body: vec![
-                    copy(left, 0, Origin::Rows),
-                    copy(right, 1, Origin::Columns),
-                    Step::Mma { acc, left, right },
-                ],
-            },
-            Step::Store {
-                tile: Some(acc),
-                transform: None,
-            },
+            Step::repeat(Origin::Depth, found.depth, depth, 3, body),
+            Step::store(acc),
         ],
     }
 }

@@ -1,6 +1,6 @@
 //! The tile programs: one program, one file, one line below.
 //!
-//! Takes a region and a target, gives what each program could make of it, with a prediction.
+//! Takes a region and a target, returns what each program could make of it, with a prediction.
 
 use crate::region::{Region, RegionId, Regions};
 use crate::target::Target;
@@ -20,7 +20,7 @@ mod small_gemm;
 mod winograd;
 mod winograd_gradient;
 
-pub(super) use candidate::{Candidate, Parameters};
+pub(super) use candidate::{Candidate, Parameters, even};
 
 type Candidates = fn(&Regions, &Region, &Target) -> Result<Vec<Candidate>, String>;
 type Build = fn(&Regions, RegionId, &Region, Parameters) -> Result<BlockProgram, String>;

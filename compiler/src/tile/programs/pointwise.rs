@@ -1,13 +1,12 @@
 //! `pointwise`: everything that is element by element, and copies that change an order.
 //!
-//! Takes a region without an anchor, gives the program whose columns are the elements that lie
+//! Takes a region without an anchor, returns the program whose columns are the elements that lie
 //! next to each other where they are stored.
 
 use crate::region::{Anchor, Index, Output, Region, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::outputs::{Domain, outputs};
-use crate::tile::programs::gemm::even;
-use crate::tile::programs::{Candidate, Parameters, cost};
+use crate::tile::programs::{Candidate, Parameters, cost, even};
 use crate::tile::view::Axes;
 use crate::tile::{BlockProgram, Step};
 
@@ -24,15 +23,22 @@ pub(super) fn candidates(
     target: &Target,
 ) -> Result<Vec<Candidate>, String> {
     let (rows, columns) = extents(regions, suited(region)?);
-    let share = rows.div_ceil(target.threads.max(1));
-    let most = (target.blocks.elements / columns.max(1)).max(1).min(share);
+    let share = rows.div_ceil(target.compute.threads.max(1));
+    let most = (target.compute.blocks.elements / columns.max(1))
+        .max(1)
+        .min(share);
     // A row that is too long for a block, such as all parameters of a network, is cut too.
-    let wide = even(columns, target.blocks.elements, target.fragment[1]).min(columns);
-    Ok(vec![Candidate {
-        seconds: cost::bytes(regions, region, target),
-        added_weight_bytes: 0,
-        parameters: [even(rows, most, 1), wide, 1],
-    }])
+    let wide = even(
+        columns,
+        target.compute.blocks.elements,
+        target.compute.fragment[1],
+    )
+    .min(columns);
+    let seconds = cost::bytes(regions, region, target);
+    Ok(vec![Candidate::new(
+        [even(rows, most, 1), wide, 1],
+        seconds,
+    )])
 }
 
 /// The program for these parameters.
@@ -63,11 +69,7 @@ pub(super) fn program(
         }
         (index, Vec::new())
     };
-    let domain = Domain {
-        axes,
-        column: None,
-        index: &index,
-    };
+    let domain = Domain::new(axes, None, &index);
     Ok(BlockProgram {
         program: "pointwise",
         region: id,

@@ -1,6 +1,6 @@
 //! `row_reduce`: norms and softmax, which need rows whole, and the merge of moments.
 //!
-//! Takes a region whose anchor normalises rows by what it reduced, gives the program in which a
+//! Takes a region whose anchor normalises rows by what it reduced, returns the program in which a
 //! block has some rows whole. Rows that come to a few numbers are folded instead, part by part.
 
 use crate::DType;
@@ -8,10 +8,9 @@ use crate::ops::Op;
 use crate::region::{Access, Anchor, Index, Region, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::outputs::{Domain, outputs};
-use crate::tile::programs::gemm::even;
-use crate::tile::programs::{Candidate, Parameters, cost};
+use crate::tile::programs::{Candidate, Parameters, cost, even};
 use crate::tile::view::{Axes, View};
-use crate::tile::{BlockProgram, Origin, Scope, Step, Tile, TileId};
+use crate::tile::{BlockProgram, Origin, Step, Tile, TileId};
 
 /// Whether it rounds more than direct sums.
 pub(super) const ROUNDS_MORE: bool = false;
@@ -28,14 +27,11 @@ pub(super) fn candidates(
     let suited = suited(region)?;
     let width: usize = suited.from.columns().iter().product();
     let count: usize = suited.to.axes.rows.iter().product();
-    let share = count.div_ceil(target.threads.max(1));
-    let most = (target.shared_bytes / (4 * size_of::<f32>()) / width.max(1)).max(1);
+    let share = count.div_ceil(target.compute.threads.max(1));
+    let most = (target.compute.near_bytes / (4 * size_of::<f32>()) / width.max(1)).max(1);
     let block = even(count, most.min(share).max(1), 1);
-    Ok(vec![Candidate {
-        seconds: cost::bytes(regions, region, target),
-        added_weight_bytes: 0,
-        parameters: [block, 1, 1],
-    }])
+    let seconds = cost::bytes(regions, region, target);
+    Ok(vec![Candidate::new([block, 1, 1], seconds)])
 }
 
 /// The program for these parameters.
@@ -51,30 +47,18 @@ pub(super) fn program(
     let Suited { from, to } = suited(region)?;
     let [block, ..] = parameters;
     let index = |axes: &Axes| ((to.index)(axes), Vec::new());
-    let domain = Domain {
-        axes: to.axes.clone(),
-        column: None,
-        index: &index,
-    };
+    let domain = Domain::new(to.axes.clone(), None, &index);
     let mut views = vec![from];
     for parameter in &region.operands[1..region.anchor_operands()] {
         let axes = Axes {
             columns: parameter.shape.clone(),
             ..Axes::default()
         };
-        let index = (0..parameter.shape.len()).map(|axis| axes.index(axis));
-        views.push(View::read(parameter, &axes, index.collect(), Vec::new()));
+        views.push(View::read(parameter, &axes, axes.walk(), Vec::new()));
     }
     let width: usize = views[0].columns().iter().product();
     let count: usize = to.axes.rows.iter().product();
     let columns: usize = to.axes.columns.iter().product();
-    let tile = |name, columns| Tile {
-        name,
-        scope: Scope::Shared,
-        planes: 1,
-        rows: block,
-        columns,
-    };
     let (whole, made) = (TileId(0), TileId(1));
     Ok(BlockProgram {
         program: "row_reduce",
@@ -83,25 +67,19 @@ pub(super) fn program(
         rows: count,
         columns,
         block: [block, columns],
-        tiles: vec![tile("x", width), tile("y", columns)],
+        tiles: vec![
+            Tile::shared("x", block, width),
+            Tile::shared("y", block, columns),
+        ],
         outputs: outputs(regions, region, &domain, 1)?,
         views,
         body: vec![
-            Step::Copy {
-                tile: whole,
-                view: 0,
-                rows: Origin::Rows,
-                columns: Origin::Zero,
-                transform: None,
-            },
+            Step::copy(whole, 0, Origin::Rows, Origin::Zero),
             Step::Rows {
                 from: whole,
                 to: made,
             },
-            Step::Store {
-                tile: Some(made),
-                transform: None,
-            },
+            Step::store(made),
         ],
     })
 }

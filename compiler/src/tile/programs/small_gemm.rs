@@ -1,6 +1,6 @@
 //! `small_gemm`: products with few rows, such as those of a time embedding.
 //!
-//! Takes a contraction of a fragment's rows at most, gives the program in which one block has all
+//! Takes a contraction of a fragment's rows at most, returns the program in which one block has all
 //! rows: the weights, which cost more than the arithmetic, are read once, in parts of columns
 //! that keep every thread busy.
 
@@ -8,8 +8,8 @@ use crate::region::{Region, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::BlockProgram;
 use crate::tile::contraction::contraction;
-use crate::tile::programs::gemm::{SMALL_ROWS_MAX, even, product};
-use crate::tile::programs::{Candidate, Parameters, cost};
+use crate::tile::programs::gemm::{SMALL_ROWS_MAX, product};
+use crate::tile::programs::{Candidate, Parameters, cost, even};
 
 /// Depth of a part.
 const DEPTH: usize = 1024;
@@ -31,18 +31,15 @@ pub(super) fn candidates(
         let rows = found.rows;
         return Err(format!("{rows} rows, wanted at most {SMALL_ROWS_MAX}"));
     }
-    let share = found.columns.div_ceil(target.threads.max(1));
-    let wide = share.min(8 * target.fragment[1]);
+    let share = found.columns.div_ceil(target.compute.threads.max(1));
+    let wide = share.min(8 * target.compute.fragment[1]);
     let block = [
         found.rows,
-        even(found.columns, wide, target.fragment[1]),
+        even(found.columns, wide, target.compute.fragment[1]),
         even(found.depth, DEPTH, 1),
     ];
-    Ok(vec![Candidate {
-        seconds: cost::contraction(&found, block, target),
-        added_weight_bytes: 0,
-        parameters: block,
-    }])
+    let seconds = cost::contraction(&found, block, target);
+    Ok(vec![Candidate::new(block, seconds)])
 }
 
 /// The program for these parameters.

@@ -1,28 +1,26 @@
 //! `winograd`: convolutions of 3×3 at stride 1 with fewer products.
 //!
-//! Takes such a convolution, gives programs for results of 2×2 (16 products instead of 36) and
+//! Takes such a convolution, returns programs for results of 2×2 (16 products instead of 36) and
 //! 4×4 (36 instead of 144) at a time: input tiles are transformed as they are copied, every point
 //! is a product of matrices, and the transform back runs before the epilogue. It rounds more than
 //! a direct sum, by the error that the transforms' constants amplify, and its weights are larger.
 //!
 //! Source: Lavin and Gray 2015 (arXiv 1509.09308).
 
-use crate::graph::Role;
 use crate::ops::{Conv, Op};
-use crate::region::{Anchor, Bound, Content, Index, Region, RegionId, Regions};
-use crate::target::Target;
+use crate::region::{Anchor, Bound, Index, Region, RegionId, Regions};
+use crate::target::{Blocking, Target};
 use crate::tile::contraction::{bordered, by_image};
 use crate::tile::outputs::{Domain, OutputViews, outputs};
-use crate::tile::programs::gemm::even;
-use crate::tile::programs::{Candidate, Parameters, cost};
+use crate::tile::programs::{Candidate, Parameters, cost, even};
 use crate::tile::view::{Axes, View};
-use crate::tile::{BlockProgram, Origin, Scope, Step, Tile, TileId, Transform};
+use crate::tile::{BlockProgram, Origin, Step, Tile, TileId, Transform};
 
 /// Taps of a kernel along one axis.
-const TAPS: usize = 3;
+pub(super) const TAPS: usize = 3;
 
 /// Results of a tile along one axis.
-const RESULTS: [usize; 2] = [2, 4];
+pub(super) const RESULTS: [usize; 2] = [2, 4];
 
 /// Input tiles of a block at most, as multiples of a fragment's rows: many, since every block
 /// reads all weights.
@@ -32,16 +30,17 @@ const ROWS: [usize; 5] = [2, 4, 8, 12, 20];
 /// all transformed tiles.
 const COLUMNS: usize = 10;
 
-/// A convolution as products at the points of tiles.
-struct Points {
-    results: usize,
-    left: View,
-    right: View,
-    outputs: Vec<OutputViews>,
-    batch: usize,
-    rows: usize,
-    columns: usize,
-    depth: usize,
+/// Products at the points of tiles.
+pub(super) struct Products {
+    pub(super) left: View,
+    pub(super) right: View,
+    pub(super) outputs: Vec<OutputViews>,
+    pub(super) work: cost::Points,
+}
+
+/// Points of a tile that gives `results` along each axis.
+pub(super) fn planes(results: usize) -> usize {
+    (results + TAPS - 1).pow(2)
 }
 
 /// Whether it rounds more than direct sums.
@@ -58,41 +57,26 @@ pub(super) fn candidates(
 ) -> Result<Vec<Candidate>, String> {
     let conv = suited(region)?;
     let kept = kept(regions, region);
-    if !kept && target.blocks.registers.is_some() {
-        return Err("the kernel is not a weight".to_owned());
+    match target.compute.blocking {
+        Blocking::Staged { .. } if !kept => return Err("the kernel is not a weight".to_owned()),
+        Blocking::Staged { .. } | Blocking::Packed { .. } => {}
     }
-    let weight = region.operands[1].shape.iter().product::<usize>();
-    let stored = weight * region.operands[1].dtype.bytes();
+    let stored = region.operands[1].shape.iter().product::<usize>();
+    let stored = stored * region.operands[1].dtype.bytes();
+    let [height, width] = target.compute.fragment;
     let mut found = Vec::new();
     for results in RESULTS {
-        let points = points(regions, region, conv, results)?;
-        let planes = (results + TAPS - 1).pow(2);
-        let filters = planes * points.columns * points.depth;
-        let added = match kept {
-            true => (filters * size_of::<f32>()).saturating_sub(stored),
-            false => 0,
+        let work = products(regions, region, conv, results)?.work;
+        let filters = work.planes * work.columns * work.depth;
+        let (added, ahead) = match kept {
+            true => ((filters * size_of::<f32>()).saturating_sub(stored), 0.0),
+            false => (0, cost::filters(filters, target)),
         };
-        let ahead = match kept {
-            true => 0.0,
-            false => cost::filters(filters, target),
-        };
-        for most in ROWS.map(|count| count * target.fragment[0]) {
+        for most in ROWS.map(|count| count * height) {
             let block = [
-                even(points.rows, most, 1),
-                even(
-                    points.columns,
-                    COLUMNS * target.fragment[1],
-                    target.fragment[1],
-                ),
+                even(work.rows, most, 1),
+                even(work.columns, COLUMNS * width, width),
             ];
-            let work = cost::Points {
-                planes,
-                batch: points.batch,
-                rows: points.rows,
-                columns: points.columns,
-                depth: points.depth,
-                results: results * results,
-            };
             found.push(Candidate {
                 seconds: cost::winograd(&work, block, target) + ahead,
                 added_weight_bytes: added as u64,
@@ -107,11 +91,7 @@ pub(super) fn candidates(
 /// transformed for each launch, where right factors are packed ahead.
 fn kept(regions: &Regions, region: &Region) -> bool {
     let mut pieces = region.operands[1].pieces.iter();
-    pieces.all(|piece| match &regions.buffer(piece.buffer).content {
-        Content::Param(param) => param.role == Role::Weight,
-        Content::Constant(_) => true,
-        Content::Computed => false,
-    })
+    pieces.all(|piece| regions.buffer(piece.buffer).is_fixed())
 }
 
 fn suited(region: &Region) -> Result<&Conv, String> {
@@ -125,19 +105,29 @@ fn suited(region: &Region) -> Result<&Conv, String> {
     if kernel != [TAPS, TAPS] {
         return Err(format!("a kernel of {kernel:?}, wanted 3×3"));
     }
-    let steps = [&conv.strides[..], &conv.dilations, &[conv.groups]].concat();
+    is_plain(&conv.strides, &conv.dilations, conv.groups)?;
+    Ok(conv)
+}
+
+/// Returns an error unless stride, dilation and groups are 1.
+pub(super) fn is_plain(
+    strides: &[usize],
+    dilations: &[usize],
+    groups: usize,
+) -> Result<(), String> {
+    let steps = [strides, dilations, &[groups]].concat();
     match steps.iter().all(|&step| step == 1) {
-        true => Ok(conv),
+        true => Ok(()),
         false => Err("stride, dilation or groups are not 1".to_owned()),
     }
 }
 
-fn points(
+fn products(
     regions: &Regions,
     region: &Region,
     conv: &Conv,
     results: usize,
-) -> Result<Points, String> {
+) -> Result<Products, String> {
     let (x, w) = (bordered(&region.operands[0])?, &region.operands[1]);
     let result = region.anchor_type().and_then(|ty| ty.extents());
     let result = result.ok_or("the anchor has no result")?;
@@ -187,20 +177,19 @@ fn points(
         index.extend(places);
         (index, bounds)
     };
-    let domain = Domain {
-        axes: axes(results, columns),
-        column: Some(1),
-        index: &index,
-    };
-    Ok(Points {
-        results,
+    let domain = Domain::new(axes(results, columns), Some(1), &index);
+    Ok(Products {
         outputs: outputs(regions, region, &domain, 1)?,
         left: View::read(&x, &left, walk, bounds),
         right: View::read(w, &right, taps, Vec::new()),
-        batch: left.batch.iter().product(),
-        rows: left.rows.iter().product(),
-        columns,
-        depth,
+        work: cost::Points {
+            planes: planes(results),
+            batch: left.batch.iter().product(),
+            rows: left.rows.iter().product(),
+            columns,
+            depth,
+            results: results * results,
+        },
     })
 }
 
@@ -215,42 +204,39 @@ pub(super) fn program(
     parameters: Parameters,
 ) -> Result<BlockProgram, String> {
     let [results, rows, columns] = parameters;
-    let points = points(regions, region, suited(region)?, results)?;
-    let planes = (points.results + TAPS - 1).pow(2);
-    let tile = |name, scope, rows, columns| Tile {
-        name,
-        scope,
-        planes,
-        rows,
-        columns,
-    };
+    let Products {
+        left: tiles,
+        right: filters,
+        outputs,
+        work,
+    } = products(regions, region, suited(region)?, results)?;
     let (left, right, acc) = (TileId(0), TileId(1), TileId(2));
     Ok(BlockProgram {
         program: "winograd",
         region: id,
-        batch: points.batch,
-        rows: points.rows,
-        columns: points.columns,
+        batch: work.batch,
+        rows: work.rows,
+        columns: work.columns,
         // A block has all columns, so that its input is transformed once.
-        block: [rows, points.columns],
+        block: [rows, work.columns],
         tiles: vec![
-            tile("v", Scope::Shared, rows, points.depth),
-            tile("u", Scope::Shared, columns, points.depth),
-            tile("m", Scope::Fragment, rows, columns),
+            Tile::shared("v", rows, work.depth).with_planes(work.planes),
+            Tile::shared("u", columns, work.depth).with_planes(work.planes),
+            Tile::fragment("m", rows, columns).with_planes(work.planes),
         ],
-        views: vec![points.left, points.right],
-        outputs: points.outputs,
+        views: vec![tiles, filters],
+        outputs,
         body: vec![
             Step::Copy {
                 tile: left,
                 view: 0,
                 rows: Origin::Rows,
                 columns: Origin::Zero,
-                transform: Some(Transform::WinogradInput(points.results)),
+                transform: Some(Transform::WinogradInput(results)),
             },
             Step::Loop {
                 over: Origin::Columns,
-                extent: points.columns,
+                extent: work.columns,
                 step: columns,
                 stages: 1,
                 body: vec![
@@ -259,13 +245,13 @@ pub(super) fn program(
                         view: 1,
                         rows: Origin::Columns,
                         columns: Origin::Zero,
-                        transform: Some(Transform::WinogradWeight(points.results)),
+                        transform: Some(Transform::WinogradWeight(results)),
                     },
                     Step::Zero { tile: acc },
                     Step::Mma { acc, left, right },
                     Step::Store {
                         tile: Some(acc),
-                        transform: Some(Transform::WinogradOutput(points.results)),
+                        transform: Some(Transform::WinogradOutput(results)),
                     },
                 ],
             },

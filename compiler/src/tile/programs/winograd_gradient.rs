@@ -1,6 +1,6 @@
 //! `winograd_gradient`: gradients of 3×3 kernels at stride 1 with fewer products.
 //!
-//! Takes the gradient of such a weight, gives programs for results of 2×2 and 4×4 at a time: tiles of
+//! Takes the gradient of such a weight, returns programs for results of 2×2 and 4×4 at a time: tiles of
 //! the image and of the gradient of what the convolution gave are transformed as they are copied,
 //! every point is a product of matrices whose depth are the tiles of all images, and one transform of
 //! the sums gives the taps. It is `winograd` transposed, and rounds as much.
@@ -9,19 +9,13 @@
 
 use crate::ops::{ConvWeightGradient, Op};
 use crate::region::{Anchor, Bound, Index, Region, RegionId, Regions};
-use crate::target::Target;
+use crate::target::{Blocking, Target};
 use crate::tile::contraction::{bordered, by_image};
-use crate::tile::outputs::{Domain, OutputViews, outputs};
-use crate::tile::programs::gemm::even;
-use crate::tile::programs::{Candidate, Parameters, cost};
+use crate::tile::outputs::{Domain, outputs};
+use crate::tile::programs::winograd::{Products, RESULTS, TAPS, is_plain, planes};
+use crate::tile::programs::{Candidate, Parameters, cost, even};
 use crate::tile::view::{Axes, View};
-use crate::tile::{BlockProgram, Origin, Scope, Step, Tile, TileId, Transform};
-
-/// Taps of a kernel along one axis.
-const TAPS: usize = 3;
-
-/// Results of a tile along one axis.
-const RESULTS: [usize; 2] = [2, 4];
+use crate::tile::{BlockProgram, Origin, Step, Tile, TileId, Transform};
 
 /// Features of a block at most, as a multiple of a fragment's rows.
 const ROWS: usize = 12;
@@ -31,16 +25,6 @@ const COLUMNS: [usize; 3] = [1, 2, 4];
 
 /// Points of a part of both factors at most: they stay near.
 const POINTS: usize = 1 << 17;
-
-/// The gradient of a weight as products at the points of tiles.
-struct Points {
-    left: View,
-    right: View,
-    outputs: Vec<OutputViews>,
-    rows: usize,
-    columns: usize,
-    depth: usize,
-}
 
 /// Whether it rounds more than direct sums.
 pub(super) const ROUNDS_MORE: bool = true;
@@ -55,39 +39,31 @@ pub(super) fn candidates(
     target: &Target,
 ) -> Result<Vec<Candidate>, String> {
     let gradient = suited(region)?;
-    if target.blocks.registers.is_some() {
-        return Err("accumulators that stay in registers hold no points".to_owned());
+    match target.compute.blocking {
+        Blocking::Packed { .. } => {}
+        Blocking::Staged { .. } => {
+            return Err("accumulators that stay in registers hold no points".to_owned());
+        }
     }
+    let [height, width] = target.compute.fragment;
     let mut found = Vec::new();
     for results in RESULTS {
-        let points = points(regions, region, gradient, results)?;
-        let rows = even(points.rows, ROWS * target.fragment[0], 1);
-        for most in COLUMNS.map(|count| count * target.fragment[1]) {
-            let columns = even(points.columns, most, target.fragment[1]);
-            let work = cost::Points {
-                planes: (results + TAPS - 1).pow(2),
-                batch: 1,
-                rows: points.rows,
-                columns: points.columns,
-                depth: points.depth,
-                results: results * results,
-            };
-            let block = [rows, columns, depth(&points, [results, rows, columns])];
-            found.push(Candidate {
-                seconds: cost::gradient(&work, block, target),
-                added_weight_bytes: 0,
-                parameters: [results, rows, columns],
-            });
+        let work = products(regions, region, gradient, results)?.work;
+        let rows = even(work.rows, ROWS * height, 1);
+        for most in COLUMNS.map(|count| count * width) {
+            let parameters = [results, rows, even(work.columns, most, width)];
+            let block = [rows, parameters[2], depth(&work, parameters)];
+            let seconds = cost::gradient(&work, block, target);
+            found.push(Candidate::new(parameters, seconds));
         }
     }
     Ok(found)
 }
 
 /// Tiles of a part of the depth.
-fn depth(points: &Points, [results, rows, columns]: Parameters) -> usize {
-    let planes = (results + TAPS - 1).pow(2);
-    let most = POINTS / (planes * (rows + columns)).max(1);
-    even(points.depth, most.clamp(8, 128), 1)
+fn depth(work: &cost::Points, [_, rows, columns]: Parameters) -> usize {
+    let most = POINTS / (work.planes * (rows + columns)).max(1);
+    even(work.depth, most.clamp(8, 128), 1)
 }
 
 fn suited(region: &Region) -> Result<&ConvWeightGradient, String> {
@@ -104,24 +80,16 @@ fn suited(region: &Region) -> Result<&ConvWeightGradient, String> {
     if by_image(region) {
         return Err("side reductions of a weight".to_owned());
     }
-    let steps = [
-        &gradient.strides[..],
-        &gradient.dilations,
-        &[gradient.groups],
-    ]
-    .concat();
-    match steps.iter().all(|&step| step == 1) {
-        true => Ok(gradient),
-        false => Err("stride, dilation or groups are not 1".to_owned()),
-    }
+    is_plain(&gradient.strides, &gradient.dilations, gradient.groups)?;
+    Ok(gradient)
 }
 
-fn points(
+fn products(
     regions: &Regions,
     region: &Region,
     gradient: &ConvWeightGradient,
     results: usize,
-) -> Result<Points, String> {
+) -> Result<Products, String> {
     let (x, dr) = (
         bordered(&region.operands[0])?,
         bordered(&region.operands[1])?,
@@ -157,23 +125,25 @@ fn points(
         let index: Vec<Index> = [2, 3, 0, 1].map(|axis| axes.index(axis)).to_vec();
         (index, Vec::new())
     };
-    let domain = Domain {
-        axes: Axes {
-            batch: Vec::new(),
-            planes: vec![TAPS; 2],
-            rows: vec![rows],
-            columns: vec![columns],
-        },
-        column: Some(1),
-        index: &index,
+    let made = Axes {
+        batch: Vec::new(),
+        planes: vec![TAPS; 2],
+        rows: vec![rows],
+        columns: vec![columns],
     };
-    Ok(Points {
+    let domain = Domain::new(made, Some(1), &index);
+    Ok(Products {
         outputs: outputs(regions, region, &domain, 1)?,
         left: view(&dr, &left, positions, [0; 2]),
         right: view(&x, &right, &x.shape[2..], before),
-        rows,
-        columns,
-        depth: left.columns.iter().product(),
+        work: cost::Points {
+            planes: planes(results),
+            batch: 1,
+            rows,
+            columns,
+            depth: left.columns.iter().product(),
+            results: results * results,
+        },
     })
 }
 
@@ -188,16 +158,14 @@ pub(super) fn program(
     parameters: Parameters,
 ) -> Result<BlockProgram, String> {
     let [results, rows, columns] = parameters;
-    let points = points(regions, region, suited(region)?, results)?;
-    let depth = depth(&points, parameters);
-    let planes = (results + TAPS - 1).pow(2);
-    let tile = |name, scope, rows, columns| Tile {
-        name,
-        scope,
-        planes,
-        rows,
-        columns,
-    };
+    let Products {
+        left: changes,
+        right: image,
+        outputs,
+        work,
+    } = products(regions, region, suited(region)?, results)?;
+    let depth = depth(&work, parameters);
+    let tile = |tile: Tile| tile.with_planes(work.planes);
     let (left, right, acc) = (TileId(0), TileId(1), TileId(2));
     let copy = |tile, view, rows, transform| Step::Copy {
         tile,
@@ -206,33 +174,28 @@ pub(super) fn program(
         columns: Origin::Depth,
         transform: Some(transform),
     };
+    let body = vec![
+        copy(left, 0, Origin::Rows, Transform::WinogradGradient(results)),
+        copy(right, 1, Origin::Columns, Transform::WinogradInput(results)),
+        Step::Mma { acc, left, right },
+    ];
     Ok(BlockProgram {
         program: "winograd_gradient",
         region: id,
         batch: 1,
-        rows: points.rows,
-        columns: points.columns,
+        rows: work.rows,
+        columns: work.columns,
         block: [rows, columns],
         tiles: vec![
-            tile("y", Scope::Shared, rows, depth),
-            tile("v", Scope::Shared, columns, depth),
-            tile("m", Scope::Fragment, rows, columns),
+            tile(Tile::shared("y", rows, depth)),
+            tile(Tile::shared("v", columns, depth)),
+            tile(Tile::fragment("m", rows, columns)),
         ],
-        views: vec![points.left, points.right],
-        outputs: points.outputs,
+        views: vec![changes, image],
+        outputs,
         body: vec![
             Step::Zero { tile: acc },
-            Step::Loop {
-                over: Origin::Depth,
-                extent: points.depth,
-                step: depth,
-                stages: 1,
-                body: vec![
-                    copy(left, 0, Origin::Rows, Transform::WinogradGradient(results)),
-                    copy(right, 1, Origin::Columns, Transform::WinogradInput(results)),
-                    Step::Mma { acc, left, right },
-                ],
-            },
+            Step::repeat(Origin::Depth, work.depth, depth, 1, body),
             Step::Store {
                 tile: Some(acc),
                 transform: Some(Transform::WinogradWeightGradient(results)),
