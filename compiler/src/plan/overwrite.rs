@@ -9,12 +9,9 @@ use crate::region::{Access, Buffer, BufferData, Content, Index, Node, Output, Re
 /// The buffers whose memory an output may take if they die with its region.
 pub(super) fn overwritable(regions: &Regions, region: &Region, output: &Output) -> Vec<Buffer> {
     let fits = |buffer: &Buffer| {
-        let given = match &regions.buffer(*buffer).content {
-            Content::Computed => true,
-            Content::Param(param) => param.role == Role::Input,
-            Content::Constant(_) => false,
-        };
-        given && takes_place(regions, region, output, *buffer)
+        let data = regions.buffer(*buffer);
+        let is_given = data.content == Content::Computed || data.role() == Some(Role::Input);
+        is_given && takes_place(regions, region, output, *buffer)
     };
     region.reads().into_iter().filter(fits).collect()
 }

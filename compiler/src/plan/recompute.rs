@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::Role;
-use crate::region::{Buffer, BufferData, Content, Region, RegionId, Regions};
+use crate::region::{Buffer, BufferData, Region, RegionId, Regions};
 use crate::target::Target;
 
 use super::overwrite::overwritable;
@@ -209,10 +209,9 @@ impl State<'_> {
 
     fn uses(&self) -> Uses {
         let count = self.regions.buffers.len();
-        let lasting = |data: &BufferData| match &data.content {
-            Content::Constant(_) => true,
-            Content::Param(param) => param.role != Role::Input,
-            Content::Computed => false,
+        let lasting = |data: &BufferData| match data.role() {
+            Some(role) => role != Role::Input,
+            None => data.is_fixed(),
         };
         let mut uses = Uses {
             stored: vec![None; count],

@@ -319,7 +319,8 @@ fn number(cursor: &mut Cursor<'_>) -> Result<i64, ParseError> {
     Ok(number as i64)
 }
 
-fn skip_word(cursor: &mut Cursor<'_>, word: &str) -> bool {
+/// Goes past a word if it is here.
+pub(crate) fn skip_word(cursor: &mut Cursor<'_>, word: &str) -> bool {
     let here = cursor.token() == Token::Word(word);
     if here {
         cursor.advance();

@@ -5,10 +5,11 @@
 //! with a gate. Reshapes and transposes between the two become the walk by which the anchor's
 //! region stores. Of several such operands the one with most arithmetic is taken, then the last.
 
+use super::nodes::{Read, append, end_at};
 use super::rule::Verdict;
 use super::state::{State, contracts};
 use crate::region::access::{Step, inverse};
-use crate::region::{Access, Anchor, Buffer, Index, Node, Region, Scope};
+use crate::region::{Anchor, Buffer, Index, Scope};
 
 /// See the card.
 pub(super) fn apply(state: &mut State, slot: usize) -> Verdict {
@@ -84,11 +85,17 @@ fn take_in(state: &mut State, slot: usize, buffer: Buffer, walk: &[Index]) -> Ve
     let mut fused = producer.clone();
     let mut nodes = std::mem::take(&mut fused.outputs[0].nodes);
     let step = Step::whole(&fused.outputs[0].domain, walk.to_vec());
-    let kept = |operand: usize| {
-        let access = &region.operands[operand];
-        (!numbers.contains(&operand)).then(|| access.through(&step))
-    };
-    append(&mut fused, &mut nodes, &output.nodes, kept);
+    let last = nodes.len() - 1;
+    let places = append(
+        &mut fused,
+        &mut nodes,
+        &output.nodes,
+        |operand| match numbers.contains(&operand) {
+            true => Read::Node(last),
+            false => Read::Operand(region.operands[operand].through(&step)),
+        },
+    );
+    end_at(&mut nodes, &places);
     let stored = &mut fused.outputs[0];
     stored.nodes = nodes;
     stored.buffer = output.buffer;
@@ -98,53 +105,4 @@ fn take_in(state: &mut State, slot: usize, buffer: Buffer, walk: &[Index]) -> Ve
     }
     state.put(slot, fused, &[from]);
     Verdict::Fused
-}
-
-/// Appends the nodes of a pointwise region to those whose last one it reads: `kept` gives the
-/// accesses that it still needs, and `None` for the one that the last node is.
-pub(super) fn append(
-    region: &mut Region,
-    nodes: &mut Vec<Node>,
-    more: &[Node],
-    kept: impl Fn(usize) -> Option<Access>,
-) {
-    let last = nodes.len() - 1;
-    let mut places: Vec<usize> = Vec::with_capacity(more.len());
-    for node in more {
-        let node = match node {
-            Node::Read(operand) => match kept(*operand) {
-                Some(access) => Node::Read(append_operand(region, access)),
-                None => {
-                    places.push(last);
-                    continue;
-                }
-            },
-            Node::Apply(op, operands) => {
-                let operands = operands.iter().map(|&operand| places[operand]);
-                Node::Apply(op.clone(), operands.collect())
-            }
-            Node::Anchor(_) | Node::Scalar(_) => node.clone(),
-        };
-        nodes.push(node);
-        places.push(nodes.len() - 1);
-    }
-    // A copy of nothing but the last node is that node.
-    if places.last() != Some(&(nodes.len() - 1)) {
-        nodes.truncate(places.last().map_or(0, |place| place + 1));
-    }
-}
-
-/// The number of an operand of the epilogue, added unless it is there.
-pub(super) fn append_operand(region: &mut Region, access: Access) -> usize {
-    let first = region.anchor_operands();
-    let found = region.operands[first..]
-        .iter()
-        .position(|other| *other == access);
-    match found {
-        Some(position) => first + position,
-        None => {
-            region.operands.push(access);
-            region.operands.len() - 1
-        }
-    }
 }

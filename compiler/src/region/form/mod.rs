@@ -11,6 +11,7 @@ use crate::region::lower::{ACCESS, Lowered, lower};
 use crate::region::{RegionId, Regions, layout, verify};
 
 mod epilogue;
+mod nodes;
 mod norm_statistics;
 mod paired_columns;
 mod pointwise;

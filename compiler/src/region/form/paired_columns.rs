@@ -4,11 +4,11 @@
 //! columns (GEGLU), gives the layer's region with half as many columns to store: a program
 //! keeps column `j` and column `j + half` together.
 
+use super::nodes::{Read, append};
 use super::rule::Verdict;
 use super::state::State;
 use crate::ops::Class;
 use crate::region::access::Step;
-use crate::region::form::epilogue::append_operand;
 use crate::region::{Access, Buffer, Index, Node, Region};
 
 /// See the card.
@@ -89,46 +89,28 @@ fn take_in(state: &mut State, slot: usize, buffer: Buffer, halves: Vec<Option<us
     let mut nodes = Vec::new();
     let ends = [0, output.domain[axis]].map(|start| {
         let step = Step::slice(axis, start as i64, 1, &output.domain);
-        let first = nodes.len();
-        for node in &producer.outputs[0].nodes {
-            nodes.push(match node {
-                // Epilogues read the anchor at their own index until something pairs columns.
-                Node::Anchor(_) => Node::Anchor(step.index.clone()),
-                Node::Read(operand) => {
-                    let access = producer.operands[*operand].through(&step);
-                    Node::Read(append_operand(&mut fused, access))
-                }
-                Node::Scalar(tensor) => Node::Scalar(tensor.clone()),
-                Node::Apply(op, operands) => {
-                    let operands = operands.iter().map(|operand| first + operand);
-                    Node::Apply(op.clone(), operands.collect())
-                }
-            });
-        }
+        // Epilogues read the anchor at their own index until something pairs columns.
+        let shifted = producer.outputs[0].nodes.iter().map(|node| match node {
+            Node::Anchor(_) => Node::Anchor(step.index.clone()),
+            Node::Read(_) | Node::Scalar(_) | Node::Apply(..) => node.clone(),
+        });
+        append(
+            &mut fused,
+            &mut nodes,
+            &shifted.collect::<Vec<_>>(),
+            |operand| Read::Operand(producer.operands[operand].through(&step)),
+        );
         nodes.len() - 1
     });
-    let mut places = Vec::with_capacity(output.nodes.len());
-    for node in &output.nodes {
-        let node = match node {
-            Node::Read(operand) => match halves[*operand] {
-                Some(half) => {
-                    places.push(ends[half]);
-                    continue;
-                }
-                None => {
-                    let access = region.operands[*operand].clone();
-                    Node::Read(append_operand(&mut fused, access))
-                }
-            },
-            Node::Apply(op, operands) => {
-                let operands = operands.iter().map(|&operand: &usize| places[operand]);
-                Node::Apply(op.clone(), operands.collect())
-            }
-            Node::Anchor(_) | Node::Scalar(_) => node.clone(),
-        };
-        nodes.push(node);
-        places.push(nodes.len() - 1);
-    }
+    append(
+        &mut fused,
+        &mut nodes,
+        &output.nodes,
+        |operand| match halves[operand] {
+            Some(half) => Read::Node(ends[half]),
+            None => Read::Operand(region.operands[operand].clone()),
+        },
+    );
     fused.outputs[0] = output.clone();
     fused.outputs[0].nodes = nodes;
     if let Some(reason) = state.too_intricate(&fused) {

@@ -3,11 +3,11 @@
 //! Takes a pointwise region, gives it with one producer's nodes computed in place, at the
 //! indices where they were read. It never computes an element twice.
 
+use super::nodes::{Read, append, end_at};
 use super::rule::Verdict;
 use super::state::State;
 use crate::region::access::Step;
-use crate::region::form::epilogue::{append, append_operand};
-use crate::region::{Anchor, Buffer, Node};
+use crate::region::{Anchor, Buffer};
 
 /// See the card.
 pub(super) fn apply(state: &mut State, slot: usize) -> Verdict {
@@ -63,18 +63,23 @@ fn take_in(state: &mut State, slot: usize, buffer: Buffer) -> Verdict {
         .map_or(Vec::new(), |piece| piece.index.clone());
     let step = Step::whole(&output.domain, index);
     let mut nodes = Vec::new();
-    for node in &producer.outputs[0].nodes {
-        nodes.push(match node {
-            Node::Read(operand) => {
-                let access = producer.operands[*operand].through(&step);
-                Node::Read(append_operand(&mut fused, access))
-            }
-            Node::Anchor(_) | Node::Scalar(_) | Node::Apply(..) => node.clone(),
-        });
-    }
-    let kept =
-        |operand: usize| (!numbers.contains(&operand)).then(|| region.operands[operand].clone());
-    append(&mut fused, &mut nodes, &output.nodes, kept);
+    append(
+        &mut fused,
+        &mut nodes,
+        &producer.outputs[0].nodes,
+        |operand| Read::Operand(producer.operands[operand].through(&step)),
+    );
+    let last = nodes.len() - 1;
+    let places = append(
+        &mut fused,
+        &mut nodes,
+        &output.nodes,
+        |operand| match numbers.contains(&operand) {
+            true => Read::Node(last),
+            false => Read::Operand(region.operands[operand].clone()),
+        },
+    );
+    end_at(&mut nodes, &places);
     fused.outputs[0].nodes = nodes;
     if fused.origin.is_empty() {
         fused.origin.clone_from(&producer.origin);

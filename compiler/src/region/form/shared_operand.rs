@@ -4,11 +4,11 @@
 //! and values, the projections of one time embedding or one text. Their weights are read one
 //! below the other, so a program may store them so when it loads.
 
+use super::nodes::append_operand;
 use super::rule::Verdict;
 use super::state::State;
 use crate::ops::Op;
 use crate::region::access::Step;
-use crate::region::form::epilogue::append_operand;
 use crate::region::{Access, Anchor, Index, Node, Output, Region};
 
 /// See the card.

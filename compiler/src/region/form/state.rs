@@ -3,7 +3,6 @@
 //! Takes regions in order and edits of single slots, gives the regions that are left, in order.
 //! It decides nothing.
 
-use crate::graph::Role;
 use crate::ops::Class;
 use crate::region::{
     Access, Anchor, Buffer, BufferData, Content, Output, Region, RegionId, Regions,
@@ -143,11 +142,7 @@ impl State {
             ));
         }
         let mut read = region.reads();
-        read.retain(|buffer| match &self.regions.buffer(*buffer).content {
-            Content::Computed => true,
-            Content::Param(param) => param.role != Role::Weight,
-            Content::Constant(_) => false,
-        });
+        read.retain(|buffer| !self.regions.buffer(*buffer).is_fixed());
         if read.len() > READS_MAX {
             let found = read.len();
             return Some(format!(

@@ -29,7 +29,9 @@ use thiserror::Error;
 
 use crate::graph::text::ParseError;
 use crate::graph::text::cursor::{Cursor, Token};
-use crate::region::{NUMBER_MAX, RegionId, extents, numbered, read_access, whole_number};
+use crate::region::{
+    NUMBER_MAX, RegionId, extents, numbered, read_access, skip_word, whole_number,
+};
 use crate::tile::programs::names;
 use crate::tile::{BlockProgram, OutputViews, Roles, TileError, View};
 
@@ -160,16 +162,12 @@ fn output(cursor: &mut Cursor<'_>) -> Result<OutputViews, ParseError> {
     cursor.expect('{', "`{`")?;
     let (mut planes, mut reads) = (Vec::new(), Vec::new());
     while next_is(cursor, 'n', planes.len())? {
-        let (plane, read) = match cursor.token() {
-            Token::Word("plane") => {
-                cursor.advance();
-                (Some(whole_number(cursor)?), None)
-            }
-            Token::Word("computed") => {
-                cursor.advance();
-                (None, None)
-            }
-            _ => (None, Some(view(cursor)?)),
+        let (plane, read) = if skip_word(cursor, "plane") {
+            (Some(whole_number(cursor)?), None)
+        } else if skip_word(cursor, "computed") {
+            (None, None)
+        } else {
+            (None, Some(view(cursor)?))
         };
         planes.push(plane);
         reads.push(read);
@@ -212,11 +210,8 @@ fn range(cursor: &mut Cursor<'_>, wanted: &'static str) -> Result<(usize, usize)
 }
 
 fn word(cursor: &mut Cursor<'_>, word: &str, wanted: &'static str) -> Result<(), ParseError> {
-    match cursor.token() == Token::Word(word) {
-        true => {
-            cursor.advance();
-            Ok(())
-        }
+    match skip_word(cursor, word) {
+        true => Ok(()),
         false => Err(cursor.wanted(wanted)),
     }
 }

@@ -5,7 +5,7 @@
 use crate::graph::text::cursor::{Cursor, Token};
 use crate::graph::text::{ParseError, attribute};
 use crate::ops::Attribute;
-use crate::region::{numbered, whole_number};
+use crate::region::{numbered, skip_word, whole_number};
 use crate::tile::{Origin, Scope, Step, Tile, TileId, Transform};
 
 use super::{exactly, range, word};
@@ -139,12 +139,9 @@ fn statement(cursor: &mut Cursor<'_>, tiles: &[Tile], first: &str) -> Result<Ste
         "fold" => fold(cursor, tiles),
         "weigh" => weigh(cursor, tiles),
         _ => {
-            let tile = match cursor.token() {
-                Token::Word("epilogue") => {
-                    cursor.advance();
-                    None
-                }
-                _ => Some(tile(cursor, tiles)?),
+            let tile = match skip_word(cursor, "epilogue") {
+                true => None,
+                false => Some(tile(cursor, tiles)?),
             };
             let transform = transform(cursor)?;
             Ok(Step::Store { tile, transform })
@@ -160,10 +157,7 @@ fn fold(cursor: &mut Cursor<'_>, tiles: &[Tile]) -> Result<Step, ParseError> {
         true => Some(tile(cursor, tiles)?),
         false => None,
     };
-    let down = cursor.token() == Token::Word("down");
-    if down {
-        cursor.advance();
-    }
+    let down = skip_word(cursor, "down");
     Ok(Step::Fold {
         acc,
         from,
@@ -215,16 +209,10 @@ fn scaled(cursor: &mut Cursor<'_>) -> Result<(f64, bool, Option<usize>), ParseEr
     let Attribute::Float(scale) = attribute::read(cursor, &mut 0)? else {
         return Err(cursor.wanted_at(start, "a number with a fraction or an exponent"));
     };
-    let causal = cursor.token() == Token::Word("causal");
-    if causal {
-        cursor.advance();
-    }
-    let mask = match cursor.token() {
-        Token::Word("mask") => {
-            cursor.advance();
-            Some(view_number(cursor)?)
-        }
-        _ => None,
+    let causal = skip_word(cursor, "causal");
+    let mask = match skip_word(cursor, "mask") {
+        true => Some(view_number(cursor)?),
+        false => None,
     };
     Ok((scale, causal, mask))
 }
