@@ -5,6 +5,7 @@
 //! parts in which `sample` runs it.
 
 use backends::gpu::compile::{CompileError, Compiled};
+use backends::gpu::dialect::Dialect;
 use compiler::program::Program;
 use runtime::ahead::{Ahead, Finished};
 use runtime::sampling::STAGES;
@@ -29,9 +30,9 @@ pub(crate) struct Part {
 
 impl Adapters {
     /// Nothing so far; `shader_f16` lets kernels name 16-bit floats.
-    pub(crate) fn new(shader_f16: bool) -> Adapters {
+    pub(crate) fn new(dialect: &'static Dialect, shader_f16: bool) -> Adapters {
         Adapters {
-            ahead: Ahead::new(shader_f16),
+            ahead: Ahead::new(dialect, shader_f16),
         }
     }
 

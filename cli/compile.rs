@@ -11,6 +11,7 @@ use backends::gpu::commands::Commands;
 use clap::ValueEnum;
 use compiler::DType;
 use compiler::graph::TensorType;
+use compiler::plan::Plan;
 use compiler::program::Program;
 use compiler::value::tensor::Tensor;
 use graphs::source::Source;
@@ -27,7 +28,7 @@ use crate::facts::{Facts, Sizes};
 use crate::files::{self, Folder};
 use crate::kernels::Shown;
 use crate::model::{Loaded, Model, Part};
-use crate::options::{ComponentName, Precision, Target};
+use crate::options::{ComponentName, Precision, Target, targets};
 use crate::tiling::TilingOptions;
 use crate::{ahead, compiled, kernels, progress, tiling, tuning};
 
@@ -46,7 +47,7 @@ pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, or one .onnx file.
     model: PathBuf,
     /// The machine to compile for.
-    #[arg(long)]
+    #[arg(long, value_parser = targets())]
     target: Target,
     /// The directory to write; MODEL's name with .splam if not given.
     #[arg(short, long)]
@@ -187,14 +188,14 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
 /// Refuses what another target has.
 fn check_options(arguments: &Arguments) -> Result<(), Failure> {
     let stage = arguments.dump.as_ref().map(|dump| dump.stage);
-    match (arguments.target, stage, arguments.tune) {
-        (Target::Cpu, Some(Stage::Kernel | Stage::Code), _) => {
+    match (arguments.target.dialect, stage, arguments.tune) {
+        (None, Some(Stage::Kernel | Stage::Code), _) => {
             let message = "--dump kernel or code with --target cpu";
             Err(Failure::usage(message).hint("only --target wgsl makes kernels as text"))
         }
-        (Target::Wgsl, _, Some(Tune::Quick)) => Err(Failure::usage("--tune with --target wgsl")
+        (Some(_), _, Some(Tune::Quick)) => Err(Failure::usage("--tune with --target wgsl")
             .hint("only kernels of this machine's processor are measured")),
-        (Target::Cpu | Target::Wgsl, _, _) => Ok(()),
+        (_, _, _) => Ok(()),
     }
 }
 
@@ -295,6 +296,7 @@ fn dump_text(dump: &Dump, name: &str, text: String) -> Result<(), Failure> {
 }
 
 /// What the target adds to programs.
+#[derive(Default)]
 struct Code {
     /// Bytes that each program needs at once.
     peak_bytes: Vec<u64>,
@@ -303,23 +305,24 @@ struct Code {
     features: BTreeSet<String>,
 }
 
-/// Compiles programs for the target; the processor takes them as they are.
+/// Compiles programs for a target that has a language of kernels; others take them as they are.
 fn code(arguments: &Arguments, programs: &[Named]) -> Result<Code, Failure> {
-    let (mut adapters, mut peak_bytes) = (Adapters::new(arguments.shader_f16), Vec::new());
+    let Some(dialect) = arguments.target.dialect else {
+        let plans = programs.iter().map(|own| own.loaded.program.plan());
+        return Ok(Code {
+            peak_bytes: plans.map(Plan::peak_bytes).collect(),
+            ..Code::default()
+        });
+    };
+    let mut adapters = Adapters::new(dialect, arguments.shader_f16);
+    let mut peak_bytes = Vec::with_capacity(programs.len());
     for own in programs {
-        let program = &own.loaded.program;
-        let needed = match arguments.target {
-            Target::Cpu => program.plan().peak_bytes(),
-            Target::Wgsl => {
-                let parts = adapters.add(own.component, program)?;
-                if let Some(dump) = &arguments.dump {
-                    dump_kernels(dump, own, &parts)?;
-                }
-                ahead::announce(own.component, own.name, &parts);
-                ahead::peak_bytes(&parts)
-            }
-        };
-        peak_bytes.push(needed);
+        let parts = adapters.add(own.component, &own.loaded.program)?;
+        if let Some(dump) = &arguments.dump {
+            dump_kernels(dump, own, &parts)?;
+        }
+        ahead::announce(own.component, own.name, &parts);
+        peak_bytes.push(ahead::peak_bytes(&parts));
     }
     let finished = adapters.finish()?;
     let limits = finished.requirements.limits().into_iter();

@@ -168,12 +168,12 @@ pub(crate) fn load(
 /// compile for it.
 pub(crate) fn target(artifact: &Artifact, wanted: Option<Target>) -> Result<Target, Failure> {
     let about = &artifact.manifest().about;
-    let found = Target::from_str(&about.target, false).ok();
+    let found = backends::lookup(&about.target);
     match (found, wanted) {
         (Some(found), None) => Ok(found),
         (Some(found), Some(wanted)) if found == wanted => Ok(found),
         (_, wanted) => {
-            let wanted = wanted.unwrap_or(Target::Cpu).name();
+            let wanted = wanted.unwrap_or(backends::host()).name();
             let message = format!("was compiled for {}, wanted {wanted}", about.target);
             let command = command(artifact, wanted);
             Err(Failure::job(message).hint(format!("compile it again: {command}")))

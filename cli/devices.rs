@@ -104,11 +104,11 @@ mod webgpu {
              {} KiB and {} invocations in a workgroup",
             kind.name(),
             features.join(", "),
-            mib(grants.binding_bytes_max),
-            mib(grants.buffer_bytes_max),
-            grants.storage_buffers_max,
-            grants.workgroup_bytes >> 10,
-            grants.invocations_max,
+            mib(grants.limits.binding_bytes_max),
+            mib(grants.limits.buffer_bytes_max),
+            grants.limits.buffers_max,
+            grants.limits.shared_bytes_max >> 10,
+            grants.limits.invocations_max,
         )
     }
 
@@ -141,12 +141,12 @@ mod webgpu {
                 "timestamp-query": adapter.timestamp_query,
             },
             "limits": {
-                "maxStorageBufferBindingSize": adapter.grants.binding_bytes_max,
-                "maxBufferSize": adapter.grants.buffer_bytes_max,
-                "maxStorageBuffersPerShaderStage": adapter.grants.storage_buffers_max,
-                "maxComputeWorkgroupStorageSize": adapter.grants.workgroup_bytes,
-                "maxComputeInvocationsPerWorkgroup": adapter.grants.invocations_max,
-                "maxComputeWorkgroupsPerDimension": adapter.grants.workgroups_per_dimension_max,
+                "maxStorageBufferBindingSize": adapter.grants.limits.binding_bytes_max,
+                "maxBufferSize": adapter.grants.limits.buffer_bytes_max,
+                "maxStorageBuffersPerShaderStage": adapter.grants.limits.buffers_max,
+                "maxComputeWorkgroupStorageSize": adapter.grants.limits.shared_bytes_max,
+                "maxComputeInvocationsPerWorkgroup": adapter.grants.limits.invocations_max,
+                "maxComputeWorkgroupsPerDimension": adapter.grants.limits.groups_max,
             },
             "dtypes": super::TYPES,
         })

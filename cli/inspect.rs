@@ -171,7 +171,7 @@ fn kernel_text(
     name: Option<&str>,
 ) -> Result<String, Failure> {
     let stored = match model.artifact() {
-        Some(artifact) if model.target(None)? == options::Target::Wgsl => artifact,
+        Some(artifact) if model.target(None)?.dialect.is_some() => artifact,
         Some(_) | None => return kernels::of_program(&loaded.program, shown, name),
     };
     if shown == Shown::Kernel {

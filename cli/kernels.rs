@@ -151,7 +151,7 @@ fn add_needs(text: &mut String, commands: &Commands, mark: &str) {
         counted(commands.weights.len(), "page"),
     );
     if let Ok(needs) = requirements(commands, &WGSL) {
-        let limits = commands.requirements;
+        let (needs, limits) = (needs.limits, commands.requirements.limits);
         let _ = writeln!(
             text,
             "{mark} needs bindings of {} bytes of {}, buffers of {} of {}, {} storage buffers of {}, \
@@ -161,14 +161,14 @@ fn add_needs(text: &mut String, commands: &Commands, mark: &str) {
             limits.binding_bytes_max,
             needs.buffer_bytes_max,
             limits.buffer_bytes_max,
-            needs.storage_buffers_max,
-            limits.storage_buffers_max,
-            needs.workgroup_bytes,
-            limits.workgroup_bytes,
+            needs.buffers_max,
+            limits.buffers_max,
+            needs.shared_bytes_max,
+            limits.shared_bytes_max,
             needs.invocations_max,
             limits.invocations_max,
-            needs.workgroups_per_dimension_max,
-            limits.workgroups_per_dimension_max,
+            needs.groups_max,
+            limits.groups_max,
         );
     }
 }

@@ -178,7 +178,7 @@ impl Model {
     pub(crate) fn target(&self, wanted: Option<Target>) -> Result<Target, Failure> {
         match self.artifact() {
             Some(artifact) => compiled::target(artifact, wanted).at(self.path.display()),
-            None => Ok(wanted.unwrap_or(Target::Cpu)),
+            None => Ok(wanted.unwrap_or(backends::host())),
         }
     }
 

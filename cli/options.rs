@@ -2,6 +2,8 @@
 //!
 //! Takes words of the command line, gives values of the other rooms' types.
 
+use backends::{BACKENDS, Backend, lookup};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use compiler::DType;
 #[cfg(feature = "webgpu")]
@@ -43,7 +45,7 @@ impl ComponentName {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Execution {
     /// Where to run; what a .splam was compiled for, or cpu, if not given
-    #[arg(long)]
+    #[arg(long, value_parser = targets())]
     pub(crate) target: Option<Target>,
     /// With --target wgsl: the adapter, by its number in `splamc devices` or by words of its name;
     /// graphics processors before software if not given. `interpreter` needs none: it runs kernels
@@ -66,16 +68,16 @@ pub(crate) struct Execution {
 impl Execution {
     /// Where a session of `model` is opened; `profile` asks for the clock of an adapter.
     pub(crate) fn place(&self, model: &Model, profile: bool) -> Result<Place, Failure> {
-        match (model.target(self.target)?, &self.adapter) {
-            (Target::Cpu, None) => Ok(Place::Cpu(Options {
+        match (model.target(self.target)?.dialect, &self.adapter) {
+            (None, None) => Ok(Place::Cpu(Options {
                 threads: self.threads,
                 exact: self.exact || model.is_exact(),
             })),
-            (Target::Cpu, Some(_)) => Err(Failure::usage("--adapter without --target wgsl")
+            (None, Some(_)) => Err(Failure::usage("--adapter without --target wgsl")
                 .hint("the processor is no adapter: leave --adapter out, or add --target wgsl")),
-            (Target::Wgsl, Some(name)) if name == INTERPRETER => Ok(Place::Interpreter),
+            (Some(_), Some(name)) if name == INTERPRETER => Ok(Place::Interpreter),
             #[cfg(feature = "webgpu")]
-            (Target::Wgsl, adapter) => {
+            (Some(_), adapter) => {
                 let choice = adapter.as_deref().map_or(Choice::Best, |words| {
                     let Ok(choice) = words.parse();
                     choice
@@ -92,7 +94,7 @@ impl Execution {
                 }))
             }
             #[cfg(not(feature = "webgpu"))]
-            (Target::Wgsl, _) => {
+            (Some(_), _) => {
                 let _ = profile;
                 Err(
                     Failure::job("--target wgsl: this build drives no WebGPU adapters")
@@ -107,22 +109,13 @@ impl Execution {
 const INTERPRETER: &str = "interpreter";
 
 /// Where a program runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Target {
-    /// This machine's processor.
-    Cpu,
-    /// Any WebGPU adapter: graphics processors, and software that takes their place.
-    Wgsl,
-}
+pub(crate) type Target = &'static Backend;
 
-impl Target {
-    /// The name in options and artifacts.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Target::Cpu => "cpu",
-            Target::Wgsl => "wgsl",
-        }
-    }
+/// Reads the word of a target.
+pub(crate) fn targets() -> impl TypedValueParser<Value = Target> {
+    let words = BACKENDS.iter();
+    let words = words.map(|backend| PossibleValue::new(backend.name()).help(backend.about));
+    PossibleValuesParser::new(words).map(|word| lookup(&word).expect("a word of the list"))
 }
 
 /// The type of weights and values.

@@ -6,7 +6,10 @@
 pub mod clock;
 pub mod cpu;
 pub mod gpu;
+mod lookup;
 pub mod webgpu;
+
+pub use lookup::{BACKENDS, Backend, host, lookup};
 
 #[cfg(test)]
 mod tests;

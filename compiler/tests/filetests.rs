@@ -13,10 +13,10 @@ use compiler::graph::autodiff::backward;
 use compiler::graph::text::{parse, print, print_func};
 use compiler::graph::verify::{rule, verify};
 use compiler::graph::{Builder, Func, GraphError, Module, Role, Value};
-use compiler::kernel::{self, Limits};
+use compiler::kernel;
 use compiler::passes::{self, Pass, RAISE, SIMPLIFY};
 use compiler::region::{self, Refusal};
-use compiler::target::Target;
+use compiler::target::{Limits, Target};
 use compiler::tile::{self, Choice, LowerOptions, Tuning, lower};
 use compiler::value::array::Precision;
 

@@ -1,9 +1,8 @@
 //! Random kernels keep the rules, read back from their text, have no fault, and store the same after
 //! every pass.
 
-use compiler::kernel::{
-    BufferContents, Kernel, Limits, PASSES, interpret, optimize, parse, verify,
-};
+use compiler::kernel::{BufferContents, Kernel, PASSES, interpret, optimize, parse, verify};
+use compiler::target::Limits;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

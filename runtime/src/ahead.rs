@@ -9,16 +9,17 @@ use std::collections::BTreeMap;
 
 use backends::gpu::commands::{Commands, Requirements};
 use backends::gpu::compile::{self, CompileError, Compiled};
+use backends::gpu::dialect::Dialect;
 use backends::gpu::validate;
-use backends::webgpu::WGSL;
 use compiler::program::Program;
 use compiler::region::Regions;
 
 use crate::artifact::hash;
 
 /// What is compiled so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ahead {
+    dialect: &'static Dialect,
     shader_f16: bool,
     /// The commands in the order in which they were made, with the hash of their regions.
     commands: Vec<(String, Commands)>,
@@ -43,10 +44,12 @@ pub(crate) fn key(regions: &Regions) -> String {
 impl Ahead {
     /// Nothing so far. `shader_f16` lets kernels name 16-bit floats, which adapters with that
     /// feature have.
-    pub fn new(shader_f16: bool) -> Ahead {
+    pub fn new(dialect: &'static Dialect, shader_f16: bool) -> Ahead {
         Ahead {
+            dialect,
             shader_f16,
-            ..Ahead::default()
+            commands: Vec::new(),
+            kernels: BTreeMap::new(),
         }
     }
 
@@ -59,7 +62,7 @@ impl Ahead {
             shader_f16: self.shader_f16,
             ..Requirements::DEFAULT
         };
-        let compiled = compile::compile(program, &requirements, &WGSL)?;
+        let compiled = compile::compile(program, &requirements, self.dialect)?;
         let key = key(&compiled.regions);
         if self.commands.iter().all(|(known, _)| *known != key) {
             let mut commands = compiled.commands.commands().clone();
@@ -95,7 +98,7 @@ impl Ahead {
     pub fn finish(self) -> Result<Finished, CompileError> {
         let mut requirements = Requirements::NONE;
         for (_, commands) in &self.commands {
-            requirements = requirements.and(validate::requirements(commands, &WGSL)?);
+            requirements = requirements.and(validate::requirements(commands, self.dialect)?);
         }
         Ok(Finished {
             commands: self.commands.into_iter().collect(),

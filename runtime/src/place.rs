@@ -55,12 +55,12 @@ impl WebGpu {
     pub fn open(adapter: Choice, shader_f16: bool, profile: bool) -> Result<WebGpu, DeviceError> {
         let options = device::Options { adapter, profile };
         let found = device::adapter(&options.adapter)?;
-        let requirements = Requirements {
-            binding_bytes_max: found.grants.binding_bytes_max.min(BINDING_BYTES_MAX),
-            buffer_bytes_max: found.grants.buffer_bytes_max,
-            shader_f16,
-            ..Requirements::DEFAULT
-        };
+        let mut requirements = Requirements::DEFAULT;
+        requirements.shader_f16 = shader_f16;
+        let granted = found.grants.limits;
+        let limits = &mut requirements.limits;
+        limits.binding_bytes_max = granted.binding_bytes_max.min(BINDING_BYTES_MAX);
+        limits.buffer_bytes_max = granted.buffer_bytes_max;
         let device = device::Device::open(&options, &requirements)?;
         Ok(WebGpu {
             device,

@@ -25,6 +25,7 @@ use thiserror::Error;
 
 use compiler::DType;
 use compiler::region::{Buffer, RegionId};
+use compiler::target::Limits;
 use compiler::value::extents::Extents;
 
 /// The name of every kernel's entry point.
@@ -32,7 +33,7 @@ pub const ENTRY_POINT: &str = "main";
 
 /// Every window starts at a multiple of so many bytes: the default of
 /// `minStorageBufferOffsetAlignment`.
-pub const ALIGNMENT: u64 = 256;
+pub const ALIGNMENT: u64 = Limits::WEBGPU.alignment;
 
 /// The feature of 16-bit floats.
 const SHADER_F16: &str = "shader-f16";
@@ -265,22 +266,11 @@ impl StoredAs {
     }
 }
 
-/// What a device must grant, by the names of the
-/// [specification's](https://www.w3.org/TR/webgpu/#limits) limits.
+/// What a device must grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Requirements {
-    /// `maxStorageBufferBindingSize`.
-    pub binding_bytes_max: u64,
-    /// `maxBufferSize`.
-    pub buffer_bytes_max: u64,
-    /// `maxStorageBuffersPerShaderStage`.
-    pub storage_buffers_max: u32,
-    /// `maxComputeWorkgroupStorageSize`.
-    pub workgroup_bytes: u32,
-    /// `maxComputeInvocationsPerWorkgroup`, and as many along the first axis.
-    pub invocations_max: u32,
-    /// `maxComputeWorkgroupsPerDimension`.
-    pub workgroups_per_dimension_max: u32,
+    /// Of memory and of one kernel.
+    pub limits: Limits,
     /// The feature `shader-f16`.
     pub shader_f16: bool,
 }
@@ -309,62 +299,60 @@ pub enum Lack {
 impl Requirements {
     /// What every WebGPU device grants without being asked.
     pub const DEFAULT: Requirements = Requirements {
-        binding_bytes_max: 128 << 20,
-        buffer_bytes_max: 256 << 20,
-        storage_buffers_max: 8,
-        workgroup_bytes: 16 << 10,
-        invocations_max: 256,
-        workgroups_per_dimension_max: 65_535,
+        limits: Limits::WEBGPU,
         shader_f16: false,
     };
 
     /// What nothing needs.
     pub const NONE: Requirements = Requirements {
-        binding_bytes_max: 0,
-        buffer_bytes_max: 0,
-        storage_buffers_max: 0,
-        workgroup_bytes: 0,
-        invocations_max: 0,
-        workgroups_per_dimension_max: 0,
+        limits: Limits {
+            alignment: ALIGNMENT,
+            binding_bytes_max: 0,
+            buffer_bytes_max: 0,
+            buffers_max: 0,
+            shared_bytes_max: 0,
+            invocations_max: 0,
+            groups_max: 0,
+        },
         shader_f16: false,
     };
 
     /// What this and another need together.
     pub fn and(self, other: Requirements) -> Requirements {
+        let (own, more) = (self.limits, other.limits);
         Requirements {
-            binding_bytes_max: self.binding_bytes_max.max(other.binding_bytes_max),
-            buffer_bytes_max: self.buffer_bytes_max.max(other.buffer_bytes_max),
-            storage_buffers_max: self.storage_buffers_max.max(other.storage_buffers_max),
-            workgroup_bytes: self.workgroup_bytes.max(other.workgroup_bytes),
-            invocations_max: self.invocations_max.max(other.invocations_max),
-            workgroups_per_dimension_max: self
-                .workgroups_per_dimension_max
-                .max(other.workgroups_per_dimension_max),
+            limits: Limits {
+                alignment: own.alignment.max(more.alignment),
+                binding_bytes_max: own.binding_bytes_max.max(more.binding_bytes_max),
+                buffer_bytes_max: own.buffer_bytes_max.max(more.buffer_bytes_max),
+                buffers_max: own.buffers_max.max(more.buffers_max),
+                shared_bytes_max: own.shared_bytes_max.max(more.shared_bytes_max),
+                invocations_max: own.invocations_max.max(more.invocations_max),
+                groups_max: own.groups_max.max(more.groups_max),
+            },
             shader_f16: self.shader_f16 || other.shader_f16,
         }
     }
 
-    /// The limits by their names in the specification.
+    /// The limits by their names in the
+    /// [specification](https://www.w3.org/TR/webgpu/#limits); every alignment that it allows is met.
     pub fn limits(&self) -> [(&'static str, u64); 6] {
+        let Limits {
+            alignment: _,
+            binding_bytes_max,
+            buffer_bytes_max,
+            buffers_max,
+            shared_bytes_max,
+            invocations_max,
+            groups_max,
+        } = self.limits;
         [
-            ("maxStorageBufferBindingSize", self.binding_bytes_max),
-            ("maxBufferSize", self.buffer_bytes_max),
-            (
-                "maxStorageBuffersPerShaderStage",
-                self.storage_buffers_max.into(),
-            ),
-            (
-                "maxComputeWorkgroupStorageSize",
-                self.workgroup_bytes.into(),
-            ),
-            (
-                "maxComputeInvocationsPerWorkgroup",
-                self.invocations_max.into(),
-            ),
-            (
-                "maxComputeWorkgroupsPerDimension",
-                self.workgroups_per_dimension_max.into(),
-            ),
+            ("maxStorageBufferBindingSize", binding_bytes_max),
+            ("maxBufferSize", buffer_bytes_max),
+            ("maxStorageBuffersPerShaderStage", buffers_max.into()),
+            ("maxComputeWorkgroupStorageSize", shared_bytes_max.into()),
+            ("maxComputeInvocationsPerWorkgroup", invocations_max.into()),
+            ("maxComputeWorkgroupsPerDimension", groups_max.into()),
         ]
     }
 

@@ -73,7 +73,7 @@ struct State<'a> {
     dialect: &'a Dialect,
     forms: Vec<StoredAs>,
     plan: Plan,
-    limits: kernel::Limits,
+    limits: Limits,
     shader_f16: bool,
     pages: Pages,
     kernels: Vec<kernel::Kernel>,
@@ -99,20 +99,14 @@ pub fn compile(
     if let Some((name, _)) = program.states().into_iter().next() {
         return Err(CompileError::State { name });
     }
-    let limits = kernel_limits(requirements);
+    let limits = requirements.limits;
     let regions = regions(program);
     let mut tiled = tiled(&regions, dialect);
     let forms = forms(&regions, &tiled.choices);
     let hosted = refused(&regions, &mut tiled, &forms, requirements, limits);
     let early = early(&regions, &hosted);
     let lifetimes = on_device(&regions, &forms, &hosted, &early);
-    let plan_limits = Limits {
-        alignment: ALIGNMENT,
-        binding_bytes_max: requirements.binding_bytes_max,
-        buffer_bytes_max: requirements.buffer_bytes_max,
-        ..Limits::WEBGPU
-    };
-    let plan = plan(&lifetimes, &plan_limits)?;
+    let plan = plan(&lifetimes, &limits)?;
     let mut state = State {
         regions: &regions,
         dialect,
@@ -145,16 +139,6 @@ pub fn compile(
         regions,
     };
     Ok(compiled)
-}
-
-fn kernel_limits(requirements: &Requirements) -> kernel::Limits {
-    kernel::Limits {
-        invocations_max: requirements.invocations_max,
-        shared_bytes_max: requirements.workgroup_bytes,
-        groups_max: requirements.workgroups_per_dimension_max,
-        buffers_max: requirements.storage_buffers_max,
-        buffer_bytes_max: requirements.binding_bytes_max,
-    }
 }
 
 /// The tile programs of regions.
@@ -196,7 +180,7 @@ fn refused(
     tiled: &mut Tiled,
     forms: &[StoredAs],
     requirements: &Requirements,
-    limits: kernel::Limits,
+    limits: Limits,
 ) -> BTreeMap<RegionId, String> {
     let mut hosted = BTreeMap::new();
     let mut known: BTreeMap<String, Option<String>> = BTreeMap::new();
@@ -253,7 +237,7 @@ fn large(
     region.reads().into_iter().find_map(|buffer| {
         let data = regions.buffer(buffer);
         let bytes = window_bytes(data, forms[number(buffer)]);
-        let most = requirements.binding_bytes_max;
+        let most = requirements.limits.binding_bytes_max;
         (is_fixed(data) && bytes > most)
             .then(|| format!("{buffer} has {bytes} bytes, wanted at most {most} in one binding"))
     })
@@ -600,8 +584,9 @@ impl Pages {
     fn new(requirements: &Requirements) -> Pages {
         Pages {
             bytes_max: requirements
+                .limits
                 .binding_bytes_max
-                .min(requirements.buffer_bytes_max),
+                .min(requirements.limits.buffer_bytes_max),
             pages: Vec::new(),
             windows: BTreeMap::new(),
         }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use thiserror::Error;
 
 use compiler::region::{Buffer, RegionId};
+use compiler::target::Limits;
 use compiler::value::extents::Extents;
 
 use super::commands::{
@@ -216,12 +217,7 @@ pub fn requirements(commands: &Commands, dialect: &Dialect) -> Result<Requiremen
 
 /// What no kernel exceeds.
 const ALL: Requirements = Requirements {
-    binding_bytes_max: u64::MAX,
-    buffer_bytes_max: u64::MAX,
-    storage_buffers_max: u32::MAX,
-    workgroup_bytes: u32::MAX,
-    invocations_max: u32::MAX,
-    workgroups_per_dimension_max: u32::MAX,
+    limits: Limits::NONE,
     shader_f16: true,
 };
 
@@ -252,7 +248,7 @@ fn buffers(commands: &Commands, granted: &Requirements) -> Result<Requirements, 
         if bytes == 0 || !bytes.is_multiple_of(4) {
             return Err(Invalid::Words { bytes });
         }
-        needed.buffer_bytes_max = needed.buffer_bytes_max.max(bytes);
+        needed.limits.buffer_bytes_max = needed.limits.buffer_bytes_max.max(bytes);
     }
     exceeds(granted, &needed, || "a buffer".to_owned())?;
     Ok(needed)
@@ -432,11 +428,13 @@ fn check_text(
 
 fn needs_of_text(text: &Text) -> Requirements {
     Requirements {
-        storage_buffers_max: u32::try_from(text.bindings.len()).unwrap_or(u32::MAX),
-        workgroup_bytes: text.workgroup_bytes,
-        invocations_max: text.invocations,
+        limits: Limits {
+            buffers_max: u32::try_from(text.bindings.len()).unwrap_or(u32::MAX),
+            shared_bytes_max: text.workgroup_bytes,
+            invocations_max: text.invocations,
+            ..Requirements::NONE.limits
+        },
         shader_f16: text.shader_f16,
-        ..Requirements::NONE
     }
 }
 
@@ -469,10 +467,8 @@ fn check_launch(
         });
     }
     let place = || format!("kernel {:?} of {}", kernel.name, launch.region);
-    let mut needed = Requirements {
-        workgroups_per_dimension_max: launch.grid.into_iter().fold(0, u32::max),
-        ..Requirements::NONE
-    };
+    let mut needed = Requirements::NONE;
+    needed.limits.groups_max = launch.grid.into_iter().fold(0, u32::max);
     for (argument, (bound, (_, wanted))) in launch.arguments.iter().zip(&text.bindings).enumerate()
     {
         window(commands, bound, || {
@@ -487,7 +483,7 @@ fn check_launch(
                 wanted: *wanted,
             });
         }
-        needed.binding_bytes_max = needed.binding_bytes_max.max(bound.bytes);
+        needed.limits.binding_bytes_max = needed.limits.binding_bytes_max.max(bound.bytes);
     }
     aliases(kernel, launch)?;
     exceeds(granted, &needed, place)?;

@@ -12,7 +12,7 @@
 //!   somewhere is stored to;
 //! * K4: barriers, and what decides whether they are reached, are the same for all invocations;
 //! * K5: a loop's step is a positive constant, and every branch gives what the statement defines;
-//! * K6: sizes are positive, and the workgroup and its memory within [`Limits`];
+//! * K6: sizes are positive, and the workgroup and its memory within [`Limits`](crate::target::Limits);
 //! * K7: a shared memory is stored to before it is loaded from;
 //! * K8: names are words of letters, digits and `_`, comments have no control characters.
 
@@ -299,35 +299,6 @@ pub struct Kernel {
     pub body: Vec<Statement>,
     /// The types of all values.
     pub types: Vec<Type>,
-}
-
-/// What a target allows one kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Invocations of a workgroup at most.
-    pub invocations_max: u32,
-    /// Bytes of shared memory at most.
-    pub shared_bytes_max: u32,
-    /// Workgroups along each axis at most.
-    pub groups_max: u32,
-    /// Storage buffers at most.
-    pub buffers_max: u32,
-    /// Bytes of one storage buffer at most.
-    pub buffer_bytes_max: u64,
-}
-
-impl Limits {
-    /// What every WebGPU adapter grants: `maxComputeInvocationsPerWorkgroup`,
-    /// `maxComputeWorkgroupStorageSize`, `maxComputeWorkgroupsPerDimension`,
-    /// `maxStorageBuffersPerShaderStage` and `maxStorageBufferBindingSize` of the table of limits
-    /// in the [specification](https://www.w3.org/TR/webgpu/#limits).
-    pub const WEBGPU: Limits = Limits {
-        invocations_max: 256,
-        shared_bytes_max: 16 << 10,
-        groups_max: 65_535,
-        buffers_max: 8,
-        buffer_bytes_max: 128 << 20,
-    };
 }
 
 impl Type {

@@ -7,9 +7,9 @@ use thiserror::Error;
 
 use crate::kernel::typing::{self, Misfit};
 use crate::kernel::{
-    Carried, Expression, Kernel, Limits, Memory, Scalar, Shared, Statement, Type, Value,
-    uniform_values,
+    Carried, Expression, Kernel, Memory, Scalar, Shared, Statement, Type, Value, uniform_values,
 };
+use crate::target::Limits;
 
 /// A rule that a kernel breaks.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -113,7 +113,7 @@ fn check_sizes(kernel: &Kernel, limits: &Limits) -> Result<(), KernelError> {
         check_element(kernel, &buffer.name, buffer.element)?;
         let bytes = u64::from(buffer.element.bytes()) * u64::from(buffer.elements);
         let wanted = "bytes of a buffer: at least one and no more than the target's";
-        k6(&buffer.name, bytes, limits.buffer_bytes_max, wanted)?;
+        k6(&buffer.name, bytes, limits.binding_bytes_max, wanted)?;
     }
     let mut bytes = 0;
     for shared in &kernel.shared {

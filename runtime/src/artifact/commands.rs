@@ -6,6 +6,7 @@
 use backends::gpu::commands as plain;
 use compiler::DType;
 use compiler::region::{Buffer, RegionId};
+use compiler::target::Limits;
 use compiler::value::extents::Extents;
 
 #[cfg(test)]
@@ -408,25 +409,29 @@ fn stored(message: i32) -> Option<plain::StoredAs> {
 }
 
 fn requirements_message(requirements: &plain::Requirements) -> Requirements {
+    let limits = &requirements.limits;
     Requirements {
-        binding_bytes_max: requirements.binding_bytes_max,
-        buffer_bytes_max: requirements.buffer_bytes_max,
-        storage_buffers_max: requirements.storage_buffers_max,
-        workgroup_bytes: requirements.workgroup_bytes,
-        invocations_max: requirements.invocations_max,
-        workgroups_per_dimension_max: requirements.workgroups_per_dimension_max,
+        binding_bytes_max: limits.binding_bytes_max,
+        buffer_bytes_max: limits.buffer_bytes_max,
+        storage_buffers_max: limits.buffers_max,
+        workgroup_bytes: limits.shared_bytes_max,
+        invocations_max: limits.invocations_max,
+        workgroups_per_dimension_max: limits.groups_max,
         shader_f16: requirements.shader_f16,
     }
 }
 
 fn plain_requirements(message: &Requirements) -> plain::Requirements {
     plain::Requirements {
-        binding_bytes_max: message.binding_bytes_max,
-        buffer_bytes_max: message.buffer_bytes_max,
-        storage_buffers_max: message.storage_buffers_max,
-        workgroup_bytes: message.workgroup_bytes,
-        invocations_max: message.invocations_max,
-        workgroups_per_dimension_max: message.workgroups_per_dimension_max,
+        limits: Limits {
+            alignment: plain::ALIGNMENT,
+            binding_bytes_max: message.binding_bytes_max,
+            buffer_bytes_max: message.buffer_bytes_max,
+            buffers_max: message.storage_buffers_max,
+            shared_bytes_max: message.workgroup_bytes,
+            invocations_max: message.invocations_max,
+            groups_max: message.workgroups_per_dimension_max,
+        },
         shader_f16: message.shader_f16,
     }
 }

@@ -4,8 +4,9 @@
 //! of what is stored are wanted. All decisions fall here: what is printed later is what was
 //! verified. It knows no driver and no text.
 
-use compiler::kernel::{Builder, Kernel, Limits, Scalar, Type};
+use compiler::kernel::{Builder, Kernel, Scalar, Type};
 use compiler::region::{Buffer, Output, Region, Regions};
+use compiler::target::Limits;
 use compiler::tile::{BlockProgram, OutputViews, Step, View};
 use thiserror::Error;
 

@@ -5,6 +5,8 @@
 
 use std::str::FromStr;
 
+use compiler::target::Limits;
+
 use super::DeviceError;
 use crate::gpu::commands::Requirements;
 
@@ -169,14 +171,17 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> Adapter {
 /// What limits and features grant.
 fn grants(limits: &wgpu::Limits, features: wgpu::Features) -> Requirements {
     Requirements {
-        binding_bytes_max: limits.max_storage_buffer_binding_size,
-        buffer_bytes_max: limits.max_buffer_size,
-        storage_buffers_max: limits.max_storage_buffers_per_shader_stage,
-        workgroup_bytes: limits.max_compute_workgroup_storage_size,
-        invocations_max: limits
-            .max_compute_invocations_per_workgroup
-            .min(limits.max_compute_workgroup_size_x),
-        workgroups_per_dimension_max: limits.max_compute_workgroups_per_dimension,
+        limits: Limits {
+            alignment: limits.min_storage_buffer_offset_alignment.into(),
+            binding_bytes_max: limits.max_storage_buffer_binding_size,
+            buffer_bytes_max: limits.max_buffer_size,
+            buffers_max: limits.max_storage_buffers_per_shader_stage,
+            shared_bytes_max: limits.max_compute_workgroup_storage_size,
+            invocations_max: limits
+                .max_compute_invocations_per_workgroup
+                .min(limits.max_compute_workgroup_size_x),
+            groups_max: limits.max_compute_workgroups_per_dimension,
+        },
         shader_f16: features.contains(wgpu::Features::SHADER_F16),
     }
 }

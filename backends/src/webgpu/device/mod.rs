@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use compiler::target::Limits;
+
 use crate::gpu::commands::{Binding, Commands, ENTRY_POINT, Kernel, Requirements};
 
 use adapters::find;
@@ -85,7 +87,7 @@ impl Device {
         let opened = pollster::block_on(handle.request_device(&wgpu::DeviceDescriptor {
             label: Some("splamc"),
             required_features: features,
-            required_limits: limits(requirements),
+            required_limits: limits(&requirements.limits),
             experimental_features: wgpu::ExperimentalFeatures::disabled(),
             // Slabs and pages are few and large: blocks of a driver's own would stay half empty.
             memory_hints: wgpu::MemoryHints::MemoryUsage,
@@ -130,24 +132,24 @@ impl Device {
 }
 
 /// The limits that are asked for; those of graphics are as low as they can be.
-fn limits(requirements: &Requirements) -> wgpu::Limits {
+fn limits(asked: &Limits) -> wgpu::Limits {
     let least = wgpu::Limits::downlevel_webgl2_defaults();
-    let buffers = requirements.storage_buffers_max;
+    let buffers = asked.buffers_max;
     wgpu::Limits {
-        max_storage_buffer_binding_size: requirements.binding_bytes_max,
+        max_storage_buffer_binding_size: asked.binding_bytes_max,
         // Buffers that results pass through are no larger than slabs, times of a batch no larger
         // than this.
-        max_buffer_size: requirements.buffer_bytes_max.max(4096),
+        max_buffer_size: asked.buffer_bytes_max.max(4096),
         max_storage_buffers_per_shader_stage: buffers,
         max_buffers_and_acceleration_structures_per_shader_stage: least
             .max_buffers_and_acceleration_structures_per_shader_stage
             .max(buffers),
-        max_compute_workgroup_storage_size: requirements.workgroup_bytes,
-        max_compute_invocations_per_workgroup: requirements.invocations_max,
-        max_compute_workgroup_size_x: requirements.invocations_max,
+        max_compute_workgroup_storage_size: asked.shared_bytes_max,
+        max_compute_invocations_per_workgroup: asked.invocations_max,
+        max_compute_workgroup_size_x: asked.invocations_max,
         max_compute_workgroup_size_y: 1,
         max_compute_workgroup_size_z: 1,
-        max_compute_workgroups_per_dimension: requirements.workgroups_per_dimension_max,
+        max_compute_workgroups_per_dimension: asked.groups_max,
         ..least
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use compiler::DType;
 use compiler::region::RegionId;
+use compiler::target::Limits;
 use compiler::value::extents::Extents;
 use compiler::value::tensor::{Tensor, Values};
 
@@ -336,7 +337,11 @@ fn what_no_adapter_grants_is_refused_before_anything_is_reserved() {
         adapter: Choice::Best,
         profile: false,
     };
-    let check = |requirements: Requirements, limit: &str, found: u64, wanted: u64| {
+    let check = |limits: Limits, limit: &str, found: u64, wanted: u64| {
+        let requirements = Requirements {
+            limits,
+            ..Requirements::DEFAULT
+        };
         let error = Device::open(&options, &requirements).expect_err("too much");
         let wanted = format!(
             "{} does not suffice for what is to run: {limit} is {found}, wanted {wanted}",
@@ -344,23 +349,23 @@ fn what_no_adapter_grants_is_refused_before_anything_is_reserved() {
         );
         assert_eq!(error.to_string(), wanted);
     };
-    let enough = Requirements::DEFAULT;
+    let (enough, granted) = (Limits::WEBGPU, adapter.grants.limits);
     check(
-        Requirements {
+        Limits {
             buffer_bytes_max: 1 << 60,
             ..enough
         },
         "maxBufferSize",
-        adapter.grants.buffer_bytes_max,
+        granted.buffer_bytes_max,
         1 << 60,
     );
     check(
-        Requirements {
-            workgroup_bytes: 1 << 30,
+        Limits {
+            shared_bytes_max: 1 << 30,
             ..enough
         },
         "maxComputeWorkgroupStorageSize",
-        adapter.grants.workgroup_bytes.into(),
+        granted.shared_bytes_max.into(),
         1 << 30,
     );
 }

@@ -2,11 +2,12 @@
 
 use compiler::DType;
 use compiler::region::RegionId;
+use compiler::target::Limits;
 use compiler::value::extents::Extents;
 
 use super::super::WGSL;
 use super::{arena, commands, constant, kernel, page};
-use crate::gpu::commands::{Binding, Commands, Hosted, Launch, Requirements, StoredAs};
+use crate::gpu::commands::{ALIGNMENT, Binding, Commands, Hosted, Launch, Requirements, StoredAs};
 use crate::gpu::validate::{requirements, validate};
 
 /// Breaks good commands and holds the message against what is wanted.
@@ -38,12 +39,15 @@ fn sized(invocations: u32, floats: u32) -> String {
 fn good_commands_need_what_they_use() {
     let needed = requirements(&commands(), &WGSL).expect("good commands");
     let wanted = Requirements {
-        binding_bytes_max: 24,
-        buffer_bytes_max: 768,
-        storage_buffers_max: 3,
-        workgroup_bytes: 0,
-        invocations_max: 64,
-        workgroups_per_dimension_max: 1,
+        limits: Limits {
+            alignment: ALIGNMENT,
+            binding_bytes_max: 24,
+            buffer_bytes_max: 768,
+            buffers_max: 3,
+            shared_bytes_max: 0,
+            invocations_max: 64,
+            groups_max: 1,
+        },
         shader_f16: false,
     };
     assert_eq!(needed, wanted);
@@ -181,7 +185,7 @@ fn limits() {
          is 16384, wanted 16400 (W6)",
     );
     check(
-        |c| c.requirements.storage_buffers_max = 2,
+        |c| c.requirements.limits.buffers_max = 2,
         "kernel \"scale\" of r1 needs more than is required: maxStorageBuffersPerShaderStage is \
          2, wanted 3 (W6)",
     );
@@ -191,7 +195,7 @@ fn limits() {
          maxComputeWorkgroupsPerDimension is 65535, wanted 65536 (W6)",
     );
     check(
-        |c| c.requirements.binding_bytes_max = 20,
+        |c| c.requirements.limits.binding_bytes_max = 20,
         "kernel \"increment\" of r0 needs more than is required: maxStorageBufferBindingSize is \
          20, wanted 24 (W6)",
     );

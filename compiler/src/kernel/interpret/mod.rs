@@ -10,7 +10,8 @@ mod fault;
 mod memory;
 mod run;
 
-use crate::kernel::{Kernel, Limits, Type, verify};
+use crate::kernel::{Kernel, Type, verify};
+use crate::target::Limits;
 
 pub use fault::{Fault, FaultKind};
 pub use memory::BufferContents;
@@ -22,9 +23,8 @@ use run::Machine;
 pub(super) const LIMITS: Limits = Limits {
     invocations_max: 1024,
     shared_bytes_max: 1 << 20,
-    groups_max: u32::MAX,
     buffers_max: 64,
-    buffer_bytes_max: u64::MAX,
+    ..Limits::NONE
 };
 
 /// Executes the workgroups in `groups`, or all, on `buffers`, in the order of the kernel's.

@@ -135,12 +135,15 @@ impl Random {
             inputs: self.list(Random::port),
             outputs: self.list(Random::port),
             requirements: plain::Requirements {
-                binding_bytes_max: self.next(),
-                buffer_bytes_max: self.next(),
-                storage_buffers_max: self.next() as u32,
-                workgroup_bytes: self.next() as u32,
-                invocations_max: self.next() as u32,
-                workgroups_per_dimension_max: self.next() as u32,
+                limits: Limits {
+                    alignment: plain::ALIGNMENT,
+                    binding_bytes_max: self.next(),
+                    buffer_bytes_max: self.next(),
+                    buffers_max: self.next() as u32,
+                    shared_bytes_max: self.next() as u32,
+                    invocations_max: self.next() as u32,
+                    groups_max: self.next() as u32,
+                },
                 shader_f16: self.below(2) == 0,
             },
         }
@@ -182,7 +185,7 @@ fn program() -> Program {
 }
 
 fn compiled() -> ArtifactContents {
-    let mut ahead = Ahead::default();
+    let mut ahead = Ahead::new(&backends::webgpu::WGSL, false);
     let small = ahead.add(&program()).expect("a small program");
     assert_eq!(small.hosted.len(), 1, "a sum has no kernel");
     ArtifactContents {
@@ -333,7 +336,7 @@ fn lies_in_commands_are_named() {
         "b0 of r1 of the host is none",
     );
     check(|c| c.hosted[0].before = 99, "(W1)");
-    check(|c| c.requirements.storage_buffers_max = 1, "(W6)");
+    check(|c| c.requirements.limits.buffers_max = 1, "(W6)");
 }
 
 #[test]
