@@ -12,6 +12,7 @@ use super::arena::{Arena, Cells};
 use super::copy::{self, Part};
 use super::kernel::machine::Machine;
 use super::kernel::widen::Narrow;
+use super::kernel::winograd::weights::{Filters, Precision};
 use super::threads::each;
 use super::tiles::padded;
 use super::walk::{TapOrder, Walk};
@@ -44,11 +45,12 @@ pub(crate) struct Panels {
     pub(crate) panel_stride: usize,
 }
 
-/// A right factor that changes from run to run.
+/// How a right factor is packed.
 #[derive(Debug, Clone)]
-pub(crate) struct Fresh {
+pub(crate) struct Packing {
     pub(crate) panels: Panels,
     transform: Option<Transform>,
+    precision: Precision,
     taps: Option<TapOrder>,
 }
 
@@ -134,7 +136,8 @@ impl Packed {
         cells: &[Cells],
         machine: Machine,
     ) -> Option<Packed> {
-        let panels = Panels::new(walk, transform, machine)?;
+        let packing = Packing::new(walk, transform, Precision::Double, machine)?;
+        let panels = packing.panels;
         let narrow = match transform {
             Some(_) => None,
             None => narrow(walk, cells),
@@ -146,18 +149,14 @@ impl Packed {
             narrow,
             panels,
         };
-        let pack = |task: usize, out: &mut [&mut [f32]]| {
-            let part = panels.part(task, walk, machine);
-            panel(machine, walk, cells, transform, part, out);
-        };
         match narrow {
-            None => each_panel(packed.data.as_floats_mut(), &panels, pack),
+            None => packing.pack(walk, cells, machine, packed.data.as_floats_mut()),
             Some(narrow) => {
                 let (bits, size) = (packed.data.as_bits_mut(), panels.panel_stride);
                 each_panel(bits, &panels, |task, out: &mut [&mut [u16]]| {
                     let mut wide = vec![0.0; out.len() * size];
                     let mut parts: Vec<&mut [f32]> = wide.chunks_mut(size).collect();
-                    pack(task, &mut parts);
+                    packing.panel(task, walk, cells, machine, &mut parts);
                     for (out, wide) in out.iter_mut().zip(parts) {
                         let bits = wide.iter().map(|&x| bits_of(x, narrow));
                         out.iter_mut().zip(bits).for_each(|(out, bits)| *out = bits);
@@ -169,16 +168,18 @@ impl Packed {
     }
 }
 
-impl Fresh {
+impl Packing {
     /// How what `walk` shows is packed; `None` where it is too large to count.
     pub(crate) fn new(
         walk: &Walk,
         transform: Option<Transform>,
+        precision: Precision,
         machine: Machine,
-    ) -> Option<Fresh> {
-        Some(Fresh {
+    ) -> Option<Packing> {
+        Some(Packing {
             panels: Panels::new(walk, transform, machine)?,
             transform,
+            precision,
             taps: walk.taps().filter(|taps| match transform {
                 Some(_) => taps.order.len() == 9,
                 None => taps.order.len() > 1 && walk.planes().is_empty(),
@@ -190,16 +191,37 @@ impl Fresh {
     pub(crate) fn pack(&self, walk: &Walk, cells: &[Cells], machine: Machine, out: &mut [f32]) {
         let out = &mut out[..self.panels.elements()];
         each_panel(out, &self.panels, |task, out: &mut [&mut [f32]]| {
-            let part = self.panels.part(task, walk, machine);
-            match &self.taps {
-                Some(taps) => {
-                    copy::taps(machine, walk, cells, &part, taps, |channels, values| {
-                        self.place(machine, taps, channels, values, out);
-                    });
-                }
-                None => panel(machine, walk, cells, self.transform, part, out),
-            }
+            self.panel(task, walk, cells, machine, out);
         });
+    }
+
+    /// Packs the panel of a task in every plane.
+    fn panel(
+        &self,
+        task: usize,
+        walk: &Walk,
+        cells: &[Cells],
+        machine: Machine,
+        out: &mut [&mut [f32]],
+    ) {
+        let mut part = self.panels.part(task, walk, machine);
+        match (&self.taps, self.transform) {
+            (Some(taps), _) => {
+                copy::taps(machine, walk, cells, &part, taps, |channels, values| {
+                    self.place(machine, taps, channels, values, out);
+                });
+            }
+            (None, Some(Transform::WinogradWeight(results))) => {
+                let scheme = (results, self.precision);
+                super::winograd::gathered(machine, walk, cells, part, scheme, out);
+            }
+            (None, _) => {
+                for (plane, out) in out.iter_mut().enumerate() {
+                    part.plane = plane;
+                    copy::panels(machine, walk, cells, &part, machine.columns(), out);
+                }
+            }
+        }
     }
 
     /// Puts the taps of some channels, `[channel][tap][column]`, where they belong.
@@ -211,25 +233,26 @@ impl Fresh {
         values: &[f32],
         out: &mut [&mut [f32]],
     ) {
-        let width = machine.columns();
+        let (width, count) = (machine.columns(), taps.order.len());
         match (self.transform, taps.order.as_slice().try_into()) {
             (Some(Transform::WinogradWeight(results)), Ok(order)) => {
                 let planes = out
                     .iter_mut()
                     .map(|plane| &mut plane[channels.start * width..]);
                 let mut planes: Vec<&mut [f32]> = planes.collect();
-                super::winograd::filters(
-                    machine,
-                    values,
+                let filters = Filters {
+                    taps: values,
+                    channels: channels.len(),
+                    channel_stride: count * width,
+                    tap_stride: width,
                     order,
-                    channels.len(),
-                    results,
-                    &mut planes,
-                );
+                };
+                let scheme = (results, self.precision);
+                super::winograd::kernels(machine, scheme, filters, &mut planes);
             }
             (_, _) => {
-                let depth = self.panels.depth / taps.order.len();
-                for (own, channel) in values.chunks_exact(taps.order.len() * width).zip(channels) {
+                let depth = self.panels.depth / count;
+                for (own, channel) in values.chunks_exact(count * width).zip(channels) {
                     for (values, tap) in own.chunks_exact(width).zip(&taps.order) {
                         let place = (tap * depth + channel) * width;
                         out[0][place..place + width].copy_from_slice(values);
@@ -277,32 +300,4 @@ fn each_panel<T: Send>(
     }
     let tasks: Vec<(usize, Vec<&mut [T]>)> = parts.into_iter().enumerate().collect();
     each(tasks, |(task, mut parts)| work(task, &mut parts));
-}
-
-/// One panel in every plane.
-fn panel(
-    machine: Machine,
-    walk: &Walk,
-    cells: &[Cells],
-    transform: Option<Transform>,
-    mut part: Part,
-    out: &mut [&mut [f32]],
-) {
-    match transform {
-        Some(Transform::WinogradWeight(results)) => {
-            super::winograd::weights(machine, walk, cells, &part, results, out);
-        }
-        Some(
-            Transform::WinogradInput(_)
-            | Transform::WinogradOutput(_)
-            | Transform::WinogradGradient(_)
-            | Transform::WinogradWeightGradient(_),
-        )
-        | None => {
-            for (plane, out) in out.iter_mut().enumerate() {
-                part.plane = plane;
-                copy::panels(machine, walk, cells, &part, machine.columns(), out);
-            }
-        }
-    }
 }

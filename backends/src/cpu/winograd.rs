@@ -4,10 +4,10 @@
 //! factors of products, and results of products as pixels. The transforms are the kernels'.
 
 use super::arena::Cells;
-use super::copy::Part;
+use super::copy::{Part, panels};
 use super::kernel::machine::Machine;
-use super::kernel::pack::panel;
 use super::kernel::winograd::lanes::{Side, lanes};
+use super::kernel::winograd::weights::{Filters, Precision, transform};
 use super::kernel::winograd::{self, Points, Taps};
 use super::walk::{Run, Walk};
 
@@ -22,47 +22,39 @@ fn points(results: usize) -> Points {
     }
 }
 
-/// Kernels of some features, transformed: one panel for each plane.
-pub(crate) fn weights(
+/// A panel of kernels, transformed: `[channel][feature]` for each plane.
+pub(crate) fn kernels(
+    machine: Machine,
+    (results, precision): (usize, Precision),
+    filters: Filters<'_>,
+    out: &mut [&mut [f32]],
+) {
+    transform(machine, (points(results), precision), filters, out);
+}
+
+/// The same of kernels that lie anywhere: they are gathered tap by tap first.
+pub(crate) fn gathered(
     machine: Machine,
     walk: &Walk,
     cells: &[Cells],
-    part: &Part,
-    results: usize,
+    mut part: Part,
+    scheme: (usize, Precision),
     out: &mut [&mut [f32]],
 ) {
-    let (points, depth, width) = (points(results), part.columns.len(), machine.columns());
-    let planes = points.planes();
-    let mut taps = vec![0.0; TAPS * depth];
-    // `[feature][plane][channel]` of one panel.
-    let mut made = vec![0.0; part.rows.len() * planes * depth];
-    for (row, made) in part.rows.clone().zip(made.chunks_exact_mut(planes * depth)) {
-        for (tap, out) in taps.chunks_exact_mut(depth).enumerate() {
-            let mut index = walk.index(part.batch, tap, row);
-            walk.read(cells, &mut index, 0, out);
-        }
-        let runs = std::array::from_fn(|tap| &taps[tap * depth..][..depth]);
-        winograd::weights::weights(points, runs, made, depth);
+    let (channels, width) = (part.columns.len(), machine.columns());
+    let mut taps = vec![0.0; TAPS * channels * width];
+    for (tap, out) in taps.chunks_exact_mut((channels * width).max(1)).enumerate() {
+        part.plane = tap;
+        panels(machine, walk, cells, &part, width, out);
     }
-    let rows = part.rows.len();
-    for (plane, out) in out.iter_mut().enumerate() {
-        let run = |row: usize| Some(&made[(row * planes + plane) * depth..][..depth]);
-        let runs: Vec<Option<&[f32]>> = (0..rows).map(run).collect();
-        panel(machine, out, [width, depth], width, &runs);
-    }
-}
-
-/// Kernels of a panel of features, `[channel][tap][feature]`, transformed: `[channel][feature]` for
-/// each plane; `order` names the taps.
-pub(crate) fn filters(
-    machine: Machine,
-    taps: &[f32],
-    order: [usize; TAPS],
-    channels: usize,
-    results: usize,
-    out: &mut [&mut [f32]],
-) {
-    winograd::weights::filters(machine, points(results), taps, order, channels, out);
+    let filters = Filters {
+        taps: &taps,
+        channels,
+        channel_stride: width,
+        tap_stride: channels * width,
+        order: std::array::from_fn(|tap| tap),
+    };
+    kernels(machine, scheme, filters, out);
 }
 
 /// Input tiles, transformed: left panels of `height` tiles, `[plane][panel][channel][tile]`.

@@ -20,10 +20,11 @@ use super::epilogue::{COLUMNS, Epilogue, Partial, State};
 use super::kernel::machine::Machine;
 use super::kernel::mma::{Acc, Left, Right, Start, mma};
 use super::kernel::widen::Narrow;
+use super::kernel::winograd::weights::Precision;
 use super::row_operators::RowOperator;
 use super::tiles::{Layout, each_step, floats, kept, layouts, padded};
 use super::walk::Walk;
-use super::weights::{Elements, Fresh, Packed, Panels};
+use super::weights::{Elements, Packed, Packing, Panels};
 use attention::Hidden;
 use fold::Folding;
 
@@ -56,7 +57,7 @@ pub(crate) struct Kernel {
     /// The right factor, where it is the same in every run.
     packed: Option<(TileId, Packed)>,
     /// The right factor, where it is packed anew for each launch, and its view.
-    fresh: Option<(TileId, usize, Fresh)>,
+    fresh: Option<(TileId, usize, Packing)>,
 }
 
 /// What one thread works in.
@@ -216,7 +217,8 @@ impl Kernel {
             return true;
         };
         let walk = &self.walks[view];
-        let Some(fresh) = Fresh::new(walk, transform, self.machine) else {
+        let fresh = Packing::new(walk, transform, Precision::Single, self.machine);
+        let Some(fresh) = fresh else {
             return transform.is_none();
         };
         let mut read: Vec<usize> = walk.buffers().collect();

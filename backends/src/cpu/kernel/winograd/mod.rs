@@ -5,12 +5,14 @@
 //! image, `y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A` summed over channels: Lavin and Gray 2015
 //! (arXiv 1509.09308), eq. 8. It pads nothing: taps outside of the image are none.
 
+mod arithmetic;
 pub(crate) mod input;
 pub(crate) mod lanes;
 pub(crate) mod output;
 pub(crate) mod weights;
 
 use super::wide::Wide;
+use arithmetic::Arithmetic;
 
 /// The most rows and columns of a transformed tile.
 const TILE_MOST: usize = 6;
@@ -56,11 +58,8 @@ trait Scheme {
     /// Elements of a line of the tile.
     const TILE: usize;
 
-    /// The three taps of a filter: `G g`.
-    fn filter(taps: [f64; 3]) -> [f64; TILE_MOST];
-
-    /// The same of many filters at a time, in f32.
-    fn filters<W: Wide>(wide: W, taps: [W::f32s; 3]) -> [W::f32s; TILE_MOST];
+    /// The three taps of many filters: `G g`, of which the first `TILE` count.
+    fn filters<N: Arithmetic>(numbers: N, taps: [N::Values; 3]) -> [N::Values; TILE_MOST];
 
     /// Pixels of the image: `Bᵀ d`.
     fn forward<W: Wide>(wide: W, d: [W::f32s; TILE_MOST]) -> [W::f32s; TILE_MOST];
@@ -81,19 +80,11 @@ struct Two;
 impl Scheme for Two {
     const TILE: usize = 4;
 
-    fn filter([g0, g1, g2]: [f64; 3]) -> [f64; TILE_MOST] {
-        let (even, odd) = ((g0 + g2) / 2.0, g1 / 2.0);
-        [g0, even + odd, even - odd, g2, 0.0, 0.0]
-    }
-
     #[inline(always)]
-    fn filters<W: Wide>(wide: W, [g0, g1, g2]: [W::f32s; 3]) -> [W::f32s; TILE_MOST] {
-        let half = wide.splat_f32s(0.5);
-        let (even, odd) = (
-            wide.mul_f32s(half, wide.add_f32s(g0, g2)),
-            wide.mul_f32s(half, g1),
-        );
-        let (plus, minus) = (wide.add_f32s(even, odd), wide.sub_f32s(even, odd));
+    fn filters<N: Arithmetic>(numbers: N, [g0, g1, g2]: [N::Values; 3]) -> [N::Values; TILE_MOST] {
+        let even = numbers.scale(0.5, numbers.add(g0, g2));
+        let odd = numbers.scale(0.5, g1);
+        let (plus, minus) = (numbers.add(even, odd), numbers.sub(even, odd));
         [g0, plus, minus, g2, g2, g2]
     }
 
@@ -150,37 +141,24 @@ const B: f64 = 1.5;
 impl Scheme for Four {
     const TILE: usize = 6;
 
-    fn filter([g0, g1, g2]: [f64; 3]) -> [f64; TILE_MOST] {
-        let (a2, b2) = (A * A, B * B);
-        let pair = |p: f64, slope: f64| {
-            let (even, odd) = ((g0 + p * p * g2) / slope, p * g1 / slope);
-            [even + odd, even - odd]
-        };
-        let [plus_a, minus_a] = pair(A, 2.0 * a2 * (a2 - b2));
-        let [plus_b, minus_b] = pair(B, 2.0 * b2 * (b2 - a2));
-        [g0 / (a2 * b2), plus_a, minus_a, plus_b, minus_b, g2]
-    }
-
     #[inline(always)]
-    fn filters<W: Wide>(wide: W, [g0, g1, g2]: [W::f32s; 3]) -> [W::f32s; TILE_MOST] {
+    fn filters<N: Arithmetic>(numbers: N, [g0, g1, g2]: [N::Values; 3]) -> [N::Values; TILE_MOST] {
         let (a2, b2) = (A * A, B * B);
         let (slope_a, slope_b) = (2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
-        let even_a = wide.fma(
-            wide.splat_f32s((a2 / slope_a) as f32),
-            g2,
-            scaled(wide, 1.0 / slope_a, g0),
+        let even_a = numbers.scale_add(a2 / slope_a, g2, numbers.scale(1.0 / slope_a, g0));
+        let even_b = numbers.scale_add(b2 / slope_b, g2, numbers.scale(1.0 / slope_b, g0));
+        let (odd_a, odd_b) = (
+            numbers.scale(A / slope_a, g1),
+            numbers.scale(B / slope_b, g1),
         );
-        let even_b = wide.fma(
-            wide.splat_f32s((b2 / slope_b) as f32),
+        [
+            numbers.scale(1.0 / (a2 * b2), g0),
+            numbers.add(even_a, odd_a),
+            numbers.sub(even_a, odd_a),
+            numbers.add(even_b, odd_b),
+            numbers.sub(even_b, odd_b),
             g2,
-            scaled(wide, 1.0 / slope_b, g0),
-        );
-        let odd_a = scaled(wide, A / slope_a, g1);
-        let odd_b = scaled(wide, B / slope_b, g1);
-        let [plus_a, minus_a] = pair(wide, even_a, odd_a);
-        let [plus_b, minus_b] = pair(wide, even_b, odd_b);
-        let first = scaled(wide, 1.0 / (a2 * b2), g0);
-        [first, plus_a, minus_a, plus_b, minus_b, g2]
+        ]
     }
 
     #[inline(always)]

@@ -3,11 +3,10 @@
 
 use super::input::input;
 use super::output::output;
-use super::weights::weights;
+use super::weights::{Filters, Precision, transform};
 use super::*;
 use crate::cpu::kernel::machine::Machine;
 use crate::cpu::kernel::mma::{Acc, Left, Right, Start, mma};
-use crate::cpu::kernel::pack::panel;
 use crate::cpu::kernel::testing::normals;
 
 /// Pixels of a tile that lie outside of the image: a border above and left.
@@ -45,28 +44,28 @@ fn errors(machine: Machine, points: Points, sizes: [usize; 3]) -> [[f64; 2]; 2] 
         height * depth,
     );
 
-    let mut transformed = vec![f32::NAN; columns * planes * depth];
-    for (filter, out) in filters
-        .chunks(9 * depth)
-        .zip(transformed.chunks_mut(planes * depth))
-    {
-        let taps = std::array::from_fn(|tap| &filter[tap * depth..][..depth]);
-        weights(points, taps, out, depth);
+    let strip_size = width * depth;
+    let mut right = vec![f32::NAN; planes * strips * strip_size];
+    for strip in 0..strips {
+        let mut side_by_side = vec![0.0; 9 * strip_size];
+        for j in strip * width..columns.min((strip + 1) * width) {
+            for (at, &value) in filters[j * 9 * depth..][..9 * depth].iter().enumerate() {
+                side_by_side[at * width + j % width] = value;
+            }
+        }
+        let filters = Filters {
+            taps: &side_by_side,
+            channels: depth,
+            channel_stride: width,
+            tap_stride: strip_size,
+            order: std::array::from_fn(|tap| tap),
+        };
+        let parts = right.chunks_mut(strip_size);
+        let mut own: Vec<&mut [f32]> = parts.skip(strip).step_by(strips).collect();
+        transform(machine, (points, Precision::Double), filters, &mut own);
     }
     let mut acc = vec![f32::NAN; planes * height * strips * width];
     for plane in 0..planes {
-        let mut right = vec![f32::NAN; strips * width * depth];
-        for (strip, out) in right.chunks_mut(width * depth).enumerate() {
-            let run = |j: usize| &transformed[(j * planes + plane) * depth..][..depth];
-            let runs = (strip * width..columns.min((strip + 1) * width)).map(|j| Some(run(j)));
-            panel(
-                machine,
-                out,
-                [width, depth],
-                width,
-                &runs.collect::<Vec<_>>(),
-            );
-        }
         let row_stride = strips * width;
         mma(
             machine,
@@ -81,8 +80,8 @@ fn errors(machine: Machine, points: Points, sizes: [usize; 3]) -> [[f64; 2]; 2] 
                 panel_stride: 0,
             },
             Right {
-                data: &right,
-                panel_stride: width * depth,
+                data: &right[plane * strips * strip_size..],
+                panel_stride: strip_size,
             },
             [tiles, columns, depth],
             Start::Zero,
