@@ -8,6 +8,7 @@ use compiler::region;
 use compiler::target::Target;
 use compiler::tile::{self, BlockProgram, LowerOptions};
 use compiler::value::array::Precision;
+use compiler::value::tensor::Tensor;
 use compiler::{Bindings, DType};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -51,6 +52,11 @@ fn changed(
 /// The first difference between a function and its regions.
 fn formed_differently(func: &Func) -> Option<String> {
     let formed = region::form(func).expect("a graph of known sizes");
+    let text = formed.regions.to_string();
+    let constants: Vec<Tensor> = formed.regions.constants().into_iter().cloned().collect();
+    let read = region::parse(&text, &constants).expect("what is printed reads back");
+    assert_eq!(read.to_string(), text);
+    assert_eq!(read.regions, formed.regions.regions, "{text}");
     let exact = Precision::Exact;
     let compute =
         |inputs: &Named, weights: &Named| region::eval(&formed.regions, inputs, weights, exact);

@@ -13,7 +13,7 @@ use crate::region::{
     Regions,
 };
 use crate::value::extents::Extents;
-use crate::value::words::write_quoted;
+use crate::value::words::{is_identifier, write_quoted};
 
 /// What a region computes, whatever its buffers are called; prints as a hash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,7 +38,12 @@ impl fmt::Display for Key {
 
 impl fmt::Display for Regions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "regions {} {{", self.name)?;
+        f.write_str("regions ")?;
+        match is_identifier(&self.name) {
+            true => f.write_str(&self.name)?,
+            false => write_quoted(f, &self.name, '"')?,
+        }
+        f.write_str(" {\n")?;
         for (number, data) in self.buffers.iter().enumerate() {
             let what = match &data.content {
                 Content::Computed => continue,

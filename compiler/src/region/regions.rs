@@ -6,8 +6,8 @@
 use std::fmt;
 
 use crate::graph::TensorType;
-use crate::ops::{Class, Op};
-use crate::region::{Access, Buffer, BufferData, Index};
+use crate::ops::{Class, Op, Violation};
+use crate::region::{Access, Buffer, BufferData, Content, Index};
 use crate::value::dtype::DType;
 use crate::value::tensor::Tensor;
 
@@ -135,18 +135,26 @@ impl Region {
 
     /// The type of what the anchor computes; `None` if it computes nothing.
     pub fn anchor_type(&self) -> Option<TensorType> {
+        let inferred = self.infer_anchor();
+        inferred.expect("what lowering took was well typed")
+    }
+
+    /// The same of a region that may break rules: its anchor has its operands, but may not take them.
+    ///
+    /// # Errors
+    /// When the operator does not take the types of its operands.
+    pub(crate) fn infer_anchor(&self) -> Result<Option<TensorType>, Violation> {
         let operands = self.operands[..self.anchor_operands()].iter();
         let types: Vec<TensorType> = operands.map(Access::ty).collect();
-        match &self.anchor {
+        Ok(match &self.anchor {
             Anchor::Pointwise => None,
-            Anchor::Op { op, .. } => {
-                Some(op.infer(&types).expect("what lowering took was well typed"))
-            }
+            Anchor::Op { op, .. } => Some(op.infer(&types)?),
             Anchor::Statistics { groups, .. } | Anchor::MergeMoments { groups, .. } => {
-                let shape = [self.operands[0].shape[0], *groups, 2];
-                Some(TensorType::new(types[0].dtype.accumulator(), shape))
+                let batch = self.operands[0].shape.first().copied().unwrap_or(1);
+                let dtype = types[0].dtype.accumulator();
+                Some(TensorType::new(dtype, [batch, *groups, 2]))
             }
-        }
+        })
     }
 
     /// The buffers it reads, each once, in the order of the operands.
@@ -199,6 +207,16 @@ impl Regions {
     /// When it is of another function.
     pub fn buffer(&self, buffer: Buffer) -> &BufferData {
         &self.buffers[buffer.0 as usize]
+    }
+
+    /// The elements of constant buffers, in the order of the buffers: what the text leaves out.
+    pub fn constants(&self) -> Vec<&Tensor> {
+        let buffers = self.buffers.iter();
+        let constants = buffers.filter_map(|data| match &data.content {
+            Content::Constant(tensor) => Some(tensor),
+            Content::Param(_) | Content::Computed => None,
+        });
+        constants.collect()
     }
 
     /// The regions with their ids, in order.

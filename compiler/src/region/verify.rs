@@ -14,7 +14,7 @@
 //!   that holds for its parts.
 //! * R8: the order of a buffer names each axis once; what is given or returned lies as its axes are
 //!   numbered.
-//! * R9: moments `[batch, channels, 2]` in the accumulator's type are of a buffer
+//! * R9: moments `[batch, channels, 2]` in the accumulator's type, in that order, are of a buffer
 //!   `[batch, channels, …]`.
 //! * R10: a joined buffer is a vector that no region stores, and has as many elements as its
 //!   parts: computed vectors of its element type, each in one place only.
@@ -143,14 +143,10 @@ fn check_anchor(region: &Region) -> Result<Option<TensorType>, Broken> {
     let operands = &region.operands[..wanted];
     match &region.anchor {
         Anchor::Pointwise => Ok(None),
-        Anchor::Op { op, .. } => {
-            let types: Vec<TensorType> = operands.iter().map(Access::ty).collect();
-            let inferred = op.infer(&types).map_err(|violation| {
-                let found = format!("{}: {violation}", op.name());
-                ("R3", found, "operands that the anchor takes")
-            });
-            inferred.map(Some)
-        }
+        Anchor::Op { op, .. } => region.infer_anchor().map_err(|violation| {
+            let found = format!("{}: {violation}", op.name());
+            ("R3", found, "operands that the anchor takes")
+        }),
         Anchor::Statistics { groups, .. } | Anchor::MergeMoments { groups, .. } => {
             let shape = &operands[0].shape;
             let moments = matches!(region.anchor, Anchor::MergeMoments { .. });
@@ -286,11 +282,11 @@ fn check_moments(regions: &Regions, output: &Output) -> Result<(), Broken> {
     let Some(moments) = output.moments else {
         return Ok(());
     };
-    let (of, found) = (
-        &regions.buffer(output.buffer).extents,
-        &regions.buffer(moments).extents,
-    );
+    let of = &regions.buffer(output.buffer).extents;
+    let data = regions.buffer(moments);
+    let found = &data.extents;
     let fits = of.shape.len() >= 2
+        && data.is_row_major()
         && found.dtype == of.dtype.accumulator()
         && found.shape == [of.shape[0], of.shape[1], 2];
     match fits {

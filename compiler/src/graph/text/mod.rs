@@ -29,5 +29,6 @@ pub(crate) mod tensor;
 
 pub use error::ParseError;
 pub use parse::parse;
+pub(crate) use parse::{attributes, op};
 pub use print::{print, print_func};
 pub(crate) use print::{print_op, print_tensor};

@@ -130,22 +130,31 @@ fn right(cursor: &mut Cursor<'_>, splat_bytes: &mut usize) -> Result<Right, Pars
     }
     let operands = operands(cursor)?;
     let attributes = attributes(cursor, splat_bytes)?;
-    let op = Op::parse(word, &attributes).ok_or_else(|| {
+    Ok(Right::Node(op(cursor, start, word, &attributes)?, operands))
+}
+
+/// The operator `name` with these attributes, which were read from `start` on.
+pub(crate) fn op(
+    cursor: &Cursor<'_>,
+    start: usize,
+    name: &str,
+    attributes: &[(String, Attribute)],
+) -> Result<Op, ParseError> {
+    let op = Op::parse(name, attributes).ok_or_else(|| {
         let (line, column) = cursor.place(start);
-        let name = word.to_owned();
+        let name = name.to_owned();
         ParseError::Operator { line, column, name }
     })?;
-    let op = op.map_err(|source| {
+    op.map_err(|source| {
         let (line, column) = cursor.place(start);
-        let op = word.to_owned();
+        let op = name.to_owned();
         ParseError::Attributes {
             line,
             column,
             op,
             source,
         }
-    })?;
-    Ok(Right::Node(op, operands))
+    })
 }
 
 fn operands(cursor: &mut Cursor<'_>) -> Result<Vec<Value>, ParseError> {
@@ -163,7 +172,8 @@ fn operands(cursor: &mut Cursor<'_>) -> Result<Vec<Value>, ParseError> {
     Ok(operands)
 }
 
-fn attributes(
+/// Reads attributes in braces, if there are any.
+pub(crate) fn attributes(
     cursor: &mut Cursor<'_>,
     splat_bytes: &mut usize,
 ) -> Result<Vec<(String, Attribute)>, ParseError> {

@@ -13,6 +13,7 @@ use crate::region::{RegionId, Regions, layout, verify};
 mod epilogue;
 mod nodes;
 mod norm_statistics;
+mod number;
 mod paired_columns;
 mod pointwise;
 mod rule;
@@ -94,6 +95,8 @@ pub fn form(func: &Func) -> Result<Formed, FormError> {
     }
     let (mut regions, renamed) = state.finish();
     layout::choose(&mut regions);
+    let outputs = regions.regions.iter_mut().flat_map(|own| &mut own.outputs);
+    outputs.for_each(number::number);
     check("layout", &regions)?;
     refusals.retain_mut(|refusal| match renamed[refusal.region.0 as usize] {
         Some(region) => {

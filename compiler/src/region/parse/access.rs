@@ -1,8 +1,8 @@
-//! Reads access maps and index arithmetic, the grammar that [`super::print`] writes.
+//! Reads access maps and index arithmetic, as regions and block programs print them.
 //!
 //! Takes tokens of text that may be hostile, gives accesses whose indices are computed without
 //! overflow at every index of their domain. That they stay within their buffers is for
-//! [`super::verify`], which knows the buffers. It simplifies nothing: what is printed reads back
+//! [`crate::region::verify`], which knows the buffers. It simplifies nothing: what is printed reads back
 //! as it was.
 //!
 //! ```text
@@ -114,7 +114,7 @@ fn bound(cursor: &mut Cursor<'_>) -> Result<Bound, ParseError> {
     Ok(Bound::new(&index, start, signed_number(cursor)?))
 }
 
-fn index(cursor: &mut Cursor<'_>) -> Result<Index, ParseError> {
+pub(super) fn index(cursor: &mut Cursor<'_>) -> Result<Index, ParseError> {
     let (index, _) = sum(cursor, DEPTH_MAX)?;
     Ok(index)
 }
@@ -222,7 +222,8 @@ fn is_bounded(piece: &Piece, domain: &[usize]) -> bool {
     walks.all(|index| reaches(index, domain))
 }
 
-fn reaches(index: &Index, domain: &[usize]) -> bool {
+/// Whether an index is computed without overflow in all of `domain`, on axes that it has.
+pub(super) fn reaches(index: &Index, domain: &[usize]) -> bool {
     let scope = Scope::of(domain);
     let (constant, parts) = index.parts();
     let mut reach = i128::from(constant).abs();
@@ -240,7 +241,7 @@ fn reaches(index: &Index, domain: &[usize]) -> bool {
     reach <= REACH_MAX
 }
 
-fn dtype(cursor: &mut Cursor<'_>) -> Result<DType, ParseError> {
+pub(super) fn dtype(cursor: &mut Cursor<'_>) -> Result<DType, ParseError> {
     let dtype = match cursor.token() {
         Token::Word(word) => DType::from_name(word),
         _ => None,
@@ -266,7 +267,7 @@ pub(crate) fn extents(cursor: &mut Cursor<'_>) -> Result<Vec<usize>, ParseError>
 }
 
 /// Reads what remains of `[item, …]` after its bracket.
-fn list<T>(
+pub(super) fn list<T>(
     cursor: &mut Cursor<'_>,
     item: impl Fn(&mut Cursor<'_>) -> Result<T, ParseError>,
 ) -> Result<Vec<T>, ParseError> {
