@@ -6,7 +6,7 @@
 
 use backends::gpu::compile::{CompileError, Compiled};
 use backends::gpu::dialect::Dialect;
-use compiler::program::Program;
+use compiler::program::{Executable, Program};
 use runtime::ahead::{Ahead, Finished};
 use runtime::sampling::STAGES;
 use runtime::staged::Staged;
@@ -53,7 +53,7 @@ impl Adapters {
         &mut self,
         component: &str,
         stage: Option<&'static str>,
-        program: &Program,
+        program: &Executable,
     ) -> Result<Part, Failure> {
         let compiled = self.ahead.add(program);
         let compiled = compiled.map_err(|error| refused(component, &error))?;

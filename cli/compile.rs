@@ -16,10 +16,12 @@ use compiler::program::Program;
 use compiler::value::tensor::Tensor;
 use graphs::source::Source;
 use runtime::artifact::{
-    self, About, ArtifactContents, ArtifactProgram, Kind, MANIFEST, PictureShape, Port,
-    Requirements, Written,
+    self, About, ArtifactContents, ArtifactPart, ArtifactProgram, Kind, MANIFEST, PictureShape,
+    Port, Requirements, Written,
 };
 use runtime::place::Options;
+use runtime::sampling::STAGES;
+use runtime::staged::Staged;
 use runtime::tiling::Tiling;
 
 use crate::ahead::Adapters;
@@ -362,6 +364,8 @@ fn contents(
             inputs: loaded.program.inputs().iter().map(port).collect(),
             outputs: loaded.program.outputs().iter().map(port).collect(),
             text: loaded.program.text(),
+            whole: ArtifactPart::whole(&loaded.program),
+            parts: parts(component, &loaded.program)?,
         });
         let named = loaded.weights.into_iter();
         weights.extend(named.map(|(name, tensor)| (format!("{component}/{name}"), tensor)));
@@ -420,6 +424,17 @@ fn contents(
         tokenizers,
         weights: (!arguments.no_weights).then_some(weights),
     })
+}
+
+/// The parts in which sampling runs a program; none where it runs whole.
+fn parts(component: &str, program: &Program) -> Result<Vec<ArtifactPart>, Failure> {
+    if component != ComponentName::Unet.name() {
+        return Ok(Vec::new());
+    }
+    let staged = Staged::of(program, &STAGES).at(component)?;
+    let parts = staged.parts();
+    let parts = parts.map(|(stage, part)| (stage.map(|stage| stage.name), part));
+    Ok(ArtifactPart::parts(program, parts))
 }
 
 /// An input or output of a program, whose sizes are known.

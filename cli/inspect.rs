@@ -12,7 +12,7 @@ use compiler::graph::{Definition, Func};
 use compiler::passes;
 use compiler::plan::{self, END};
 use compiler::program::Program;
-use compiler::region::{Content, Formed};
+use compiler::region::Content;
 use compiler::target::Target;
 use compiler::tile::Choice;
 use compiler::value::tensor::Tensor;
@@ -131,7 +131,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
             }
             Some(Stage::Region) => {
                 let loaded = sized(&part)?;
-                print_regions(loaded.program.formed());
+                print_regions(&loaded.program);
             }
             Some(Stage::Tile) => {
                 let loaded = sized(&part)?;
@@ -221,12 +221,12 @@ fn print_summary(name: &str, loaded: &Loaded) {
 }
 
 /// Every region with its cost and key; below it, why a rule refused it.
-fn print_regions(formed: &Formed) {
-    let regions = &formed.regions;
+fn print_regions(program: &Program) {
+    let regions = program.regions();
     let mut classes: BTreeMap<&'static str, usize> = BTreeMap::new();
     let mut keys = BTreeSet::new();
     let (mut flops, mut bytes) = (0u64, 0u64);
-    let mut refusals = formed.refusals.iter().peekable();
+    let mut refusals = program.refusals().iter().peekable();
     for (id, region) in regions.iter() {
         let key = regions.key(region);
         let cost = (regions.flops(region), regions.bytes(region));
@@ -253,7 +253,7 @@ fn print_regions(formed: &Formed) {
         grouped(flops),
         grouped(bytes),
     );
-    println!("fused by {}", ranked(formed.counts.clone()));
+    println!("fused by {}", ranked(program.fusions().clone()));
 }
 
 /// Every block program, as text that reads back; as comments the time predicted for it and, for

@@ -6,7 +6,7 @@
 use std::{fmt, fs};
 
 use compiler::plan;
-use compiler::program::Program;
+use compiler::program::Executable;
 use compiler::target::Target;
 use compiler::tile::{Choice, LowerOptions, Tiled, Tuning, lower};
 use runtime::place::{Options, Place};
@@ -39,7 +39,7 @@ impl Needs {
     };
 
     /// What a program needs with these tile programs.
-    pub(crate) fn of(program: &Program, tiled: &Tiled, threads: usize) -> Needs {
+    pub(crate) fn of(program: &Executable, tiled: &Tiled, threads: usize) -> Needs {
         let bytes = tiled.choices.iter().map(|choice| match choice {
             Choice::Blocks(program) => program.tile_bytes() as u64,
             Choice::Plain(_) => 0,
@@ -95,7 +95,7 @@ impl fmt::Display for Needs {
 
 /// The tile programs of a program on some processor, before it is known which: predictions and
 /// memory hardly depend on it.
-pub(crate) fn tiled(program: &Program, threads: usize, exact: bool) -> Tiled {
+pub(crate) fn tiled(program: &Executable, threads: usize, exact: bool) -> Tiled {
     let target = Target::CPU.with_threads(threads);
     lower(
         program.regions(),
@@ -112,7 +112,7 @@ const ON_DEVICE: Options = Options {
 };
 
 /// What a program needs there.
-pub(crate) fn needs(program: &Program, at: &Place) -> Needs {
+pub(crate) fn needs(program: &Executable, at: &Place) -> Needs {
     let threads = threads(at);
     Needs::of(
         program,
@@ -139,7 +139,7 @@ fn options(at: &Place) -> Options {
 
 /// Refuses programs that need more than this machine's memory when they are loaded together; gives
 /// what they need.
-pub(crate) fn check(place: &str, programs: &[&Program], at: &Place) -> Result<Needs, Failure> {
+pub(crate) fn check(place: &str, programs: &[&Executable], at: &Place) -> Result<Needs, Failure> {
     let needs = programs.iter().map(|program| needs(program, at));
     let needs = needs.fold(Needs::NONE, Needs::and);
     match bytes() {

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use compiler::DType;
-use compiler::program::Program;
+use compiler::program::Executable;
 use compiler::program::sampler::SamplerTable;
 use compiler::value::tensor::Tensor;
 use graphs::samplers;
@@ -276,7 +276,7 @@ impl Component {
     }
 
     /// Refuses parts of the component that do not fit in memory together; gives what they need.
-    fn check(&self, parts: &[&Program]) -> Result<Needs, Failure> {
+    fn check(&self, parts: &[&Executable]) -> Result<Needs, Failure> {
         let needs = memory::check(&self.place, parts, &self.at);
         needs.map_err(|failure| self.advise(failure))
     }
@@ -290,7 +290,7 @@ impl Component {
     }
 
     /// The same check; says what they need.
-    fn announce(&self, parts: &[&Program], spinner: &ProgressBar) -> Result<(), Failure> {
+    fn announce(&self, parts: &[&Executable], spinner: &ProgressBar) -> Result<(), Failure> {
         let needs = self.check(parts)?;
         let gigaflops = self.loaded.program.cost().flops as f64 / 1e9;
         let name = self.name.name();
@@ -343,7 +343,7 @@ fn open_unet(
     let spinner = progress::spinner("compile");
     let component = Component::new(arguments, here, ComponentName::Unet, sizes)?;
     let staged = Staged::of(&component.loaded.program, &STAGES).at(&component.place)?;
-    let parts: Vec<&Program> = staged.parts().map(|(_, program)| program).collect();
+    let parts: Vec<&Executable> = staged.parts().map(|(_, program)| program).collect();
     component.announce(&parts, &spinner)?;
     let stages = stages::described(&staged);
     spinner.suspend(|| progress::say(format!("{:>12} {stages}", "")));

@@ -11,10 +11,9 @@ use backends::gpu::commands::{Commands, Requirements};
 use backends::gpu::compile::{self, CompileError, Compiled};
 use backends::gpu::dialect::Dialect;
 use backends::gpu::validate;
-use compiler::program::Program;
-use compiler::region::Regions;
+use compiler::program::Executable;
 
-use crate::artifact::hash;
+use crate::artifact::key;
 
 /// What is compiled so far.
 #[derive(Debug)]
@@ -36,11 +35,6 @@ pub struct Finished {
     pub requirements: Requirements,
 }
 
-/// What commands are known by: SHA-256 of the text of the regions that they compute.
-pub(crate) fn key(regions: &Regions) -> String {
-    hash([regions.to_string().as_bytes()])
-}
-
 impl Ahead {
     /// Nothing so far. `shader_f16` lets kernels name 16-bit floats, which adapters with that
     /// feature have.
@@ -57,7 +51,7 @@ impl Ahead {
     ///
     /// # Errors
     /// When it does not fit in the limits that every adapter grants.
-    pub fn add(&mut self, program: &Program) -> Result<Compiled, CompileError> {
+    pub fn add(&mut self, program: &Executable) -> Result<Compiled, CompileError> {
         let requirements = Requirements {
             shader_f16: self.shader_f16,
             ..Requirements::DEFAULT

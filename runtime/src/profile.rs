@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use backends::clock::RegionTime;
 use backends::cpu::Ceilings;
 use compiler::graph::TensorType;
-use compiler::program::Program;
+use compiler::program::Executable;
 use compiler::region::{Anchor, Key, Region};
 use compiler::tile::{Choice, Tiled};
 
@@ -50,7 +50,7 @@ impl KernelRow {
 }
 
 /// Where the time of one run went, longest first.
-pub fn kernels(program: &Program, tiled: &Tiled, times: &[RegionTime]) -> Vec<KernelRow> {
+pub fn kernels(program: &Executable, tiled: &Tiled, times: &[RegionTime]) -> Vec<KernelRow> {
     let regions = program.regions();
     let mut rows: BTreeMap<Key, KernelRow> = BTreeMap::new();
     for RegionTime {
@@ -116,6 +116,8 @@ fn operand_types(region: &Region) -> Vec<TensorType> {
 
 #[cfg(test)]
 mod tests {
+    use compiler::program::Program;
+
     use compiler::target::Target;
     use compiler::tile::{LowerOptions, Tuning, lower};
 

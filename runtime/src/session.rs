@@ -14,7 +14,7 @@ use backends::gpu::executor::Machine;
 use backends::webgpu;
 use compiler::DType;
 use compiler::graph::TensorType;
-use compiler::program::Program;
+use compiler::program::Executable;
 use compiler::region::{Content, Regions};
 use compiler::tile::{Tiled, Tuning};
 use compiler::value::tensor::Tensor;
@@ -150,7 +150,7 @@ impl Session {
     /// When a weight is missing or has another shape, threads or memory cannot be had, or the
     /// program does not fit in the limits of the place.
     pub fn open(
-        program: &Program,
+        program: &Executable,
         weights: BTreeMap<String, Tensor>,
         place: &Place,
         tuning: &Tuning,
@@ -278,7 +278,7 @@ impl Session {
 /// Loads a program on an adapter: the commands that an artifact has for it, or new ones.
 #[cfg(feature = "webgpu")]
 fn on_adapter(
-    program: &Program,
+    program: &Executable,
     mut weights: BTreeMap<String, Tensor>,
     place: &WebGpu,
 ) -> Result<Engine, SessionError> {
@@ -302,7 +302,7 @@ fn on_adapter(
 
 /// Compiles a program for adapters, for the interpreter of kernels.
 fn interpreted(
-    program: &Program,
+    program: &Executable,
     mut weights: BTreeMap<String, Tensor>,
 ) -> Result<Engine, SessionError> {
     use gpu::commands::{Requirements, Source};

@@ -10,9 +10,10 @@ use std::sync::{Mutex, PoisonError};
 
 use compiler::graph::{Role, TensorType};
 use compiler::passes::hoist;
-use compiler::program::{CompileError, Program};
+use compiler::program::{CompileError, Executable, Program};
 use compiler::tile::Tuning;
 use compiler::value::tensor::Tensor;
+use thiserror::Error;
 
 use crate::place::Place;
 use crate::session::{Session, SessionError, converted};
@@ -30,12 +31,20 @@ pub struct Stage {
     pub remembered_max: usize,
 }
 
+/// Stored parts that are not those of stages.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the parts of a program hold {stage:?}, expected stages and then the body")]
+pub struct StageError {
+    /// What was found.
+    pub stage: String,
+}
+
 /// A program in parts: what each stage computes, and the body, which needs all inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Staged {
     inputs: Vec<(String, TensorType)>,
-    prologues: Vec<(Stage, Program)>,
-    body: Program,
+    prologues: Vec<(Stage, Executable)>,
+    body: Executable,
 }
 
 /// The parts of a program with their weights, ready to run.
@@ -79,7 +88,8 @@ impl Staged {
             if let Some(hoisted) = hoisted {
                 let results = hoisted.prologue.results().iter();
                 settled.extend(results.map(|(name, _)| name.clone()));
-                prologues.push((*stage, Program::new(hoisted.prologue)?));
+                let prologue = Program::new(hoisted.prologue)?.into_executable();
+                prologues.push((*stage, prologue));
                 whole = hoisted.body;
             }
         }
@@ -87,14 +97,54 @@ impl Staged {
             inputs: program.inputs(),
             prologues,
             body: match stages.is_empty() {
-                true => program.clone(),
-                false => Program::new(whole)?,
+                true => program.executable().clone(),
+                false => Program::new(whole)?.into_executable(),
             },
         })
     }
 
+    /// The parts of a program that an artifact stores, in the order in which they run; the body, the
+    /// last one, takes all `inputs` that no stage of `stages` takes alone.
+    ///
+    /// # Errors
+    /// When there is no body, or a part has a stage that is not one of `stages`.
+    pub fn stored(
+        inputs: Vec<(String, TensorType)>,
+        parts: Vec<(Option<String>, Executable)>,
+        stages: &[Stage],
+    ) -> Result<Staged, StageError> {
+        let (mut prologues, mut body) = (Vec::new(), None);
+        for (stage, part) in parts {
+            match (stage, &body) {
+                (Some(name), None) => {
+                    let stage = stages.iter().find(|stage| stage.name == name);
+                    let stage = stage.ok_or(StageError { stage: name })?;
+                    prologues.push((*stage, part));
+                }
+                (None, None) => body = Some(part),
+                (_, Some(_)) => {
+                    let stage = "a part behind the body".to_owned();
+                    return Err(StageError { stage });
+                }
+            }
+        }
+        let missing = || StageError {
+            stage: "no body".to_owned(),
+        };
+        Ok(Staged {
+            inputs,
+            prologues,
+            body: body.ok_or_else(missing)?,
+        })
+    }
+
+    /// The name and type of each input of the whole program, in order.
+    pub fn inputs(&self) -> &[(String, TensorType)] {
+        &self.inputs
+    }
+
     /// The programs in the order in which they run, each with its stage; the body has none.
-    pub fn parts(&self) -> impl Iterator<Item = (Option<Stage>, &Program)> {
+    pub fn parts(&self) -> impl Iterator<Item = (Option<Stage>, &Executable)> {
         let prologues = self.prologues.iter();
         let prologues = prologues.map(|(stage, program)| (Some(*stage), program));
         prologues.chain([(None, &self.body)])
@@ -208,9 +258,9 @@ impl Prologue {
 }
 
 /// The weights that `program` reads, of those that there are.
-fn share(program: &Program, weights: &Named) -> Named {
-    let read = program.func().params(Role::Weight);
-    read.filter_map(|(_, name, _)| Some((name.to_owned(), weights.get(name)?.clone())))
+fn share(program: &Executable, weights: &Named) -> Named {
+    let read = program.params(Role::Weight);
+    read.filter_map(|(name, _)| Some((name.to_owned(), weights.get(name)?.clone())))
         .collect()
 }
 

@@ -38,7 +38,7 @@ use compiler::DType;
 use compiler::graph::eval::EvalError;
 use compiler::graph::{Role, TensorType};
 use compiler::plan::{Plan, updates};
-use compiler::program::Program;
+use compiler::program::Executable;
 use compiler::region::{Buffer, BufferData, Content, RegionId, Regions};
 use compiler::target::{Compute, Target};
 use compiler::tile::{Choice, LowerOptions, Tiled, Tuning, lower};
@@ -167,7 +167,7 @@ impl Executor {
     /// # Errors
     /// When a weight is missing or of another shape, or threads or memory cannot be had.
     pub fn new(
-        program: &Program,
+        program: &Executable,
         weights: BTreeMap<String, Tensor>,
         options: Options,
         tuning: &Tuning,
@@ -184,7 +184,7 @@ impl Executor {
 
     /// Prepares a program whose tile programs are chosen for `machine`.
     fn of(
-        program: &Program,
+        program: &Executable,
         mut weights: BTreeMap<String, Tensor>,
         threads: Threads,
         machine: Machine,

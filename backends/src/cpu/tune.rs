@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use compiler::DType;
 use compiler::graph::Role;
-use compiler::program::Program;
+use compiler::program::Executable;
 use compiler::region::{Content, Region, Regions};
 use compiler::tile::{Contender, Contest, LowerOptions, Measurement, Tuning, contests};
 use compiler::value::tensor::Tensor;
@@ -57,7 +57,7 @@ const MADE: usize = 4093;
 /// # Errors
 /// When threads or memory cannot be had.
 pub fn tune(
-    program: &Program,
+    program: &Executable,
     known: &Tuning,
     options: TuneOptions,
     clock: Clock<'_>,

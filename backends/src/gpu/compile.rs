@@ -10,7 +10,7 @@ use compiler::graph::Role;
 use compiler::kernel;
 use compiler::ops::Op;
 use compiler::plan::{Lifetime, Plan, PlanError, lifetimes, plan};
-use compiler::program::Program;
+use compiler::program::Executable;
 use compiler::region::{Anchor, Buffer, BufferData, Content, Region, RegionId, Regions};
 use compiler::target::Limits;
 use compiler::tile::{Choice, LowerOptions, Tiled, Tuning, lower};
@@ -92,7 +92,7 @@ type Known = (usize, Vec<Vec<usize>>);
 /// # Errors
 /// When a buffer does not fit in a binding, or no plan in numbers.
 pub fn compile(
-    program: &Program,
+    program: &Executable,
     requirements: &Requirements,
     dialect: &Dialect,
 ) -> Result<Compiled, CompileError> {
@@ -149,7 +149,7 @@ pub fn tiled(regions: &Regions, dialect: &Dialect) -> Tiled {
 
 /// The regions of a program, joined buffers copied together, with weights in the order in which contractions walk them: their depth
 /// innermost.
-pub fn regions(program: &Program) -> Regions {
+pub fn regions(program: &Executable) -> Regions {
     let regions = &program.regions().with_copies();
     let mut ordered = regions.clone();
     for region in &regions.regions {
@@ -505,7 +505,7 @@ impl State<'_> {
 
     fn commands(
         &mut self,
-        program: &Program,
+        program: &Executable,
         hosted: Vec<Hosted>,
         requirements: &Requirements,
     ) -> Commands {
@@ -545,7 +545,7 @@ impl State<'_> {
             }
         });
         Commands {
-            name: program.func().name().to_owned(),
+            name: program.name().to_owned(),
             uploads: uploads.collect(),
             kernels: std::mem::take(&mut self.texts),
             launches: std::mem::take(&mut self.launches),

@@ -4,39 +4,41 @@
 //! `graphs` makes functions and tables, `runtime` executes programs and obeys tables, `cli`
 //! hands them over.
 
+use std::collections::BTreeMap;
+use std::ops::Deref;
+
 use thiserror::Error;
 
 use crate::graph::text::{self, ParseError};
 use crate::graph::verify::{VerifyError, check_func, verify};
-use crate::graph::{Definition, Func, GraphError, Module, Role, TensorType};
+use crate::graph::{Definition, Func, GraphError, Module, TensorType};
 use crate::passes::{self, PassError, Patch};
-use crate::plan::{Plan, PlanError, Recomputation, plan_regions, recompute};
-use crate::region::{FormError, Formed, Regions, form};
-use crate::target::{Limits, Target};
+use crate::plan::{PlanError, Recomputation, Recomputed, recompute};
+use crate::region::{FormError, Formed, Refusal, form};
+use crate::target::Target;
 use crate::value::dim::Bindings;
 
+mod executable;
 pub mod sampler;
 
+pub use executable::{Cost, Counts, Executable, ExecutableError};
+
 /// A function that a backend can execute: every size is known, every rule holds, regions cover it,
-/// and every buffer has its place in memory.
+/// and every buffer has its place in memory. It is an [`Executable`] whose graph is known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Program {
     func: Func,
-    formed: Formed,
-    plan: Plan,
+    executable: Executable,
+    fusions: BTreeMap<&'static str, usize>,
+    refusals: Vec<Refusal>,
 }
 
-/// What a program costs beside the memory of its plan, known before it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cost {
-    /// Operators, parameters and constants not counted.
-    pub nodes: usize,
-    /// Bytes of the weights in the types that the program computes with.
-    pub weight_bytes: u64,
-    /// Number of weight elements.
-    pub parameters: u64,
-    /// Floating-point operations of one run, a multiply-add counted as two.
-    pub flops: u64,
+impl Deref for Program {
+    type Target = Executable;
+
+    fn deref(&self) -> &Executable {
+        &self.executable
+    }
 }
 
 /// Why there is no program.
@@ -121,9 +123,17 @@ impl Program {
             return Err(CompileError::Unbound { func, symbols });
         }
         check_func(&func)?;
-        let formed = form(&func)?;
-        let plan = plan_regions(&formed.regions, &Limits::NONE)?;
-        Ok(Program { func, formed, plan })
+        let Formed {
+            regions,
+            counts,
+            refusals,
+        } = form(&func)?;
+        Ok(Program {
+            executable: Executable::new(regions, self::counts(&func))?,
+            func,
+            fusions: counts,
+            refusals,
+        })
     }
 
     /// The same program in less memory: some buffers are computed again instead of being kept,
@@ -137,32 +147,31 @@ impl Program {
         bytes_max: u64,
         target: &Target,
     ) -> Result<(Program, Vec<Recomputation>), CompileError> {
-        let Program {
-            func,
-            mut formed,
-            plan,
-        } = self;
-        if plan.peak_bytes() <= bytes_max {
-            let program = Program { func, formed, plan };
-            return Ok((program, Vec::new()));
+        if self.plan().peak_bytes() <= bytes_max {
+            return Ok((self, Vec::new()));
         }
         let mut wanted = bytes_max;
-        let (recomputed, plan) = loop {
-            let recomputed = recompute(&formed.regions, wanted, target);
-            let plan = plan_regions(&recomputed.regions, &Limits::NONE)?;
+        let (chosen, places, executable) = loop {
+            let Recomputed {
+                regions,
+                chosen,
+                places,
+                bytes,
+                ..
+            } = recompute(self.regions(), wanted, target);
+            let executable = Executable::new(regions, self.counts())?;
             // What lies between buffers counts too: less must be alive to make up for it.
-            let above = plan.peak_bytes().saturating_sub(bytes_max);
-            if above == 0 || recomputed.bytes > wanted || wanted < bytes_max / 2 {
-                break (recomputed, plan);
+            let above = executable.plan().peak_bytes().saturating_sub(bytes_max);
+            if above == 0 || bytes > wanted || wanted < bytes_max / 2 {
+                break (chosen, places, executable);
             }
             wanted = wanted.saturating_sub(above.max(bytes_max / 100));
         };
-        formed.regions = recomputed.regions;
-        for refusal in &mut formed.refusals {
-            refusal.region = recomputed.places[refusal.region.0 as usize];
+        let mut program = Program { executable, ..self };
+        for refusal in &mut program.refusals {
+            refusal.region = places[refusal.region.0 as usize];
         }
-        let program = Program { func, formed, plan };
-        Ok((program, recomputed.chosen))
+        Ok((program, chosen))
     }
 
     /// The program of a text form, as an artifact stores it.
@@ -187,83 +196,41 @@ impl Program {
         &self.func
     }
 
-    /// The name and type of each input, in order.
-    pub fn inputs(&self) -> Vec<(String, TensorType)> {
-        let inputs = self.func.params(Role::Input);
-        inputs
-            .map(|(_, name, ty)| (name.to_owned(), ty.clone()))
-            .collect()
+    /// What devices are given of it.
+    pub fn executable(&self) -> &Executable {
+        &self.executable
     }
 
-    /// The name and type of each state, in order.
-    pub fn states(&self) -> Vec<(String, TensorType)> {
-        let states = self.func.params(Role::State);
-        states
-            .map(|(_, name, ty)| (name.to_owned(), ty.clone()))
-            .collect()
+    /// The same without the graph.
+    pub fn into_executable(self) -> Executable {
+        self.executable
     }
 
-    /// The name and type of each result that a caller gets, in order: no new states.
-    pub fn outputs(&self) -> Vec<(String, TensorType)> {
-        let is_state = |name: &str| self.func.params(Role::State).any(|(_, own, _)| own == name);
-        let results = self.func.results().iter();
-        results
-            .filter(|(name, _)| !is_state(name))
-            .map(|(name, value)| (name.clone(), self.func.ty(*value).clone()))
-            .collect()
+    /// How often each rule of fusion was applied.
+    pub fn fusions(&self) -> &BTreeMap<&'static str, usize> {
+        &self.fusions
     }
 
-    /// What its kernels compute, one region each. They are made of the function alone: an artifact
-    /// need not store them.
-    pub fn regions(&self) -> &Regions {
-        &self.formed.regions
-    }
-
-    /// The regions with what was fused, and why not more.
-    pub fn formed(&self) -> &Formed {
-        &self.formed
-    }
-
-    /// Where its buffers lie, on a target whose memory is one piece. It is made of the
-    /// regions alone.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// What the program costs.
-    pub fn cost(&self) -> Cost {
-        cost(&self.func)
+    /// Why rules of fusion were not applied, by region.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.refusals
     }
 }
 
-/// Counts operators, weights and operations.
-fn cost(func: &Func) -> Cost {
-    let mut cost = Cost {
-        nodes: 0,
-        weight_bytes: 0,
-        parameters: 0,
-        flops: 0,
-    };
+/// Counts operators and operations.
+fn counts(func: &Func) -> Counts {
+    let mut counts = Counts::default();
     for (_, data) in func.values() {
-        match &data.definition {
-            Definition::Param(param) if param.role == Role::Weight => {
-                let elements = known(data.ty.elements().known());
-                let bytes = elements.saturating_mul(data.ty.dtype.bytes() as u64);
-                cost.parameters = cost.parameters.saturating_add(elements);
-                cost.weight_bytes = cost.weight_bytes.saturating_add(bytes);
-            }
-            Definition::Param(_) => {}
-            Definition::Node(node) => {
-                let operands = node.operands.iter();
-                let types: Vec<TensorType> =
-                    operands.map(|&operand| func.ty(operand).clone()).collect();
-                let flops = known(node.op.flops(&types, &data.ty).known());
-                cost.flops = cost.flops.saturating_add(flops);
-                cost.nodes += usize::from(!types.is_empty());
-            }
-        }
+        let Definition::Node(node) = &data.definition else {
+            continue;
+        };
+        let operands = node.operands.iter();
+        let types: Vec<TensorType> = operands.map(|&operand| func.ty(operand).clone()).collect();
+        let flops = known(node.op.flops(&types, &data.ty).known());
+        counts.flops = counts.flops.saturating_add(flops);
+        counts.nodes += u64::from(!types.is_empty());
     }
-    cost
+    counts
 }
 
 /// A count that is known because every size of a program is.

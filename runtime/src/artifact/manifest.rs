@@ -8,11 +8,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::stored::{StoredFile, hash};
-use super::{About, ArtifactError, ArtifactProgram, Port};
+use super::{About, ArtifactError, ArtifactProgram, PictureShape, Port};
 
 const FORMAT: &str = "splam";
 /// Raised by every change that an older reader would misunderstand.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// What stands between the manifest's content and its hash, and after the hash.
 const SEAL_START: &str = ",\n  \"sha256\": \"";
 const SEAL_END: &str = "\"\n}\n";
@@ -62,11 +62,34 @@ impl ProgramSummary {
     }
 }
 
-/// The part of a manifest that every version has.
+/// The part of a manifest that every version has, and what tells how it was compiled.
 #[derive(Deserialize)]
 struct Head {
     format: String,
     version: u32,
+    target: Option<String>,
+    dtype: Option<String>,
+    picture: Option<PictureShape>,
+}
+
+impl Head {
+    /// The options of the command that compiles for the same target and sizes.
+    fn options(&self) -> String {
+        let target = self
+            .target
+            .iter()
+            .map(|target| format!(" --target {target}"));
+        let dtype = self.dtype.iter().map(|dtype| format!(" --dtype {dtype}"));
+        let picture = self.picture.iter().map(|picture| {
+            let PictureShape {
+                batch,
+                height,
+                width,
+            } = picture;
+            format!(" -W {width} -H {height} -b {batch}")
+        });
+        target.chain(dtype).chain(picture).collect()
+    }
 }
 
 impl Manifest {
@@ -105,6 +128,7 @@ impl Manifest {
             return Err(ArtifactError::Format {
                 found: format!("{} {}", head.format, head.version),
                 wanted: format!("{FORMAT} {VERSION}"),
+                options: head.options(),
             });
         }
         check_seal(file).ok_or(ArtifactError::Seal)?;

@@ -7,7 +7,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `manifest.json` | what it is, what it needs, and name, length and SHA-256 of every other file; sealed by its own hash |
-//! | `plan-….pb` | the programs in text form, what adapters do for them, and which shard holds which tensor (protobuf) |
+//! | `plan-….pb` | the programs in parts: regions as text and constants as data; what adapters do for them, and which shard holds which tensor (protobuf) |
 //! | `kernels/…` | device code as readable text, each kernel once; none for a CPU |
 //! | `weights-….safetensors` | shards of at most 64 MiB of one component; a larger tensor has its own |
 //! | `tokenizer/…` | the tokenizer's files as the model had them |
@@ -18,6 +18,7 @@
 
 mod commands;
 mod manifest;
+mod parts;
 mod plan;
 mod read;
 mod shards;
@@ -34,6 +35,7 @@ use backends::gpu::commands::Commands;
 use backends::gpu::validate::Invalid;
 use bytes::Bytes;
 use compiler::DType;
+use compiler::program::{Counts, ExecutableError};
 use compiler::value::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -41,7 +43,7 @@ use thiserror::Error;
 pub use self::manifest::{Manifest, ProgramSummary};
 pub use self::read::Artifact;
 pub use self::stored::StoredFile;
-pub(crate) use self::stored::hash;
+pub(crate) use self::stored::key;
 pub use self::write::{Written, write};
 use crate::tensor_file::TensorFileError;
 use crate::tokenizer::TokenizerFiles;
@@ -169,7 +171,7 @@ pub struct Requirements {
 }
 
 /// One program and where it belongs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ArtifactProgram {
     /// Unique within its component.
     pub name: String,
@@ -181,8 +183,28 @@ pub struct ArtifactProgram {
     pub inputs: Vec<Port>,
     /// What it gives, in order.
     pub outputs: Vec<Port>,
-    /// The program's complete text form.
+    /// The complete text form of its graph.
     pub text: String,
+    /// All of it, as devices are given it.
+    pub whole: ArtifactPart,
+    /// The parts in which it runs, in order: stages, and the body last. None where it runs whole.
+    pub parts: Vec<ArtifactPart>,
+}
+
+/// A program, or a part of one, as devices are given it: regions with their constants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArtifactPart {
+    /// What its inputs change with, by the name of a stage; `None` for a whole program and for a body.
+    pub stage: Option<String>,
+    /// The text of its regions.
+    pub regions: String,
+    /// Their constants, in the order of their buffers.
+    pub constants: Vec<Tensor>,
+    /// What its operators come to.
+    pub counts: Counts,
+    /// Which of its inputs are results of earlier parts: the part's number, and the name that both
+    /// have.
+    pub taken: Vec<(u32, String)>,
 }
 
 /// A named input or output of fixed shape.
@@ -223,12 +245,17 @@ pub enum ArtifactError {
         source: serde_json::Error,
     },
     /// The manifest is of another format or version.
-    #[error("found format {found} in manifest.json, wanted {wanted}")]
+    #[error(
+        "manifest.json has format {found}; expected {wanted}\n\
+         hint: compile the model again: splamc compile MODEL{options}"
+    )]
     Format {
         /// What the manifest says.
         found: String,
         /// What this reader reads.
         wanted: String,
+        /// The options that would make the artifact anew, as far as the manifest says them.
+        options: String,
     },
     /// The manifest's own hash is not its content's.
     #[error("manifest.json was changed after it was written: its seal does not fit its content")]
@@ -291,8 +318,16 @@ pub enum ArtifactError {
         /// What is wrong.
         source: TensorFileError,
     },
-    /// Commands in the plan hold what is no number, type or text.
-    #[error("the commands of {program:?} in the artifact hold damaged {what}")]
+    /// What the plan stores of a program is not regions that keep the rules.
+    #[error("{program:?} of the artifact: {source}")]
+    Regions {
+        /// The component and the program.
+        program: String,
+        /// What is wrong.
+        source: Box<ExecutableError>,
+    },
+    /// The plan holds what is no number, type or text, or what contradicts the rest of a program.
+    #[error("{program:?} of the artifact holds damaged {what}")]
     Damaged {
         /// The program, or the part of one.
         program: String,

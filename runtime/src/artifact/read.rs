@@ -17,20 +17,20 @@ use backends::gpu::commands::Commands;
 use backends::gpu::compile;
 use backends::gpu::validate::{Valid, validate};
 use bytes::Bytes;
-use compiler::program::Program;
+use compiler::program::Executable;
 use compiler::region::Regions;
 use compiler::value::tensor::Tensor;
 use prost::Message;
 use rayon::prelude::*;
 
 use super::commands;
-use super::manifest::Manifest;
-use super::plan::Plan;
+use super::manifest::{Manifest, ProgramSummary};
+use super::parts;
+use super::plan::{self, Plan};
 use super::shards::component;
-use super::stored::StoredFile;
+use super::stored::{StoredFile, key};
 use super::write::{KERNELS, PLAN_ROLE, SHARD_ROLE, WGSL};
 use super::{ArtifactContents, ArtifactError, ArtifactProgram, Files, MANIFEST};
-use crate::ahead::key;
 use crate::tensor_file;
 use crate::tokenizer::TokenizerFiles;
 
@@ -85,12 +85,13 @@ impl Artifact {
         let entry = entry_of(&manifest, PLAN_ROLE, "file")?;
         let content = fetch(&*files, entry)?;
         let file = entry.file.clone();
-        let plan = Plan::decode(content).map_err(|source| ArtifactError::Plan { file, source })?;
+        let mut plan =
+            Plan::decode(content).map_err(|source| ArtifactError::Plan { file, source })?;
         let disagree = |what| ArtifactError::Disagree {
             file: entry.file.clone(),
             what,
         };
-        let programs = programs(&manifest, &plan).ok_or_else(|| disagree("the programs"))?;
+        let programs = programs(&manifest, &mut plan).ok_or_else(|| disagree("the programs"))?;
         let entries = manifest.shards.as_deref().unwrap_or_default();
         if entries.len() != plan.shards.len() {
             return Err(disagree("the number of shards"));
@@ -208,8 +209,8 @@ impl Artifact {
     /// # Errors
     /// When there are no commands for what this version makes of the program, they are damaged,
     /// break a rule or belong to another program, or the file of a kernel is missing or changed.
-    pub fn commands(&self, program: &Program) -> Result<(Valid, Regions), ArtifactError> {
-        let name = || program.func().name().to_owned();
+    pub fn commands(&self, program: &Executable) -> Result<(Valid, Regions), ArtifactError> {
+        let name = || program.name().to_owned();
         let regions = compile::regions(program);
         let found = self.commands.get(&key(&regions));
         let message = found.ok_or_else(|| ArtifactError::NoCommands {
@@ -359,25 +360,33 @@ fn entry_of<'a>(
     entry.ok_or_else(|| ArtifactError::Missing { what, name: name() })
 }
 
-/// The manifest's programs with the plan's texts; `None` where they differ.
-fn programs(manifest: &Manifest, plan: &Plan) -> Option<Vec<ArtifactProgram>> {
+/// The manifest's programs with what the plan says of each; `None` where they differ, or the plan names
+/// a constant that is not there or a weight program, which this version does not run.
+fn programs(manifest: &Manifest, plan: &mut Plan) -> Option<Vec<ArtifactProgram>> {
+    let constants = parts::constants(plan)?;
     if manifest.programs.len() != plan.programs.len() {
         return None;
     }
-    let pairs = manifest.programs.iter().zip(&plan.programs);
-    pairs
-        .map(|(summary, planned)| {
-            let same = summary.name == planned.name
-                && summary.component == planned.component
-                && summary.peak_bytes == planned.peak_bytes;
-            same.then(|| ArtifactProgram {
-                name: summary.name.clone(),
-                component: summary.component.clone(),
-                peak_bytes: summary.peak_bytes,
-                inputs: summary.inputs.clone(),
-                outputs: summary.outputs.clone(),
-                text: planned.text.clone(),
-            })
-        })
-        .collect()
+    let pairs = manifest.programs.iter().zip(plan.programs.drain(..));
+    let program = |(summary, planned): (&ProgramSummary, plan::Program)| {
+        let same = summary.name == planned.name
+            && summary.component == planned.component
+            && summary.peak_bytes == planned.peak_bytes
+            && planned.weight_program.is_empty();
+        let parts = planned.parts.into_iter();
+        let program = ArtifactProgram {
+            name: planned.name,
+            component: planned.component,
+            peak_bytes: planned.peak_bytes,
+            inputs: summary.inputs.clone(),
+            outputs: summary.outputs.clone(),
+            text: planned.text,
+            whole: parts::part(planned.whole, &constants)?,
+            parts: parts
+                .map(|own| parts::part(own, &constants))
+                .collect::<Option<_>>()?,
+        };
+        same.then_some(program)
+    };
+    pairs.map(program).collect()
 }

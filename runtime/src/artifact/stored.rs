@@ -4,6 +4,7 @@
 //! Never reads or writes.
 
 use bytes::Bytes;
+use compiler::region::Regions;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -73,13 +74,18 @@ impl StoredFile {
 }
 
 /// SHA-256 of parts that follow each other, in lower-case hexadecimal digits.
-pub(crate) fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+pub(super) fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update(part);
     }
     let digest = hasher.finalize();
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What commands are known by: SHA-256 of the text of the regions that they compute.
+pub(crate) fn key(regions: &Regions) -> String {
+    hash([regions.to_string().as_bytes()])
 }
 
 /// Checks that a role is one or two plain names, parted by `/`.

@@ -62,6 +62,22 @@ impl Files for Memory {
     }
 }
 
+fn part(stage: Option<&str>, name: &str) -> ArtifactPart {
+    ArtifactPart {
+        stage: stage.map(ToOwned::to_owned),
+        regions: format!("regions {name} {{\n}}\n"),
+        constants: vec![
+            Tensor::from_i64(&[2], &[7, 8]),
+            Tensor::from_f32(&[], &[0.5]),
+        ],
+        counts: Counts {
+            nodes: 3,
+            flops: 1 << 40,
+        },
+        taken: vec![(0, "text.0".to_owned())],
+    }
+}
+
 fn program(component: &str, name: &str) -> ArtifactProgram {
     let port = |name: &str, shape: &[u64]| Port {
         name: name.to_owned(),
@@ -75,6 +91,8 @@ fn program(component: &str, name: &str) -> ArtifactProgram {
         inputs: vec![port("sample", &[2, 4, 8, 8]), port("timestep", &[])],
         outputs: vec![port("out_sample", &[2, 4, 8, 8])],
         text: format!("program {name} {{\n}}\n"),
+        whole: part(None, name),
+        parts: vec![part(Some("text"), name), part(None, name)],
     }
 }
 
@@ -387,10 +405,10 @@ fn lies_with_good_hashes_are_noticed() {
         })
     };
     check_refused(
-        &edit("\"version\": 1", "\"version\": 2"),
-        "found format splam 2",
+        &edit("\"version\": 2", "\"version\": 1"),
+        "splam 1; expected splam 2\nhint: compile the model again: splamc compile MODEL --target cpu --dtype f32 -W 64 -H 64 -b 1",
     );
-    check_refused(&edit("\"splam\"", "\"onnx\""), "found format onnx 1");
+    check_refused(&edit("\"splam\"", "\"onnx\""), "has format onnx 2");
     check_refused(
         &edit("\"tokenizer/vocab.json\"", "\"../vocab.json\""),
         "file name",

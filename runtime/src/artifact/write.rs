@@ -14,6 +14,7 @@ use rayon::prelude::*;
 
 use super::commands;
 use super::manifest::{Manifest, ProgramSummary};
+use super::parts::{Constants, program_message};
 use super::plan::{self, Plan};
 use super::shards::shards;
 use super::stored::{StoredFile, check_role};
@@ -50,10 +51,14 @@ pub fn write(storage: &dyn Storage, contents: &ArtifactContents) -> Result<Writt
     let tensors = cut.iter().flatten().map(|shard| plan::Shard {
         tensors: shard.iter().map(|(name, _)| (*name).to_owned()).collect(),
     });
+    let mut constants = Constants::default();
+    let programs = contents.programs.iter();
+    let programs = programs.map(|program| program_message(program, &mut constants));
     let plan = Plan {
-        programs: contents.programs.iter().map(planned).collect(),
+        programs: programs.collect(),
         shards: tensors.collect(),
         commands: command_messages(contents)?,
+        constants: constants.into_messages(),
     };
     let named = named_files(contents, plan.encode_to_vec().into())?;
     let store = |role: &str, parts: &[Bytes]| {
@@ -152,15 +157,6 @@ fn commit(storage: &dyn Storage, manifest: &Manifest) -> Result<Written, Artifac
         files,
         bytes: bytes + content.len() as u64,
     })
-}
-
-fn planned(program: &ArtifactProgram) -> plan::Program {
-    plan::Program {
-        name: program.name.clone(),
-        component: program.component.clone(),
-        text: program.text.clone(),
-        peak_bytes: program.peak_bytes,
-    }
 }
 
 fn check_programs(programs: &[ArtifactProgram]) -> Result<(), ArtifactError> {

@@ -1,0 +1,157 @@
+//! What a device is given of a program, and what an artifact stores of it.
+//!
+//! Takes regions, formed or read from text, and counts of what they cost; plans their memory. It
+//! forms nothing and knows no graph.
+
+use thiserror::Error;
+
+use crate::graph::{Role, TensorType};
+use crate::plan::{Plan, PlanError, plan_regions};
+use crate::region::{self, Buffer, Content, Regions, RegionsError};
+use crate::target::Limits;
+use crate::value::extents::Extents;
+use crate::value::tensor::Tensor;
+
+/// Regions, the memory of their buffers, and what they cost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Executable {
+    regions: Regions,
+    plan: Plan,
+    counts: Counts,
+}
+
+/// What the operators of a function come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Operators, parameters and constants not counted.
+    pub nodes: u64,
+    /// Floating-point operations of one run, a multiply-add counted as two.
+    pub flops: u64,
+}
+
+/// What a program costs beside the memory of its plan, known before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// Operators, parameters and constants not counted.
+    pub nodes: u64,
+    /// Bytes of the weights in the types that the program computes with.
+    pub weight_bytes: u64,
+    /// Number of weight elements.
+    pub parameters: u64,
+    /// Floating-point operations of one run, a multiply-add counted as two.
+    pub flops: u64,
+}
+
+/// Why stored text is not an executable.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum ExecutableError {
+    /// The text is not the regions of a function.
+    #[error(transparent)]
+    Regions(#[from] RegionsError),
+    /// The buffers do not fit in memory.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+impl Executable {
+    /// The executable of regions that keep their rules.
+    ///
+    /// # Errors
+    /// When memory cannot be planned.
+    pub(super) fn new(regions: Regions, counts: Counts) -> Result<Executable, PlanError> {
+        let plan = plan_regions(&regions, &Limits::NONE)?;
+        Ok(Executable {
+            regions,
+            plan,
+            counts,
+        })
+    }
+
+    /// The executable of stored regions: their text, and the constants that it leaves out.
+    ///
+    /// # Errors
+    /// When the text does not parse, the regions break a rule, or memory cannot be planned.
+    pub fn parse(
+        text: &str,
+        constants: &[Tensor],
+        counts: Counts,
+    ) -> Result<Executable, ExecutableError> {
+        Ok(Executable::new(region::parse(text, constants)?, counts)?)
+    }
+
+    /// The function's name.
+    pub fn name(&self) -> &str {
+        &self.regions.name
+    }
+
+    /// What its kernels compute, one region each.
+    pub fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
+    /// Where its buffers lie, on a target whose memory is one piece. It is made of the regions alone.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What its operators come to.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What the program costs.
+    pub fn cost(&self) -> Cost {
+        let weights = || self.params(Role::Weight).map(|(_, extents)| extents);
+        let elements = |extents: &Extents| extents.elements() as u64;
+        let bytes = |extents: &Extents| elements(extents) * extents.dtype.bytes() as u64;
+        Cost {
+            nodes: self.counts.nodes,
+            weight_bytes: weights().map(bytes).fold(0, u64::saturating_add),
+            parameters: weights().map(elements).fold(0, u64::saturating_add),
+            flops: self.counts.flops,
+        }
+    }
+
+    /// The name and extents of each parameter of a role, in order.
+    pub fn params(&self, wanted: Role) -> impl Iterator<Item = (&str, &Extents)> {
+        let buffers = self.regions.buffers.iter();
+        buffers.filter_map(move |data| match &data.content {
+            Content::Param(param) if param.role == wanted => {
+                Some((param.name.as_str(), &data.extents))
+            }
+            Content::Param(_) | Content::Constant(_) | Content::Computed => None,
+        })
+    }
+
+    /// The name and type of each input, in order.
+    pub fn inputs(&self) -> Vec<(String, TensorType)> {
+        let inputs = self.params(Role::Input);
+        inputs
+            .map(|(name, own)| (name.to_owned(), ty(own)))
+            .collect()
+    }
+
+    /// The name and type of each state, in order.
+    pub fn states(&self) -> Vec<(String, TensorType)> {
+        let states = self.params(Role::State);
+        states
+            .map(|(name, own)| (name.to_owned(), ty(own)))
+            .collect()
+    }
+
+    /// The name and type of each result that a caller gets, in order: no new states.
+    pub fn outputs(&self) -> Vec<(String, TensorType)> {
+        let is_state = |name: &str| self.params(Role::State).any(|(own, _)| own == name);
+        let results = self.regions.results.iter();
+        let results = results.filter(|(name, _)| !is_state(name));
+        let output = |(name, buffer): &(String, Buffer)| {
+            let own = &self.regions.buffer(*buffer).extents;
+            (name.clone(), ty(own))
+        };
+        results.map(output).collect()
+    }
+}
+
+fn ty(extents: &Extents) -> TensorType {
+    TensorType::new(extents.dtype, extents.shape.iter().copied())
+}
