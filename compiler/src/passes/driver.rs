@@ -6,7 +6,7 @@
 
 use thiserror::Error;
 
-use super::editor::{Edit, Editor, Site};
+use super::editor::{Edit, Editor, Site, Stop};
 use super::pass::{Pass, Patch};
 use crate::graph::verify::{Verified, VerifyError};
 use crate::graph::{Definition, Func, GraphError, Module, TensorType, Value, ValueData};
@@ -178,14 +178,17 @@ fn patch(
     editor: &mut Editor,
 ) -> Result<Option<(Value, Patch)>, PassError> {
     for rule in pass.rules {
-        let outcome = (rule.apply)(site, editor).map_err(|source| PassError::Rule {
-            pass: pass.name,
-            rule: rule.name,
-            func: func.name().to_owned(),
-            source,
-        })?;
-        let Some(Edit { value, reason }) = outcome else {
-            continue;
+        let Edit { value, reason } = match (rule.apply)(site, editor) {
+            Ok(edit) => edit,
+            Err(Stop::NoMatch) => continue,
+            Err(Stop::Graph(source)) => {
+                return Err(PassError::Rule {
+                    pass: pass.name,
+                    rule: rule.name,
+                    func: func.name().to_owned(),
+                    source,
+                });
+            }
         };
         let (func, origin) = (func.name().to_owned(), data.origin.clone());
         let rule = rule.name;

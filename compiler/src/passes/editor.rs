@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use crate::graph::text;
 use crate::graph::{Builder, Func, GraphError, Node, Role, TensorType, Value};
-use crate::ops::{Constant, Op};
+use crate::ops::{Broadcast, Constant, Op, Reshape};
+use crate::value::dim::Dim;
 use crate::value::tensor::Tensor;
 
 /// A directional rewrite with a name.
@@ -19,8 +20,23 @@ pub(super) struct Rule {
     pub(super) apply: fn(&Site<'_>, &mut Editor) -> Outcome,
 }
 
-/// What a rule answers; an error is an ill-typed replacement.
-pub(super) type Outcome = Result<Option<Edit>, GraphError>;
+/// What a rule returns.
+pub(super) type Outcome = Result<Edit, Stop>;
+
+/// Why a rule edits nothing.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The site is not what it replaces.
+    NoMatch,
+    /// The replacement is ill-typed.
+    Graph(GraphError),
+}
+
+impl From<GraphError> for Stop {
+    fn from(source: GraphError) -> Stop {
+        Stop::Graph(source)
+    }
+}
 
 /// The node that is looked at: its operands are values of the new function.
 #[derive(Debug)]
@@ -38,9 +54,9 @@ pub(super) struct Edit {
 }
 
 impl Edit {
-    pub(super) fn some(value: Value, reason: impl Into<String>) -> Outcome {
+    pub(super) fn of(value: Value, reason: impl Into<String>) -> Outcome {
         let reason = reason.into();
-        Ok(Some(Edit { value, reason }))
+        Ok(Edit { value, reason })
     }
 }
 
@@ -110,6 +126,24 @@ impl Editor {
             self.seen.insert(key, value);
         }
         Ok(value)
+    }
+
+    /// `value` under another shape of as many elements.
+    pub(super) fn reshaped(&mut self, value: Value, shape: &[Dim]) -> Result<Value, GraphError> {
+        let shape = shape.to_vec();
+        match self.ty(value).shape == shape {
+            true => Ok(value),
+            false => self.push(Reshape { shape }, &[value]),
+        }
+    }
+
+    /// `value` stretched to a shape.
+    pub(super) fn stretched(&mut self, value: Value, shape: &[Dim]) -> Result<Value, GraphError> {
+        let shape = shape.to_vec();
+        match self.ty(value).shape == shape {
+            true => Ok(value),
+            false => self.push(Broadcast { shape }, &[value]),
+        }
     }
 
     /// The value of an equal node, if there is one.

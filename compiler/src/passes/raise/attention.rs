@@ -5,8 +5,8 @@
 //! on the way may be used elsewhere: weights that are a result stay as they are.
 
 use crate::graph::{GraphError, Value};
-use crate::ops::{Attention, Not, Op, Reshape, Transpose};
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::ops::{Attention, Not, Op, Transpose};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{node_as, number, scaled, site_as, with_number};
 use crate::value::dim::Dim;
 use crate::value::tensor::Values;
@@ -15,42 +15,37 @@ use crate::value::tensor::Values;
 const HIDDEN: f64 = -1e4;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((_, operands)) = site_as!(site, Matmul) else {
-        return Ok(None);
-    };
+    let (_, operands) = site_as!(site, Matmul).ok_or(NoMatch)?;
     let (weights, v) = (operands[0], operands[1]);
     if !editor.used_once(weights) {
-        return Ok(None);
+        return Err(NoMatch);
     }
-    let Some(mut found) = softmax_operand(editor, weights).and_then(|value| scores(editor, value))
-    else {
-        return Ok(None);
-    };
+    let mut found = softmax_operand(editor, weights)
+        .and_then(|value| scores(editor, value))
+        .ok_or(NoMatch)?;
     let (q, scale_q) = scaled(editor, found.q);
     if let (None, Some((_, source))) = (&found.heads, node_as!(editor, q, Reshape)) {
         found.heads = split_heads(editor, source[0], q).filter(|_| editor.ty(q).rank() == 3);
     }
     let (kt, scale_k) = unscaled_transpose(editor, found.kt)?;
     let k = swapped(editor, kt)?;
-    let Some([q4, k4, v4]) = four_axes(editor, &found, [q, k, v])? else {
-        return Ok(None);
-    };
+    let [q4, k4, v4] = four_axes(editor, &found, [q, k, v])?.ok_or(NoMatch)?;
     if !agree(editor, q4, k4, v4) {
-        return Ok(None);
+        return Err(NoMatch);
     }
     let (mask, causal) = match found.mask {
         Some(mask) if is_causal(editor, &mask, q4, k4) => (None, true),
         Some(mask) => match mask_operand(editor, &found, &mask)? {
             Some(value) => (Some(value), false),
-            None => return Ok(None),
+            None => return Err(NoMatch),
         },
         None => (None, false),
     };
     let scale = found.scale * scale_q * scale_k;
     let operands: Vec<Value> = [q4, k4, v4].into_iter().chain(mask).collect();
     let attended = editor.push(Attention { scale, causal }, &operands)?;
-    let result = reshaped(editor, attended, site.ty.shape.clone())?;
-    Edit::some(result, format!("{weights} weighs {v} by softmax"))
+    let result = editor.reshaped(attended, &site.ty.shape)?;
+    Edit::of(result, format!("{weights} weighs {v} by softmax"))
 }
 
 /// The operand of a softmax over the last axis.
@@ -214,7 +209,7 @@ fn four_axes(
                 return Ok(None);
             }
             let shape = vec![batch, heads, rows.clone(), columns.clone()];
-            *value = reshaped(editor, *value, shape)?;
+            *value = editor.reshaped(*value, &shape)?;
         }
     }
     Ok(Some(four))
@@ -247,7 +242,7 @@ fn mask_operand(
                 (Some(heads), false) => heads.clone(),
             };
             let shape = vec![batch, heads, rows.clone(), columns.clone()];
-            reshaped(editor, value, shape).map(Some)
+            editor.reshaped(value, &shape).map(Some)
         }
         shape if shape.len() <= mask.rank => Ok(Some(value)),
         _ => Ok(None),
@@ -277,12 +272,5 @@ fn is_causal(editor: &Editor, mask: &Mask, q: Value, k: Value) -> bool {
             values.iter().enumerate().all(allowed)
         }
         Values::Int(_) => false,
-    }
-}
-
-fn reshaped(editor: &mut Editor, value: Value, shape: Vec<Dim>) -> Result<Value, GraphError> {
-    match editor.ty(value).shape == shape {
-        true => Ok(value),
-        false => editor.push(Reshape { shape }, &[value]),
     }
 }

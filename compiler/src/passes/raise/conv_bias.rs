@@ -1,13 +1,11 @@
 //! `conv(x, w) + bias` with one bias for each channel → `conv(x, w, bias)`.
 
 use crate::ops::Reshape;
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{either_way, node_as, site_as, without_leading_ones};
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((_, operands)) = site_as!(site, Add) else {
-        return Ok(None);
-    };
+    let (_, operands) = site_as!(site, Add).ok_or(NoMatch)?;
     for (conv, bias) in either_way(operands) {
         let Some((op, [x, w])) = node_as!(editor, conv, Conv) else {
             continue;
@@ -23,7 +21,7 @@ pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
         let shape = vec![site.ty.shape[1].clone()];
         let vector = editor.push(Reshape { shape }, &[bias])?;
         let result = editor.push(op, &[x, w, vector])?;
-        return Edit::some(result, format!("{bias} is added to {conv}"));
+        return Edit::of(result, format!("{bias} is added to {conv}"));
     }
-    Ok(None)
+    Err(NoMatch)
 }

@@ -2,14 +2,12 @@
 
 use crate::graph::Value;
 use crate::ops::{Geglu, GeluForm};
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{either_way, node_as, site_as};
 use crate::value::dim::Dim;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((_, operands)) = site_as!(site, Mul) else {
-        return Ok(None);
-    };
+    let (_, operands) = site_as!(site, Mul).ok_or(NoMatch)?;
     for (value, gate) in either_way(operands) {
         let Some((gelu, inner)) = node_as!(editor, gate, Gelu) else {
             continue;
@@ -22,10 +20,10 @@ pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
             && x == same
         {
             let result = editor.push(Geglu, &[x])?;
-            return Edit::some(result, format!("gates one half of {x} with the other"));
+            return Edit::of(result, format!("gates one half of {x} with the other"));
         }
     }
-    Ok(None)
+    Err(NoMatch)
 }
 
 /// What `value` is a half of, along the last axis, and which.

@@ -7,21 +7,17 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
 
 use crate::graph::Value;
 use crate::ops::{Gelu, GeluForm};
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{
     Product, means, node_as, number, product, scaled, site_as, with_number,
 };
 use crate::value::dtype::DType;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((_, operands)) = site_as!(site, Mul) else {
-        return Ok(None);
-    };
-    let Some((x, form)) = find(editor, site.ty.dtype, operands) else {
-        return Ok(None);
-    };
+    let (_, operands) = site_as!(site, Mul).ok_or(NoMatch)?;
+    let (x, form) = find(editor, site.ty.dtype, operands).ok_or(NoMatch)?;
     let result = editor.push(Gelu { form }, &[x])?;
-    Edit::some(
+    Edit::of(
         result,
         format!("{x} times its share of the normal distribution"),
     )

@@ -2,40 +2,28 @@
 //! reshaped: the spelling of PyTorch's exporter, by way of InstanceNormalization.
 
 use crate::graph::Value;
-use crate::ops::{GroupNorm, Reshape};
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::ops::GroupNorm;
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{node_as, site_as};
 use crate::value::dim::Dim;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((_, operands)) = site_as!(site, Reshape) else {
-        return Ok(None);
-    };
-    let Some((grouped, epsilon)) = normalised(editor, operands[0]) else {
-        return Ok(None);
-    };
-    let Some((_, inner)) = node_as!(editor, grouped, Reshape) else {
-        return Ok(None);
-    };
+    let (_, operands) = site_as!(site, Reshape).ok_or(NoMatch)?;
+    let (grouped, epsilon) = normalised(editor, operands[0]).ok_or(NoMatch)?;
+    let (_, inner) = node_as!(editor, grouped, Reshape).ok_or(NoMatch)?;
     let source = inner[0];
     let (shape, inner_shape) = (&site.ty.shape, &editor.ty(grouped).shape);
     let (Some(batch), Some(groups)) = (shape.first(), inner_shape[1].extent()) else {
-        return Ok(None);
+        return Err(NoMatch);
     };
     let divides = |channels: &Dim| channels.exact_div(&inner_shape[1]).is_some();
     let fits = *batch == inner_shape[0] && shape.get(1).is_some_and(divides);
     if !fits || groups == 0 || !editor.used_once(operands[0]) {
-        return Ok(None);
+        return Err(NoMatch);
     }
-    let x = match editor.ty(source).shape == *shape {
-        true => source,
-        false => {
-            let shape = shape.clone();
-            editor.push(Reshape { shape }, &[source])?
-        }
-    };
+    let x = editor.reshaped(source, shape)?;
     let result = editor.push(GroupNorm { groups, epsilon }, &[x])?;
-    Edit::some(result, format!("normalises {groups} groups of {x}"))
+    Edit::of(result, format!("normalises {groups} groups of {x}"))
 }
 
 /// The operand and epsilon of a normalisation, without scale and bias, of each row of

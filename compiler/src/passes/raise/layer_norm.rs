@@ -5,26 +5,20 @@
 
 use crate::graph::Value;
 use crate::ops::LayerNorm;
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{either_way, node_as, number, site_as, with_number};
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((centred, variance, epsilon)) = quotient(site, editor) else {
-        return Ok(None);
-    };
-    let Some((x, axes)) = centre(editor, centred) else {
-        return Ok(None);
-    };
-    let Some((squares, of)) = mean(editor, variance) else {
-        return Ok(None);
-    };
+    let (centred, variance, epsilon) = quotient(site, editor).ok_or(NoMatch)?;
+    let (x, axes) = centre(editor, centred).ok_or(NoMatch)?;
+    let (squares, of) = mean(editor, variance).ok_or(NoMatch)?;
     let trailing = editor.ty(x).rank() - axes.len()..editor.ty(x).rank();
     if squares != axes || !is_square(editor, of, centred) || !axes.iter().copied().eq(trailing) {
-        return Ok(None);
+        return Err(NoMatch);
     }
     let axes = axes.len();
     let result = editor.push(LayerNorm { axes, epsilon }, &[x])?;
-    Edit::some(result, format!("{x} without its mean, over its deviation"))
+    Edit::of(result, format!("{x} without its mean, over its deviation"))
 }
 
 /// Numerator, variance and epsilon of `d / √(v + ε)`.

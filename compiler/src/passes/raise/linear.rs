@@ -4,14 +4,12 @@
 //! each call would cost more than the operator saves.
 
 use crate::graph::Value;
-use crate::ops::{Linear, Reshape, Transpose};
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::ops::{Linear, Transpose};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{either_way, node_as, site_as, without_leading_ones};
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((_, operands)) = site_as!(site, Matmul) else {
-        return Ok(None);
-    };
+    let (_, operands) = site_as!(site, Matmul).ok_or(NoMatch)?;
     let (x, right) = (operands[0], operands[1]);
     let is_weight = editor.ty(right).rank() == 2 && site.ty.dtype.is_float();
     let flipped = node_as!(editor, right, Transpose)
@@ -20,10 +18,10 @@ pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     let w = match (is_weight, flipped) {
         (true, Some(source)) => source,
         (true, None) if editor.constant(right).is_some() => transposed(editor, right)?,
-        (_, _) => return Ok(None),
+        (_, _) => return Err(NoMatch),
     };
     let result = editor.push(Linear, &[x, w])?;
-    Edit::some(result, format!("{right} is {w} transposed"))
+    Edit::of(result, format!("{right} is {w} transposed"))
 }
 
 fn transposed(editor: &mut Editor, value: Value) -> Result<Value, crate::graph::GraphError> {
@@ -33,9 +31,7 @@ fn transposed(editor: &mut Editor, value: Value) -> Result<Value, crate::graph::
 
 /// `linear(x, w) + bias` → `linear(x, w, bias)`.
 pub(super) fn bias(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((_, operands)) = site_as!(site, Add) else {
-        return Ok(None);
-    };
+    let (_, operands) = site_as!(site, Add).ok_or(NoMatch)?;
     for (linear, bias) in either_way(operands) {
         let Some((_, [x, w])) = node_as!(editor, linear, Linear) else {
             continue;
@@ -46,12 +42,9 @@ pub(super) fn bias(site: &Site<'_>, editor: &mut Editor) -> Outcome {
         if !fits || *editor.ty(linear) != *site.ty || !editor.used_once(linear) {
             continue;
         }
-        let vector = match editor.ty(bias).shape == shape {
-            true => bias,
-            false => editor.push(Reshape { shape }, &[bias])?,
-        };
+        let vector = editor.reshaped(bias, &shape)?;
         let result = editor.push(Linear, &[x, w, vector])?;
-        return Edit::some(result, format!("{bias} is added to {linear}"));
+        return Edit::of(result, format!("{bias} is added to {linear}"));
     }
-    Ok(None)
+    Err(NoMatch)
 }

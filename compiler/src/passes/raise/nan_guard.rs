@@ -5,31 +5,25 @@
 
 use super::attention;
 use crate::graph::Value;
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{node_as, number, site_as};
 use crate::value::tensor::Values;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((_, operands)) = site_as!(site, Select) else {
-        return Ok(None);
-    };
+    let (_, operands) = site_as!(site, Select).ok_or(NoMatch)?;
     let p = operands[2];
     let asks = node_as!(editor, operands[0], IsNan).is_some_and(|(_, of)| of[0] == p);
     if !asks || number(editor, operands[1]) != Some(0.0) {
-        return Ok(None);
+        return Err(NoMatch);
     }
-    let Some(scores) = attention::softmax_operand(editor, p) else {
-        return Ok(None);
-    };
-    let Some(found) = attention::scores(editor, scores) else {
-        return Ok(None);
-    };
+    let scores = attention::softmax_operand(editor, p).ok_or(NoMatch)?;
+    let found = attention::scores(editor, scores).ok_or(NoMatch)?;
     match found
         .mask
         .is_none_or(|mask| leaves_something(editor, mask.value))
     {
-        true => Edit::some(p, "no row is masked wholly"),
-        false => Ok(None),
+        true => Edit::of(p, "no row is masked wholly"),
+        false => Err(NoMatch),
     }
 }
 

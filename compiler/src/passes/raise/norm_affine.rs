@@ -1,8 +1,8 @@
 //! Scale and bias beside a layer or group normalisation → its operands.
 
 use crate::graph::Value;
-use crate::ops::{Constant, Op, Reshape};
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::ops::{Constant, Op};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{either_way, number, site_as, without_leading_ones};
 use crate::value::dim::Dim;
 use crate::value::dtype::DType;
@@ -10,26 +10,22 @@ use crate::value::tensor::{Tensor, Values};
 
 /// `norm(x) · scale` → `norm(x, scale)`.
 pub(super) fn scale(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((_, operands)) = site_as!(site, Mul) else {
-        return Ok(None);
-    };
+    let (_, operands) = site_as!(site, Mul).ok_or(NoMatch)?;
     for (norm, factor) in either_way(operands) {
         let Some(found) = Norm::of(editor, norm, factor).filter(|found| found.operands.len() == 1)
         else {
             continue;
         };
-        let scale = found.parameter(editor, factor)?;
+        let scale = editor.reshaped(factor, &found.shape)?;
         let result = editor.push(found.op, &[found.operands[0], scale])?;
-        return Edit::some(result, format!("{factor} scales {norm}"));
+        return Edit::of(result, format!("{factor} scales {norm}"));
     }
-    Ok(None)
+    Err(NoMatch)
 }
 
 /// `norm(x, scale) + bias` → `norm(x, scale, bias)`; without a scale, ones are one.
 pub(super) fn bias(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((_, operands)) = site_as!(site, Add) else {
-        return Ok(None);
-    };
+    let (_, operands) = site_as!(site, Add).ok_or(NoMatch)?;
     for (norm, term) in either_way(operands) {
         let Some(found) = Norm::of(editor, norm, term).filter(|found| found.operands.len() < 3)
         else {
@@ -40,18 +36,18 @@ pub(super) fn bias(site: &Site<'_>, editor: &mut Editor) -> Outcome {
             (None, Some(tensor)) => editor.push(Constant { tensor }, &[])?,
             (None, None) => continue,
         };
-        let bias = found.parameter(editor, term)?;
+        let bias = editor.reshaped(term, &found.shape)?;
         let result = editor.push(found.op, &[found.operands[0], scale, bias])?;
-        return Edit::some(result, format!("{term} is added to {norm}"));
+        return Edit::of(result, format!("{term} is added to {norm}"));
     }
-    Ok(None)
+    Err(NoMatch)
 }
 
 /// `norm(x, 1, 0)` → `norm(x)`, `norm(x, scale, 0)` → `norm(x, scale)`.
 pub(super) fn drop_unit(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     let mut operands = match site.op {
         Op::LayerNorm(_) | Op::GroupNorm(_) => site.operands.to_vec(),
-        _ => return Ok(None),
+        _ => return Err(NoMatch),
     };
     if operands.len() == 3 && number(editor, operands[2]) == Some(0.0) {
         operands.pop();
@@ -60,10 +56,10 @@ pub(super) fn drop_unit(site: &Site<'_>, editor: &mut Editor) -> Outcome {
         operands.pop();
     }
     if operands.len() == site.operands.len() {
-        return Ok(None);
+        return Err(NoMatch);
     }
     let result = editor.push(site.op.clone(), &operands)?;
-    Edit::some(result, "its scale is one, or its bias zero")
+    Edit::of(result, "its scale is one, or its bias zero")
 }
 
 /// A normalisation that only one node reads, beside a parameter of the right shape.
@@ -101,19 +97,6 @@ impl Norm {
             operands: node.operands.clone(),
             shape: shape?.to_vec(),
         })
-    }
-
-    /// The parameter in the shape that the operator wants.
-    fn parameter(
-        &self,
-        editor: &mut Editor,
-        value: Value,
-    ) -> Result<Value, crate::graph::GraphError> {
-        if editor.ty(value).shape == self.shape {
-            return Ok(value);
-        }
-        let shape = self.shape.clone();
-        editor.push(Reshape { shape }, &[value])
     }
 
     fn ones(&self, dtype: DType) -> Option<Tensor> {

@@ -1,26 +1,20 @@
 //! `gather` at constant places that are equally far apart → a slice, which is not a kernel.
 
 use crate::ops::{Reshape, Slice};
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::site_as;
 use crate::value::dim::Dim;
 use crate::value::tensor::Values;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((gather, operands)) = site_as!(site, Gather) else {
-        return Ok(None);
-    };
+    let (gather, operands) = site_as!(site, Gather).ok_or(NoMatch)?;
     let axis = gather.axis;
     let extent = editor.ty(operands[0]).shape[axis].known();
-    let Some(indices) = editor.constant(operands[1]) else {
-        return Ok(None);
-    };
+    let indices = editor.constant(operands[1]).ok_or(NoMatch)?;
     let (Some(extent), Values::Int(indices)) = (extent, indices.values()) else {
-        return Ok(None);
+        return Err(NoMatch);
     };
-    let Some((start, step)) = progression(&indices, extent) else {
-        return Ok(None);
-    };
+    let (start, step) = progression(&indices, extent).ok_or(NoMatch)?;
     let slice = Slice {
         axis,
         start: Dim::from(start),
@@ -30,7 +24,7 @@ pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     let sliced = editor.push(slice, &operands[..1])?;
     let shape = site.ty.shape.clone();
     let result = editor.push(Reshape { shape }, &[sliced])?;
-    Edit::some(result, format!("the places are {start} + {step}·i"))
+    Edit::of(result, format!("the places are {start} + {step}·i"))
 }
 
 /// Start and step of indices into an axis of `extent`, all within; negative ones count from the

@@ -3,13 +3,13 @@
 
 use crate::graph::{TensorType, Value};
 use crate::ops::Constant;
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{node_as, splat};
 use crate::value::tensor::Tensor;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     if !site.op.is_pointwise() || site.operands.len() < 2 {
-        return Ok(None);
+        return Err(NoMatch);
     }
     for (position, &operand) in site.operands.iter().enumerate() {
         let stretched = node_as!(editor, operand, Broadcast).map(|(_, source)| source[0]);
@@ -31,9 +31,9 @@ pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
             (None, None) => continue,
         };
         let result = editor.push(site.op.clone(), &operands)?;
-        return Edit::some(result, format!("{operand} is stretched in any case"));
+        return Edit::of(result, format!("{operand} is stretched in any case"));
     }
-    Ok(None)
+    Err(NoMatch)
 }
 
 fn type_of(editor: &Editor) -> impl Fn(&Value) -> TensorType {

@@ -2,7 +2,7 @@
 
 use crate::graph::{TensorType, Value};
 use crate::ops::{Constant, Op};
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::node_as;
 use crate::value::array::Array;
 use crate::value::extents::Extents;
@@ -20,14 +20,14 @@ const FLOPS_MAX: i64 = 1 << 26;
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     // A stretched constant is smaller than its result; operators read through it below.
     if matches!(site.op, Op::Constant(_) | Op::Broadcast(_)) {
-        return Ok(None);
+        return Err(NoMatch);
     }
     match fold(site, editor) {
         Some(tensor) => {
             let result = editor.push(Constant { tensor }, &[])?;
-            Edit::some(result, "its operands are constants")
+            Edit::of(result, "its operands are constants")
         }
-        None => Ok(None),
+        None => Err(NoMatch),
     }
 }
 

@@ -3,24 +3,21 @@
 
 use crate::graph::Value;
 use crate::ops::Op;
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
     if !matches!(site.op, Op::Add(_) | Op::Mul(_)) || !site.ty.dtype.is_int() {
-        return Ok(None);
+        return Err(NoMatch);
     }
-    let Some((inner, outer_constant)) = with_constant(editor, site.operands) else {
-        return Ok(None);
-    };
-    let Some(node) = editor.node(inner).filter(|node| node.op == *site.op) else {
-        return Ok(None);
-    };
-    let Some((x, inner_constant)) = with_constant(editor, &node.operands) else {
-        return Ok(None);
-    };
+    let (inner, outer_constant) = with_constant(editor, site.operands).ok_or(NoMatch)?;
+    let node = editor
+        .node(inner)
+        .filter(|node| node.op == *site.op)
+        .ok_or(NoMatch)?;
+    let (x, inner_constant) = with_constant(editor, &node.operands).ok_or(NoMatch)?;
     let merged = editor.push(site.op.clone(), &[inner_constant, outer_constant])?;
     let result = editor.push(site.op.clone(), &[x, merged])?;
-    Edit::some(result, format!("{inner} has a constant operand too"))
+    Edit::of(result, format!("{inner} has a constant operand too"))
 }
 
 /// The other operand and the constant one, if exactly one is.

@@ -2,24 +2,19 @@
 //! one node.
 
 use crate::ops::{Broadcast, Reshape};
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{node_as, site_as};
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((Reshape { shape }, operands)) = site_as!(site, Reshape) else {
-        return Ok(None);
-    };
+    let (Reshape { shape }, operands) = site_as!(site, Reshape).ok_or(NoMatch)?;
     let (x, shape) = (operands[0], shape.clone());
     if editor.ty(x).shape == shape {
-        return Edit::some(x, format!("{x} has that shape already"));
+        return Edit::of(x, format!("{x} has that shape already"));
     }
     if let Some((_, inner)) = node_as!(editor, x, Reshape) {
         let source = inner[0];
-        let result = match editor.ty(source).shape == shape {
-            true => source,
-            false => editor.push(Reshape { shape }, &[source])?,
-        };
-        return Edit::some(result, format!("{x} is a reshape itself"));
+        let result = editor.reshaped(source, &shape)?;
+        return Edit::of(result, format!("{x} is a reshape itself"));
     }
     if let Some((_, inner)) = node_as!(editor, x, Broadcast) {
         let source = inner[0];
@@ -27,8 +22,8 @@ pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
             let none = Reshape { shape: Vec::new() };
             let scalar = editor.push(none, &[source])?;
             let result = editor.push(Broadcast { shape }, &[scalar])?;
-            return Edit::some(result, format!("{x} is one element stretched"));
+            return Edit::of(result, format!("{x} is one element stretched"));
         }
     }
-    Ok(None)
+    Err(NoMatch)
 }

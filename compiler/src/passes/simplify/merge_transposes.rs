@@ -2,30 +2,28 @@
 //! a transpose of a transpose → one.
 
 use crate::ops::{Reshape, Transpose};
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{node_as, site_as};
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((Transpose { permutation }, operands)) = site_as!(site, Transpose) else {
-        return Ok(None);
-    };
+    let (Transpose { permutation }, operands) = site_as!(site, Transpose).ok_or(NoMatch)?;
     let x = operands[0];
     if permutation.is_sorted() {
-        return Edit::some(x, "moves no axis");
+        return Edit::of(x, "moves no axis");
     }
     if let Some((inner, sources)) = node_as!(editor, x, Transpose) {
         let composed = permutation.iter().map(|&axis| inner.permutation[axis]);
         let permutation = composed.collect();
         let source = sources[0];
         let result = editor.push(Transpose { permutation }, &[source])?;
-        return Edit::some(result, format!("{x} is a transpose itself"));
+        return Edit::of(result, format!("{x} is a transpose itself"));
     }
     let shape = &editor.ty(x).shape;
     let wide = permutation.iter().filter(|&&axis| !shape[axis].is(1));
     if wide.is_sorted() {
         let shape = site.ty.shape.clone();
         let result = editor.push(Reshape { shape }, &[x])?;
-        return Edit::some(result, "moves extents of 1 only");
+        return Edit::of(result, "moves extents of 1 only");
     }
-    Ok(None)
+    Err(NoMatch)
 }

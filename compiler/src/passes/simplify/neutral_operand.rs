@@ -2,8 +2,8 @@
 //!
 //! Of floats only `−0` is neutral to addition: `−0 + 0` is `+0`.
 
-use crate::ops::{Broadcast, Op};
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::ops::Op;
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{number, with_number};
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
@@ -18,20 +18,12 @@ pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
         Op::Div(_) | Op::Pow(_) => (right(), 1.0),
         Op::Max(_) if float => (commuted(), f64::NEG_INFINITY),
         Op::Min(_) if float => (commuted(), f64::INFINITY),
-        _ => return Ok(None),
+        _ => return Err(NoMatch),
     };
-    let Some((x, value)) = found else {
-        return Ok(None);
-    };
+    let (x, value) = found.ok_or(NoMatch)?;
     if value.to_bits() != f64::to_bits(neutral) {
-        return Ok(None);
+        return Err(NoMatch);
     }
-    let result = match *editor.ty(x) == *site.ty {
-        true => x,
-        false => {
-            let shape = site.ty.shape.clone();
-            editor.push(Broadcast { shape }, &[x])?
-        }
-    };
-    Edit::some(result, format!("{neutral:?} does not change {x}"))
+    let result = editor.stretched(x, &site.ty.shape)?;
+    Edit::of(result, format!("{neutral:?} does not change {x}"))
 }

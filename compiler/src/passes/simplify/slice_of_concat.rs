@@ -2,19 +2,15 @@
 
 use crate::graph::Value;
 use crate::ops::Slice;
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{node_as, site_as};
 use crate::value::dim::Dim;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((slice, operands)) = site_as!(site, Slice) else {
-        return Ok(None);
-    };
-    let Some((concat, parts)) = node_as!(editor, operands[0], Concat) else {
-        return Ok(None);
-    };
+    let (slice, operands) = site_as!(site, Slice).ok_or(NoMatch)?;
+    let (concat, parts) = node_as!(editor, operands[0], Concat).ok_or(NoMatch)?;
     if concat.axis != slice.axis || slice.step != 1 {
-        return Ok(None);
+        return Err(NoMatch);
     }
     let mut offset = Dim::from(0);
     let mut found: Option<(Value, Dim)> = None;
@@ -28,9 +24,7 @@ pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
         }
         offset = offset.add(extent);
     }
-    let Some((part, start)) = found else {
-        return Ok(None);
-    };
+    let (part, start) = found.ok_or(NoMatch)?;
     let length = slice.length.clone();
     let narrowed = Slice {
         axis: slice.axis,
@@ -39,7 +33,7 @@ pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
         step: 1,
     };
     let result = editor.push(narrowed, &[part])?;
-    Edit::some(result, format!("lies in {part}"))
+    Edit::of(result, format!("lies in {part}"))
 }
 
 fn lies_in(start: &Dim, length: &Dim, extent: &Dim) -> bool {

@@ -2,24 +2,16 @@
 //! into the batch to swap the other two axes.
 
 use crate::ops::Transpose;
-use crate::passes::editor::{Edit, Editor, Outcome, Site};
+use crate::passes::editor::{Edit, Editor, Outcome, Site, Stop::NoMatch};
 use crate::passes::matching::{node_as, site_as};
 use crate::value::dim::Dim;
 
 pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
-    let Some((split, operands)) = site_as!(site, Reshape) else {
-        return Ok(None);
-    };
-    let Some((transpose, moved)) = node_as!(editor, operands[0], Transpose) else {
-        return Ok(None);
-    };
-    let Some((merge, sources)) = node_as!(editor, moved[0], Reshape) else {
-        return Ok(None);
-    };
+    let (split, operands) = site_as!(site, Reshape).ok_or(NoMatch)?;
+    let (transpose, moved) = node_as!(editor, operands[0], Transpose).ok_or(NoMatch)?;
+    let (merge, sources) = node_as!(editor, moved[0], Reshape).ok_or(NoMatch)?;
     let shape = &editor.ty(sources[0]).shape;
-    let Some(groups) = merged(shape, &merge.shape) else {
-        return Ok(None);
-    };
+    let groups = merged(shape, &merge.shape).ok_or(NoMatch)?;
     let moved = transpose.permutation.iter().map(|&axis| &groups[axis]);
     let permutation: Vec<usize> = moved.flatten().copied().collect();
     if !permutation
@@ -27,11 +19,11 @@ pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
         .map(|&axis| &shape[axis])
         .eq(&split.shape)
     {
-        return Ok(None);
+        return Err(NoMatch);
     }
     let source = sources[0];
     let result = editor.push(Transpose { permutation }, &[source])?;
-    Edit::some(result, format!("the axes of {source} are whole again"))
+    Edit::of(result, format!("the axes of {source} are whole again"))
 }
 
 /// The axes of `from` that each axis of `to` is the product of, if every one is.
