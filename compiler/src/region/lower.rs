@@ -189,14 +189,23 @@ impl State<'_> {
         let domain = extents.shape.clone();
         let buffer = self.buffer(extents, Content::Computed);
         self.see(value, buffer);
-        let output = Output::whole(buffer, domain, nodes);
+        self.store(
+            value,
+            anchor,
+            operands,
+            Output::whole(buffer, domain, nodes),
+        );
+        buffer
+    }
+
+    /// Adds a region with one output, whose origin is that of `value`.
+    fn store(&mut self, value: Value, anchor: Anchor, operands: Vec<Access>, output: Output) {
         self.regions.regions.push(Region {
             anchor,
             operands,
             outputs: vec![output],
             origin: self.func.value(value).origin.clone(),
         });
-        buffer
     }
 
     fn anchor(&mut self, value: Value, op: &Op, operands: &[Value]) {
@@ -375,12 +384,8 @@ impl State<'_> {
         let buffer = self.buffer(extents, Content::Computed);
         let access = Access::whole(buffer, dtype, &domain);
         let nodes = vec![Node::Anchor(Index::identity(&domain))];
-        self.regions.regions.push(Region {
-            anchor: Anchor::Statistics { groups, epsilon },
-            operands: vec![x],
-            outputs: vec![Output::whole(buffer, domain, nodes)],
-            origin: self.func.value(value).origin.clone(),
-        });
+        let anchor = Anchor::Statistics { groups, epsilon };
+        self.store(value, anchor, vec![x], Output::whole(buffer, domain, nodes));
         self.statistics.insert(key, access.clone());
         access
     }
@@ -489,12 +494,8 @@ impl State<'_> {
             }
             let domain = view.shape.clone();
             let buffer = self.buffer(extents(&domain), Content::Computed);
-            self.regions.regions.push(Region {
-                anchor: Anchor::Pointwise,
-                operands: vec![view],
-                outputs: vec![Output::whole(buffer, domain, vec![Node::Read(0)])],
-                origin: self.func.value(operand).origin.clone(),
-            });
+            let output = Output::whole(buffer, domain, vec![Node::Read(0)]);
+            self.store(operand, Anchor::Pointwise, vec![view], output);
             parts.push(buffer);
         }
         self.regions.joined.push(Joined { whole, parts });
