@@ -48,21 +48,11 @@ fn lowered(text: &str) -> BlockProgram {
 
 /// The body of the loop of a product.
 fn inner(program: &mut BlockProgram) -> &mut Vec<Step> {
-    let found = program.body.iter_mut().find_map(|step| match step {
-        Step::Loop { body, .. } => Some(body),
-        Step::Zero { .. }
-        | Step::Copy { .. }
-        | Step::Mma { .. }
-        | Step::Online { .. }
-        | Step::Normalize { .. }
-        | Step::LogSum { .. }
-        | Step::Weigh { .. }
-        | Step::Transpose { .. }
-        | Step::AddRows { .. }
-        | Step::Rows { .. }
-        | Step::Fold { .. }
-        | Step::Gather { .. }
-        | Step::Store { .. } => None,
+    let found = program.body.iter_mut().find_map(|step| {
+        let Step::Loop { body, .. } = step else {
+            return None;
+        };
+        Some(body)
     });
     found.expect("a product has a loop")
 }

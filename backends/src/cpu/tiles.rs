@@ -29,7 +29,7 @@ pub(crate) enum Layout {
 pub(crate) fn layouts(program: &BlockProgram) -> Vec<Layout> {
     let mut layouts = vec![Layout::Rows; program.tiles.len()];
     let mut across: Vec<TileId> = Vec::new();
-    each_step(&program.body, &mut |step| match step {
+    program.steps().for_each(|step| match step {
         Step::Online { scores, acc, .. } => across.extend([*scores, *acc]),
         Step::Weigh {
             scores, changes, ..
@@ -51,7 +51,7 @@ pub(crate) fn layouts(program: &BlockProgram) -> Vec<Layout> {
     for tile in &across {
         layouts[tile.0 as usize] = Layout::Across;
     }
-    each_step(&program.body, &mut |step| {
+    program.steps().for_each(|step| {
         let Step::Mma { acc, left, right } = step else {
             return;
         };
@@ -110,16 +110,6 @@ pub(crate) fn kept(program: &BlockProgram, layouts: &[Layout]) -> Vec<Option<[us
         }
     }
     kept
-}
-
-/// Calls `visit` with every step, those in loops too.
-pub(crate) fn each_step(steps: &[Step], visit: &mut dyn FnMut(&Step)) {
-    for step in steps {
-        visit(step);
-        if let Step::Loop { body, .. } = step {
-            each_step(body, visit);
-        }
-    }
 }
 
 /// Panels of at most `most` rows, as even as can be: their number and height.

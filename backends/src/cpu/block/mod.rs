@@ -22,7 +22,7 @@ use super::kernel::mma::{Acc, Left, Right, Start, mma};
 use super::kernel::widen::Narrow;
 use super::kernel::winograd::weights::Precision;
 use super::row_operators::RowOperator;
-use super::tiles::{Layout, each_step, floats, kept, layouts, padded};
+use super::tiles::{Layout, floats, kept, layouts, padded};
 use super::walk::Walk;
 use super::weights::{Elements, Packed, Packing, Panels};
 use attention::Hidden;
@@ -171,7 +171,7 @@ impl Kernel {
     /// The right factor that could be packed once: its tile, its view, and its transform.
     fn right_factor(&self) -> Option<(TileId, usize, Option<Transform>)> {
         let mut found = None;
-        each_step(&self.program.body, &mut |step| {
+        self.program.steps().for_each(|step| {
             // Blocks of columns begin at whole panels; the rows of queries need not.
             if let Step::Copy {
                 tile,

@@ -47,7 +47,7 @@ impl<'a> Attention<'a> {
         let (scale, causal, mask, gradient) = if let Op::AttentionLogSum(op) = op {
             (op.scale, op.causal, (*operands > 2).then_some(2), None)
         } else if let Op::AttentionGradient(op) = op {
-            let (views, mask) = weighed(&program.body)?;
+            let (views, mask) = weighed(program)?;
             (op.scale, op.causal, mask, Some(views))
         } else {
             return None;
@@ -246,33 +246,22 @@ fn hidden(b: &mut Builder, score: &Score, value: Value, otherwise: f32) -> Value
 }
 
 /// What a program weighs with, and the view of its mask.
-fn weighed(steps: &[Step]) -> Option<(Gradient, Option<usize>)> {
-    steps.iter().find_map(|step| match step {
-        Step::Weigh {
+fn weighed(program: &BlockProgram) -> Option<(Gradient, Option<usize>)> {
+    program.steps().find_map(|step| {
+        let Step::Weigh {
             log_sum,
             results: [result, gradient],
             mask,
             ..
-        } => {
-            let views = Gradient {
-                log_sum: *log_sum,
-                result: *result,
-                gradient: *gradient,
-            };
-            Some((views, *mask))
-        }
-        Step::Loop { body, .. } => weighed(body),
-        Step::Zero { .. }
-        | Step::Copy { .. }
-        | Step::Mma { .. }
-        | Step::Online { .. }
-        | Step::Normalize { .. }
-        | Step::LogSum { .. }
-        | Step::Transpose { .. }
-        | Step::AddRows { .. }
-        | Step::Rows { .. }
-        | Step::Fold { .. }
-        | Step::Gather { .. }
-        | Step::Store { .. } => None,
+        } = step
+        else {
+            return None;
+        };
+        let views = Gradient {
+            log_sum: *log_sum,
+            result: *result,
+            gradient: *gradient,
+        };
+        Some((views, *mask))
     })
 }

@@ -29,24 +29,12 @@ struct Table {
 /// # Errors
 /// When there are more elements than a grid has invocations.
 pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<(), Refusal> {
-    let table = program.body.iter().find_map(|step| match step {
-        Step::Gather { table, indices, .. } => Some(Table {
-            table: *table,
-            indices: *indices,
-        }),
-        Step::Zero { .. }
-        | Step::Copy { .. }
-        | Step::Mma { .. }
-        | Step::Online { .. }
-        | Step::Normalize { .. }
-        | Step::LogSum { .. }
-        | Step::Weigh { .. }
-        | Step::Transpose { .. }
-        | Step::AddRows { .. }
-        | Step::Rows { .. }
-        | Step::Fold { .. }
-        | Step::Loop { .. }
-        | Step::Store { .. } => None,
+    let table = program.steps().find_map(|step| {
+        let Step::Gather { table, indices, .. } = step else {
+            return None;
+        };
+        let (table, indices) = (*table, *indices);
+        Some(Table { table, indices })
     });
     let region = x.region;
     let attention = Attention::of(region, program);

@@ -94,31 +94,17 @@ fn sizes(
     most: &mut [usize; 3],
 ) -> bool {
     for step in steps {
-        match step {
-            Step::Loop { body, .. } => {
-                if !sizes(program, body, invocations, quads_max, most) {
-                    return false;
-                }
-            }
-            Step::Online { scores, .. } => {
-                let tile = program.tile(*scores);
-                let layout = Layout::new(tile, invocations);
-                most[0] = most[0].max(layout.row_quads * layout.invocations[1]);
-                most[1] = tile.columns.next_multiple_of(4) * layout.row_quads;
-                most[2] = layout.row_quads;
-            }
-            Step::Zero { .. }
-            | Step::Copy { .. }
-            | Step::Mma { .. }
-            | Step::Normalize { .. }
-            | Step::LogSum { .. }
-            | Step::Weigh { .. }
-            | Step::Transpose { .. }
-            | Step::AddRows { .. }
-            | Step::Rows { .. }
-            | Step::Fold { .. }
-            | Step::Gather { .. }
-            | Step::Store { .. } => {}
+        if let Step::Loop { body, .. } = step
+            && !sizes(program, body, invocations, quads_max, most)
+        {
+            return false;
+        }
+        if let Step::Online { scores, .. } = step {
+            let tile = program.tile(*scores);
+            let layout = Layout::new(tile, invocations);
+            most[0] = most[0].max(layout.row_quads * layout.invocations[1]);
+            most[1] = tile.columns.next_multiple_of(4) * layout.row_quads;
+            most[2] = layout.row_quads;
         }
     }
     // Then what products stage, in slices as deep as fit.
@@ -310,21 +296,11 @@ impl Blocks<'_, '_> {
 
     /// A loop carries every accumulator, and what online softmax keeps.
     fn repeat(&mut self, extent: usize, step: usize, body: &[Step]) {
-        let scores = body.iter().find_map(|step| match step {
-            Step::Online { scores, .. } => Some(*scores),
-            Step::Zero { .. }
-            | Step::Copy { .. }
-            | Step::Mma { .. }
-            | Step::Normalize { .. }
-            | Step::LogSum { .. }
-            | Step::Weigh { .. }
-            | Step::Transpose { .. }
-            | Step::AddRows { .. }
-            | Step::Rows { .. }
-            | Step::Fold { .. }
-            | Step::Gather { .. }
-            | Step::Loop { .. }
-            | Step::Store { .. } => None,
+        let scores = body.iter().find_map(|step| {
+            let Step::Online { scores, .. } = step else {
+                return None;
+            };
+            Some(*scores)
         });
         if let Some(scores) = scores {
             let (layout, _) = self.layout(scores);

@@ -240,21 +240,11 @@ impl Blocks<'_, '_> {
 
     /// How many keys there are.
     fn keys(&self) -> usize {
-        let loops = self.program.body.iter().find_map(|step| match step {
-            Step::Loop { extent, .. } => Some(*extent),
-            Step::Zero { .. }
-            | Step::Copy { .. }
-            | Step::Mma { .. }
-            | Step::Online { .. }
-            | Step::Normalize { .. }
-            | Step::LogSum { .. }
-            | Step::Weigh { .. }
-            | Step::Transpose { .. }
-            | Step::AddRows { .. }
-            | Step::Rows { .. }
-            | Step::Fold { .. }
-            | Step::Gather { .. }
-            | Step::Store { .. } => None,
+        let loops = self.program.steps().find_map(|step| {
+            let Step::Loop { extent, .. } = step else {
+                return None;
+            };
+            Some(*extent)
         });
         loops.expect("attention loops over keys")
     }
