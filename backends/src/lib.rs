@@ -5,10 +5,12 @@
 
 pub mod clock;
 pub mod cpu;
+mod found;
 pub mod gpu;
 mod lookup;
 pub mod webgpu;
 
+pub use found::{Fact, Found};
 pub use lookup::{BACKENDS, Backend, host, lookup};
 
 #[cfg(test)]

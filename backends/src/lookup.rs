@@ -5,8 +5,9 @@
 
 use compiler::target::Target;
 
+use crate::found::Found;
 use crate::gpu::dialect::Dialect;
-use crate::webgpu;
+use crate::{cpu, webgpu};
 
 /// What runs the programs of one target.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Backend {
     /// The language in which programs are compiled ahead; without one, whoever loads a program
     /// compiles it for the machine at hand.
     pub dialect: Option<&'static Dialect>,
+    /// The devices of this machine that run its programs, one at least: where there is none, why.
+    pub devices: fn() -> Vec<Found>,
 }
 
 /// All targets, the host's first.
@@ -26,11 +29,13 @@ pub static BACKENDS: [Backend; 2] = [
         target: Target::CPU,
         about: "This machine's processor",
         dialect: None,
+        devices: || vec![cpu::found()],
     },
     Backend {
         target: webgpu::target::TARGET,
         about: "Any WebGPU adapter: graphics processors, and software that takes their place",
         dialect: Some(&webgpu::WGSL),
+        devices: webgpu::found,
     },
 ];
 

@@ -6,5 +6,3 @@ pub use backends::clock::Clock;
 pub use backends::cpu::{
     Ceilings, Description, TuneOptions, describe as cpu, measure as measure_ceilings, tune,
 };
-#[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
-pub use backends::webgpu::device::{Adapter, DeviceError, adapters};

@@ -47,6 +47,7 @@ use compiler::value::extents::Extents;
 use compiler::value::tensor::Tensor;
 
 use crate::clock::{Clock, RegionTime};
+use crate::found::{Fact, Found, TYPES};
 
 use arena::{Arena, Cells};
 use block::Kernel;
@@ -99,6 +100,28 @@ pub fn describe() -> Description {
         architecture: std::env::consts::ARCH,
         instruction_sets: math::instruction_sets(),
         threads: threads::available(),
+    }
+}
+
+/// What tables show of this machine's processor.
+pub(crate) fn found() -> Found {
+    let Description {
+        architecture,
+        instruction_sets,
+        threads,
+    } = describe();
+    let (sets, types) = (instruction_sets.join(" "), TYPES.join(" "));
+    Found {
+        lines: vec![format!(
+            "{architecture} with {sets}, {threads} threads, {types}"
+        )],
+        facts: vec![
+            ("usable", Fact::Flag(true)),
+            ("architecture", Fact::Text(architecture.to_owned())),
+            ("instruction_sets", Fact::Texts(instruction_sets)),
+            ("threads", Fact::Number(threads as u64)),
+            ("dtypes", Fact::Texts(TYPES.to_vec())),
+        ],
     }
 }
 

@@ -19,3 +19,14 @@ pub static WGSL: Dialect = Dialect {
     emit: emit::emit,
     read: |text, shader_f16| text::read(text, shader_f16).map_err(|error| error.to_string()),
 };
+
+/// What tables show of each adapter, or why there is none.
+#[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
+pub(crate) use device::found;
+
+/// Why a build without drivers has no device.
+#[cfg(not(all(feature = "webgpu", not(target_arch = "wasm32"))))]
+pub(crate) fn found() -> Vec<crate::found::Found> {
+    let reason = "this splamc was built without the feature webgpu";
+    vec![crate::found::Found::absent(reason, None)]
+}

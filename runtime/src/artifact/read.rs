@@ -212,12 +212,14 @@ impl Artifact {
     pub fn commands(&self, program: &Executable) -> Result<(Valid, Regions), ArtifactError> {
         let name = || program.name().to_owned();
         let regions = compile::regions(program);
-        let found = self.commands.get(&key(&regions));
-        let message = found.ok_or_else(|| ArtifactError::NoCommands {
+        let backend = backends::lookup(&self.manifest.about.target);
+        let dialect = backend.and_then(|backend| backend.dialect);
+        let found = dialect.zip(self.commands.get(&key(&regions)));
+        let (dialect, message) = found.ok_or_else(|| ArtifactError::NoCommands {
             program: name(),
             producer: self.manifest.about.producer.clone(),
         })?;
-        let commands = validate(self.plain(message)?, &backends::webgpu::WGSL);
+        let commands = validate(self.plain(message)?, dialect);
         let commands = commands.map_err(|source| ArtifactError::Invalid {
             program: name(),
             source,

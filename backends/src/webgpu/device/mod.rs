@@ -7,6 +7,7 @@
 mod adapters;
 mod batches;
 mod error;
+mod found;
 mod loaded;
 mod profile;
 mod transfer;
@@ -25,6 +26,7 @@ use crate::gpu::commands::{Binding, Commands, ENTRY_POINT, Kernel, Requirements}
 use adapters::find;
 pub use adapters::{Adapter, Choice, Kind, adapter, adapters};
 pub use error::DeviceError;
+pub(crate) use found::found;
 pub use loaded::Loaded;
 pub use profile::LaunchTime;
 use watch::Watch;

@@ -188,11 +188,10 @@ fn compiled() -> ArtifactContents {
     let mut ahead = Ahead::new(&backends::webgpu::WGSL, false);
     let small = ahead.add(&program()).expect("a small program");
     assert_eq!(small.hosted.len(), 1, "a sum has no kernel");
-    ArtifactContents {
-        commands: ahead.finish().expect("good commands").commands,
-        kernels: BTreeMap::new(),
-        ..contents()
-    }
+    let mut compiled = contents();
+    compiled.about.target = "wgsl".to_owned();
+    compiled.commands = ahead.finish().expect("good commands").commands;
+    compiled
 }
 
 /// Memory without a processor.
