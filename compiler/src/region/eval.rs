@@ -13,7 +13,6 @@ use crate::graph::{Role, TensorType};
 use crate::ops::Op;
 use crate::ops::movement::pick;
 use crate::ops::shape::each_index;
-use crate::region::lower::zeros;
 use crate::region::{Access, Anchor, Buffer, Content, Index, Node, Output, Region, Regions};
 use crate::value::extents::Extents;
 use crate::value::tensor::{Tensor, Values};
@@ -136,7 +135,7 @@ fn gather<'a>(access: &Access, read: &dyn Fn(Buffer) -> &'a Array) -> Cow<'a, Ar
     // Of no element at all, the kind of values still counts.
     let none = Array {
         shape: vec![0],
-        values: zeros(access.dtype, 0),
+        values: Values::zeros(access.dtype, 0),
     };
     let buffers = access.pieces.iter().map(|piece| read(piece.buffer));
     let arrays: Vec<&Array> = buffers.chain(&fill).chain([&none]).collect();

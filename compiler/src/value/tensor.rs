@@ -303,6 +303,15 @@ pub enum Values {
 }
 
 impl Values {
+    /// As many zeros, or false.
+    pub fn zeros(dtype: DType, count: usize) -> Values {
+        match dtype {
+            DType::Bool => Values::Bool(vec![false; count]),
+            DType::U8 | DType::I8 | DType::I32 | DType::I64 => Values::Int(vec![0; count]),
+            DType::F16 | DType::BF16 | DType::F32 | DType::F64 => Values::Float(vec![0.0; count]),
+        }
+    }
+
     /// The number of elements.
     pub fn len(&self) -> usize {
         match self {

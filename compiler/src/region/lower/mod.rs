@@ -8,24 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::eval::last_uses;
 use crate::graph::{self, Definition, Func, Value};
-use crate::ops::{
-    Add, Cast, Class, ConvTranspose, Gelu, GeluForm, GroupNorm, GroupStatistics, Linear, Mul, Op,
-    PadMode, Sub,
-};
+use crate::ops::{Add, Class, ConvTranspose, Gelu, GeluForm, Linear, Mul, Op};
 use crate::region::access::Step;
 use crate::region::form::Refusal;
 use crate::region::index::Index;
 use crate::region::transposed::convolution;
 use crate::region::{
-    Access, Anchor, Buffer, BufferData, Content, FormError, Joined, Node, Output, Region, RegionId,
-    Regions,
+    Access, Anchor, Buffer, BufferData, Content, FormError, Node, Output, Region, RegionId, Regions,
 };
-use crate::value::dtype::DType;
 use crate::value::extents::Extents;
-use crate::value::tensor::{Tensor, Values};
 
-/// An operand of more pieces is copied together first: a kernel tests the bounds of each.
-const PIECES_MAX: usize = 4;
+mod movements;
+mod norms;
 
 /// The name under which movements are refused.
 pub(super) const ACCESS: &str = "access_map";
@@ -303,205 +297,6 @@ impl State<'_> {
         self.region(value, Anchor::Pointwise, reads, nodes);
     }
 
-    /// `x · (factor · scale) + (bias − mean · (factor · scale))`, mean and factor read from a region
-    /// of statistics.
-    fn group_norm(&mut self, value: Value, norm: &GroupNorm, operands: &[Value]) {
-        let Extents { dtype, shape } = self.extents(value).clone();
-        if shape.contains(&0) {
-            return self.anchor(value, &norm.clone().into(), operands);
-        }
-        let x = self.view(operands[0]);
-        let computed = dtype.accumulator();
-        let statistics = self.statistics(value, operands[0], norm.groups, norm.epsilon);
-        let share = shape[1] / norm.groups;
-        let mut reads = vec![x];
-        for which in 0..2 {
-            let step = Step::group(&shape, share, which);
-            reads.push(statistics.through(&step));
-        }
-        for &vector in &operands[1..] {
-            reads.push(self.along(vector, 1, &shape));
-        }
-        let mut nodes: Vec<Node> = (0..reads.len()).map(Node::Read).collect();
-        let mut widened: Vec<usize> = (0..nodes.len()).collect();
-        if computed != dtype {
-            for (place, operand) in widened.iter_mut().enumerate() {
-                if !(1..3).contains(&place) {
-                    nodes.push(Node::Apply(Cast { dtype: computed }.into(), vec![*operand]));
-                    *operand = nodes.len() - 1;
-                }
-            }
-        }
-        // What does not change from pixel to pixel comes first: a kernel computes it once.
-        let mut apply = |op: Op, operands: [usize; 2]| {
-            nodes.push(Node::Apply(op, operands.to_vec()));
-            nodes.len() - 1
-        };
-        let factor = match widened.get(3) {
-            Some(&scale) => apply(Mul.into(), [widened[2], scale]),
-            None => widened[2],
-        };
-        let shift = apply(Mul.into(), [widened[1], factor]);
-        let last = match widened.get(4) {
-            Some(&bias) => {
-                let shift = apply(Sub.into(), [bias, shift]);
-                let scaled = apply(Mul.into(), [widened[0], factor]);
-                apply(Add.into(), [scaled, shift])
-            }
-            None => {
-                let scaled = apply(Mul.into(), [widened[0], factor]);
-                apply(Sub.into(), [scaled, shift])
-            }
-        };
-        if computed != dtype {
-            nodes.push(Node::Apply(Cast { dtype }.into(), vec![last]));
-        }
-        self.region(value, Anchor::Pointwise, reads, nodes);
-    }
-
-    fn group_statistics(&mut self, value: Value, op: &GroupStatistics, x: Value) {
-        if self.extents(x).shape.contains(&0) {
-            return self.anchor(value, &op.clone().into(), &[x]);
-        }
-        let access = self.statistics(value, x, op.groups, op.epsilon);
-        self.views.insert(value, access);
-    }
-
-    /// How mean and factor of each group of `x` are read; a region computes them for its first
-    /// reader, `value`.
-    fn statistics(&mut self, value: Value, x: Value, groups: usize, epsilon: f64) -> Access {
-        let key = (x, groups, epsilon.to_bits());
-        if let Some(access) = self.statistics.get(&key) {
-            return access.clone();
-        }
-        let x = self.view(x);
-        let domain = vec![x.shape[0], groups, 2];
-        let dtype = x.dtype.accumulator();
-        let extents = Extents {
-            dtype,
-            shape: domain.clone(),
-        };
-        let buffer = self.buffer(extents, Content::Computed);
-        let access = Access::whole(buffer, dtype, &domain);
-        let nodes = vec![Node::Anchor(Index::identity(&domain))];
-        let anchor = Anchor::Statistics { groups, epsilon };
-        self.store(value, anchor, vec![x], Output::whole(buffer, domain, nodes));
-        self.statistics.insert(key, access.clone());
-        access
-    }
-
-    /// How the result of a movement is read, or why that takes a kernel.
-    fn moved(&mut self, value: Value, op: &Op, operands: &[Value]) -> Result<Access, String> {
-        let access = self.movement(value, op, operands)?;
-        match access.too_intricate(&self.regions.buffers) {
-            None => Ok(access),
-            Some(reason) => Err(reason),
-        }
-    }
-
-    fn movement(&mut self, value: Value, op: &Op, operands: &[Value]) -> Result<Access, String> {
-        let shape = self.extents(value).shape.clone();
-        let x = self.view(operands[0]);
-        let step = match op {
-            Op::StopGradient(_) => Step::reshape(&x.shape, &shape),
-            Op::Reshape(_) => Step::reshape(&x.shape, &shape),
-            Op::Transpose(transpose) => Step::transpose(&transpose.permutation, &shape),
-            Op::Broadcast(_) => Step::broadcast(&x.shape, &shape),
-            Op::Slice(slice) => {
-                let start = slice.start.known().unwrap_or(0);
-                Step::slice(slice.axis, start, slice.step, &shape)
-            }
-            Op::UpsampleNearest(_) => {
-                // The products of i · extent / size must be numbers of 64 bits.
-                let mut pairs = x.shape.iter().zip(&shape);
-                let fits = |(&extent, &size): (&usize, &usize)| {
-                    i64::try_from(extent as u128 * size as u128).is_ok()
-                };
-                if !pairs.all(fits) {
-                    return Err(format!("sizes {:?} and {shape:?} are absurd", x.shape));
-                }
-                Step::upsample(&x.shape, &shape)
-            }
-            Op::Pad(pad) if pad.mode != PadMode::Constant => {
-                return Err("the border repeats the operand".to_owned());
-            }
-            Op::Pad(pad) => return self.pad(&x, &pad.before, operands.get(1), &shape),
-            Op::Concat(concat) => return self.concat(concat.axis, operands, &shape),
-            other => unreachable!("{} moves no elements", other.name()),
-        };
-        Ok(x.through(&step))
-    }
-
-    fn pad(
-        &mut self,
-        x: &Access,
-        before: &[i64],
-        border: Option<&Value>,
-        shape: &[usize],
-    ) -> Result<Access, String> {
-        let fill = match border {
-            None => zero(x.dtype),
-            Some(&border) => match self.func.constant(border) {
-                Some(tensor) => tensor.clone(),
-                None => return Err("the border is not a constant".to_owned()),
-            },
-        };
-        let padded = x.through(&Step::pad(&x.shape, before, shape));
-        filled(padded, Some(fill))
-    }
-
-    fn concat(
-        &mut self,
-        axis: usize,
-        operands: &[Value],
-        shape: &[usize],
-    ) -> Result<Access, String> {
-        let (mut pieces, mut fill, mut start) = (Vec::new(), None, 0);
-        for &operand in operands {
-            let x = self.view(operand);
-            let length = x.shape[axis];
-            let part = x.through(&Step::part(axis, start as i64, length, shape));
-            let part = filled(part, fill.take())?;
-            fill = part.fill;
-            pieces.extend(part.pieces);
-            start += length;
-        }
-        match pieces.len() {
-            found if found > PIECES_MAX && shape.len() == 1 => Ok(self.join(operands, shape)),
-            0..=PIECES_MAX => Ok(Access {
-                dtype: self.extents(operands[0]).dtype,
-                shape: shape.to_vec(),
-                pieces,
-                fill,
-            }),
-            found => Err(format!("{found} pieces, wanted at most {PIECES_MAX}")),
-        }
-    }
-
-    /// Many vectors as one: each is stored in its place, at first by a region that copies it.
-    fn join(&mut self, operands: &[Value], shape: &[usize]) -> Access {
-        let dtype = self.extents(operands[0]).dtype;
-        let extents = |shape: &[usize]| Extents {
-            dtype,
-            shape: shape.to_vec(),
-        };
-        let whole = self.buffer(extents(shape), Content::Computed);
-        let mut parts = Vec::with_capacity(operands.len());
-        for &operand in operands {
-            let view = self.view(operand);
-            if view.shape == [0] {
-                continue;
-            }
-            let domain = view.shape.clone();
-            let buffer = self.buffer(extents(&domain), Content::Computed);
-            let output = Output::whole(buffer, domain, vec![Node::Read(0)]);
-            self.store(operand, Anchor::Pointwise, vec![view], output);
-            parts.push(buffer);
-        }
-        self.regions.joined.push(Joined { whole, parts });
-        Access::whole(whole, dtype, shape)
-    }
-
     /// Moves regions that copy parts of joined buffers behind those that store what they read, so
     /// that nothing waits until all parts are there.
     fn hasten(&mut self) {
@@ -563,31 +358,6 @@ impl State<'_> {
                 }
             };
             self.regions.results.push((name.clone(), buffer));
-        }
-    }
-}
-
-fn zero(dtype: DType) -> Tensor {
-    Tensor::from_values(dtype, &[], &zeros(dtype, 1))
-}
-
-/// As many zeros, or false.
-pub(super) fn zeros(dtype: DType, count: usize) -> Values {
-    match dtype {
-        DType::Bool => Values::Bool(vec![false; count]),
-        DType::U8 | DType::I8 | DType::I32 | DType::I64 => Values::Int(vec![0; count]),
-        DType::F16 | DType::BF16 | DType::F32 | DType::F64 => Values::Float(vec![0.0; count]),
-    }
-}
-
-/// An access with one more number outside of its pieces, which must be the one it has.
-fn filled(mut access: Access, fill: Option<Tensor>) -> Result<Access, String> {
-    match (&access.fill, fill) {
-        (Some(a), Some(b)) if *a != b => Err("two borders of different numbers".to_owned()),
-        (_, None) => Ok(access),
-        (_, fill) => {
-            access.fill = fill;
-            Ok(access)
         }
     }
 }
