@@ -8,7 +8,7 @@ use crate::ops::Attribute;
 use crate::region::{numbered, skip_word, whole_number};
 use crate::tile::{Origin, Scope, Step, Tile, TileId, Transform};
 
-use super::{exactly, range, word};
+use super::words::{exactly, range, word};
 
 /// The names that programs give their tiles.
 const TILE_NAMES: [&str; 22] = [
