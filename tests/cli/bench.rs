@@ -2,15 +2,13 @@
 //! a time.
 
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/pipeline/model");
+use crate::support::{golden, scratch, splamc};
 
-fn splamc() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_splamc"))
-}
+/// The model of every test of this file.
+const MODEL: &str = "pipeline/model";
 
 /// Runs `bench` with `arguments` after the model; gives the object and what was said.
 fn bench(model: &Path, arguments: &[&str]) -> (Value, String) {
@@ -70,7 +68,7 @@ fn check(object: &Value, component: &str, inputs: &[(&str, &[u64])]) {
 
 #[test]
 fn components_are_measured() {
-    let model = Path::new(MODEL);
+    let model = &golden(MODEL);
     let (unet, _) = bench(
         model,
         &["--component", "unet", "-b", "2", "-W", "64", "-H", "32"],
@@ -86,11 +84,10 @@ fn components_are_measured() {
 
 #[test]
 fn weights_that_are_left_out_are_made_up_aloud() {
-    // `compile` replaces what an earlier run of this test left there.
-    let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench_no_weights.splam");
+    let compiled = scratch("bench_no_weights").join("unet.splam");
     let made = splamc()
         .arg("compile")
-        .arg(MODEL)
+        .arg(golden(MODEL))
         .args([
             "--target",
             "cpu",
@@ -110,7 +107,7 @@ fn weights_that_are_left_out_are_made_up_aloud() {
 /// A training step is a program as others are: its kernels add up, and it knows its states.
 #[test]
 fn training_steps_are_measured() {
-    let model = Path::new(MODEL);
+    let model = &golden(MODEL);
     for method in ["denoise", "lcm", "splad"] {
         let sizes = ["-b", "2", "-W", "64", "-H", "32"];
         let (step, _) = bench(model, &[&["--train", method], &sizes[..]].concat());

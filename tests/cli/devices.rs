@@ -1,13 +1,15 @@
 //! `splamc devices`: what it lists on this machine, and what it says where there is no adapter.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
+
+use crate::support::splamc;
 
 /// Runs `devices` with these arguments, where the loader of Vulkan drivers finds what the machine
 /// has, or nothing.
 fn devices(arguments: &[&str], drivers: bool) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_splamc"));
+    let mut command = splamc();
     command.arg("devices").args(arguments);
     if !drivers {
         // The two names that the loader has had for it.

@@ -1,12 +1,9 @@
 //! Kernels for WebGPU through the command: in the interpreter, which checks every access, and on
 //! an adapter where there is one, against the processor.
 
-#[allow(dead_code, reason = "each test takes what it needs")]
-mod command;
-
 use std::path::{Path, PathBuf};
 
-use command::{golden, read_floats, scratch, splamc};
+use crate::support::{golden, read_floats, scratch, splamc};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
 

@@ -6,10 +6,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-#[allow(dead_code, reason = "each test takes what it needs")]
-mod command;
-
-use command::{copy, golden, scratch, splamc};
+use crate::support::{copy, golden, scratch, splamc};
 
 /// Runs one command in `folder`; `arguments` are separated by blanks.
 fn run(folder: &Path, arguments: &str) -> Output {

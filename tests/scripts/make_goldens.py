@@ -20,6 +20,7 @@ import tempfile
 import warnings
 
 import diffusers
+import random_weights
 import recording
 import tiny_models
 import torch
@@ -107,10 +108,7 @@ def record_runs(pipe: StableDiffusionPipeline, runs: list[Run], out: pathlib.Pat
 
 
 def make_pipeline(out: pathlib.Path, seed: int) -> None:
-    """A Stable Diffusion 1.5 pipeline and six runs, in the layout of the committed `pipeline`.
-
-    Its committed files were made by an older script: this makes others like them.
-    """
+    """A Stable Diffusion 1.5 pipeline and six runs."""
     tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
     scheduler = DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     text_encoder = tiny_models.text_encoder(seed + 1)
@@ -135,7 +133,19 @@ def make_pipeline(out: pathlib.Path, seed: int) -> None:
     save(text_states(text_encoder, padded.input_ids), out / "text_encoder_io.safetensors")
     save(vae_io(vae, (64, 64), (8, 8), seed + 20), out / "vae_io.safetensors")
     write_json(tokenizer_cases(tokenizer, tokenizer_texts()), out / "tokenizer_cases.json")
-    write_json(recording.versions(), out / "report.json")
+    for component, own in (
+        ("model/unet", seed),
+        ("model/text_encoder", seed + 1),
+        ("model/vae", seed + 2),
+        ("model_lcm/unet", seed + 3),
+    ):
+        random_weights.describe(out / component, own)
+    holds = {
+        "model/": "diffusers pipeline: four heads per level, convolutional projections, factor 8",
+        "model_lcm/unet/": "a UNet that is told the guidance",
+        "runs/<tag>/": "calls of the pipeline",
+    }
+    recording.write_meta(out, seed, holds)
 
 
 def make_sd21(out: pathlib.Path, seed: int) -> None:
@@ -216,6 +226,7 @@ def make_sdxl_unet(out: pathlib.Path, seed: int) -> None:
     save(unet_io(unet, inputs), out / "io.safetensors")
     per_picture = inputs | {"timestep": torch.tensor([999.0, 123.456])}
     save(unet_io(unet, per_picture), out / "io_timesteps.safetensors")
+    random_weights.describe(out / "unet", seed)
     holds = {
         "unet/": "UNet with text_time conditioning, head widths 10 and 6, depths 1, 2 and 3",
         "io.safetensors": "inputs by optimum's names, scalar timestep; out_sample",
@@ -366,10 +377,12 @@ def make_variants(out: pathlib.Path, seed: int) -> None:
         if unet.config.time_cond_proj_dim:
             inputs["timestep_cond"] = normal(seed + 12, 2, 6)
         save(unet_io(unet, inputs), out / name / "io.safetensors")
+        random_weights.describe(out / name / "unet", seed + number)
     changes = {"mid_block_add_attention": False, "use_quant_conv": False}
     vae = tiny_models.vae(seed + 20, (4, 8, 8), use_post_quant_conv=False, **changes)
     vae.save_pretrained(out / "bare_vae/vae")
     save(vae_io(vae, (9, 14), (3, 2), seed + 21), out / "bare_vae/vae_io.safetensors")
+    random_weights.describe(out / "bare_vae/vae", seed + 20)
     projected = {"kind": CLIPTextModelWithProjection, "projection_dim": 12}
     text = tiny_models.text_encoder(seed + 30, hidden_act="gelu_new", hidden_size=8, **projected)
     text.save_pretrained(out / "projected_text/text_encoder")
@@ -377,6 +390,7 @@ def make_variants(out: pathlib.Path, seed: int) -> None:
     ids[0, :4] = torch.tensor([932, 320, 609, 933])
     ids[1, :76] = torch.arange(76) + 500
     save(text_states(text, ids), out / "projected_text/text_encoder_io.safetensors")
+    random_weights.describe(out / "projected_text/text_encoder", seed + 30)
     holds = {
         "thin_middle, no_middle, uneven_depths": "UNets; inputs and out_sample in io.safetensors",
         "bare_vae": "autoencoder without attention and without quantising convolutions",

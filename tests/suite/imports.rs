@@ -12,9 +12,7 @@ use graphs::models::{Options, Timestep};
 use graphs::{ImportError, checkpoint};
 use serde_json::{Value, json};
 
-mod support;
-
-use support::{Folder, folder};
+use crate::support::{Folder, folder};
 
 const OPTIONS: Options = Options {
     dtype: DType::F32,

@@ -16,9 +16,7 @@ use compiler::value::tensor::{Tensor, Values};
 use graphs::models::{Options, Timestep};
 use graphs::{Imported, diffusers};
 
-mod support;
-
-use support::{assert_close, folder, tensors};
+use crate::support::{assert_close, folder, tensors};
 
 /// Everyone rounds to f32 after each operator; torch and the CPU sum up to some thousand products
 /// in f32 in orders of their own, the oracle in f64. All lie a few 1e-6 from the exact result.

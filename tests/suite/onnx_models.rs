@@ -13,9 +13,7 @@ use graphs::models::{Options, Timestep};
 use graphs::onnx::{OnnxModel, Request, import};
 use graphs::{Imported, diffusers};
 
-mod support;
-
-use support::{assert_close, folder, tensors};
+use crate::support::{assert_close, folder, tensors};
 
 /// Exporters spell norms and attention in smaller steps, each of which the oracle rounds to f32.
 const TOLERANCE: f64 = 2e-5;

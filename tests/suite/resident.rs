@@ -15,9 +15,7 @@ use runtime::place::{Choice, Place, WebGpu};
 use runtime::sampling::{Conditioning, OnStep, STAGES, denoise, denoise_on_host};
 use runtime::staged::{Staged, StagedSession};
 
-mod support;
-
-use support::{assert_close, folder, golden};
+use crate::support::{assert_close, folder, golden};
 
 /// A run of the small network of the golden pipeline.
 struct Run {

@@ -17,9 +17,7 @@ use runtime::sampling::{Conditioning, STAGES, denoise};
 use runtime::session::Session;
 use runtime::staged::{Stage, Staged, StagedSession};
 
-mod support;
-
-use support::{folder, golden, tensors};
+use crate::support::{folder, golden, tensors};
 
 const DIRECT: Place = Place::Cpu(place::Options {
     threads: None,

@@ -16,9 +16,7 @@ use compiler::tile::Tuning;
 use compiler::value::array::{Array, Precision};
 use compiler::value::tensor::Tensor;
 
-mod support;
-
-use support::{golden, tensors};
+use crate::support::{golden, tensors};
 
 /// Relative error, by Euclidean norms, of f32 results; PyTorch's own f32 is off by 6e-7 at most.
 const TOLERANCE: f64 = 1e-5;

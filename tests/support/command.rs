@@ -1,8 +1,8 @@
-//! What tests of the command share: the binary, goldens, scratch folders, files read back.
+//! The binary, and its files read back.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use safetensors::{Dtype, SafeTensors};
@@ -10,36 +10,6 @@ use safetensors::{Dtype, SafeTensors};
 /// The command under test.
 pub(crate) fn splamc() -> Command {
     Command::new(env!("CARGO_BIN_EXE_splamc"))
-}
-
-/// A folder of reference data.
-pub(crate) fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name)
-}
-
-/// An empty folder that the next run of the same test empties again.
-pub(crate) fn scratch(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if folder.exists() {
-        fs::remove_dir_all(&folder).expect("an old folder");
-    }
-    fs::create_dir_all(&folder).expect("a new folder");
-    folder
-}
-
-/// Copies a folder.
-pub(crate) fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        match path.is_dir() {
-            true => copy(&path, &target),
-            false => drop(fs::copy(&path, &target).expect("a copy")),
-        }
-    }
 }
 
 /// An f32 tensor.
@@ -68,6 +38,72 @@ pub(crate) fn read_floats(path: &Path) -> BTreeMap<String, Floats> {
         }
     }
     tensors
+}
+
+/// Every third row and column of the reference.
+const TILED: &str = "pipeline/vae_tiling.safetensors";
+/// Its tiles have 7 columns, of which neighbours share 2, and 11 rows, of which they share 3.
+const TILES: &[&str] = &["--vae-tile-size", "7x11", "--vae-tile-overlap", "0.3"];
+/// As whole pictures are held to diffusers': a share of the largest magnitude.
+const BOUND: f32 = 3e-4;
+
+fn run(arguments: &[&str], folder: &Path) {
+    let output = splamc().args(arguments).current_dir(folder).output();
+    let output = output.expect("the command runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {told}");
+}
+
+/// The run's model in a folder of its own.
+fn assemble(name: &str) -> PathBuf {
+    let folder = scratch(name);
+    copy(&golden("pipeline/model"), &folder.join("model"));
+    let meta = fs::read_to_string(golden(RUN).join("meta.json")).expect("meta.json");
+    let meta: Value = serde_json::from_str(&meta).expect("JSON");
+    let mut config = meta["scheduler_config"].clone();
+    config["_class_name"] = meta["scheduler"].clone();
+    let path = folder.join("model/scheduler/scheduler_config.json");
+    fs::write(path, config.to_string()).expect("the scheduler's configuration");
+    folder
+}
+
+/// Samples the run; gives the file of the latents.
+fn sample(folder: &Path, model: &str, options: &[&str]) -> PathBuf {
+    let latents = golden(RUN).join("tensors.safetensors");
+    let latents = latents.to_str().expect("a path in UTF-8");
+    let line = [
+        "sample",
+        model,
+        "-p",
+        "a cat",
+        "--steps",
+        "6",
+        "--cfg-scale",
+        "1",
+    ];
+    let files = [
+        "--latents-in",
+        latents,
+        "--latents-out",
+        "out.st",
+        "--exact",
+    ];
+    run(&[&line[..], &files, options].concat(), folder);
+    folder.join("out.st")
+}
+
+/// Every third row and column of pictures.
+pub(crate) fn thirds(pictures: &Floats) -> Floats {
+    let &[batch, channels, rows, columns] = pictures.shape.as_slice() else {
+        panic!("pictures have four axes, found {:?}", pictures.shape);
+    };
+    let lines = pictures.values.chunks(columns).enumerate();
+    let kept = lines.filter(|(line, _)| (line % rows).is_multiple_of(3));
+    let values = kept.flat_map(|(_, line)| line.iter().step_by(3).copied());
+    Floats {
+        shape: vec![batch, channels, rows.div_ceil(3), columns.div_ceil(3)],
+        values: values.collect(),
+    }
 }
 
 /// The RGB values of a PNG.

@@ -3,14 +3,14 @@
 //! Takes `ops.json` and `ops.safetensors`, gives operators with their operands and the results
 //! wanted. It runs nothing.
 
-use std::path::Path;
-
 use compiler::ops::{Attribute, Op};
 use compiler::value::dim::Dim;
 use compiler::value::dtype::DType;
 use compiler::value::tensor::Tensor;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value as Json;
+
+use crate::support::golden;
 
 /// One case of the golden file.
 pub(crate) struct Case {
@@ -23,9 +23,8 @@ pub(crate) struct Case {
 
 /// Every case of `tests/golden`.
 pub(crate) fn cases() -> Vec<Case> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let text = std::fs::read_to_string(folder.join("ops.json")).expect("the golden cases");
-    let bytes = std::fs::read(folder.join("ops.safetensors")).expect("the golden tensors");
+    let text = std::fs::read_to_string(golden("ops.json")).expect("the golden cases");
+    let bytes = std::fs::read(golden("ops.safetensors")).expect("the golden tensors");
     let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
     let json: Json = serde_json::from_str(&text).expect("cases are JSON");
     let rows = json["cases"].as_array().expect("a list of cases");

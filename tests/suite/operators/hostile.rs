@@ -12,7 +12,7 @@ use compiler::value::dtype::{DTYPES, DType};
 use compiler::value::extents::Extents;
 use compiler::value::tensor::{Tensor, Values};
 
-use crate::cases::cases;
+use super::cases::cases;
 
 /// Spoiled copies of each golden case.
 const COPIES: usize = 300;

@@ -19,7 +19,7 @@ use compiler::value::array::Precision;
 use compiler::value::dtype::DType;
 use compiler::value::tensor::{Tensor, Values};
 
-use crate::cases::{Case, cases};
+use cases::{Case, cases};
 
 /// Named tensors in, the function's results in order out, or what went wrong in words.
 type Execute = fn(&Func, &BTreeMap<String, Tensor>) -> Result<Vec<Tensor>, String>;

@@ -3,7 +3,7 @@
 use graphs::samplers::{SamplerConfig, names, table};
 use serde_json::{Value, json};
 
-use crate::with_options;
+use super::with_options;
 
 /// What a pipeline of Stable Diffusion 1.5 ships, as far as samplers read it.
 const MODEL: &str = r#"{

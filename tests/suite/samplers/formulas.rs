@@ -6,7 +6,7 @@ use graphs::samplers::table;
 use runtime::sampler_step::SamplerState;
 use serde_json::{Value, json};
 
-use crate::with_options;
+use super::with_options;
 
 #[test]
 fn embeddings_have_the_values_of_the_formula() {

@@ -2,7 +2,6 @@
 //! host step, with the network's outputs and the noise stored there.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use compiler::program::sampler::SamplerTable;
 use graphs::guidance::{TimestepEmbedding, guidance_embedding, timestep_embedding};
@@ -11,7 +10,8 @@ use graphs::samplers::{SamplerConfig, lcm_boundary, table};
 use runtime::sampler_step::SamplerState;
 use serde_json::{Value, json};
 
-use crate::{deviation, tensors};
+use super::{deviation, tensors};
+use crate::support::golden;
 
 /// Largest deviation of a trajectory, relative to its largest magnitude. diffusers itself, in
 /// single precision, moves by 2e-5 from one processor to another.
@@ -24,7 +24,7 @@ struct Goldens {
 
 /// Reads `golden/schedulers/<name>.json` and `.safetensors`.
 fn goldens(name: &str) -> Goldens {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/schedulers");
+    let folder = golden("schedulers");
     let read = |extension| {
         let path = folder.join(name).with_extension(extension);
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

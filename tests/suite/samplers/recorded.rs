@@ -1,14 +1,13 @@
 //! Whole runs of diffusers' pipelines, replayed on the network outputs that were recorded: which
 //! sampler a model's file and a name give, guidance with its rescale, and several images.
 
-use std::path::Path;
-
 use compiler::program::sampler::Guidance;
 use graphs::samplers::{SamplerConfig, table};
 use runtime::sampler_step::{SamplerState, guide};
 use serde_json::Value;
 
-use crate::{deviation, tensors};
+use super::{deviation, tensors};
+use crate::support::golden;
 
 /// Of the largest magnitude. Most runs stay below 2e-5; the one that starts at σ = 4096 divides by it
 /// in single precision in diffusers.
@@ -17,8 +16,7 @@ const TOLERANCE: f64 = 1e-4;
 /// Replays `<model>/runs/<run>` under the sampler called `name`; without one, the model's own.
 #[track_caller]
 fn check(model: &str, run: &str, name: Option<&str>) {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let read = |path: &str| std::fs::read(golden.join(path)).expect("the golden file exists");
+    let read = |path: &str| std::fs::read(golden(path)).expect("the golden file exists");
     let file = read(&format!("{model}/model/scheduler/scheduler_config.json"));
     let file = String::from_utf8(file).expect("the file is text");
     let mut config = SamplerConfig::from_diffusers(&file).expect("the file is JSON");

@@ -12,11 +12,11 @@ use graphs::distill::{Bodies, DistillError, Method, Point, Sizes, step};
 use graphs::optimizer::{Layout, accumulation_step};
 use graphs::samplers::PredictionType;
 
-use crate::distill::{Case, splad_case, splad_settings};
-use crate::networks::{Named, exact, network, schedule};
-use crate::optimizer::zeros;
+use super::distill::{Case, splad_case, splad_settings};
+use super::networks::{Named, exact, network, schedule};
+use super::optimizer::zeros;
+use super::updates::{PLAIN, floats};
 use crate::support::{assert_close, tensors};
-use crate::updates::{PLAIN, floats};
 
 const PREDICTIONS: [PredictionType; 3] = [
     PredictionType::Epsilon,

@@ -7,7 +7,7 @@ use graphs::distill::splad::{GammaEmbed, Grid, Sigma};
 use graphs::distill::{Bodies, Method, Sizes, denoise, lcm, splad, step};
 use graphs::samplers::PredictionType;
 
-use crate::networks::{Named, exact, flat, network, numbers, schedule, teacher_weights};
+use super::networks::{Named, exact, flat, network, numbers, schedule, teacher_weights};
 use crate::support::{assert_close, tensors};
 
 /// Figures are stored in f32, and diffusers computes sinusoids in f32.

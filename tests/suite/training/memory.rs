@@ -9,9 +9,9 @@ use compiler::tile::Tuning;
 use compiler::value::tensor::Tensor;
 use graphs::optimizer::{Layout, Settings, accumulation_step, training_step};
 
-use crate::distill::{Case, VARIANTS, splad_case, splad_settings};
-use crate::networks::Named;
-use crate::optimizer::zeros;
+use super::distill::{Case, VARIANTS, splad_case, splad_settings};
+use super::networks::Named;
+use super::optimizer::zeros;
 
 /// Clipping, AdamW and a moving average.
 const SETTINGS: Settings = Settings {

@@ -1,9 +1,6 @@
 //! Training steps against what PyTorch computes in f64 on the same weights and draws: every value
 //! on the way, the loss, gradients, optimiser steps; and the identities that hold by themselves.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod acceptance;
 mod distill;
 mod memory;

@@ -9,10 +9,10 @@ use compiler::value::tensor::Tensor;
 use graphs::optimizer::{Layout, LossScale, Scalars, Settings, accumulation_step, training_step};
 use serde_json::Value;
 
-use crate::distill::{
+use super::distill::{
     Case, VARIANTS, denoise_case, denoise_case_in, lcm_case, splad_case, splad_settings,
 };
-use crate::networks::{Named, exact, on_cpu};
+use super::networks::{Named, exact, on_cpu};
 use crate::support::{golden, tensors};
 
 /// How far the oracle's gradients may lie from torch's in f64, as a share of each one's norm: the

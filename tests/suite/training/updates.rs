@@ -7,8 +7,8 @@ use compiler::value::array::Array;
 use compiler::value::tensor::Tensor;
 use graphs::optimizer::{Layout, LossScale, Scalars, Settings, accumulation_step, training_step};
 
-use crate::networks::{Named, exact};
-use crate::optimizer::{feed_back, number, zeros};
+use super::networks::{Named, exact};
+use super::optimizer::{feed_back, number, zeros};
 
 /// A step whose loss is `Σ slope·θ` over three parameters.
 fn slope_step() -> (Func, Layout) {
