@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::{golden, read_floats, scratch, splamc};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
+
+use crate::support::{golden, read_floats, scratch, splamc};
 
 /// Runs the command; gives whether it found what it needs.
 fn run(arguments: &[&str]) -> Result<(), String> {

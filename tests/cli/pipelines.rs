@@ -7,7 +7,7 @@ use safetensors::SafeTensors;
 use serde_json::json;
 
 use crate::edit::{self, bytes, header, remove, set, write};
-use crate::support::{copy, golden};
+use crate::support::{copy, golden, scratch};
 use crate::{Case, answer, check, whole};
 
 const SAMPLE: &str = "sample model -p x --steps 1";

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Floats, copy, golden, read_floats, read_png, scratch, splamc, thirds};
 use serde_json::Value;
+
+use crate::support::{Floats, copy, golden, read_floats, read_png, scratch, splamc, thirds};
 
 /// How far a run may lie from its goldens.
 #[derive(Clone, Copy)]

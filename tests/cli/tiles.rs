@@ -5,10 +5,63 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Floats, copy, golden, read_floats, scratch, splamc, thirds};
 use serde_json::Value;
 
+use crate::support::{copy, golden, read_floats, scratch, splamc, thirds};
+
 const RUN: &str = "pipeline/runs/euler6_nocfg_24x16";
+/// Every third row and column of the reference.
+const TILED: &str = "pipeline/vae_tiling.safetensors";
+/// Its tiles have 7 columns, of which neighbours share 2, and 11 rows, of which they share 3.
+const TILES: &[&str] = &["--vae-tile-size", "7x11", "--vae-tile-overlap", "0.3"];
+/// As whole pictures are held to diffusers': a share of the largest magnitude.
+const BOUND: f32 = 3e-4;
+
+fn run(arguments: &[&str], folder: &Path) {
+    let output = splamc().args(arguments).current_dir(folder).output();
+    let output = output.expect("the command runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {told}");
+}
+
+/// The run's model in a folder of its own.
+fn assemble(name: &str) -> PathBuf {
+    let folder = scratch(name);
+    copy(&golden("pipeline/model"), &folder.join("model"));
+    let meta = fs::read_to_string(golden(RUN).join("meta.json")).expect("meta.json");
+    let meta: Value = serde_json::from_str(&meta).expect("JSON");
+    let mut config = meta["scheduler_config"].clone();
+    config["_class_name"] = meta["scheduler"].clone();
+    let path = folder.join("model/scheduler/scheduler_config.json");
+    fs::write(path, config.to_string()).expect("the scheduler's configuration");
+    folder
+}
+
+/// Samples the run; gives the file of the latents.
+fn sample(folder: &Path, model: &str, options: &[&str]) -> PathBuf {
+    let latents = golden(RUN).join("tensors.safetensors");
+    let latents = latents.to_str().expect("a path in UTF-8");
+    let line = [
+        "sample",
+        model,
+        "-p",
+        "a cat",
+        "--steps",
+        "6",
+        "--cfg-scale",
+        "1",
+    ];
+    let files = [
+        "--latents-in",
+        latents,
+        "--latents-out",
+        "out.st",
+        "--exact",
+    ];
+    run(&[&line[..], &files, options].concat(), folder);
+    folder.join("out.st")
+}
+
 #[test]
 fn tiles_blend_to_the_picture_of_the_reference() {
     let folder = assemble("tiled");

@@ -6,7 +6,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::{copy, golden, scratch, splamc};
+use crate::support::{copy, golden, read_floats, scratch, splamc};
 
 /// Runs one command in `folder`; `arguments` are separated by blanks.
 fn run(folder: &Path, arguments: &str) -> Output {
@@ -80,7 +80,7 @@ fn tuning_lies_beside_the_artifact_and_changes_no_picture() {
         assert_eq!(said(&folder, &line), "");
     }
     let latents = |name: &str| {
-        let mut found = command::read_floats(&folder.join(format!("{name}.safetensors")));
+        let mut found = read_floats(&folder.join(format!("{name}.safetensors")));
         found.remove("final_latents").expect("latents").values
     };
     let pairs = latents("plain").into_iter().zip(latents("tuned"));

@@ -1,6 +1,10 @@
 //! What tests share: golden files, scratch folders, tensors by name, the command.
 
-#![allow(dead_code, reason = "each test binary takes what it needs")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary takes what it needs"
+)]
 
 mod command;
 mod random;

@@ -49,7 +49,7 @@ fn inherent(room: &str, module: &[String]) -> bool {
 /// only shrinks.
 const KNOWN: [&str; 21] = [
     "backends: cpu",
-    "backends: webgpu::expand",
+    "backends: gpu::expand",
     "cli: ",
     "cli: compiled",
     "cli: devices",

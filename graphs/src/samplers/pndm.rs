@@ -7,10 +7,13 @@
 
 use compiler::program::sampler::{Limit, Row, SamplerStep, SamplerTable, Store};
 
+use super::error::SamplerError;
+use super::options::{Options, Sampler};
+use super::prediction::PredictionType;
 use super::row::{OUTPUT, X, ZERO, slot, sum};
+use super::schedule::train_timesteps;
+use super::schedule::{alpha_bar, expect_steps, schedule};
 use super::spacing::{Spacing, timesteps};
-use super::train_timesteps;
-use super::{Options, PredictionType, Sampler, SamplerError, alpha_bar, expect_steps, schedule};
 use crate::noise_schedule::NoiseSchedule;
 
 pub(super) const SAMPLER: Sampler = Sampler {
