@@ -1,10 +1,8 @@
-//! Gradients of single operators against PyTorch's in f64: by the oracle, and as the CPU executes
-//! them in f32 after every pass.
+//! Gradients of single operators against PyTorch's in f64: by the oracle in f64, and as each executor
+//! computes them in f32 after every pass.
 
-use std::collections::BTreeMap;
 use std::fs;
 
-use backends::cpu::{Executor, Options};
 use compiler::Bindings;
 use compiler::graph::autodiff::backward;
 use compiler::graph::eval::eval;
@@ -12,10 +10,9 @@ use compiler::graph::text::parse;
 use compiler::graph::{Builder, Func, Role, Value};
 use compiler::ops::Dot;
 use compiler::program::compile;
-use compiler::tile::Tuning;
 use compiler::value::array::{Array, Precision};
-use compiler::value::tensor::Tensor;
 
+use crate::executors::{Named, executors};
 use crate::support::{golden, tensors};
 
 /// Relative error, by Euclidean norms, of f32 results; PyTorch's own f32 is off by 6e-7 at most.
@@ -23,8 +20,6 @@ const TOLERANCE: f64 = 1e-5;
 
 /// Of f64 results: what rounding the golden numbers to f32 leaves.
 const TOLERANCE_EXACT: f64 = 2e-7;
-
-type Named = BTreeMap<String, Tensor>;
 
 /// `func` with the gradients of `Σ out · ct` with respect to its inputs that have a golden one.
 fn differentiated(func: &Func, golden: &Named) -> Func {
@@ -75,6 +70,7 @@ fn gradients_of_operators_are_those_of_pytorch() {
     let text = fs::read_to_string(golden("vjp/graphs.txt")).expect("a golden file is there");
     let module = parse(&text).expect("graphs in the text form");
     assert_eq!(module.funcs.len(), 96);
+    let executors = executors();
     let mut found = Vec::new();
     for func in &module.funcs {
         let name = func.name();
@@ -92,18 +88,20 @@ fn gradients_of_operators_are_those_of_pytorch() {
         let program = program
             .unwrap_or_else(|error| panic!("{name}: {error}"))
             .program;
-        let options = Options {
-            threads: Some(2),
-            exact: false,
-        };
-        let executor = Executor::new(&program, Named::new(), options, &Tuning::default());
-        let results = executor.expect("no weights").run(&inputs);
-        let results = results.unwrap_or_else(|error| panic!("{name}: {error}"));
-        let results: Vec<(String, Array)> = results
-            .iter()
-            .map(|(result, tensor)| (result.clone(), Array::from(tensor)))
-            .collect();
-        found.extend(faults(name, &results, &golden_tensors, TOLERANCE));
+        for executor in &executors {
+            let results = executor.run(&program, &inputs);
+            let results = results.unwrap_or_else(|error| panic!("{name}: {error}"));
+            let arrays = results.iter();
+            let arrays: Vec<(String, Array)> = arrays
+                .map(|(result, tensor)| (result.clone(), Array::from(tensor)))
+                .collect();
+            let tolerance = executor.slack * TOLERANCE;
+            found.extend(
+                faults(name, &arrays, &golden_tensors, tolerance)
+                    .iter()
+                    .map(|fault| format!("{}: {fault}", executor.name)),
+            );
+        }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }

@@ -128,26 +128,37 @@ fn module(path: &str) -> Module {
 fn read(text: &str) -> Source {
     let mut source = Source::default();
     let tokens = without_tests(&tokens(text), &mut source.tests);
+    // The depth of the blocks of code, and at which of them a module within the file begins.
+    let (mut depth, mut inner) = (0, Vec::new());
     let mut at = 0;
     while at < tokens.len() {
-        let token = tokens[at].as_str();
-        if token == "use" {
-            let end = at
-                + tokens[at..]
-                    .iter()
-                    .position(|token| token == ";")
-                    .unwrap_or(0);
-            let public = at > 0 && (tokens[at - 1] == "pub" || tokens[at - 1] == ")");
-            read_tree(
-                &tokens[at + 1..end.max(at + 1)],
-                &[],
-                public,
-                &mut source.imports,
-            );
-            at = end.max(at) + 1;
-            continue;
+        match tokens[at].as_str() {
+            "use" => {
+                let rest = tokens[at..].iter();
+                let end = at + rest.take_while(|token| *token != ";").count();
+                let public = at > 0 && (tokens[at - 1] == "pub" || tokens[at - 1] == ")");
+                let first = source.imports.len();
+                read_tree(&tokens[at + 1..end], &[], public, &mut source.imports);
+                let imports = source.imports[first..].iter_mut();
+                imports.for_each(|import| leave(&mut import.path, inner.len()));
+                at = end + 1;
+                continue;
+            }
+            "mod" => {
+                if tokens.get(at + 2).is_some_and(|token| token == "{") {
+                    inner.push(depth);
+                }
+                at += 2;
+                continue;
+            }
+            "{" => depth += 1,
+            "}" => {
+                depth -= 1;
+                inner.retain(|start| *start < depth);
+            }
+            _ => {}
         }
-        let begins = is_name(token) && (at == 0 || tokens[at - 1] != "::");
+        let begins = is_name(&tokens[at]) && (at == 0 || tokens[at - 1] != "::");
         let mut path = vec![tokens[at].clone()];
         at += 1;
         while begins && at + 1 < tokens.len() && tokens[at] == "::" && is_name(&tokens[at + 1]) {
@@ -156,10 +167,21 @@ fn read(text: &str) -> Source {
         }
         source.names.extend(path.iter().cloned());
         if path.len() > 1 {
+            leave(&mut path, inner.len());
             source.paths.insert(path);
         }
     }
     source
+}
+
+/// Makes a path within as many modules of a file one of the file itself.
+fn leave(path: &mut Vec<String>, inner: usize) {
+    let up = path.iter().take_while(|name| *name == "super").count();
+    if (1..=inner).contains(&up) {
+        path.splice(..up, ["self".to_owned()]);
+    } else if up > inner {
+        path.drain(..inner);
+    }
 }
 
 /// Reads the tree of a `use` item below `prefix`.
@@ -324,6 +346,10 @@ fn uses_are_found_through_reexports_and_aliases() {
                 "use crate::{a, A};\nfn h<'x>(x: &'x str) { a::f(); }\n#[cfg(test)]\nmod tests;",
             ),
             ("b/tests.rs", "use super::super::a::f;"),
+            (
+                "c.rs",
+                "mod a { mod a { fn f() { super::super::g() } }\nuse super::super::b::X; }",
+            ),
         ]
         .into_iter(),
     );
@@ -342,7 +368,8 @@ fn uses_are_found_through_reexports_and_aliases() {
             "a: a::own",
             "a::deep: ",
             "a::own: a::deep",
-            "b: a a::deep"
+            "b: a a::deep",
+            "c: b",
         ]
     );
 }

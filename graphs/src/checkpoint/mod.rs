@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::source::{Source, join};
+use crate::source::{Source, SourceError, join};
 
 mod error;
 mod fit;

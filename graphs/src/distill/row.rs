@@ -3,12 +3,14 @@
 //! Takes signal and noise factors and what an output means, gives the two numbers of a row in f64
 //! and its nodes. It knows no method.
 
+use std::collections::BTreeMap;
+
 use compiler::graph::{Builder, Value};
 use compiler::ops::{Add, Mul, Reshape};
 use compiler::value::dim::Dim;
+use compiler::value::tensor::Tensor;
 
 use super::error::DistillError;
-use super::row::{Numbers, vector};
 use crate::noise_schedule::NoiseSchedule;
 use crate::samplers::PredictionType;
 

@@ -3,11 +3,12 @@
 //! Takes a loss, gives it scaled; takes the norm of a gradient, says whether the step counts and
 //! what the scale becomes. A step with a gradient that is not finite changes nothing but the scale.
 
-use super::settings::Settings;
-use super::states::{UPDATED, Update, scalar, state};
 use compiler::graph::{Builder, GraphError, Role, TensorType, Value};
 use compiler::ops::{Add, Cast, Div, Less, Mul, Select};
 use compiler::value::dtype::DType;
+
+use super::settings::{LossScale, Settings};
+use super::states::{UPDATED, Update, scalar, state};
 
 /// The factor of the loss: f32 `[]`, a state that begins with 65536 in PyTorch.
 const SCALE: &str = "loss_scale";

@@ -5,14 +5,16 @@
 //! written in the file are kept: what is absent falls to the default of whichever sampler reads it.
 //! It never guesses: an option that a sampler does not have is refused by name.
 
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
 use super::error::SamplerError;
-use super::options::{Options, Sampler};
+use super::options::{Options, SCHEDULE_OPTIONS, Sampler};
 use super::prediction::PredictionType;
 use super::schedule::schedule;
 use super::{SAMPLERS, names};
 use crate::noise_schedule::NoiseSchedule;
-use serde_json::{Map, Value};
-use std::collections::BTreeSet;
 
 /// Options that one sampler takes over from another besides [`SCHEDULE_OPTIONS`]: where the
 /// timesteps lie, where they end, and the range of the clean latents.

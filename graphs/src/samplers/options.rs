@@ -8,7 +8,6 @@ use compiler::program::sampler::SamplerTable;
 use serde_json::{Map, Value};
 
 use super::error::SamplerError;
-use super::options::Sampler;
 
 /// Options that every sampler reads.
 pub(super) const SCHEDULE_OPTIONS: &[&str] = &[
