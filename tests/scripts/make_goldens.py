@@ -270,6 +270,12 @@ def make_unet_files(out: pathlib.Path, seed: int) -> None:
     recording.write_meta(out, seed, holds)
 
 
+def redraw(path: pathlib.Path, shapes: dict[str, torch.Size], seed: int) -> None:
+    """Writes a file of weights drawn for the names that it has them under."""
+    drawn = {name: random_weights.parameter(seed, name, tuple(shape)) for name, shape in shapes.items()}
+    save_file({key: torch.from_numpy(value) for key, value in drawn.items()}, path, {"format": "pt"})
+
+
 def make_vae_old_keys(out: pathlib.Path, seed: int) -> None:
     """An autoencoder whose attention has the names that diffusers wrote before 0.14."""
     vae = tiny_models.vae(seed, (8, 16))
@@ -282,10 +288,11 @@ def make_vae_old_keys(out: pathlib.Path, seed: int) -> None:
             key = key.replace(f".attentions.0.{new}.", f".attentions.0.{old}.")
         return key
 
-    save_file({old_name(k): v for k, v in load_file(path).items()}, path, {"format": "pt"})
+    redraw(path, {old_name(key): value.shape for key, value in load_file(path).items()}, seed)
     # The golden is what diffusers itself reads back from the old names.
     again = type(vae).from_pretrained(out / "vae").eval()
     save(vae_io(again, (20, 28), (10, 7), seed + 1), out / "vae_io.safetensors")
+    random_weights.describe(out / "vae", seed)
     holds = {
         "vae/": "autoencoder of factor 2 with query, key, value and proj_attn",
         "vae_io.safetensors": "as in pipeline",
@@ -294,7 +301,7 @@ def make_vae_old_keys(out: pathlib.Path, seed: int) -> None:
 
 
 def make_text_encoders(out: pathlib.Path, seed: int) -> None:
-    """One CLIP text tower under both spellings of its keys and both rules for pooling."""
+    """CLIP text towers under both spellings of their keys and both rules for pooling."""
     ids = torch.full((3, 77), 933)
     ids[:, 0] = 932
     ids[0, 1:9] = torch.tensor([320, 838, 776, 320, 609, 2, 5, 7])
@@ -308,12 +315,14 @@ def make_text_encoders(out: pathlib.Path, seed: int) -> None:
         folder = out / name / "text_encoder"
         model.save_pretrained(folder)
         path = folder / "model.safetensors"
-        plain = {key.removeprefix("text_model."): value for key, value in load_file(path).items()}
-        save_file({prefix + key: value for key, value in plain.items()}, path, {"format": "pt"})
+        shapes = {key: value.shape for key, value in load_file(path).items()}
+        plain = {prefix + key.removeprefix("text_model."): shapes[key] for key in shapes}
+        redraw(path, plain, seed)
         # The golden is what transformers reads back from this spelling.
         again = transformers.CLIPTextModel.from_pretrained(folder).eval()
         rows = ids if eos == 2 else ids[:2]
         save(text_states(again, rows), out / name / "text_encoder_io.safetensors")
+        random_weights.describe(folder, seed)
     holds = {
         "prefixed/": "keys start with text_model.; eos_token_id 2: pooled at the largest id, where"
         " it stands first",

@@ -80,9 +80,8 @@ def checksum(tensors: list[np.ndarray]) -> int:
     return int(np.sum(mix(words.astype(np.uint64) + counters(words.size)), dtype=np.uint64))
 
 
-def describe(component: pathlib.Path, seed: int) -> None:
-    """Replaces a component's safetensors file by the list of its tensors, all `parameter`'s."""
-    (path,) = component.glob("*.safetensors")
+def describe_file(path: pathlib.Path, seed: int) -> None:
+    """Replaces a safetensors file by the list of its tensors, all of them `parameter`'s."""
     tensors = dict(sorted(load_file(path).items()))
     lines = [f"seed {seed} checksum {checksum(list(tensors.values())):016x}"]
     for name, tensor in tensors.items():
@@ -92,6 +91,12 @@ def describe(component: pathlib.Path, seed: int) -> None:
         lines.append(f"{name} {'x'.join(map(str, tensor.shape))} {mean:g} {spread:g}")
     path.with_name(path.name + SUFFIX).write_text("\n".join(lines) + "\n")
     path.unlink()
+
+
+def describe(component: pathlib.Path, seed: int) -> None:
+    """Describes the one safetensors file of a component."""
+    (path,) = component.glob("*.safetensors")
+    describe_file(path, seed)
 
 
 def made(path: pathlib.Path) -> dict[str, np.ndarray]:
