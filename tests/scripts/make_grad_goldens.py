@@ -168,7 +168,7 @@ class Goldens:
         for key, value in tensors.items():
             array = value.detach().numpy()
             array = array.astype(np.float32) if value.is_floating_point() else array
-            arrays[key] = thinned(array, KEPT) if thin else np.ascontiguousarray(array)
+            arrays[key] = thinned(array, KEPT) if thin else array.copy(order="C")
         save_file(arrays, self.out / f"{name}.safetensors")
 
     def network(self, key: str):
@@ -206,14 +206,14 @@ class Goldens:
 
         noisy, predicted, loss = step(io["noise"], io["timesteps"])
         io |= {"noisy": noisy, "pred": predicted, "loss": loss}
-        io |= {"grad_in.sample": noisy.grad, "grad_in.encoder_hidden_states": text.grad}
+        io |= {"grad_in.sample": noisy.grad, "grad_in.encoder_hidden_states": text.grad.clone()}
         self.write(gradients(network), "grads/unet_a.grads", thin=True)
-        facts = {"prediction": "epsilon", "loss": float(loss), "grad_norm": norm(network)}
+        facts = {"prediction": "epsilon", "loss": loss.item(), "grad_norm": norm(network)}
         draws = self.read("grads/unet_a.train_io")
         optimizer, log = adamw(network, 0.01), []
         for number in range(3):
             _, _, loss = step(draws[f"step{number}.noise"], draws[f"step{number}.timesteps"])
-            log.append({"loss": float(loss), "grad_norm_before_clip": norm(network)})
+            log.append({"loss": loss.item(), "grad_norm_before_clip": norm(network)})
             update(network, ema, optimizer)
         moved = movements(network, ema, (before, before))
         self.write(moved, "grads/unet_a.train_final", thin=True)
@@ -247,7 +247,7 @@ class Goldens:
         io |= {"start_timesteps": start, "prev_timesteps": end}
         self.write(io, "grads/lcm_distill.io")
         self.write(gradients(student), "grads/lcm_distill.grads", thin=True)
-        return {"prediction": "epsilon", "loss": float(loss), "grad_norm": norm(student)}
+        return {"prediction": "epsilon", "loss": loss.item(), "grad_norm": norm(student)}
 
     def splad(self) -> dict:
         """One step of SPLAD in four variants."""
@@ -298,7 +298,7 @@ class Goldens:
             io |= {f"{variant}/{name}": value for name, value in values.items()}
             suffix = "" if variant == "default" else f"_{variant}"
             self.write(gradients(student), f"grads/splad_distill.grads{suffix}", thin=True)
-            facts[variant] = {"loss": float(loss), "grad_norm": norm(student)}
+            facts[variant] = {"loss": loss.item(), "grad_norm": norm(student)}
         # At gamma 1 the condition is a bias of the first layer of the time embedding.
         embedding = student.time_embedding
         folded = embedding.cond_proj.weight @ sinusoid(torch.zeros(1), width)[0]

@@ -40,8 +40,11 @@ impl Room {
         let files = files.map(|(path, text)| (module(path), read(text)));
         let mut room = Room(files.collect());
         let tests = room.0.iter().flat_map(|(module, source)| {
-            let child = |name: &String| [module.as_slice(), &[name.clone()]].concat();
-            source.tests.iter().map(child).collect::<Vec<_>>()
+            source
+                .tests
+                .iter()
+                .map(|name| child(module, name))
+                .collect::<Vec<_>>()
         });
         for test in tests.collect::<Vec<_>>() {
             room.0.retain(|module, _| !module.starts_with(&test));
