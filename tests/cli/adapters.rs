@@ -8,7 +8,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::edit::{bytes, remove};
-use crate::{Case, answer, check, copy, golden, hide_hashes, scratch, whole};
+use crate::support::{copy, golden, scratch};
+use crate::{Case, answer, check, hide_hashes, whole};
 
 /// Compiles the model for 16 x 16 pixels as `m.splam`.
 fn compile(folder: &Path, options: &str) {

@@ -3,26 +3,32 @@
 //! Each case is a damaged copy of a tiny model and a command line; the snapshots hold what goes to
 //! standard error, the exit code, and nothing of the machine.
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod adapters;
-#[path = "../command/mod.rs"]
-#[allow(dead_code, reason = "each test takes what it needs")]
-mod command;
+mod bench;
+mod devices;
 mod edit;
 mod grad;
+mod kernels;
 mod onnx;
 mod options;
 mod outputs;
 mod pipelines;
 mod protobuf;
+mod runs;
 mod stages;
 mod tensors;
+mod tiles;
 mod tiling;
+mod tuning;
 
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use command::{copy, golden, scratch, splamc};
+use support::{copy, golden, scratch, splamc};
 
 /// A command line on a damaged model: what is wrong, how it comes about, the arguments.
 type Case = (&'static str, fn(&Path), &'static str);

@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use crate::command::{copy, golden};
 use crate::edit::{bytes, floats, write};
-use crate::{Case, answer, check, scratch, splamc, whole};
+use crate::support::{copy, golden};
+use crate::support::{scratch, splamc};
+use crate::{Case, answer, check, whole};
 
 #[rustfmt::skip]
 const CASES: [Case; 8] = [

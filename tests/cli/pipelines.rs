@@ -6,8 +6,8 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use serde_json::json;
 
-use crate::command::{copy, golden};
 use crate::edit::{self, bytes, header, remove, set, write};
+use crate::support::{copy, golden, scratch};
 use crate::{Case, answer, check, whole};
 
 const SAMPLE: &str = "sample model -p x --steps 1";
@@ -170,7 +170,7 @@ fn a_damaged_or_unfitting_artifact_is_refused() {
 
 #[test]
 fn a_network_of_sdxl_runs_alone() {
-    let folder = crate::scratch("cli-sdxl");
+    let folder = scratch("cli-sdxl");
     sdxl(&folder);
     bytes(&folder, "sdxl/io.safetensors", |content| {
         let file = SafeTensors::deserialize(content).expect("a safetensors file");

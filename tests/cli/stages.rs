@@ -6,7 +6,7 @@ use compiler::tile;
 
 use crate::edit::write;
 use crate::protobuf::{model, node};
-use crate::{golden, scratch, splamc};
+use crate::support::{golden, scratch, splamc};
 
 /// What `inspect` prints of a stage of a model.
 fn stage(folder: &Path, model: &str, stage: &str) -> String {

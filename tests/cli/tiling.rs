@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::{Case, answer, check, copy, golden, scratch, whole};
+use crate::support::{copy, golden, scratch};
+use crate::{Case, answer, check, whole};
 
 /// Compiles the model for 32 x 16 pixels as `m.splam`, its decoder for all of them.
 fn untiled(folder: &Path) {

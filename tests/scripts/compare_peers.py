@@ -19,7 +19,7 @@ so that what disturbs the machine disturbs all; every process loads, runs once u
 
 Exported graphs and compiled kernels stay in --cache for the next call.
 Needs: requirements-dev.txt, openvino, and a C++ compiler for torch.compile.
-Example: python3 tests/scripts/compare_peers.py tests/golden/sd21/model --splamc target/release/splamc
+Example: python3 tests/scripts/compare_peers.py examples/tiny-model --splamc target/release/splamc
 """
 
 import argparse

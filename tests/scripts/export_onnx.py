@@ -18,7 +18,7 @@ Never: downloads, converts or optimises anything.
 
 Batch, height, width and the token count are dynamic axes.
 Needs: requirements-dev.txt.
-Example: python3 tests/scripts/export_onnx.py tests/golden/pipeline/model out --exporter torchscript --opset 17
+Example: python3 tests/scripts/export_onnx.py examples/tiny-model out --exporter torchscript --opset 17
 """  # noqa: E501 (a table row is one line)
 
 import argparse

@@ -20,6 +20,7 @@ import tempfile
 import warnings
 
 import diffusers
+import random_weights
 import recording
 import tiny_models
 import torch
@@ -107,10 +108,7 @@ def record_runs(pipe: StableDiffusionPipeline, runs: list[Run], out: pathlib.Pat
 
 
 def make_pipeline(out: pathlib.Path, seed: int) -> None:
-    """A Stable Diffusion 1.5 pipeline and six runs, in the layout of the committed `pipeline`.
-
-    Its committed files were made by an older script: this makes others like them.
-    """
+    """A Stable Diffusion 1.5 pipeline and six runs."""
     tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
     scheduler = DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     text_encoder = tiny_models.text_encoder(seed + 1)
@@ -135,7 +133,19 @@ def make_pipeline(out: pathlib.Path, seed: int) -> None:
     save(text_states(text_encoder, padded.input_ids), out / "text_encoder_io.safetensors")
     save(vae_io(vae, (64, 64), (8, 8), seed + 20), out / "vae_io.safetensors")
     write_json(tokenizer_cases(tokenizer, tokenizer_texts()), out / "tokenizer_cases.json")
-    write_json(recording.versions(), out / "report.json")
+    for component, own in (
+        ("model/unet", seed),
+        ("model/text_encoder", seed + 1),
+        ("model/vae", seed + 2),
+        ("model_lcm/unet", seed + 3),
+    ):
+        random_weights.describe(out / component, own)
+    holds = {
+        "model/": "diffusers pipeline: four heads per level, convolutional projections, factor 8",
+        "model_lcm/unet/": "a UNet that is told the guidance",
+        "runs/<tag>/": "calls of the pipeline",
+    }
+    recording.write_meta(out, seed, holds)
 
 
 def make_sd21(out: pathlib.Path, seed: int) -> None:
@@ -216,6 +226,7 @@ def make_sdxl_unet(out: pathlib.Path, seed: int) -> None:
     save(unet_io(unet, inputs), out / "io.safetensors")
     per_picture = inputs | {"timestep": torch.tensor([999.0, 123.456])}
     save(unet_io(unet, per_picture), out / "io_timesteps.safetensors")
+    random_weights.describe(out / "unet", seed)
     holds = {
         "unet/": "UNet with text_time conditioning, head widths 10 and 6, depths 1, 2 and 3",
         "io.safetensors": "inputs by optimum's names, scalar timestep; out_sample",
@@ -259,6 +270,12 @@ def make_unet_files(out: pathlib.Path, seed: int) -> None:
     recording.write_meta(out, seed, holds)
 
 
+def redraw(path: pathlib.Path, shapes: dict[str, torch.Size], seed: int) -> None:
+    """Writes a file of weights drawn for the names that it has them under."""
+    drawn = {name: random_weights.parameter(seed, name, tuple(shape)) for name, shape in shapes.items()}
+    save_file({key: torch.from_numpy(value) for key, value in drawn.items()}, path, {"format": "pt"})
+
+
 def make_vae_old_keys(out: pathlib.Path, seed: int) -> None:
     """An autoencoder whose attention has the names that diffusers wrote before 0.14."""
     vae = tiny_models.vae(seed, (8, 16))
@@ -271,10 +288,11 @@ def make_vae_old_keys(out: pathlib.Path, seed: int) -> None:
             key = key.replace(f".attentions.0.{new}.", f".attentions.0.{old}.")
         return key
 
-    save_file({old_name(k): v for k, v in load_file(path).items()}, path, {"format": "pt"})
+    redraw(path, {old_name(key): value.shape for key, value in load_file(path).items()}, seed)
     # The golden is what diffusers itself reads back from the old names.
     again = type(vae).from_pretrained(out / "vae").eval()
     save(vae_io(again, (20, 28), (10, 7), seed + 1), out / "vae_io.safetensors")
+    random_weights.describe(out / "vae", seed)
     holds = {
         "vae/": "autoencoder of factor 2 with query, key, value and proj_attn",
         "vae_io.safetensors": "as in pipeline",
@@ -283,7 +301,7 @@ def make_vae_old_keys(out: pathlib.Path, seed: int) -> None:
 
 
 def make_text_encoders(out: pathlib.Path, seed: int) -> None:
-    """One CLIP text tower under both spellings of its keys and both rules for pooling."""
+    """CLIP text towers under both spellings of their keys and both rules for pooling."""
     ids = torch.full((3, 77), 933)
     ids[:, 0] = 932
     ids[0, 1:9] = torch.tensor([320, 838, 776, 320, 609, 2, 5, 7])
@@ -297,12 +315,14 @@ def make_text_encoders(out: pathlib.Path, seed: int) -> None:
         folder = out / name / "text_encoder"
         model.save_pretrained(folder)
         path = folder / "model.safetensors"
-        plain = {key.removeprefix("text_model."): value for key, value in load_file(path).items()}
-        save_file({prefix + key: value for key, value in plain.items()}, path, {"format": "pt"})
+        shapes = {key: value.shape for key, value in load_file(path).items()}
+        plain = {prefix + key.removeprefix("text_model."): shapes[key] for key in shapes}
+        redraw(path, plain, seed)
         # The golden is what transformers reads back from this spelling.
         again = transformers.CLIPTextModel.from_pretrained(folder).eval()
         rows = ids if eos == 2 else ids[:2]
         save(text_states(again, rows), out / name / "text_encoder_io.safetensors")
+        random_weights.describe(folder, seed)
     holds = {
         "prefixed/": "keys start with text_model.; eos_token_id 2: pooled at the largest id, where"
         " it stands first",
@@ -366,10 +386,12 @@ def make_variants(out: pathlib.Path, seed: int) -> None:
         if unet.config.time_cond_proj_dim:
             inputs["timestep_cond"] = normal(seed + 12, 2, 6)
         save(unet_io(unet, inputs), out / name / "io.safetensors")
+        random_weights.describe(out / name / "unet", seed + number)
     changes = {"mid_block_add_attention": False, "use_quant_conv": False}
     vae = tiny_models.vae(seed + 20, (4, 8, 8), use_post_quant_conv=False, **changes)
     vae.save_pretrained(out / "bare_vae/vae")
     save(vae_io(vae, (9, 14), (3, 2), seed + 21), out / "bare_vae/vae_io.safetensors")
+    random_weights.describe(out / "bare_vae/vae", seed + 20)
     projected = {"kind": CLIPTextModelWithProjection, "projection_dim": 12}
     text = tiny_models.text_encoder(seed + 30, hidden_act="gelu_new", hidden_size=8, **projected)
     text.save_pretrained(out / "projected_text/text_encoder")
@@ -377,6 +399,7 @@ def make_variants(out: pathlib.Path, seed: int) -> None:
     ids[0, :4] = torch.tensor([932, 320, 609, 933])
     ids[1, :76] = torch.arange(76) + 500
     save(text_states(text, ids), out / "projected_text/text_encoder_io.safetensors")
+    random_weights.describe(out / "projected_text/text_encoder", seed + 30)
     holds = {
         "thin_middle, no_middle, uneven_depths": "UNets; inputs and out_sample in io.safetensors",
         "bare_vae": "autoencoder without attention and without quantising convolutions",

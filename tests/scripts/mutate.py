@@ -32,6 +32,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/golden"
+EXAMPLE = ROOT / "examples/tiny-model"
 
 COUNTS = [0, 1, 2, 3, 7, 13, 77, 255, 65535, 2**31 - 1, 2**31, 2**32, 2**40, 2**62, 2**63 - 1]
 NUMBERS = [*COUNTS, -1, -2, -(2**31), -(2**63), 2**63, 2**64 - 1, 2**64, 0.5, -0.5, 1e-30, 1e308, -1e308]
@@ -441,13 +442,13 @@ Base = collections.namedtuple("Base", "folder model components inputs")
 def prepare(scratch, splamc):
     """Lays out the undamaged models, each in a folder with its inputs."""
     bases = []
-    for name in ["sd21/model", "onnx_torchscript", "onnx_dynamo"]:
-        folder = scratch / "bases" / name.replace("/", "-")
-        shutil.copytree(GOLDEN / name, folder / "model")
+    for model in [EXAMPLE, GOLDEN / "onnx_torchscript", GOLDEN / "onnx_dynamo"]:
+        folder = scratch / "bases" / model.name
+        shutil.copytree(model, folder / "model")
         bases.append(Base(folder, "model", list(INPUTS), None))
     compiled = scratch / "bases" / "compiled"
     compiled.mkdir()
-    command = [splamc, "compile", GOLDEN / "sd21/model", "--target", "cpu", "-W", "32", "-H", "32"]
+    command = [splamc, "compile", EXAMPLE, "--target", "cpu", "-W", "32", "-H", "32"]
     subprocess.run([*command, "-o", compiled / "model.splam"], check=True)
     bases.append(Base(compiled, "model.splam", ["unet", "text_encoder", "vae_decoder"], None))
     nodes = scratch / "bases" / "nodes"

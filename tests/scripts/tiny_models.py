@@ -7,32 +7,18 @@ matters and no value overflows.
 Never: reads or writes files, apart from the tokenizer that it is told to read.
 """
 
+import random_weights
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-# How far norm weights stray from 1, and biases from 0: enough to notice one that is left out.
-NORM_SPREAD = 0.1
-BIAS_SPREAD = 0.05
-# An embedding is looked up, not summed over: its entries are of the size of a layer's output.
-EMBEDDING_SPREAD = 0.5
-
 
 def randomise(module: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """Draws every parameter anew, in sorted order of names, and puts the module in eval mode."""
-    generator = torch.Generator().manual_seed(seed)
+    """Draws every parameter anew, and puts the module in eval mode."""
     with torch.no_grad():
-        for name, parameter in sorted(module.named_parameters()):
-            values = torch.randn(parameter.shape, generator=generator)
-            if "embeddings." in name:
-                values *= EMBEDDING_SPREAD
-            elif parameter.ndim >= 2:
-                values /= parameter[0].numel() ** 0.5
-            elif name.endswith("weight"):
-                values = 1 + NORM_SPREAD * values
-            else:
-                values *= BIAS_SPREAD
-            parameter.copy_(values)
+        for name, parameter in module.named_parameters():
+            drawn = random_weights.parameter(seed, name, tuple(parameter.shape))
+            parameter.copy_(torch.from_numpy(drawn))
     return module.eval()
 
 

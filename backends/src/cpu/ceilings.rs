@@ -4,7 +4,7 @@
 //! product is the library's of plain matrices or the kernels' of packed ones, whichever is faster:
 //! no yardstick should be beaten by what it measures. It decides nothing.
 
-use super::ExecuteError;
+use super::error::ExecuteError;
 use super::gemm::{Matrix, gemm};
 use super::kernel::machine::Machine;
 use super::kernel::mma::{Acc, Left, Right, Start, mma};

@@ -4,8 +4,11 @@
 //! parts join in a fixed order, so that neither the length of a row nor the number of threads can
 //! be seen in a result.
 
+use std::ops::Range;
+
 use compiler::ops::Op;
 use compiler::region::Anchor;
+use compiler::tile::{Step, TileId};
 
 use super::math::{max, short_sums, vectorized};
 
@@ -226,5 +229,67 @@ fn dot_down(kept: &mut [f64], x: &[f32], with: &[f32]) {
         for ((kept, &x), &with) in kept.iter_mut().zip(x).zip(with) {
             *kept += f64::from(x * with);
         }
+    }
+}
+
+/// Pieces of work that a fold is cut into at least, where it is long enough: each thread of a
+/// large machine gets some.
+const PIECES: usize = 64;
+
+/// Steps of a piece at least: fewer cost less than handing them to a thread.
+const STEPS_MIN: usize = 2;
+
+/// The loop of a fold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Folding {
+    pub(crate) fold: Fold,
+    pub(crate) acc: TileId,
+    pub(crate) factors: [Option<TileId>; 2],
+    pub(crate) down: bool,
+    pub(crate) extent: usize,
+    pub(crate) step: usize,
+    /// Pieces of each block.
+    pub(crate) pieces: usize,
+}
+
+impl Folding {
+    /// The fold of a program's body, if it is one, in a grid of so many blocks.
+    pub(crate) fn of(body: &[Step], anchor: &Anchor, blocks: usize) -> Option<Folding> {
+        let fold = Fold::of(anchor)?;
+        body.iter().find_map(|step| {
+            let Step::Loop {
+                extent, step, body, ..
+            } = step
+            else {
+                return None;
+            };
+            let Some(Step::Fold {
+                acc,
+                from,
+                with,
+                down,
+            }) = body.last()
+            else {
+                return None;
+            };
+            let (extent, step) = (*extent, (*step).max(1));
+            let most = PIECES.div_ceil(blocks.max(1));
+            Some(Folding {
+                fold,
+                acc: *acc,
+                factors: [Some(*from), *with],
+                down: *down,
+                extent,
+                step,
+                pieces: (extent.div_ceil(step) / STEPS_MIN).clamp(1, most),
+            })
+        })
+    }
+
+    /// The elements that a piece takes in of each row.
+    pub(crate) fn piece(&self, piece: usize) -> Range<usize> {
+        let steps = self.extent.div_ceil(self.step);
+        let start = |piece: usize| (steps * piece / self.pieces * self.step).min(self.extent);
+        start(piece)..start(piece + 1)
     }
 }

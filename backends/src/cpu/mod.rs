@@ -9,13 +9,16 @@ mod block;
 mod ceilings;
 mod copy;
 mod epilogue;
+mod error;
 mod fold;
 mod functions;
 mod gemm;
 mod kernel;
+mod launch;
 mod math;
 #[cfg(target_os = "linux")]
 mod pages;
+mod parameters;
 mod plain;
 mod row_operators;
 mod states;
@@ -32,17 +35,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use thiserror::Error;
-
-use compiler::DType;
+use compiler::graph::Role;
 use compiler::graph::eval::EvalError;
-use compiler::graph::{Role, TensorType};
 use compiler::plan::{Plan, updates};
 use compiler::program::Executable;
 use compiler::region::{Buffer, BufferData, Content, RegionId, Regions};
-use compiler::target::{Compute, Target};
 use compiler::tile::{Choice, LowerOptions, Tiled, Tuning, lower};
-use compiler::value::array::Fault;
 use compiler::value::extents::Extents;
 use compiler::value::tensor::Tensor;
 
@@ -52,36 +50,13 @@ use crate::found::{Fact, Found, TYPES};
 use arena::{Arena, Cells};
 use block::Kernel;
 pub use ceilings::{Ceilings, measure};
-use epilogue::Partial;
+pub use error::ExecuteError;
 use kernel::machine::Machine;
+use launch::{launch, memory, target};
+use parameters::{check, ty};
 use states::States;
-use threads::{Threads, current, on_each};
+use threads::{Threads, current};
 pub use tune::{TuneOptions, tune};
-
-/// Why a function cannot be executed.
-#[derive(Debug, Clone, PartialEq, Error)]
-pub enum ExecuteError {
-    /// A parameter is not as the function declares it, a size is not bound, or an operator met
-    /// data outside of its domain.
-    #[error(transparent)]
-    Graph(#[from] EvalError),
-    /// The operating system gives no threads.
-    #[error("cannot start {wanted} threads: {reason}")]
-    Threads {
-        /// The number wanted; 0 for one per core.
-        wanted: usize,
-        /// What the system says.
-        reason: String,
-    },
-    /// The operating system gives no memory.
-    #[error("cannot reserve {bytes} bytes of memory for {what}")]
-    Memory {
-        /// The number wanted.
-        bytes: u64,
-        /// What they are for.
-        what: &'static str,
-    },
-}
 
 /// What this machine offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -468,50 +443,6 @@ impl Computation {
     }
 }
 
-/// Runs a kernel on all threads, each on its share of the blocks.
-fn launch(
-    kernel: &Kernel,
-    cells: &[Cells],
-    scratch: &[Mutex<Arena>],
-    fresh: &mut Arena,
-) -> Result<(), Fault> {
-    if kernel.pieces() > 1 {
-        launch_pieces(kernel, cells, scratch);
-        return Ok(());
-    }
-    kernel.refresh(cells, fresh);
-    let fresh = &*fresh;
-    let blocks = kernel.blocks();
-    let threads = scratch.len().min(blocks).max(1);
-    let share = |thread: usize| thread * blocks / threads;
-    let partials = on_each(threads, |thread| {
-        let mut scratch = scratch[thread]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let blocks = share(thread)..share(thread + 1);
-        kernel.run(blocks, cells, &mut scratch, fresh)
-    });
-    let partials: Result<Vec<Vec<Partial>>, Fault> = partials.into_iter().collect();
-    kernel.merge(partials?.concat(), cells);
-    Ok(())
-}
-
-/// Folds the pieces of long rows on all threads, and stores what they join to.
-fn launch_pieces(kernel: &Kernel, cells: &[Cells], scratch: &[Mutex<Arena>]) {
-    let pieces = kernel.blocks() * kernel.pieces();
-    let threads = scratch.len().min(pieces).max(1);
-    let share = |thread: usize| thread * pieces / threads;
-    let own = |thread: usize| {
-        scratch[thread]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    };
-    let kept = on_each(threads, |thread| {
-        kernel.fold(share(thread)..share(thread + 1), cells, &mut own(thread))
-    });
-    kernel.store_folded(&kept.concat(), cells, &mut own(0));
-}
-
 /// The regions that read each buffer, by number; the number after the last stands for the caller.
 fn readers(regions: &Regions) -> Vec<BTreeSet<usize>> {
     let mut readers = vec![BTreeSet::new(); regions.buffers.len()];
@@ -524,30 +455,6 @@ fn readers(regions: &Regions) -> Vec<BTreeSet<usize>> {
         readers[buffer.0 as usize].insert(regions.regions.len());
     }
     readers
-}
-
-/// So many bytes of zeros.
-fn memory(what: &'static str, bytes: u64) -> Result<Arena, ExecuteError> {
-    let arena = usize::try_from(bytes).ok().and_then(Arena::new);
-    arena.ok_or(ExecuteError::Memory { bytes, what })
-}
-
-/// What the compiler may know of this machine.
-fn target(machine: Machine, threads: usize) -> Target {
-    let compute = Compute {
-        threads,
-        fragment: [machine.rows(), machine.columns()],
-        ..Target::CPU.compute
-    };
-    Target {
-        name: machine.name(),
-        compute,
-        ..Target::CPU
-    }
-}
-
-fn ty(extents: &Extents) -> TensorType {
-    TensorType::new(extents.dtype, extents.shape.iter().copied())
 }
 
 /// Where all buffers lie.
@@ -606,32 +513,4 @@ fn cells(regions: &Regions, places: &[Lies], memory: &mut Memory) -> Vec<Cells> 
         }
     };
     places.iter().enumerate().map(cell).collect()
-}
-
-/// The tensor given for a parameter, if it has the parameter's shape and element type, or another
-/// float type where `widening`.
-fn check<'a>(
-    role: Role,
-    name: &str,
-    wanted: &TensorType,
-    given: Option<&'a Tensor>,
-    widening: bool,
-) -> Result<&'a Tensor, EvalError> {
-    let Some(tensor) = given else {
-        let (name, ty) = (name.to_owned(), wanted.clone());
-        return Err(EvalError::Missing { role, name, ty });
-    };
-    let found = TensorType::of(tensor);
-    let floats = |a: DType, b: DType| a.is_float() && b.is_float();
-    let fits = found.dtype == wanted.dtype || (widening && floats(found.dtype, wanted.dtype));
-    if !fits || found.shape != wanted.shape {
-        let (name, wanted) = (name.to_owned(), wanted.clone());
-        return Err(EvalError::Type {
-            role,
-            name,
-            found,
-            wanted,
-        });
-    }
-    Ok(tensor)
 }

@@ -12,7 +12,9 @@ use compiler::region::{Buffer, Content, Regions};
 use compiler::value::tensor::Tensor;
 
 use super::arena::{ALIGNMENT, Arena, Cells};
-use super::{ExecuteError, check, memory, ty};
+use super::error::ExecuteError;
+use super::launch::memory;
+use super::parameters::{check, ty};
 
 /// The states of one program.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! Takes tasks that write to disjoint parts of a result, so that their order cannot be seen. A
 //! browser's page has one thread and runs them one after the other.
 
-use super::ExecuteError;
+use super::error::ExecuteError;
 
 /// The threads that an executor runs on.
 #[derive(Debug)]

@@ -15,9 +15,10 @@ use compiler::value::tensor::Tensor;
 
 use super::arena::{ALIGNMENT, Arena, Cells};
 use super::block::Kernel;
+use super::error::ExecuteError;
 use super::kernel::machine::Machine;
+use super::launch::{launch, memory, target};
 use super::threads::{Threads, chunks, current, each};
-use super::{ExecuteError, launch, memory, target};
 use crate::clock::Clock;
 
 /// How much is measured.

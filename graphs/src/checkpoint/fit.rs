@@ -4,8 +4,10 @@
 //! missing, left over or of another shape is an error: a model is never half loaded in silence.
 
 use compiler::graph::{Func, Role, TensorType};
+use compiler::value::dtype::DType;
 
-use crate::checkpoint::{CheckpointError, Tensors, convertible};
+use super::error::CheckpointError;
+use super::safetensors::Tensors;
 
 /// Names that an error lists before it stops.
 const LISTED_MAX: usize = 4;
@@ -68,4 +70,10 @@ fn check_missing(func: &Func, tensors: &Tensors) -> Result<(), CheckpointError> 
             count: 1 + missing.count(),
         }),
     }
+}
+
+/// Whether values of `found` may become a parameter of `wanted`: floats of every width may,
+/// anything else must be of the very type.
+fn convertible(found: DType, wanted: DType) -> bool {
+    found == wanted || found.is_float() && wanted.is_float()
 }

@@ -12,7 +12,10 @@ use compiler::value::tensor::Tensor;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::checkpoint::{CheckpointError, Tensors};
+use super::error::CheckpointError;
+
+/// Tensors by name.
+pub type Tensors = BTreeMap<String, Tensor>;
 
 /// The longest header that is read, in bytes: the limit of the format's own library.
 const HEADER_MAX: usize = 100_000_000;
@@ -67,6 +70,7 @@ pub fn parse(name: &str, file: &Bytes) -> Result<Tensors, CheckpointError> {
             file: name.to_owned(),
             tensor: tensor.clone(),
             found: entry.dtype.clone(),
+            wanted: dtype_names(),
         })?;
         let misplaced = |wanted: String| CheckpointError::Offsets {
             file: name.to_owned(),
@@ -131,7 +135,7 @@ fn dtype(name: &str) -> Option<DType> {
 }
 
 /// The spellings of [`DTYPES`], for messages.
-pub(super) fn dtype_names() -> String {
+fn dtype_names() -> String {
     DTYPES.map(|(name, _)| name).join(", ")
 }
 

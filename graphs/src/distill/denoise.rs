@@ -5,10 +5,12 @@
 //! numbers of a step. The student's output is compared with the noise, the velocity or the clean
 //! latents, as the prediction type says (arXiv 2006.11239, eq. 14; spec 0.3).
 
+use super::error::DistillError;
 use super::loss::Loss;
 use super::network::At;
 use super::row::{self, Point};
-use super::{DistillError, Numbers, Scene, Written, vector};
+use super::row::{Numbers, vector};
+use super::scene::{Scene, Written};
 use crate::noise_schedule::NoiseSchedule;
 use crate::optimizer::STUDENT;
 use crate::samplers::PredictionType;

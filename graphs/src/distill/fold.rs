@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use compiler::value::tensor::{Tensor, Values};
 
-use super::DistillError;
+use super::error::DistillError;
 use super::splad::{GammaEmbed, gamma_embedding};
 
 /// What is folded away: `[channels, features]`.

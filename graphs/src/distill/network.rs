@@ -9,7 +9,7 @@ use compiler::graph::{Builder, Func, Role, TensorType, Value};
 use compiler::ops::Call;
 use compiler::value::dim::Dim;
 
-use super::DistillError;
+use super::error::DistillError;
 
 /// The inputs that every call is given anew.
 const STATE: [&str; 3] = ["sample", "timestep", "timestep_cond"];

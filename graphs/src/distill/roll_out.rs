@@ -10,9 +10,11 @@ use compiler::value::dim::Dim;
 use compiler::value::dtype::DType;
 use compiler::value::tensor::Tensor;
 
+use super::error::DistillError;
 use super::network::At;
 use super::row::{self, Point, Row};
-use super::{DistillError, Numbers, Scene, vector};
+use super::row::{Numbers, vector};
+use super::scene::Scene;
 use crate::noise_schedule::NoiseSchedule;
 use crate::samplers::PredictionType;
 

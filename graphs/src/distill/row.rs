@@ -3,13 +3,25 @@
 //! Takes signal and noise factors and what an output means, gives the two numbers of a row in f64
 //! and its nodes. It knows no method.
 
+use std::collections::BTreeMap;
+
 use compiler::graph::{Builder, Value};
 use compiler::ops::{Add, Mul, Reshape};
 use compiler::value::dim::Dim;
+use compiler::value::tensor::Tensor;
 
-use super::{DistillError, Numbers, vector};
+use super::error::DistillError;
 use crate::noise_schedule::NoiseSchedule;
 use crate::samplers::PredictionType;
+
+/// Numbers for the inputs of a step, by name.
+pub type Numbers = BTreeMap<String, Tensor>;
+
+/// `numbers` as the input `[batch]` of a step.
+pub(super) fn vector(numbers: &[f64]) -> Tensor {
+    let narrow: Vec<f32> = numbers.iter().map(|&number| number as f32).collect();
+    Tensor::from_f32(&[narrow.len()], &narrow)
+}
 
 /// A timestep with its factors of signal and noise: `x = alpha·x0 + sigma·epsilon`.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -12,11 +12,13 @@ use compiler::graph::TensorType;
 use compiler::value::dtype::DType;
 use compiler::value::tensor::Tensor;
 
+use super::error::DistillError;
 use super::loss::Loss;
 use super::network::At;
 use super::roll_out::{Path, RollOut};
 use super::row;
-use super::{DistillError, Numbers, Point, Scene, Written, stop_gradient, vector};
+use super::row::{Numbers, Point, vector};
+use super::scene::{Scene, Written, stop_gradient};
 use crate::guidance::guidance_embedding;
 use crate::noise_schedule::NoiseSchedule;
 use crate::optimizer::{EMA, STUDENT};

@@ -12,7 +12,7 @@ use compiler::ops::{Broadcast, Cast, Concat, Iota, Op, Reshape, Slice, Transpose
 use compiler::value::dim::Dim;
 use compiler::value::tensor::{Tensor, Values};
 
-use super::RANK_MAX;
+use super::bounds::RANK_MAX;
 use super::error::Problem;
 use super::fold::{Contents, EXPRESSION_MAX, fold};
 

@@ -1,9 +1,8 @@
 //! Why an ONNX model is not imported: what was found, what was wanted, at which node.
 
-use thiserror::Error;
-
 use compiler::graph::GraphError;
 use compiler::value::tensor::TensorError;
+use thiserror::Error;
 
 use crate::source::SourceError;
 
@@ -22,7 +21,7 @@ pub enum ImportError {
         reason: String,
     },
     /// The model speaks a version of the operators that is not known.
-    #[error("found opset {found} of the default domain, wanted {} to {}", super::OPSETS.0, super::OPSETS.1)]
+    #[error("found opset {found} of the default domain, wanted {} to {}", super::bounds::OPSETS.0, super::bounds::OPSETS.1)]
     Opset {
         /// The version.
         found: i64,
@@ -153,7 +152,7 @@ pub enum TensorProblem {
         dims: Vec<i64>,
     },
     /// More axes than any model has.
-    #[error("found {found} axes, wanted at most {}", super::RANK_MAX)]
+    #[error("found {found} axes, wanted at most {}", super::bounds::RANK_MAX)]
     Rank {
         /// The number of axes.
         found: usize,

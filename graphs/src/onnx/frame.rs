@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::bounds::OPSETS;
 use super::error::{ImportError, Unsupported};
 use super::node::Attributes;
+use super::ops;
 use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
 };
-use super::{OPSETS, ops};
 
 /// What a body of nodes is read with.
 #[derive(Clone)]

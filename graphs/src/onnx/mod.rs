@@ -15,6 +15,7 @@ use compiler::value::tensor::Tensor;
 use crate::Imported;
 use crate::source::Source;
 
+mod bounds;
 mod context;
 mod error;
 mod fold;
@@ -31,13 +32,8 @@ mod readers;
 #[cfg(test)]
 mod tests;
 
+pub use bounds::{OPSETS, RANK_MAX};
 pub use error::{ImportError, Problem, TensorProblem, Unsupported};
-
-/// The opsets of the default domain that are read: 28 is the newest of onnx 1.23.
-pub const OPSETS: (i64, i64) = (1, 28);
-
-/// Tensors with more axes are refused: no model has them, and arithmetic on them explodes.
-pub const RANK_MAX: usize = 16;
 
 /// What the caller knows of the inputs.
 #[derive(Debug, Clone)]

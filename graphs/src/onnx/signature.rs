@@ -9,7 +9,7 @@ use compiler::graph::TensorType;
 use compiler::value::dim::{Bindings, Dim};
 use compiler::value::tensor::Tensor;
 
-use super::RANK_MAX;
+use super::bounds::RANK_MAX;
 use super::error::ImportError;
 use super::proto::{GraphProto, TensorTypeProto, ValueInfoProto, element_type, element_type_name};
 

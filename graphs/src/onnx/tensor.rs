@@ -8,11 +8,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-
 use compiler::DType;
 use compiler::value::tensor::{Tensor, TensorError, Values};
 
-use super::RANK_MAX;
+use super::bounds::RANK_MAX;
 use super::error::TensorProblem;
 use super::proto::{TensorProto, element_type, element_type_name};
 use crate::source::{Source, SourceError, join};

@@ -6,7 +6,9 @@
 use compiler::graph::{Builder, Value};
 use compiler::ops::{Add, Div, Mul, Sqrt, Sub};
 
-use super::{OptimizerError, Settings, Update, lerp, scalar, scalar_input, state};
+use super::error::OptimizerError;
+use super::settings::Settings;
+use super::states::{Update, lerp, scalar, scalar_input, state};
 
 /// The first moment: f32 `[parameters]`, a state that begins with zeros.
 const FIRST: &str = "adamw.first_moment";

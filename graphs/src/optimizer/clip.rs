@@ -5,7 +5,7 @@
 use compiler::graph::{Builder, GraphError, Value};
 use compiler::ops::{Add, Div, Dot, Min, Mul, Sqrt};
 
-use super::scalar;
+use super::states::scalar;
 
 /// The Euclidean norm of a flat gradient: f32 `[]`.
 pub(super) fn norm(builder: &mut Builder, gradient: Value) -> Result<Value, GraphError> {

@@ -7,7 +7,9 @@ use compiler::graph::autodiff::backward;
 use compiler::graph::{Builder, Definition, Func, GraphError, Node, Role, Value};
 use compiler::ops::{Concat, Mul, Op};
 
-use super::{LOSS, Layout, OptimizerError, STUDENT};
+use super::error::OptimizerError;
+use super::layout::Layout;
+use super::states::{LOSS, STUDENT};
 
 /// The flat parameters of a step.
 pub(super) fn student(builder: &Builder) -> Result<Value, OptimizerError> {

@@ -11,7 +11,7 @@ use compiler::value::dim::Dim;
 use compiler::value::dtype::DType;
 use compiler::value::tensor::Tensor;
 
-use super::OptimizerError;
+use super::error::OptimizerError;
 
 /// One parameter's place.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,20 +7,14 @@ use compiler::graph::{Builder, GraphError, Role, TensorType, Value};
 use compiler::ops::{Add, Cast, Div, Less, Mul, Select};
 use compiler::value::dtype::DType;
 
-use super::{Settings, UPDATED, Update, scalar, state};
+use super::settings::{LossScale, Settings};
+use super::states::{UPDATED, Update, scalar, state};
 
 /// The factor of the loss: f32 `[]`, a state that begins with 65536 in PyTorch.
 const SCALE: &str = "loss_scale";
 
 /// Updates since the scale changed: f32 `[]`, a state that begins with 0.
 const UPDATES: &str = "loss_scale.updates";
-
-/// How the scale changes: it halves after a gradient that is not finite.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LossScale {
-    /// Updates in a row after which it doubles; 2000 in PyTorch.
-    pub growth_interval: u32,
-}
 
 /// The factor of the loss, if `settings` want one.
 pub(super) fn scale(

@@ -9,18 +9,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::{Options, PredictionType, SAMPLERS, Sampler, SamplerError, names, schedule};
+use super::error::SamplerError;
+use super::options::{Options, SCHEDULE_OPTIONS, Sampler};
+use super::prediction::PredictionType;
+use super::schedule::schedule;
+use super::{SAMPLERS, names};
 use crate::noise_schedule::NoiseSchedule;
-
-/// Options that every sampler reads.
-pub(super) const SCHEDULE_OPTIONS: &[&str] = &[
-    "num_train_timesteps",
-    "beta_start",
-    "beta_end",
-    "beta_schedule",
-    "trained_betas",
-    "prediction_type",
-];
 
 /// Options that one sampler takes over from another besides [`SCHEDULE_OPTIONS`]: where the
 /// timesteps lie, where they end, and the range of the clean latents.

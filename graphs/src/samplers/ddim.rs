@@ -5,10 +5,13 @@
 
 use compiler::program::sampler::{SamplerStep, SamplerTable};
 
+use super::error::SamplerError;
+use super::options::{Options, Sampler};
+use super::prediction::PredictionType;
 use super::row::{NOISE, limited, sum};
+use super::schedule::{alpha_bar, schedule};
+use super::schedule::{threshold_or_clip, train_timesteps};
 use super::spacing::{Spacing, timesteps};
-use super::{Options, PredictionType, Sampler, SamplerError, alpha_bar, schedule};
-use super::{threshold_or_clip, train_timesteps};
 
 pub(super) const SAMPLER: Sampler = Sampler {
     name: "ddim",

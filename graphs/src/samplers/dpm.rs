@@ -2,7 +2,8 @@
 //!
 //! Its last step ends at the schedule's least noise: on ε it cannot reach none at all.
 
-use super::{Preset, Sampler, multistep};
+use super::multistep;
+use super::options::{Preset, Sampler};
 
 pub(super) const SAMPLER: Sampler = Sampler {
     name: "dpm",

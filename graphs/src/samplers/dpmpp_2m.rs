@@ -1,6 +1,7 @@
 //! DPM-Solver++ (2M): second order, multistep, on the clean estimate (arXiv 2211.01095; spec 4.4).
 
-use super::{Preset, Sampler, multistep};
+use super::multistep;
+use super::options::{Preset, Sampler};
 
 pub(super) const SAMPLER: Sampler = Sampler {
     name: "dpm++2m",

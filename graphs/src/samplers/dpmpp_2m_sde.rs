@@ -1,6 +1,7 @@
 //! DPM-Solver++ (2M SDE): the second order with fresh noise at each step (spec 4.4).
 
-use super::{Preset, Sampler, multistep};
+use super::multistep;
+use super::options::{Preset, Sampler};
 
 pub(super) const SAMPLER: Sampler = Sampler {
     name: "dpm++2m_sde",

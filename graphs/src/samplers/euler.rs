@@ -5,11 +5,14 @@
 
 use compiler::program::sampler::{Limit, Row, SamplerStep, SamplerTable};
 
+use super::error::SamplerError;
+use super::options::{Options, Sampler};
+use super::prediction::PredictionType;
 use super::row::{NOISE, OUTPUT, X, sum};
+use super::schedule::schedule;
+use super::schedule::{train_timesteps, zero_terminal_snr};
 use super::sigmas::{Curve, TrainSigmas, along};
 use super::spacing::{Spacing, linspace, timesteps};
-use super::{Options, PredictionType, Sampler, SamplerError, schedule};
-use super::{train_timesteps, zero_terminal_snr};
 use crate::noise_schedule::linspace_f32;
 
 pub(super) const SAMPLER: Sampler = Sampler {

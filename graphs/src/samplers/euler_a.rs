@@ -2,12 +2,15 @@
 
 use compiler::program::sampler::{Limit, SamplerStep, SamplerTable};
 
+use super::error::SamplerError;
 use super::euler::{Grid, clean, toward};
+use super::options::{Options, Sampler};
+use super::prediction::PredictionType;
 use super::row::{NOISE, X, sum};
+use super::schedule::schedule;
+use super::schedule::{train_timesteps, zero_terminal_snr};
 use super::sigmas::TrainSigmas;
 use super::spacing::{Spacing, timesteps};
-use super::{Options, PredictionType, Sampler, SamplerError, schedule};
-use super::{train_timesteps, zero_terminal_snr};
 
 pub(super) const SAMPLER: Sampler = Sampler {
     name: "euler_a",

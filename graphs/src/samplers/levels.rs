@@ -5,9 +5,11 @@
 
 use compiler::program::sampler::{Limit, Row};
 
+use super::error::SamplerError;
+use super::options::Options;
+use super::prediction::PredictionType;
 use super::row::{X, limited, sum};
 use super::sigmas::TrainSigmas;
-use super::{Options, PredictionType, SamplerError};
 
 /// One noise level of a variance-preserving state.
 #[derive(Clone, Copy)]

@@ -6,12 +6,15 @@
 
 use compiler::program::sampler::{Row, SamplerStep, SamplerTable, Store};
 
+use super::error::SamplerError;
 use super::levels::{Level, convert, sigma_ends};
+use super::options::Options;
+use super::prediction::PredictionType;
 use super::row::{NOISE, X, slot, sum};
+use super::schedule::{schedule, threshold};
+use super::schedule::{train_timesteps, zero_terminal_snr};
 use super::sigmas::{Curve, TrainSigmas, along};
 use super::spacing::{Spacing, solver_timesteps};
-use super::{Options, PredictionType, SamplerError, schedule, threshold};
-use super::{train_timesteps, zero_terminal_snr};
 
 /// Class of the configuration files.
 pub(super) const CLASS: &str = "DPMSolverMultistepScheduler";

@@ -4,9 +4,65 @@
 //! names option, value and what was wanted. `null` counts as absent. It never reads an option that
 //! its sampler does not list.
 
+use compiler::program::sampler::SamplerTable;
 use serde_json::{Map, Value};
 
-use super::{Sampler, SamplerError};
+use super::error::SamplerError;
+
+/// Options that every sampler reads.
+pub(super) const SCHEDULE_OPTIONS: &[&str] = &[
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "prediction_type",
+];
+
+/// A sampler: its name, the options it has, and the function that writes its rows.
+pub(super) struct Sampler {
+    /// Name on the command line.
+    pub(super) name: &'static str,
+    /// Class in diffusers' configuration files.
+    pub(super) class: &'static str,
+    /// Options it reads besides those of the noise schedule.
+    pub(super) options: &'static [&'static str],
+    /// Options that its class has in diffusers and that change nothing.
+    pub(super) inert: &'static [&'static str],
+    /// Options that the name implies unless a value was taken over.
+    pub(super) defaults: &'static [(&'static str, Preset)],
+    /// Options that the name fixes.
+    pub(super) forced: &'static [(&'static str, Preset)],
+    /// Writes the table for a number of steps that is already known to be 1..=training timesteps.
+    pub(super) rows: fn(&Options, usize) -> Result<SamplerTable, SamplerError>,
+}
+
+impl Sampler {
+    pub(super) fn reads(&self, option: &str) -> bool {
+        SCHEDULE_OPTIONS.contains(&option) || self.options.contains(&option)
+    }
+
+    pub(super) fn knows(&self, option: &str) -> bool {
+        self.reads(option) || self.inert.contains(&option)
+    }
+}
+
+/// A value that a sampler's name brings along.
+pub(super) enum Preset {
+    Word(&'static str),
+    Count(usize),
+    On,
+}
+
+impl Preset {
+    pub(super) fn to_json(&self) -> Value {
+        match self {
+            Preset::Word(word) => Value::from(*word),
+            Preset::Count(count) => Value::from(*count),
+            Preset::On => Value::Bool(true),
+        }
+    }
+}
 
 /// A sampler and the options given to it.
 pub(super) struct Options<'a> {

@@ -6,9 +6,11 @@
 
 use compiler::program::sampler::{Limit, Row, SamplerStep, SamplerTable};
 
+use super::error::SamplerError;
+use super::options::{Options, Sampler};
 use super::row::{OUTPUT, X, sum};
+use super::schedule::{alpha_bar, schedule, train_timesteps};
 use super::spacing::linspace;
-use super::{Options, Sampler, SamplerError, alpha_bar, schedule, train_timesteps};
 
 pub(super) const SAMPLER: Sampler = Sampler {
     name: "perflow",

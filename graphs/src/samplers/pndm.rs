@@ -7,10 +7,13 @@
 
 use compiler::program::sampler::{Limit, Row, SamplerStep, SamplerTable, Store};
 
+use super::error::SamplerError;
+use super::options::{Options, Preset, Sampler};
+use super::prediction::PredictionType;
 use super::row::{OUTPUT, X, ZERO, slot, sum};
+use super::schedule::train_timesteps;
+use super::schedule::{alpha_bar, expect_steps, schedule};
 use super::spacing::{Spacing, timesteps};
-use super::train_timesteps;
-use super::{Options, PredictionType, Sampler, SamplerError, alpha_bar, expect_steps, schedule};
 use crate::noise_schedule::NoiseSchedule;
 
 pub(super) const SAMPLER: Sampler = Sampler {
@@ -24,7 +27,7 @@ pub(super) const SAMPLER: Sampler = Sampler {
     ],
     inert: &[],
     // What Stable Diffusion means by PNDM; the class itself starts with Runge-Kutta steps.
-    defaults: &[("skip_prk_steps", super::Preset::On)],
+    defaults: &[("skip_prk_steps", Preset::On)],
     forced: &[],
     rows,
 };

@@ -4,8 +4,9 @@
 //! that the network is told for it. Rounds to single precision exactly where diffusers does,
 //! because timesteps found back from σ are compared bit by bit. It never steps.
 
+use super::error::SamplerError;
+use super::options::Options;
 use super::spacing::linspace;
-use super::{Options, SamplerError};
 use crate::noise_schedule::NoiseSchedule;
 
 /// Which curve replaces the schedule's own σ.

@@ -3,7 +3,8 @@
 //! Takes a spacing rule and a number of steps, gives timesteps from noisy to clean. Follows numpy's
 //! `linspace`, `arange` and `round` as diffusers calls them, to the last bit. It never searches.
 
-use super::{Options, SamplerError};
+use super::error::SamplerError;
+use super::options::Options;
 
 /// How timesteps are spread over the training schedule (arXiv 2305.08891, table 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 //! γ reaches the network as a condition vector, or not at all once it is folded; the steps are
 //! LCM's own.
 
-use super::{Sampler, lcm};
+use super::lcm;
+use super::options::Sampler;
 
 pub(super) const SAMPLER: Sampler = Sampler {
     name: "splam",

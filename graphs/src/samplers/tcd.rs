@@ -3,8 +3,12 @@
 
 use compiler::program::sampler::{Limit, SamplerStep, SamplerTable};
 
+use super::error::SamplerError;
+use super::lcm;
+use super::options::{Options, Sampler};
+use super::prediction::PredictionType;
 use super::row::{NOISE, sum};
-use super::{Options, PredictionType, Sampler, SamplerError, alpha_bar, lcm, schedule};
+use super::schedule::{alpha_bar, schedule};
 
 pub(super) const SAMPLER: Sampler = Sampler {
     name: "tcd",

@@ -7,12 +7,15 @@
 
 use compiler::program::sampler::{Limit, Row, SamplerStep, SamplerTable, Store};
 
+use super::error::SamplerError;
 use super::levels::{Level, convert, sigma_ends};
+use super::options::{Options, Sampler};
+use super::prediction::PredictionType;
 use super::row::{X, slot, sum};
+use super::schedule::{schedule, threshold};
+use super::schedule::{train_timesteps, zero_terminal_snr};
 use super::sigmas::{Curve, TrainSigmas, along};
 use super::spacing::{Spacing, solver_timesteps};
-use super::{Options, PredictionType, Sampler, SamplerError, schedule, threshold};
-use super::{train_timesteps, zero_terminal_snr};
 
 pub(super) const SAMPLER: Sampler = Sampler {
     name: "unipc",

@@ -9,20 +9,11 @@ use std::ops::Range;
 use compiler::DType;
 use compiler::tile::TileId;
 
-use super::{Slot, Worker};
+use super::{Hidden, Slot, Worker};
 use crate::cpu::arena::Cells;
 use crate::cpu::kernel::online::{self, Running};
 use crate::cpu::math::map_in_place;
 use crate::cpu::walk::Walk;
-
-/// Which keys queries do not see.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Hidden {
-    /// Whether those behind them.
-    pub(super) causal: bool,
-    /// The view of what is added to scaled scores, or of the truth that a key is seen.
-    pub(super) mask: Option<usize>,
-}
 
 impl Worker<'_> {
     /// Scores that lie across become weights; what they leave of sums is scaled.

@@ -9,8 +9,8 @@ use std::ops::Range;
 use compiler::DType;
 use compiler::tile::TileId;
 
-use super::attention::{Hidden, scale_scores};
-use super::{Slot, Worker};
+use super::attention::scale_scores;
+use super::{Hidden, Slot, Worker};
 use crate::cpu::arena::Cells;
 use crate::cpu::kernel::pack;
 use crate::cpu::kernel::weigh::{Queries, weigh};

@@ -6,76 +6,13 @@
 
 use std::ops::Range;
 
-use compiler::region::Anchor;
-use compiler::tile::{Step, TileId};
+use compiler::tile::TileId;
 
 use super::{Kernel, Worker};
 use crate::cpu::arena::{Arena, Cells};
-use crate::cpu::fold::Fold;
+use crate::cpu::fold::Folding;
 use crate::cpu::tiles::padded;
 use crate::cpu::walk::Walk;
-
-/// Pieces of work that a fold is cut into at least, where it is long enough: each thread of a
-/// large machine gets some.
-const PIECES: usize = 64;
-
-/// Steps of a piece at least: fewer cost less than handing them to a thread.
-const STEPS_MIN: usize = 2;
-
-/// The loop of a fold.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Folding {
-    fold: Fold,
-    acc: TileId,
-    factors: [Option<TileId>; 2],
-    down: bool,
-    extent: usize,
-    step: usize,
-    /// Pieces of each block.
-    pub(super) pieces: usize,
-}
-
-impl Folding {
-    /// The fold of a program's body, if it is one, in a grid of so many blocks.
-    pub(super) fn of(body: &[Step], anchor: &Anchor, blocks: usize) -> Option<Folding> {
-        let fold = Fold::of(anchor)?;
-        body.iter().find_map(|step| {
-            let Step::Loop {
-                extent, step, body, ..
-            } = step
-            else {
-                return None;
-            };
-            let Some(Step::Fold {
-                acc,
-                from,
-                with,
-                down,
-            }) = body.last()
-            else {
-                return None;
-            };
-            let (extent, step) = (*extent, (*step).max(1));
-            let most = PIECES.div_ceil(blocks.max(1));
-            Some(Folding {
-                fold,
-                acc: *acc,
-                factors: [Some(*from), *with],
-                down: *down,
-                extent,
-                step,
-                pieces: (extent.div_ceil(step) / STEPS_MIN).clamp(1, most),
-            })
-        })
-    }
-
-    /// The elements that a piece takes in of each row.
-    fn piece(&self, piece: usize) -> Range<usize> {
-        let steps = self.extent.div_ceil(self.step);
-        let start = |piece: usize| (steps * piece / self.pieces * self.step).min(self.extent);
-        start(piece)..start(piece + 1)
-    }
-}
 
 impl Kernel {
     /// Pieces into which the blocks of a fold are cut; 1 for all that blocks compute whole.

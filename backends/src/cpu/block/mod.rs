@@ -17,6 +17,7 @@ use compiler::value::array::Fault;
 
 use super::arena::{Arena, Cells};
 use super::epilogue::{COLUMNS, Epilogue, Partial, State};
+use super::fold::Folding;
 use super::kernel::machine::Machine;
 use super::kernel::mma::{Acc, Left, Right, Start, mma};
 use super::kernel::widen::Narrow;
@@ -25,8 +26,6 @@ use super::row_operators::RowOperator;
 use super::tiles::{Layout, floats, kept, layouts, padded};
 use super::walk::Walk;
 use super::weights::{Elements, Packed, Packing, Panels};
-use attention::Hidden;
-use fold::Folding;
 
 /// Results of one tile of a transform at most: 4×4.
 const RESULTS_MAX: usize = 16;
@@ -104,6 +103,15 @@ struct Slot {
     packed: Option<usize>,
     /// Whether it is zero, and nothing was written yet.
     zero: bool,
+}
+
+/// Which keys queries do not see.
+#[derive(Debug, Clone, Copy)]
+struct Hidden {
+    /// Whether those behind them.
+    causal: bool,
+    /// The view of what is added to scaled scores, or of the truth that a key is seen.
+    mask: Option<usize>,
 }
 
 impl Kernel {

@@ -4,7 +4,6 @@
 //! Takes slices and a [`Machine`], which says which instructions the caller may use and how large
 //! its register tile is. Nothing here allocates or starts threads.
 
-mod exp2;
 pub(crate) mod machine;
 pub(crate) mod mma;
 pub(crate) mod online;

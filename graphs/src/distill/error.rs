@@ -1,0 +1,59 @@
+//! Why there is no step, or no numbers for one.
+
+use compiler::graph::GraphError;
+use compiler::passes::InlineError;
+use thiserror::Error;
+
+use crate::optimizer::OptimizerError;
+
+/// Why there is no step, or no numbers for one.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum DistillError {
+    /// The numbers of networks and sizes do not fit each other.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The bodies do not fit their calls, or have one name.
+    #[error(transparent)]
+    Inline(#[from] InlineError),
+    /// The student's weights have no layout.
+    #[error(transparent)]
+    Layout(#[from] OptimizerError),
+    /// A method needs a network that was not given.
+    #[error("found no teacher, which {method} wants")]
+    NoTeacher {
+        /// The method.
+        method: &'static str,
+    },
+    /// A network is not one that a step can call.
+    #[error("network {func:?} has {found}, wanted {wanted}")]
+    Interface {
+        /// The function.
+        func: String,
+        /// What is there.
+        found: String,
+        /// What the step needs.
+        wanted: &'static str,
+    },
+    /// A setting that has no meaning.
+    #[error("{name} is {found}, wanted {wanted}")]
+    Setting {
+        /// The option.
+        name: &'static str,
+        /// Its value.
+        found: String,
+        /// What would do.
+        wanted: String,
+    },
+    /// A number that no draw may give.
+    #[error("sample {sample} has {name} {found}, wanted {wanted}")]
+    Sample {
+        /// Its place in the batch.
+        sample: usize,
+        /// What was drawn.
+        name: &'static str,
+        /// Its value.
+        found: f64,
+        /// What would do.
+        wanted: String,
+    },
+}

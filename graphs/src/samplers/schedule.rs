@@ -1,0 +1,119 @@
+//! What all samplers read of their options: the noise schedule, bounds of steps, limits of the clean
+//! latents.
+
+use compiler::program::sampler::Limit;
+
+use super::error::SamplerError;
+use super::options::Options;
+use crate::noise_schedule::{BetaSchedule, NoiseSchedule, NoiseScheduleSpec, TRAIN_TIMESTEPS_MAX};
+
+/// Refuses a number of steps outside `min..=max`.
+pub(super) fn expect_steps(
+    options: &Options,
+    found: usize,
+    min: usize,
+    max: usize,
+) -> Result<(), SamplerError> {
+    if (min..=max).contains(&found) {
+        Ok(())
+    } else {
+        Err(SamplerError::Steps {
+            sampler: options.sampler.name,
+            found,
+            min,
+            max,
+        })
+    }
+}
+
+pub(super) fn train_timesteps(options: &Options) -> Result<usize, SamplerError> {
+    let count = options.count("num_train_timesteps", 1000)?;
+    if (1..=TRAIN_TIMESTEPS_MAX).contains(&count) {
+        Ok(count)
+    } else {
+        let wanted = format!("a whole number from 1 to {TRAIN_TIMESTEPS_MAX}");
+        Err(options.wrong("num_train_timesteps", &wanted))
+    }
+}
+
+/// The noise schedule that the options describe. Consistency samplers start from the betas of
+/// latent diffusion, the others from those of DDPM, as their classes in diffusers do.
+pub(super) fn schedule(options: &Options) -> Result<NoiseSchedule, SamplerError> {
+    let latent = ["LCMScheduler", "TCDScheduler", "PeRFlowScheduler"];
+    let (start, end, curve) = if latent.contains(&options.sampler.class) {
+        (0.00085, 0.012, "scaled_linear")
+    } else {
+        (0.0001, 0.02, "linear")
+    };
+    let curves = [
+        ("linear", BetaSchedule::Linear),
+        ("scaled_linear", BetaSchedule::ScaledLinear),
+        ("squaredcos_cap_v2", BetaSchedule::SquaredCosine),
+        ("laplace", BetaSchedule::Laplace),
+        ("sigmoid", BetaSchedule::Sigmoid),
+    ];
+    // The last two are known to diffusers' DDPM alone.
+    let known = if options.sampler.class == "DDPMScheduler" {
+        &curves[..]
+    } else {
+        &curves[..3]
+    };
+    Ok(NoiseSchedule::new(&NoiseScheduleSpec {
+        num_train_timesteps: train_timesteps(options)?,
+        beta_start: options.number("beta_start", start)?,
+        beta_end: options.number("beta_end", end)?,
+        beta_schedule: options.choice("beta_schedule", curve, known)?,
+        trained_betas: options.numbers("trained_betas")?,
+        zero_terminal_snr: zero_terminal_snr(options)?,
+    })?)
+}
+
+pub(super) fn zero_terminal_snr(options: &Options) -> Result<bool, SamplerError> {
+    let option = "rescale_betas_zero_snr";
+    Ok(options.sampler.reads(option) && options.flag(option, false)?)
+}
+
+/// ᾱ at a whole timestep of the schedule.
+pub(super) fn alpha_bar(
+    options: &Options,
+    schedule: &NoiseSchedule,
+    step: usize,
+    timestep: f64,
+) -> Result<f64, SamplerError> {
+    let bars = schedule.alphas_cumprod();
+    if timestep >= 0.0 && timestep < bars.len() as f64 {
+        Ok(f64::from(bars[timestep as usize]))
+    } else {
+        let (sampler, max) = (options.sampler.name, bars.len() - 1);
+        Err(SamplerError::Timestep {
+            sampler,
+            step,
+            timestep,
+            max,
+        })
+    }
+}
+
+/// Dynamic thresholding, if the options ask for it.
+pub(super) fn threshold(options: &Options) -> Result<Limit, SamplerError> {
+    if !options.flag("thresholding", false)? {
+        return Ok(Limit::None);
+    }
+    Ok(Limit::Threshold {
+        quantile: options.number_within("dynamic_thresholding_ratio", 0.995, (0.0, 1.0))?,
+        bound_max: options.number_within("sample_max_value", 1.0, (f64::MIN_POSITIVE, 1e30))?,
+    })
+}
+
+/// Dynamic thresholding, or else clipping, if the options ask for it.
+pub(super) fn threshold_or_clip(
+    options: &Options,
+    clip_default: bool,
+) -> Result<Limit, SamplerError> {
+    let clip = options.flag("clip_sample", clip_default)?;
+    let bound = options.number_within("clip_sample_range", 1.0, (0.0, 1e30))?;
+    Ok(match (threshold(options)?, clip) {
+        (Limit::None, true) => Limit::Clip { bound },
+        (limit, true | false) => limit,
+    })
+}

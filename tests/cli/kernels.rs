@@ -1,0 +1,135 @@
+//! Kernels for WebGPU through the command: in the interpreter, which checks every access, and on
+//! an adapter where there is one, against the processor.
+
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, serialize_to_file};
+
+use crate::support::{golden, read_floats, scratch, splamc};
+
+/// Runs the command; gives whether it found what it needs.
+fn run(arguments: &[&str]) -> Result<(), String> {
+    let output = splamc().args(arguments).output().expect("the command runs");
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+/// All tensors of two files, within a share of the largest magnitude of each.
+fn compare(place: &str, found: &Path, wanted: &Path, tolerance: f64) {
+    let (found, wanted) = (read_floats(found), read_floats(wanted));
+    assert_eq!(found.len(), wanted.len(), "{place}");
+    for (name, wanted) in &wanted {
+        let found = &found[name];
+        assert_eq!(found.shape, wanted.shape, "{place}: {name}");
+        let largest = wanted.values.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        let pairs = found.values.iter().zip(&wanted.values);
+        let error = pairs.fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(
+            f64::from(error) <= tolerance * f64::from(largest),
+            "{place}: {name} is off by {error} of {largest}"
+        );
+    }
+}
+
+/// The kernels of a whole pipeline at 8×8 latents: none races, leaves its buffers or loads what is
+/// undefined, and they compute what the processor does.
+#[test]
+fn the_kernels_of_a_pipeline_run_in_the_interpreter() {
+    let folder = scratch("interpreter");
+    let model = golden("pipeline/model").display().to_string();
+    let sample = |name: &str, options: &[&str]| {
+        let [picture, latents] = ["png", "st"].map(|kind| folder.join(format!("{name}.{kind}")));
+        let (picture, latents) = (picture.display().to_string(), latents.display().to_string());
+        let fixed = [
+            "sample",
+            &model,
+            "-p",
+            "a",
+            "-W",
+            "64",
+            "-H",
+            "64",
+            "--steps",
+            "1",
+            "-o",
+            &picture,
+            "--latents-out",
+            &latents,
+        ];
+        run(&[&fixed, options].concat()).expect(name);
+        PathBuf::from(latents)
+    };
+    let wanted = sample("cpu", &["--exact"]);
+    let interpreter = ["--target", "wgsl", "--adapter", "interpreter"];
+    // 16-bit values between kernels lose some 1e-3 each.
+    for (dtype, tolerance) in [("f32", 1e-4), ("f16", 2e-2)] {
+        let found = sample(dtype, &[&interpreter[..], &["--dtype", dtype]].concat());
+        compare(dtype, &found, &wanted, tolerance);
+    }
+}
+
+/// ONNX graphs through `run`: integers on the host, the rest in kernels.
+#[test]
+fn onnx_graphs_run_on_an_adapter() {
+    let folder = scratch("onnx_on_adapter");
+    let ids: Vec<u8> = (0..77i64).flat_map(|id| (id % 40).to_le_bytes()).collect();
+    let short: Vec<u8> = (0..77i32).flat_map(|id| (id % 40).to_le_bytes()).collect();
+    let noise = (0..1024).map(|i: u32| ((i * 7919 % 613) as f32 / 306.0) - 1.0);
+    let noise: Vec<u8> = noise.flat_map(f32::to_le_bytes).collect();
+    let latents = (Dtype::F32, vec![1, 4, 16, 16], &noise);
+    let rows = [
+        (
+            "onnx_dynamo",
+            "text_encoder",
+            "input_ids",
+            (Dtype::I64, vec![1, 77], &ids),
+        ),
+        (
+            "onnx_torchscript",
+            "text_encoder",
+            "input_ids",
+            (Dtype::I32, vec![1, 77], &short),
+        ),
+        (
+            "onnx_dynamo",
+            "vae_decoder",
+            "latent_sample",
+            latents.clone(),
+        ),
+        ("onnx_torchscript", "vae_decoder", "latent_sample", latents),
+    ];
+    for (model, component, input, (dtype, shape, bytes)) in rows {
+        let place = format!("{model} {component}");
+        let view = TensorView::new(dtype, shape, bytes).expect("a tensor");
+        let inputs = folder.join("inputs.st");
+        serialize_to_file([(input, view)], None, &inputs).expect("a file");
+        let (model, inputs) = (
+            golden(model).display().to_string(),
+            inputs.display().to_string(),
+        );
+        let outputs = ["cpu", "wgsl"].map(|target| {
+            let out = folder.join(format!("{target}.st"));
+            let result = run(&[
+                "run",
+                &model,
+                "--component",
+                component,
+                "--inputs",
+                &inputs,
+                "--outputs",
+                &out.display().to_string(),
+                "--target",
+                target,
+            ]);
+            result.map(|()| out)
+        });
+        match outputs {
+            [Ok(wanted), Ok(found)] => compare(&place, &found, &wanted, 1e-3),
+            [Ok(_), Err(error)] if error.contains("found no WebGPU adapter") => {}
+            [Err(error), _] | [_, Err(error)] => panic!("{place}: {error}"),
+        }
+    }
+}

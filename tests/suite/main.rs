@@ -1,0 +1,17 @@
+//! The libraries from outside: operators, networks, samplers and training steps against what PyTorch,
+//! diffusers and transformers compute.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod executors;
+mod imports;
+mod model_sizes;
+mod models;
+mod onnx_models;
+mod operators;
+mod resident;
+mod samplers;
+mod staged;
+mod training;
+mod vjp;

@@ -1,0 +1,319 @@
+//! Gradients and updates against PyTorch, and what they satisfy by themselves.
+
+use std::fs;
+
+use compiler::DType;
+use compiler::graph::Func;
+use compiler::value::array::Array;
+use compiler::value::tensor::Tensor;
+use graphs::optimizer::{Layout, LossScale, Scalars, Settings, accumulation_step, training_step};
+use serde_json::Value;
+
+use super::distill::{
+    Case, VARIANTS, denoise_case, denoise_case_in, lcm_case, splad_case, splad_settings,
+};
+use super::networks::{Named, exact, on_cpu};
+use crate::support::{golden, tensors};
+
+/// How far the oracle's gradients may lie from torch's in f64, as a share of each one's norm: the
+/// numbers of a step are rounded to f32, and diffusers computes the sinusoid of timesteps so.
+const ORACLE_TOLERANCE: f64 = 3e-5;
+
+/// How far the CPU's may lie, which computes in f32.
+const CPU_TOLERANCE: f64 = 2e-4;
+
+/// The settings of PyTorch's recipes here.
+const SETTINGS: Settings = Settings {
+    betas: [0.9, 0.999],
+    epsilon: 1e-8,
+    clip: Some(1.0),
+    ema: true,
+    accumulate: 1,
+    loss_scale: None,
+};
+
+/// An f32 tensor of zeros for each state of the optimiser.
+pub(crate) fn zeros(names: &[&str], elements: usize) -> Named {
+    let zeros = Tensor::from_f32(&[elements], &vec![0.0; elements]);
+    let pair = |name: &&str| ((*name).to_owned(), zeros.clone());
+    names.iter().map(pair).collect()
+}
+
+/// What golden files keep of a tensor: at most 128 elements, spread over all of it.
+fn thinned(tensor: &Tensor) -> Vec<f64> {
+    const KEPT: usize = 128;
+    let all = Array::from(tensor);
+    let all = all.floats();
+    match all.len() {
+        n if n > KEPT => (0..KEPT).map(|i| all[i * n / KEPT]).collect(),
+        _ => all.to_vec(),
+    }
+}
+
+/// The distance of two vectors as a share of the second's norm.
+fn distance(found: &[f64], wanted: &[f64]) -> f64 {
+    assert_eq!(found.len(), wanted.len());
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+    let apart = norm(&mut found.iter().zip(wanted).map(|(a, b)| a - b));
+    apart / norm(&mut wanted.iter().copied()).max(f64::MIN_POSITIVE)
+}
+
+/// The flat tensor of an f64 result, rounded once.
+fn flat(array: &Array) -> Tensor {
+    Tensor::from_values(DType::F32, &array.shape, &array.values)
+}
+
+/// The largest distance of the tensors in the golden file `file`, whose names begin with `prefix`,
+/// from those in a flat tensor; and whose it is.
+fn farthest(layout: &Layout, found: &Tensor, file: &str, prefix: &str) -> (f64, String) {
+    let found = layout.cut(found).expect("the result is flat");
+    let mut worst = (0.0, String::new());
+    let mut compared = 0;
+    for (name, wanted) in tensors(file) {
+        let Some(name) = name.strip_prefix(prefix) else {
+            continue;
+        };
+        let apart = distance(&thinned(&found[name]), Array::from(&wanted).floats());
+        if apart > worst.0 {
+            worst = (apart, name.to_owned());
+        }
+        compared += 1;
+    }
+    assert!(compared > 0, "{file} has tensors {prefix:?}");
+    worst
+}
+
+/// Compares the gradients of a step with those in a golden file, by the oracle in f64 and by the
+/// CPU in f32.
+fn check_gradients(case: &Case, file: &str, cpu_tolerance: f64) {
+    let layout = Layout::of(&case.student).expect("the weights have known sizes");
+    let step = accumulation_step(case.step.clone(), &layout, &SETTINGS).expect("it is a step");
+    let mut weights = case.weights.clone();
+    weights.extend(zeros(&["gradient"], layout.total()));
+    let oracle = flat(&exact(&step, &case.inputs, &weights)["gradient"]);
+    let cpu = on_cpu(&step, &case.inputs, &weights).remove("gradient");
+    let cpu = cpu.expect("it is a result");
+    for (by, found, tolerance) in [
+        ("the oracle", oracle, ORACLE_TOLERANCE),
+        ("the CPU", cpu, cpu_tolerance),
+    ] {
+        let (apart, name) = farthest(&layout, &found, file, "");
+        assert!(
+            apart <= tolerance,
+            "{file}: {name} by {by} lies {apart:.1e} away"
+        );
+    }
+}
+
+#[test]
+fn gradients_of_splad_agree_with_torch() {
+    for (variant, gamma_embed, sigma, loss) in VARIANTS {
+        let case = splad_case(splad_settings(gamma_embed, sigma, loss), false);
+        let file = match variant {
+            "default" => "grads/splad_distill.grads.safetensors".to_owned(),
+            other => format!("grads/splad_distill.grads_{other}.safetensors"),
+        };
+        check_gradients(&case, &file, CPU_TOLERANCE);
+    }
+}
+
+#[test]
+fn gradients_of_lcm_agree_with_torch() {
+    // Where prediction and target lie 0.001 apart the pseudo-Huber loss bends, and what f32 rounds of
+    // their difference turns its gradient.
+    const BENT: f64 = 5e-4;
+    check_gradients(
+        &lcm_case(false),
+        "grads/lcm_distill.grads.safetensors",
+        BENT,
+    );
+}
+
+#[test]
+fn gradients_of_denoising_agree_with_torch() {
+    let case = denoise_case("noise", "timesteps", false);
+    check_gradients(&case, "grads/unet_a.grads.safetensors", CPU_TOLERANCE);
+}
+
+/// What executes a step.
+type Execute = fn(&Func, &Named, &Named) -> Named;
+
+fn by_oracle(func: &Func, inputs: &Named, weights: &Named) -> Named {
+    let results = exact(func, inputs, weights).into_iter();
+    results.map(|(name, array)| (name, flat(&array))).collect()
+}
+
+/// A number among the results.
+pub(crate) fn number(results: &Named, name: &str) -> f64 {
+    Array::from(&results[name]).floats()[0]
+}
+
+/// Replaces `states` by the results of their names.
+pub(crate) fn feed_back(states: &mut Named, results: &Named) {
+    for (name, result) in results {
+        if let Some(state) = states.get_mut(name) {
+            *state = result.clone();
+        }
+    }
+}
+
+/// How far each parameter moved.
+fn movement(after: &Tensor, before: &Tensor) -> Tensor {
+    let [after, before] = [after, before].map(Array::from);
+    let pairs = after.floats().iter().zip(before.floats());
+    let moved: Vec<f32> = pairs.map(|(a, b)| (a - b) as f32).collect();
+    Tensor::from_f32(&after.shape, &moved)
+}
+
+const MOMENTS: [&str; 2] = ["adamw.first_moment", "adamw.second_moment"];
+
+fn golden_facts() -> Value {
+    let text = fs::read_to_string(golden("grads/grads.json")).expect("a golden file is there");
+    serde_json::from_str(&text).expect("it is JSON")
+}
+
+fn assert_near(found: f64, wanted: f64, tolerance: f64, what: &str) {
+    let apart = (found - wanted).abs() / wanted.abs();
+    assert!(apart <= tolerance, "{what} is {found}, wanted {wanted}");
+}
+
+/// How far movements may lie: a first step of Adam is the sign of the gradient, element by
+/// element, which tiny gradients do not tell well.
+const MOVEMENT_TOLERANCE: f64 = 2e-4;
+
+/// Asserts that student and EMA moved as a golden file says.
+fn check_movements(layout: &Layout, states: &Named, before: [&Tensor; 2], file: &str, by: &str) {
+    let pairs = [("student", "delta."), ("ema", "ema_delta.")];
+    for ((state, prefix), before) in pairs.into_iter().zip(before) {
+        let moved = movement(&states[state], before);
+        let (apart, name) = farthest(layout, &moved, file, prefix);
+        let what = format!("{file}: {prefix}{name} by {by} lies {apart:.1e} away");
+        assert!(apart <= MOVEMENT_TOLERANCE, "{what}");
+    }
+}
+
+#[test]
+fn three_steps_of_denoising_agree_with_torch() {
+    let facts = golden_facts();
+    let log = &facts["cases"]["unet_a"]["train"]["log"];
+    for (by, execute) in [("the oracle", by_oracle as Execute), ("the CPU", on_cpu)] {
+        let first = denoise_case("step0.noise", "step0.timesteps", false);
+        let layout = Layout::of(&first.student).expect("the weights have known sizes");
+        let step = training_step(first.step.clone(), &layout, &SETTINGS).expect("it is a step");
+        let begin = first.weights["student"].clone();
+        let mut states = zeros(&MOMENTS, layout.total());
+        states.insert("student".to_owned(), begin.clone());
+        states.insert("ema".to_owned(), begin.clone());
+        for number_of in 0..3 {
+            let [noise, timesteps] =
+                ["noise", "timesteps"].map(|what| format!("step{number_of}.{what}"));
+            let mut inputs = denoise_case(&noise, &timesteps, false).inputs;
+            let scalars = Scalars {
+                update: number_of + 1,
+                lr: 1e-3,
+                weight_decay: 0.01,
+                ema_decay: 0.95,
+            };
+            inputs.extend(scalars.numbers(&SETTINGS));
+            let results = execute(&step, &inputs, &states);
+            let entry = &log[number_of as usize];
+            for (name, stored) in [("loss", "loss"), ("grad_norm", "grad_norm_before_clip")] {
+                let wanted = entry[stored].as_f64().expect("it is a number");
+                let what = format!("{name} of step {number_of} by {by}");
+                assert_near(number(&results, name), wanted, 1e-5, &what);
+            }
+            feed_back(&mut states, &results);
+        }
+        let file = "grads/unet_a.train_final.safetensors";
+        check_movements(&layout, &states, [&begin, &begin], file, by);
+    }
+}
+
+#[test]
+fn a_step_of_splad_agrees_with_torch() {
+    let (_, gamma_embed, sigma, loss) = VARIANTS[0];
+    let case = splad_case(splad_settings(gamma_embed, sigma, loss), false);
+    let layout = Layout::of(&case.student).expect("the weights have known sizes");
+    let step = training_step(case.step.clone(), &layout, &SETTINGS).expect("it is a step");
+    let (mut inputs, mut weights) = (case.inputs.clone(), case.weights.clone());
+    weights.extend(zeros(&MOMENTS, layout.total()));
+    let scalars = Scalars {
+        update: 1,
+        lr: 1e-3,
+        weight_decay: 0.0,
+        ema_decay: 0.95,
+    };
+    inputs.extend(scalars.numbers(&SETTINGS));
+    let facts = golden_facts();
+    let norm = &facts["splad_distill"]["train"]["grad_norm_before_clip"];
+    let norm = norm.as_f64().expect("it is a number");
+    for (by, execute) in [("the oracle", by_oracle as Execute), ("the CPU", on_cpu)] {
+        let results = execute(&step, &inputs, &weights);
+        assert_near(number(&results, "grad_norm"), norm, 1e-5, by);
+        let before = [&weights["student"], &weights["ema"]];
+        let file = "grads/splad_distill.step.safetensors";
+        check_movements(&layout, &results, before, file, by);
+    }
+}
+
+/// Networks that compute in 16 bits learn by f32 parameters, whose gradients are near those of f32;
+/// those of f16 come scaled.
+#[test]
+fn networks_of_16_bits_learn_by_parameters_of_32() {
+    for (dtype, tolerance) in [(DType::BF16, 0.05), (DType::F16, 0.01)] {
+        let case = denoise_case_in(dtype, "noise", "timesteps", false);
+        let layout = Layout::of(&case.student).expect("the weights have known sizes");
+        let settings = Settings {
+            clip: None,
+            loss_scale: Some(LossScale {
+                growth_interval: 2000,
+            }),
+            ..SETTINGS
+        };
+        let step = training_step(case.step, &layout, &settings).expect("it is a step");
+        let mut weights = case.weights.clone();
+        weights.extend(zeros(&MOMENTS, layout.total()));
+        weights.insert("ema".to_owned(), weights["student"].clone());
+        weights.insert("loss_scale".to_owned(), Tensor::from_f32(&[], &[1024.0]));
+        weights.insert(
+            "loss_scale.updates".to_owned(),
+            Tensor::from_f32(&[], &[0.0]),
+        );
+        let scalars = Scalars {
+            update: 1,
+            lr: 1e-3,
+            weight_decay: 0.0,
+            ema_decay: 0.95,
+        };
+        let mut inputs = case.inputs.clone();
+        inputs.extend(scalars.numbers(&settings));
+        let results = on_cpu(&step, &inputs, &weights);
+        assert_eq!(number(&results, "updated"), 1.0);
+        let facts = golden_facts();
+        for (name, stored) in [("loss", "loss"), ("grad_norm", "grad_norm")] {
+            let wanted = facts["cases"]["unet_a"][stored].as_f64();
+            let wanted = wanted.expect("it is a number");
+            assert_near(
+                number(&results, name),
+                wanted,
+                tolerance,
+                &format!("{name} in {dtype}"),
+            );
+        }
+        // A tenth of the gradient is the first moment.
+        let moment = layout
+            .cut(&results[MOMENTS[0]])
+            .expect("the result is flat");
+        let wanted = tensors("grads/unet_a.grads.safetensors");
+        let (mut found_all, mut wanted_all) = (Vec::new(), Vec::new());
+        for (name, wanted) in &wanted {
+            found_all.extend(thinned(&moment[name]).iter().map(|x| x * 10.0));
+            wanted_all.extend(Array::from(wanted).floats());
+        }
+        let apart = distance(&found_all, &wanted_all);
+        assert!(
+            apart <= tolerance,
+            "gradients in {dtype} lie {apart:.1e} away"
+        );
+    }
+}
