@@ -410,10 +410,7 @@ fn contents(
 }
 
 /// The parts in which sampling runs a program; none where it runs whole.
-fn parts(
-    (component, task): (&str, Task),
-    program: &Program,
-) -> Result<Vec<ArtifactPart>, Failure> {
+fn parts((component, task): (&str, Task), program: &Program) -> Result<Vec<ArtifactPart>, Failure> {
     if task != Task::Denoise {
         return Ok(Vec::new());
     }

@@ -70,7 +70,7 @@ pub struct Model {
 #[derive(Debug, Clone)]
 enum Graph {
     /// Written from a configuration.
-    Diffusers(diffusers::Component),
+    Diffusers(Box<diffusers::Component>),
     /// Read from the file of this path.
     Onnx(String),
 }
@@ -189,7 +189,7 @@ fn of_diffusers(layout: diffusers::Layout) -> (Facts, Vec<(String, Graph)>) {
         }
     }
     let graphs = layout.components.into_iter();
-    let graphs = graphs.map(|own| (own.name.clone(), Graph::Diffusers(own)));
+    let graphs = graphs.map(|own| (own.name.clone(), Graph::Diffusers(Box::new(own))));
     (facts, graphs.collect())
 }
 
