@@ -6,13 +6,13 @@
 
 use backends::gpu::compile::{CompileError, Compiled};
 use backends::gpu::dialect::Dialect;
+use compiler::program::pipeline::Task;
 use compiler::program::{Executable, Program};
 use runtime::ahead::{Ahead, Finished};
 use runtime::sampling::STAGES;
 use runtime::staged::Staged;
 
 use crate::error::{At, Failure};
-use crate::options::ComponentName;
 use crate::progress;
 
 /// What was compiled so far.
@@ -37,9 +37,13 @@ impl Adapters {
     }
 
     /// Compiles a program whole and, where sampling does so, in parts; the whole comes first.
-    pub(crate) fn add(&mut self, component: &str, program: &Program) -> Result<Vec<Part>, Failure> {
+    pub(crate) fn add(
+        &mut self,
+        (component, task): (&str, Task),
+        program: &Program,
+    ) -> Result<Vec<Part>, Failure> {
         let mut parts = vec![self.part(component, None, program)?];
-        if component == ComponentName::Unet.name() {
+        if task == Task::Denoise {
             let staged = Staged::of(program, &STAGES).at(component)?;
             for (stage, program) in staged.parts() {
                 let name = stage.map_or("step", |stage| stage.name);

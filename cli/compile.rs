@@ -13,11 +13,12 @@ use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::plan::Plan;
 use compiler::program::Program;
+use compiler::program::pipeline::{Component, LatentSize, Task, TextEncoder};
 use compiler::value::tensor::Tensor;
 use graphs::source::Source;
 use runtime::artifact::{
-    self, About, ArtifactContents, ArtifactPart, ArtifactProgram, Kind, MANIFEST, PictureShape,
-    Port, Requirements, Written,
+    self, About, ArtifactContents, ArtifactPart, ArtifactProgram, Kind, MANIFEST, Port,
+    Requirements, Written,
 };
 use runtime::place::Options;
 use runtime::sampling::STAGES;
@@ -26,11 +27,11 @@ use runtime::tiling::Tiling;
 
 use crate::ahead::Adapters;
 use crate::error::{At, Failure};
-use crate::facts::{Facts, Sizes};
 use crate::files::{self, Folder};
 use crate::kernels::Shown;
-use crate::model::{Loaded, Model, Part};
-use crate::options::{ComponentName, Precision, Target, targets};
+use crate::loaded::Loaded;
+use crate::model::Model;
+use crate::options::{Precision, Target, targets};
 use crate::tiling::TilingOptions;
 use crate::{ahead, compiled, kernels, progress, tiling, tuning};
 
@@ -67,8 +68,8 @@ pub(crate) struct Arguments {
     #[arg(short, long, default_value_t = 1)]
     batch: usize,
     /// Compile this component alone.
-    #[arg(long)]
-    component: Option<ComponentName>,
+    #[arg(long, value_name = "NAME")]
+    component: Option<String>,
     #[command(flatten)]
     tiling: TilingOptions,
     /// Leave the weights out; `run` then takes them with --weights.
@@ -147,11 +148,11 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
     check_options(arguments)?;
     let model = Model::open(&arguments.model)?;
-    let facts = model.facts()?;
-    let sizes = Sizes::of(&facts, arguments.batch, arguments.width, arguments.height)?;
-    let tiling = arguments.tiling.tiling(sizes);
+    let latents = &model.pipeline().latents;
+    let size = latents.of_pixels(arguments.batch, arguments.width, arguments.height)?;
+    let tiling = arguments.tiling.tiling(size);
     let spinner = progress::spinner("compile");
-    let programs = programs(arguments, &model, sizes, tiling)?;
+    let programs = programs(arguments, &model, size, tiling)?;
     for program in &programs {
         dump_program(arguments, program)?;
     }
@@ -163,7 +164,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         None => Vec::new(),
     };
     let code = code(arguments, &programs)?;
-    let contents = contents(arguments, &model, &facts, (sizes, tiling), (programs, code))?;
+    let contents = contents(arguments, &model, (size, tiling), (programs, code))?;
     spinner.set_prefix("write");
     let output = output_path(arguments)?;
     let written = write(&output, &contents)?;
@@ -204,7 +205,8 @@ fn check_options(arguments: &Arguments) -> Result<(), Failure> {
 /// One program of the artifact with its weights.
 struct Named {
     name: &'static str,
-    component: &'static str,
+    component: String,
+    task: Task,
     loaded: Loaded,
 }
 
@@ -213,40 +215,27 @@ struct Named {
 fn programs(
     arguments: &Arguments,
     model: &Model,
-    sizes: Sizes,
+    size: LatentSize,
     tiling: Option<Tiling>,
 ) -> Result<Vec<Named>, Failure> {
     let bindings: BTreeMap<String, usize> = arguments.bind.iter().cloned().collect();
-    let parts = model.parts(arguments.component)?;
-    if tiling.is_some() && !parts.contains(&Part::Component(ComponentName::VaeDecoder)) {
-        let found: Vec<&str> = parts.iter().map(Part::name).collect();
-        let message = format!("found {found:?}, wanted \"vae_decoder\" for --vae-tiling");
+    let components = model.components(arguments.component.as_deref())?;
+    if tiling.is_some() && components.iter().all(|own| own.task != Task::Decode) {
+        let found: Vec<&str> = components.iter().map(|own| own.name.as_str()).collect();
+        let message = format!("found {found:?}, wanted a decoder for --vae-tiling");
         return Err(Failure::usage(message).hint("only the decoder works in tiles"));
     }
+    let is_wanted = |own: &&Component| own.task.is_sampled() || arguments.component.is_some();
+    let tile = tiling.map(|tiling| tiling.tile());
     let mut programs = Vec::new();
-    for part in parts {
-        let guided = Sizes {
-            batch: sizes.batch * 2,
-            ..sizes
-        };
-        let single = Sizes { batch: 1, ..sizes };
-        let variants = match part {
-            Part::Component(ComponentName::Unet) => vec![("step", sizes), ("guided_step", guided)],
-            Part::Component(ComponentName::TextEncoder) => vec![("text", sizes)],
-            Part::Component(ComponentName::VaeDecoder) => {
-                let tile = tiling.map_or(single, |tiling| sizes.tile(&tiling));
-                vec![("decode", tile)]
-            }
-            Part::Component(ComponentName::VaeEncoder) if arguments.component.is_none() => vec![],
-            Part::Component(ComponentName::VaeEncoder) => vec![("encode", single)],
-            Part::Graph => vec![("graph", sizes)],
-        };
-        for (name, sizes) in variants {
-            let loaded = model.sized(&part, sizes, &bindings, arguments.dtype.map(Into::into))?;
+    for component in components.into_iter().filter(is_wanted) {
+        for (name, size) in component.task.calls(size, tile) {
+            let dtype = arguments.dtype.map(Into::into);
             programs.push(Named {
                 name,
-                component: part.name(),
-                loaded,
+                component: component.name.clone(),
+                task: component.task,
+                loaded: model.sized(component, size, &bindings, dtype)?,
             });
         }
     }
@@ -319,11 +308,11 @@ fn code(arguments: &Arguments, programs: &[Named]) -> Result<Code, Failure> {
     let mut adapters = Adapters::new(dialect, arguments.shader_f16);
     let mut peak_bytes = Vec::with_capacity(programs.len());
     for own in programs {
-        let parts = adapters.add(own.component, &own.loaded.program)?;
+        let parts = adapters.add((&own.component, own.task), &own.loaded.program)?;
         if let Some(dump) = &arguments.dump {
             dump_kernels(dump, own, &parts)?;
         }
-        ahead::announce(own.component, own.name, &parts);
+        ahead::announce(&own.component, own.name, &parts);
         peak_bytes.push(ahead::peak_bytes(&parts));
     }
     let finished = adapters.finish()?;
@@ -343,8 +332,7 @@ fn code(arguments: &Arguments, programs: &[Named]) -> Result<Code, Failure> {
 fn contents(
     arguments: &Arguments,
     model: &Model,
-    facts: &Facts,
-    (sizes, tiling): (Sizes, Option<Tiling>),
+    (size, tiling): (LatentSize, Option<Tiling>),
     (programs, code): (Vec<Named>, Code),
 ) -> Result<ArtifactContents, Failure> {
     let pipeline = arguments.component.is_none() && programs.len() > 1;
@@ -355,35 +343,31 @@ fn contents(
         let Named {
             name,
             component,
+            task,
             loaded,
         } = own;
         stored.push(ArtifactProgram {
             name: name.to_owned(),
-            component: component.to_owned(),
+            component: component.clone(),
             peak_bytes: needed,
             inputs: loaded.program.inputs().iter().map(port).collect(),
             outputs: loaded.program.outputs().iter().map(port).collect(),
             text: loaded.program.text(),
             whole: ArtifactPart::whole(&loaded.program),
-            parts: parts(component, &loaded.program)?,
+            parts: parts((&component, task), &loaded.program)?,
         });
         let named = loaded.weights.into_iter();
         weights.extend(named.map(|(name, tensor)| (format!("{component}/{name}"), tensor)));
     }
-    let pixels = |latents: usize| (latents * facts.vae_scale) as u64;
-    let picture = pipeline.then(|| PictureShape {
-        batch: sizes.batch as u64,
-        height: pixels(sizes.height),
-        width: pixels(sizes.width),
-    });
-    let facts = Facts {
-        latent_size: [sizes.height, sizes.width],
-        ..facts.clone()
-    };
-    let tokenizers = match pipeline {
-        true => BTreeMap::from([("tokenizer".to_owned(), model.tokenizer_files()?)]),
-        false => BTreeMap::new(),
-    };
+    let names: Vec<&str> = stored.iter().map(|own| own.component.as_str()).collect();
+    let mut described = model.pipeline().part(&names);
+    described.latents.size = [size.height, size.width];
+    let mut tokenizers = BTreeMap::new();
+    if pipeline {
+        for TextEncoder { tokenizer, .. } in &described.prompts.encoders {
+            tokenizers.insert(tokenizer.clone(), model.tokenizer_files(tokenizer)?);
+        }
+    }
     // The type that most bytes are in, which for imported graphs is their own.
     let of_weights = |dtype: &DType| {
         let own = weights
@@ -408,15 +392,14 @@ fn contents(
             target: arguments.target.name().to_owned(),
             dtype: dtype.name().to_owned(),
             exact: arguments.exact,
-            picture,
+            picture: pipeline.then(|| compiled::picture(&described, size)),
             vae_tiling: tiling.as_ref().map(tiling::stored),
             requirements: Requirements {
                 peak_bytes,
                 limits: code.limits,
                 features: code.features,
             },
-            scheduler_config: facts.scheduler.clone(),
-            metadata: compiled::metadata(&facts),
+            pipeline: described,
         },
         programs: stored,
         commands: code.commands,
@@ -427,8 +410,8 @@ fn contents(
 }
 
 /// The parts in which sampling runs a program; none where it runs whole.
-fn parts(component: &str, program: &Program) -> Result<Vec<ArtifactPart>, Failure> {
-    if component != ComponentName::Unet.name() {
+fn parts((component, task): (&str, Task), program: &Program) -> Result<Vec<ArtifactPart>, Failure> {
+    if task != Task::Denoise {
         return Ok(Vec::new());
     }
     let staged = Staged::of(program, &STAGES).at(component)?;

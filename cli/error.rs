@@ -4,6 +4,8 @@
 
 use std::fmt::Display;
 
+use compiler::program::pipeline::PipelineError;
+
 /// A failed command.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -34,6 +36,18 @@ impl Failure {
         }
     }
 
+    /// The job failed for an error that puts its hint, if any, on lines of its own.
+    pub(crate) fn of(error: impl Display) -> Failure {
+        let text = error.to_string();
+        match text.split_once('\n') {
+            Some((message, hint)) => {
+                let hint = hint.trim().trim_start_matches("hint: ");
+                Failure::job(message).hint(hint)
+            }
+            None => Failure::job(text),
+        }
+    }
+
     /// The same failure with what to do about it.
     pub(crate) fn hint(mut self, hint: impl Display) -> Failure {
         self.hint = Some(hint.to_string());
@@ -56,6 +70,21 @@ impl Display for Failure {
     }
 }
 
+impl From<PipelineError> for Failure {
+    fn from(error: PipelineError) -> Failure {
+        let usage = match &error {
+            PipelineError::Pixels { .. }
+            | PipelineError::NoPicture
+            | PipelineError::TooLarge { .. } => true,
+            PipelineError::UnknownInput { .. }
+            | PipelineError::Missing { .. }
+            | PipelineError::Damaged { .. } => false,
+        };
+        let failure = Failure::of(&error);
+        Failure { usage, ..failure }
+    }
+}
+
 /// Says where an error happened.
 pub(crate) trait At<T> {
     /// The value, or a failed job that names `place` first.
@@ -64,19 +93,6 @@ pub(crate) trait At<T> {
 
 impl<T, E: Display> At<T> for Result<T, E> {
     fn at(self, place: impl Display) -> Result<T, Failure> {
-        self.map_err(|error| {
-            // Errors put their hint, if any, on lines of their own.
-            let text = error.to_string();
-            let (message, hint) = match text.split_once('\n') {
-                Some((message, hint)) => (message.to_owned(), Some(hint.trim().to_owned())),
-                None => (text, None),
-            };
-            let hint = hint.map(|hint| hint.trim_start_matches("hint: ").to_owned());
-            Failure {
-                message: format!("{place}: {message}"),
-                hint,
-                usage: false,
-            }
-        })
+        self.map_err(|error| Failure::of(format!("{place}: {error}")))
     }
 }

@@ -13,7 +13,7 @@ use runtime::session::Session;
 
 use crate::error::{At, Failure};
 use crate::model::Model;
-use crate::options::{ComponentName, Execution};
+use crate::options::Execution;
 use crate::run::check_names;
 use crate::{files, gradient, memory, progress, tensors};
 
@@ -36,8 +36,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     outputs: PathBuf,
     /// The component to differentiate; needed where the model has several.
-    #[arg(long)]
-    component: Option<ComponentName>,
+    #[arg(long, value_name = "NAME")]
+    component: Option<String>,
     /// Keep to so much memory in all, such as 800MB or 16GiB: values are computed again instead of
     /// being kept
     #[arg(long, value_name = "SIZE", value_parser = crate::options::bytes)]
@@ -61,10 +61,14 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let mut inputs = given.clone();
     inputs.remove(TARGET);
     let model = Model::open(&arguments.model)?;
-    let part = model.pick(arguments.component)?;
-    check_names(&arguments.inputs, &model.inputs(&part, &inputs)?, &inputs)?;
+    let component = model.pick(arguments.component.as_deref())?;
+    check_names(
+        &arguments.inputs,
+        &model.inputs(component, &inputs)?,
+        &inputs,
+    )?;
     let spinner = progress::spinner("differentiate");
-    let loaded = model.load(&part, &inputs)?;
+    let loaded = model.load(component, &inputs)?;
     let place = arguments.model.display().to_string();
     check_target(arguments, &given[TARGET], &loaded.program)?;
     let at = arguments.execution.place(&model, false)?;

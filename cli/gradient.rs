@@ -11,8 +11,8 @@ use graphs::loss::mean_squared_error;
 use runtime::place::Place;
 
 use crate::error::{At, Failure};
+use crate::loaded::Loaded;
 use crate::memory::{Needs, megabytes};
-use crate::model::Loaded;
 use crate::{memory, progress};
 
 /// The program of the mean squared error of the first output and of all its gradients, which keeps

@@ -12,6 +12,7 @@ use compiler::graph::{Definition, Func};
 use compiler::passes;
 use compiler::plan::{self, END};
 use compiler::program::Program;
+use compiler::program::pipeline::{Component, Task};
 use compiler::region::Content;
 use compiler::target::Target;
 use compiler::tile::Choice;
@@ -21,11 +22,11 @@ use runtime::sampling::STAGES;
 use runtime::staged::Staged;
 
 use crate::error::{At, Failure};
-use crate::facts::Sizes;
 use crate::kernels::{self, Shown, counted};
+use crate::loaded::Loaded;
 use crate::memory::{self, Needs};
-use crate::model::{Loaded, Model, Part};
-use crate::options::{self, ComponentName, Precision};
+use crate::model::Model;
+use crate::options::{self, Precision};
 use crate::{gradient, stages};
 
 /// Show a model's interface, parameters, cost, graph or plan.
@@ -41,8 +42,8 @@ pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, one .onnx file, or a compiled .splam.
     model: PathBuf,
     /// Only this component.
-    #[arg(long)]
-    component: Option<ComponentName>,
+    #[arg(long, value_name = "NAME")]
+    component: Option<String>,
     /// What to show in full, instead of the summary.
     #[arg(long)]
     stage: Option<Stage>,
@@ -92,16 +93,12 @@ enum Stage {
 /// Prints what was asked for.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let model = Model::open(&arguments.model)?;
-    let sizes = Sizes::of(
-        &model.facts()?,
-        arguments.batch,
-        arguments.width,
-        arguments.height,
-    )?;
+    let latents = &model.pipeline().latents;
+    let size = latents.of_pixels(arguments.batch, arguments.width, arguments.height)?;
     let dtype = arguments.dtype.map(Into::into);
     let bindings: BTreeMap<String, usize> = arguments.bind.iter().cloned().collect();
-    let sized = |part: &Part| -> Result<Loaded, Failure> {
-        let loaded = model.sized(part, sizes, &bindings, dtype)?;
+    let sized = |component: &Component| -> Result<Loaded, Failure> {
+        let loaded = model.sized(component, size, &bindings, dtype)?;
         if !arguments.gradient {
             return Ok(loaded);
         }
@@ -112,17 +109,17 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         let place = arguments.model.display().to_string();
         gradient::of_squared_error(&place, loaded, arguments.memory, &at)
     };
-    for part in model.parts(arguments.component)? {
+    for component in model.components(arguments.component.as_deref())? {
         match arguments.stage {
             Some(Stage::Graph) if arguments.gradient => {
-                print!("{}", text::print_func(sized(&part)?.program.func()));
+                print!("{}", text::print_func(sized(component)?.program.func()));
             }
             Some(Stage::Graph) => {
-                let func = match model.graph(&part) {
+                let func = match model.graph(component) {
                     Ok(imported) => imported.func,
                     // Exports may hold for some sizes only; those that were asked for may fit.
                     Err(_) => model
-                        .sized(&part, sizes, &bindings, None)?
+                        .sized(component, size, &bindings, None)?
                         .program
                         .func()
                         .clone(),
@@ -130,11 +127,11 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
                 print!("{}", text::print_func(&func));
             }
             Some(Stage::Region) => {
-                let loaded = sized(&part)?;
+                let loaded = sized(component)?;
                 print_regions(&loaded.program);
             }
             Some(Stage::Tile) => {
-                let loaded = sized(&part)?;
+                let loaded = sized(component)?;
                 print_tiles(&loaded.program, model.is_exact());
             }
             Some(Stage::Kernel | Stage::Code) => {
@@ -142,19 +139,19 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
                     Some(Stage::Code) => Shown::Code,
                     _ => Shown::Kernel,
                 };
-                let loaded = sized(&part)?;
+                let loaded = sized(component)?;
                 let name = arguments.kernel.as_deref();
                 print!("{}", kernel_text(&model, &loaded, shown, name)?);
             }
             Some(Stage::Plan) => {
-                let loaded = sized(&part)?;
+                let loaded = sized(component)?;
                 print_plan(&loaded.program, model.is_exact());
             }
             None => {
-                let loaded = sized(&part)?;
-                print_summary(part.name(), &loaded);
-                if part == Part::Component(ComponentName::Unet) && !arguments.gradient {
-                    let staged = Staged::of(&loaded.program, &STAGES).at(part.name())?;
+                let loaded = sized(component)?;
+                print_summary(&component.name, &loaded);
+                if component.task == Task::Denoise && !arguments.gradient {
+                    let staged = Staged::of(&loaded.program, &STAGES).at(&component.name)?;
                     println!("  sampling    {}", stages::described(&staged));
                 }
             }
@@ -171,7 +168,7 @@ fn kernel_text(
     name: Option<&str>,
 ) -> Result<String, Failure> {
     let stored = match model.artifact() {
-        Some(artifact) if model.target(None)?.dialect.is_some() => artifact,
+        Some(artifact) if options::target(model, None)?.dialect.is_some() => artifact,
         Some(_) | None => return kernels::of_program(&loaded.program, shown, name),
     };
     if shown == Shown::Kernel {

@@ -1,27 +1,27 @@
-//! MODEL in any of its forms, opened once: which parts it has, what sampling must know of it, and
-//! a program for each part and size.
+//! MODEL in any of its forms, opened once: the description of its pipeline, and a program for each
+//! component and size.
 //!
 //! Takes a path, gives imported graphs, programs and weights. It decides nothing that a room
 //! decides: it asks.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use compiler::DType;
 use compiler::graph::bind::solve;
 use compiler::graph::{Role, TensorType};
-use compiler::passes::Patch;
-use compiler::program::{Compiled, Program, compile};
+use compiler::program::pipeline::{Component, LatentSize, Pipeline, Task};
+use compiler::program::{Compiled, compile};
 use compiler::tile::Tuning;
 use compiler::value::dim::Bindings;
 use compiler::value::tensor::Tensor;
-use compiler::{DType, Dim};
 use graphs::Imported;
-use graphs::diffusers::{self, Network, Pipeline};
-use graphs::models::{self, Timestep, unet};
-use graphs::onnx::{self, Request};
-use graphs::optimum;
+use graphs::models::{Timestep, unet};
+use graphs::onnx::Request;
+use graphs::pipeline::{self, Options};
 use graphs::source::Source;
 use runtime::artifact::{Artifact, MANIFEST};
 use runtime::tiling::Tiling;
@@ -29,9 +29,8 @@ use runtime::tokenizer::{Tokenizer, TokenizerFiles};
 
 use crate::compiled;
 use crate::error::{At, Failure};
-use crate::facts::{Facts, LATENT_SIZE, Sizes, TOKENS, describe, run_shape, shapes};
 use crate::files::{self, Folder};
-use crate::options::{ComponentName, Target};
+use crate::loaded::Loaded;
 use crate::tuning;
 
 /// An opened model.
@@ -44,47 +43,8 @@ pub(crate) struct Model {
 
 /// The forms that a model comes in.
 enum Form {
-    Diffusers { components: Vec<ComponentName> },
-    Optimum(optimum::Layout),
-    Onnx { file: String },
+    Files(pipeline::Model),
     Artifact(Arc<Artifact>),
-}
-
-/// One graph of a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// A component of a pipeline.
-    Component(ComponentName),
-    /// The only graph of a file.
-    Graph,
-}
-
-impl Part {
-    /// The name in messages and artifacts.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Part::Component(component) => component.name(),
-            Part::Graph => "graph",
-        }
-    }
-}
-
-/// The components in the order in which sampling uses them.
-const COMPONENTS: [ComponentName; 4] = [
-    ComponentName::TextEncoder,
-    ComponentName::Unet,
-    ComponentName::VaeDecoder,
-    ComponentName::VaeEncoder,
-];
-
-/// A program and the tensors of its weights.
-pub(crate) struct Loaded {
-    /// The program.
-    pub(crate) program: Program,
-    /// Its weights, by name.
-    pub(crate) weights: BTreeMap<String, Tensor>,
-    /// What the passes did; nothing for a program that was compiled before.
-    pub(crate) patches: Vec<Patch>,
 }
 
 impl Model {
@@ -92,30 +52,9 @@ impl Model {
     pub(crate) fn open(path: &Path) -> Result<Model, Failure> {
         let place = path.display();
         let metadata = std::fs::metadata(path).map_err(files::said).at(place)?;
-        if metadata.is_file() {
-            return Model::open_file(path);
-        }
-        let folder = Folder::new(path);
-        if path.join(MANIFEST).is_file() {
-            let artifact = Artifact::open(Arc::new(folder.clone())).at(path.display())?;
-            let form = Form::Artifact(Arc::new(artifact));
-            return Ok(Model {
-                path: path.to_owned(),
-                folder,
-                form,
-                tuning: OnceCell::new(),
-            });
-        }
-        let form = match optimum::open(&folder).at(path.display())? {
-            Some(layout) => Form::Optimum(layout),
-            None => {
-                let pipeline = open_pipeline(&folder, path)?;
-                let here =
-                    |component: &ComponentName| pipeline.component(component.name()).is_some();
-                Form::Diffusers {
-                    components: COMPONENTS.into_iter().filter(here).collect(),
-                }
-            }
+        let (folder, form) = match metadata.is_file() {
+            true => open_file(path)?,
+            false => open_folder(path)?,
         };
         Ok(Model {
             path: path.to_owned(),
@@ -125,32 +64,16 @@ impl Model {
         })
     }
 
-    fn open_file(path: &Path) -> Result<Model, Failure> {
-        let place = path.display();
-        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-        match extension.to_str() {
-            Some("onnx") => {
-                let name = path.file_name().and_then(|name| name.to_str());
-                let file = name.ok_or_else(|| Failure::job(format!("{place}: the name is not UTF-8")))?;
-                let parent = match path.parent() {
-                    Some(parent) if !parent.as_os_str().is_empty() => parent,
-                    Some(_) | None => Path::new("."),
-                };
-                let form = Form::Onnx { file: file.to_owned() };
-                Ok(Model { path: path.to_owned(), folder: Folder::new(parent), form, tuning: OnceCell::new() })
-            }
-            Some("safetensors") => {
-                Err(Failure::job(format!("{place}: single-file checkpoints are not read yet"))
-                    .hint("convert it with diffusers: StableDiffusionPipeline.from_single_file(…).save_pretrained(…)"))
-            }
-            Some("ckpt" | "pt" | "pth" | "bin") => {
-                Err(Failure::job(format!("{place}: pickled checkpoints can run code and are not read"))
-                    .hint("convert it to safetensors with diffusers' from_single_file and save_pretrained"))
-            }
-            Some(_) | None => {
-                Err(Failure::job(format!("{place}: found a file that is no model"))
-                    .hint("wanted a diffusers or ONNX directory, a .onnx file or a .splam directory"))
-            }
+    /// Where it lies, for messages.
+    pub(crate) fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// What it is: its networks, and how prompts condition them.
+    pub(crate) fn pipeline(&self) -> &Pipeline {
+        match &self.form {
+            Form::Files(model) => &model.pipeline,
+            Form::Artifact(artifact) => &artifact.manifest().about.pipeline,
         }
     }
 
@@ -163,7 +86,7 @@ impl Model {
     pub(crate) fn artifact(&self) -> Option<&Arc<Artifact>> {
         match &self.form {
             Form::Artifact(artifact) => Some(artifact),
-            Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => None,
+            Form::Files(_) => None,
         }
     }
 
@@ -171,15 +94,6 @@ impl Model {
     pub(crate) fn is_exact(&self) -> bool {
         let artifact = self.artifact();
         artifact.is_some_and(|artifact| artifact.manifest().about.exact)
-    }
-
-    /// Where to run: on `wanted` or the processor, but a compiled model nowhere but on what it was
-    /// compiled for.
-    pub(crate) fn target(&self, wanted: Option<Target>) -> Result<Target, Failure> {
-        match self.artifact() {
-            Some(artifact) => compiled::target(artifact, wanted).at(self.path.display()),
-            None => Ok(wanted.unwrap_or(backends::host())),
-        }
     }
 
     /// What was measured of a compiled model on this machine; nothing for other forms.
@@ -190,207 +104,153 @@ impl Model {
         })
     }
 
-    /// The parts of this model, or the one asked for.
-    pub(crate) fn parts(&self, wanted: Option<ComponentName>) -> Result<Vec<Part>, Failure> {
-        let parts = self.all_parts();
-        let Some(wanted) = wanted else {
-            return Ok(parts);
-        };
-        match parts.contains(&Part::Component(wanted)) {
-            true => Ok(vec![Part::Component(wanted)]),
-            false => {
-                let found: Vec<&str> = parts.iter().map(Part::name).collect();
-                let message = format!(
-                    "{}: found {found:?}, wanted {:?}",
-                    self.path.display(),
-                    wanted.name()
-                );
+    /// The components of this model, or the one asked for.
+    pub(crate) fn components(&self, wanted: Option<&str>) -> Result<Vec<&Component>, Failure> {
+        let all = &self.pipeline().components;
+        let is_wanted = |own: &&Component| wanted.is_none_or(|wanted| own.name == wanted);
+        let components: Vec<&Component> = all.iter().filter(is_wanted).collect();
+        match (wanted, components.is_empty()) {
+            (Some(wanted), true) => {
+                let (place, found) = (self.path.display(), self.names());
+                let message = format!("{place}: found {found:?}, wanted {wanted:?}");
                 Err(Failure::job(message))
+            }
+            (_, _) => Ok(components),
+        }
+    }
+
+    /// The one component to run: the one asked for, or the only one there is.
+    pub(crate) fn pick(&self, wanted: Option<&str>) -> Result<&Component, Failure> {
+        match self.components(wanted)?[..] {
+            [component] => Ok(component),
+            _ => {
+                let (place, found) = (self.path.display(), self.names());
+                let message = format!("{place}: found components {found:?}, wanted one of them");
+                Err(Failure::usage(message).hint("choose with --component NAME"))
             }
         }
     }
 
-    /// The one part to run: the one asked for, or the only one there is.
-    pub(crate) fn pick(&self, wanted: Option<ComponentName>) -> Result<Part, Failure> {
-        let mut parts = self.parts(wanted)?;
-        if parts.len() == 1 {
-            return Ok(parts.remove(0));
-        }
-        let found: Vec<&str> = parts.iter().map(Part::name).collect();
-        let message = format!(
-            "{}: found components {found:?}, wanted one of them",
-            self.path.display()
-        );
-        Err(Failure::usage(message).hint("choose with --component NAME"))
+    fn names(&self) -> Vec<&str> {
+        let all = self.pipeline().components.iter();
+        all.map(|component| component.name.as_str()).collect()
     }
 }
 
-impl Model {
-    fn all_parts(&self) -> Vec<Part> {
-        let components = match &self.form {
-            Form::Diffusers { components } => components.clone(),
-            Form::Optimum(layout) => {
-                let here = |component: &ComponentName| layout.graphs.contains_key(component.name());
-                COMPONENTS.into_iter().filter(here).collect()
-            }
-            Form::Onnx { .. } => return vec![Part::Graph],
-            Form::Artifact(artifact) => return compiled::parts(artifact),
-        };
-        components.into_iter().map(Part::Component).collect()
-    }
+fn open_folder(path: &Path) -> Result<(Folder, Form), Failure> {
+    let folder = Folder::new(path);
+    let place = path.display();
+    let form = match path.join(MANIFEST).is_file() {
+        true => Form::Artifact(Arc::new(
+            Artifact::open(Arc::new(folder.clone())).at(place)?,
+        )),
+        false => Form::Files(pipeline::open(&folder).map_err(|error| failed(place, &error))?),
+    };
+    Ok((folder, form))
+}
 
-    fn pipeline(&self) -> Result<Pipeline<'_>, Failure> {
-        open_pipeline(&self.folder, &self.path)
-    }
-
-    /// What sampling must know beside the graphs.
-    pub(crate) fn facts(&self) -> Result<Facts, Failure> {
-        let mut facts = Facts {
-            pipeline: None,
-            scheduler: None,
-            scaling_factor: 0.18215,
-            shift_factor: 0.0,
-            latent_channels: 4,
-            vae_scale: 8,
-            latent_size: LATENT_SIZE,
-            timestep_cond: None,
-            tokens: TOKENS,
-        };
-        match &self.form {
-            Form::Diffusers { .. } => {
-                let pipeline = self.pipeline()?;
-                facts.pipeline.clone_from(&pipeline.class);
-                facts.scheduler.clone_from(&pipeline.scheduler);
-                for component in &pipeline.components {
-                    describe(&component.network, &mut facts);
-                }
-            }
-            Form::Optimum(layout) => {
-                facts.pipeline.clone_from(&layout.class);
-                facts.scheduler.clone_from(&layout.scheduler);
-                facts.scaling_factor = layout.scaling_factor;
-                facts.shift_factor = layout.shift_factor;
-                facts.vae_scale = layout.vae_scale;
-                facts.latent_size = layout.latent_size.unwrap_or(LATENT_SIZE);
-                if layout.graphs.contains_key("unet") {
-                    let unet = Part::Component(ComponentName::Unet);
-                    for (name, ty) in self.declared(&unet, Timestep::Scalar)? {
-                        let extent = |axis: usize| ty.shape.get(axis).and_then(Dim::extent);
-                        match (name.as_str(), extent(1)) {
-                            ("sample", Some(channels)) => facts.latent_channels = channels,
-                            ("timestep_cond", width) => facts.timestep_cond = width,
-                            (_, _) => {}
-                        }
-                    }
-                }
-            }
-            Form::Onnx { .. } => {}
-            Form::Artifact(artifact) => {
-                compiled::facts(artifact, &mut facts).at(self.path.display())?
-            }
+fn open_file(path: &Path) -> Result<(Folder, Form), Failure> {
+    let place = path.display();
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    let (message, hint) = match extension.to_str() {
+        Some("onnx") => {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let name =
+                name.ok_or_else(|| Failure::job(format!("{place}: the name is not UTF-8")))?;
+            let parent = match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                Some(_) | None => Path::new("."),
+            };
+            return Ok((Folder::new(parent), Form::Files(pipeline::open_graph(name))));
         }
-        Ok(facts)
-    }
+        Some("safetensors") => (
+            "single-file checkpoints are not read yet",
+            "convert it with diffusers: \
+             StableDiffusionPipeline.from_single_file(…).save_pretrained(…)",
+        ),
+        Some("ckpt" | "pt" | "pth" | "bin") => (
+            "pickled checkpoints can run code and are not read",
+            "convert it to safetensors with diffusers' from_single_file and save_pretrained",
+        ),
+        Some(_) | None => (
+            "found a file that is no model",
+            "wanted a diffusers or ONNX directory, a .onnx file or a .splam directory",
+        ),
+    };
+    Err(Failure::job(format!("{place}: {message}")).hint(hint))
+}
 
+impl Model {
     /// Refuses a sampling run whose sizes a compiled model does not have.
-    pub(crate) fn check_sizes(&self, sizes: Sizes, facts: &Facts) -> Result<(), Failure> {
-        match &self.form {
-            Form::Artifact(artifact) => {
-                compiled::check_picture(artifact, sizes, facts.vae_scale).at(self.path.display())
-            }
-            Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => Ok(()),
+    pub(crate) fn check_sizes(&self, size: LatentSize) -> Result<(), Failure> {
+        match self.artifact() {
+            Some(artifact) => compiled::check_picture(artifact, size).at(self.path.display()),
+            None => Ok(()),
         }
     }
 
     /// The tiles that the decoder of a compiled model takes.
     pub(crate) fn tiling(&self) -> Result<Option<Tiling>, Failure> {
-        match &self.form {
-            Form::Artifact(artifact) => compiled::tiling(artifact).at(self.path.display()),
-            Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => Ok(None),
+        match self.artifact() {
+            Some(artifact) => compiled::tiling(artifact).at(self.path.display()),
+            None => Ok(None),
         }
     }
 
-    /// The tokenizer beside the text encoder.
-    pub(crate) fn tokenizer(&self) -> Result<Tokenizer, Failure> {
-        let files = self.tokenizer_files()?;
-        Tokenizer::from_files(&files).at(format!("{}: tokenizer", self.path.display()))
+    /// The tokenizer in a folder.
+    pub(crate) fn tokenizer(&self, folder: &str) -> Result<Tokenizer, Failure> {
+        let files = self.tokenizer_files(folder)?;
+        Tokenizer::from_files(&files).at(format!("{}: {folder}", self.path.display()))
     }
 
-    /// The files of the tokenizer, as they are.
-    pub(crate) fn tokenizer_files(&self) -> Result<TokenizerFiles, Failure> {
+    /// The files of a tokenizer, as they are.
+    pub(crate) fn tokenizer_files(&self, folder: &str) -> Result<TokenizerFiles, Failure> {
         match &self.form {
-            Form::Artifact(artifact) => artifact
-                .tokenizer_files("tokenizer")
-                .at(self.path.display()),
-            Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => {
-                let file = |name: &str| self.folder.read(&format!("tokenizer/{name}")).ok();
+            Form::Artifact(artifact) => artifact.tokenizer_files(folder).at(self.path.display()),
+            Form::Files(_) => {
+                let path = |name: &str| format!("{folder}/{name}");
+                let file = |name: &str| Source::read(&self.folder, &path(name)).ok();
                 Ok(TokenizerFiles::from_names(file))
             }
         }
     }
 
-    /// The name and type of each input of `part`; `given` tells the form of the timestep.
+    /// The name and type of each input of a component; `given` tells the form of the timestep.
     pub(crate) fn inputs(
         &self,
-        part: &Part,
+        component: &Component,
         given: &BTreeMap<String, Tensor>,
     ) -> Result<Vec<(String, TensorType)>, Failure> {
+        let name = &component.name;
         match &self.form {
-            Form::Artifact(artifact) => compiled::inputs(artifact, part, given),
-            Form::Diffusers { .. } | Form::Optimum(_) | Form::Onnx { .. } => {
-                self.declared(part, timestep_form(given))
-            }
+            Form::Artifact(artifact) => compiled::inputs(artifact, name, given),
+            Form::Files(model) => model
+                .inputs(&self.folder, name, timestep_form(given))
+                .map_err(|error| failed(self.place_of(component), &error)),
         }
     }
 
-    fn declared(
-        &self,
-        part: &Part,
-        timestep: Timestep,
-    ) -> Result<Vec<(String, TensorType)>, Failure> {
-        match &self.form {
-            Form::Diffusers { .. } => {
-                let pipeline = self.pipeline()?;
-                let component = pipeline
-                    .component(part.name())
-                    .expect("parts come from this list");
-                let func = component
-                    .func(&options(DType::F32, timestep))
-                    .at(self.place(part))?;
-                Ok(func
-                    .params(Role::Input)
-                    .map(|(_, name, ty)| (name.to_owned(), ty.clone()))
-                    .collect())
-            }
-            Form::Optimum(layout) => {
-                onnx::inputs(&self.folder, &layout.graphs[part.name()]).at(self.place(part))
-            }
-            Form::Onnx { file } => onnx::inputs(&self.folder, file).at(self.place(part)),
-            Form::Artifact(artifact) => compiled::inputs(artifact, part, &BTreeMap::new()),
-        }
-    }
-
-    /// The program of `part` for the shapes of `given`, which holds a tensor for each input.
+    /// The program of a component for the shapes of `given`, which holds a tensor for each input.
     pub(crate) fn load(
         &self,
-        part: &Part,
+        component: &Component,
         given: &BTreeMap<String, Tensor>,
     ) -> Result<Loaded, Failure> {
         if let Form::Artifact(artifact) = &self.form {
-            let shapes = given
-                .iter()
-                .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()));
-            let loaded = compiled::load(artifact, part, &shapes.collect());
-            return loaded.at(self.place(part)).map(|loaded| self.lent(loaded));
+            let shapes = given.iter();
+            let shapes = shapes.map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()));
+            return self.stored(artifact, component, &shapes.collect());
         }
-        let request = Request {
-            bindings: Bindings::new(),
-            inputs: given.clone(),
+        let options = Options {
+            request: Request {
+                bindings: Bindings::new(),
+                inputs: given.clone(),
+            },
+            ..options(None, timestep_form(given), &Bindings::new())
         };
-        let imported = self.imported(part, None, timestep_form(given), &request)?;
-        let func = &imported.func;
-        let declared: Vec<(String, TensorType)> = func
-            .params(Role::Input)
+        let imported = self.imported(component, &options)?;
+        let declared = imported.func.params(Role::Input);
+        let declared: Vec<(String, TensorType)> = declared
             .map(|(_, name, ty)| (name.to_owned(), ty.clone()))
             .collect();
         let shapes: Vec<Vec<usize>> = declared
@@ -402,90 +262,72 @@ impl Model {
                 shape => shape.to_vec(),
             })
             .collect();
-        let bindings = solve(&declared, &shapes).at(self.place(part))?;
-        self.compiled(part, imported, &bindings)
+        let bindings = solve(&declared, &shapes).at(self.place_of(component))?;
+        self.compiled(component, imported, &bindings)
     }
 
-    /// The program of a component for sizes of a sampling run.
-    pub(crate) fn component(
-        &self,
-        component: ComponentName,
-        sizes: Sizes,
-        dtype: Option<DType>,
-    ) -> Result<Loaded, Failure> {
-        let mut parts = self.parts(Some(component))?;
-        self.sized(&parts.remove(0), sizes, &Bindings::new(), dtype)
-    }
-
-    /// The program of `part`: a component for sizes of a sampling run, a single graph for bindings.
+    /// The program of a component for a call of a sampling run, of a single graph for bindings.
     pub(crate) fn sized(
         &self,
-        part: &Part,
-        sizes: Sizes,
+        component: &Component,
+        size: LatentSize,
         bindings: &Bindings,
         dtype: Option<DType>,
     ) -> Result<Loaded, Failure> {
-        let bindings = match part {
-            Part::Graph => bindings.clone(),
-            Part::Component(component) => {
-                let declared = self.declared(part, Timestep::Scalar)?;
-                let facts = self.facts()?;
-                if let Form::Artifact(artifact) = &self.form {
-                    let sizes = match (component, self.tiling()?) {
-                        (ComponentName::VaeDecoder, Some(tiling)) => sizes.tile(&tiling),
-                        (_, _) => sizes,
-                    };
-                    // Which of its programs is meant: the sizes of the run tell, not the first's.
-                    let shape = |(name, ty): (String, TensorType)| {
-                        let shape = run_shape(*component, &name, &ty, sizes, &facts)?;
-                        shape
-                            .into_iter()
-                            .collect::<Option<Vec<usize>>>()
-                            .map(|shape| (name, shape))
-                    };
-                    let shapes = declared.into_iter().filter_map(shape).collect();
-                    let loaded = compiled::load(artifact, part, &shapes);
-                    return loaded.at(self.place(part)).map(|loaded| self.lent(loaded));
-                }
-                let shapes = shapes(*component, &declared, sizes, &facts)?;
-                solve(&declared, &shapes).at(self.place(part))?
+        self.check_dtype(component, dtype)?;
+        let shapes = component.shapes(&self.pipeline().latents, size)?;
+        let model = match &self.form {
+            Form::Artifact(artifact) => {
+                return self.stored(artifact, component, &shapes.into_iter().collect());
+            }
+            Form::Files(model) => model,
+        };
+        let bindings = match component.task {
+            Task::Graph => bindings.clone(),
+            Task::EncodeText | Task::Denoise | Task::Decode | Task::EncodePicture => {
+                let declared = self.inputs(component, &BTreeMap::new())?;
+                let shapes: Vec<Vec<usize>> = shapes.into_iter().map(|(_, shape)| shape).collect();
+                solve(&declared, &shapes).at(self.place_of(component))?
             }
         };
-        let request = Request {
-            bindings: bindings.clone(),
-            inputs: BTreeMap::new(),
-        };
-        let imported = self.imported(part, dtype, Timestep::Scalar, &request)?;
-        self.compiled(part, imported, &bindings)
+        let options = options(dtype, Timestep::Scalar, &bindings);
+        let mut imported = self.imported(component, &options)?;
+        model.without_spare_results(&component.name, &mut imported.func);
+        self.compiled(component, imported, &bindings)
     }
 
-    /// The graph of `part` with its weights; sizes that nobody knows are symbols.
-    pub(crate) fn graph(&self, part: &Part) -> Result<Imported, Failure> {
-        let request = Request {
-            bindings: Bindings::new(),
-            inputs: BTreeMap::new(),
-        };
-        self.imported(part, None, Timestep::Scalar, &request)
+    /// The graph of a component with its weights; sizes that nobody knows are symbols.
+    pub(crate) fn graph(&self, component: &Component) -> Result<Imported, Failure> {
+        if let Form::Artifact(artifact) = &self.form {
+            let Loaded {
+                program, weights, ..
+            } = self.stored(artifact, component, &BTreeMap::new())?;
+            return Ok(Imported {
+                func: program.func().clone(),
+                weights,
+            });
+        }
+        self.imported(
+            component,
+            &options(None, Timestep::Scalar, &Bindings::new()),
+        )
     }
 
     /// What the denoising network of a diffusers directory looks like, and its function with its
-    /// weights in f32.
+    /// weights in f32, which give their memory back one by one.
     pub(crate) fn unet(&self, timestep: Timestep) -> Result<(unet::Config, Imported), Failure> {
-        let place = self.path.display().to_string();
-        let Form::Diffusers { .. } = &self.form else {
-            let found = Failure::usage(format!("{place}: found no diffusers directory"));
-            return Err(found.hint("training takes a teacher in diffusers' layout"));
+        let config = match &self.form {
+            Form::Files(model) => model.unet(),
+            Form::Artifact(_) => None,
         };
-        let pipeline = self.pipeline()?;
-        let component = pipeline.component("unet");
-        let Some((component, Network::Unet(config))) =
-            component.map(|component| (component, &component.network))
-        else {
-            return Err(Failure::job(format!("{place}: found no unet")));
-        };
-        let imported = component
-            .build(&options(DType::F32, timestep))
-            .map_err(|error| imported_badly(&place, &error))?;
+        let config = config.ok_or_else(|| {
+            let place = self.path.display();
+            let found = Failure::usage(format!("{place}: found no unet in diffusers' layout"));
+            found.hint("training takes a teacher in diffusers' layout")
+        })?;
+        let component = self.pipeline().of_task(Task::Denoise)?;
+        let options = options(None, timestep, &Bindings::new());
+        let imported = self.imported(component, &options)?;
         let lend = |(name, tensor)| (name, self.folder.lend(tensor));
         let imported = Imported {
             weights: imported.weights.into_iter().map(lend).collect(),
@@ -494,53 +336,38 @@ impl Model {
         Ok((config.clone(), imported))
     }
 
-    fn imported(
+    fn imported(&self, component: &Component, options: &Options) -> Result<Imported, Failure> {
+        match &self.form {
+            Form::Files(model) => model
+                .import(&self.folder, &component.name, options)
+                .map_err(|error| failed(self.place_of(component), &error)),
+            Form::Artifact(_) => unreachable!("what is compiled is not imported again"),
+        }
+    }
+
+    fn stored(
         &self,
-        part: &Part,
-        dtype: Option<DType>,
-        timestep: Timestep,
-        request: &Request,
-    ) -> Result<Imported, Failure> {
-        self.check_dtype(part, dtype)?;
-        let path = match &self.form {
-            Form::Diffusers { .. } => {
-                let pipeline = self.pipeline()?;
-                let component = pipeline
-                    .component(part.name())
-                    .expect("parts come from this list");
-                return component
-                    .build(&options(dtype.unwrap_or(DType::F32), timestep))
-                    .map_err(|error| imported_badly(&self.place(part), &error));
-            }
-            Form::Optimum(layout) => &layout.graphs[part.name()],
-            Form::Onnx { file } => file,
-            Form::Artifact(artifact) => {
-                let shapes = BTreeMap::new();
-                let Loaded {
-                    program, weights, ..
-                } = compiled::load(artifact, part, &shapes).at(self.place(part))?;
-                return Ok(Imported {
-                    func: program.func().clone(),
-                    weights,
-                });
-            }
-        };
-        Ok(onnx::import(&self.folder, path, request)
-            .at(self.place(part))?
-            .imported)
+        artifact: &Artifact,
+        component: &Component,
+        shapes: &BTreeMap<String, Vec<usize>>,
+    ) -> Result<Loaded, Failure> {
+        let loaded = compiled::load(artifact, &component.name, shapes);
+        loaded
+            .at(self.place_of(component))
+            .map(|loaded| self.lent(loaded))
     }
 
     fn compiled(
         &self,
-        part: &Part,
+        component: &Component,
         imported: Imported,
         bindings: &Bindings,
     ) -> Result<Loaded, Failure> {
         let Compiled { program, patches } = compile(&imported.func, bindings)
-            .at(self.place(part))
-            .map_err(|failure| match part {
-                Part::Graph => failure.hint("bind open sizes with --bind NAME=SIZE"),
-                Part::Component(_) => failure,
+            .at(self.place_of(component))
+            .map_err(|failure| match component.task {
+                Task::Graph => failure.hint("bind open sizes with --bind NAME=SIZE"),
+                Task::EncodeText | Task::Denoise | Task::Decode | Task::EncodePicture => failure,
             })?;
         Ok(self.lent(Loaded {
             program,
@@ -559,51 +386,59 @@ impl Model {
     }
 
     /// Refuses a type for graphs that bring their own.
-    fn check_dtype(&self, part: &Part, dtype: Option<DType>) -> Result<(), Failure> {
-        let own = match (&self.form, dtype) {
-            (_, None) | (Form::Diffusers { .. }, Some(_)) => return Ok(()),
-            (Form::Artifact(artifact), Some(dtype)) => {
+    fn check_dtype(&self, component: &Component, dtype: Option<DType>) -> Result<(), Failure> {
+        let Some(dtype) = dtype else {
+            return Ok(());
+        };
+        let own = match &self.form {
+            Form::Artifact(artifact) => {
                 let own = &artifact.manifest().about.dtype;
-                if own == dtype.name() {
-                    return Ok(());
-                }
-                format!("was compiled in {own}")
+                (own != dtype.name()).then(|| format!("was compiled in {own}"))
             }
-            (Form::Optimum(_) | Form::Onnx { .. }, Some(_)) => "has types of its own".to_owned(),
+            Form::Files(model) => {
+                let own = model.has_own_types(&component.name);
+                own.then(|| "has types of its own".to_owned())
+            }
+        };
+        let Some(own) = own else {
+            return Ok(());
         };
         Err(Failure::usage(format!(
             "{}: the graph {own}, --dtype cannot change it",
-            self.place(part)
+            self.place_of(component)
         ))
         .hint("give --dtype for a diffusers directory, or export the graph in that type"))
     }
 
-    fn place(&self, part: &Part) -> String {
-        match part {
-            Part::Component(component) => format!("{}: {}", self.path.display(), component.name()),
-            Part::Graph => self.path.display().to_string(),
+    fn place_of(&self, component: &Component) -> String {
+        let path = self.path.display();
+        match component.task {
+            Task::Graph => path.to_string(),
+            Task::EncodeText | Task::Denoise | Task::Decode | Task::EncodePicture => {
+                format!("{path}: {}", component.name)
+            }
         }
     }
 }
 
-fn open_pipeline<'a>(folder: &'a Folder, path: &Path) -> Result<Pipeline<'a>, Failure> {
-    diffusers::open(folder).map_err(|error| imported_badly(&path.display().to_string(), &error))
-}
-
 /// An import that failed, with the hint that it brings.
-fn imported_badly(place: &str, error: &graphs::ImportError) -> Failure {
-    let failure = Failure::job(format!("{place}: {error}"));
+fn failed(place: impl Display, error: &graphs::ImportError) -> Failure {
+    let failure = Err::<(), _>(error).at(place).expect_err("an error");
     match error.hint() {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
 }
 
-fn options(dtype: DType, timestep: Timestep) -> models::Options {
-    models::Options {
-        dtype,
+/// How a graph is imported of which no input is at hand.
+fn options(dtype: Option<DType>, timestep: Timestep, bindings: &Bindings) -> Options {
+    Options {
+        dtype: dtype.unwrap_or(DType::F32),
         timestep,
-        hidden_states: false,
+        request: Request {
+            bindings: bindings.clone(),
+            inputs: BTreeMap::new(),
+        },
     }
 }
 

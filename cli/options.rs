@@ -10,36 +10,11 @@ use compiler::DType;
 use runtime::place::{Choice, WebGpu};
 use runtime::place::{Options, Place};
 
+use crate::compiled;
 #[cfg(feature = "webgpu")]
 use crate::error::At;
 use crate::error::Failure;
 use crate::model::Model;
-
-/// A part of a pipeline that is one graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum ComponentName {
-    /// The denoising network.
-    Unet,
-    /// Latents to pictures.
-    VaeDecoder,
-    /// Pictures to latents.
-    VaeEncoder,
-    /// Prompts to embeddings.
-    TextEncoder,
-}
-
-impl ComponentName {
-    /// The name in paths, artifacts and options.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            ComponentName::Unet => "unet",
-            ComponentName::VaeDecoder => "vae_decoder",
-            ComponentName::VaeEncoder => "vae_encoder",
-            ComponentName::TextEncoder => "text_encoder",
-        }
-    }
-}
 
 /// How programs are executed.
 #[derive(Debug, Clone, Args)]
@@ -68,7 +43,7 @@ pub(crate) struct Execution {
 impl Execution {
     /// Where a session of `model` is opened; `profile` asks for the clock of an adapter.
     pub(crate) fn place(&self, model: &Model, profile: bool) -> Result<Place, Failure> {
-        match (model.target(self.target)?.dialect, &self.adapter) {
+        match (target(model, self.target)?.dialect, &self.adapter) {
             (None, None) => Ok(Place::Cpu(Options {
                 threads: self.threads,
                 exact: self.exact || model.is_exact(),
@@ -101,6 +76,25 @@ impl Execution {
                         .hint("build it with the feature webgpu"),
                 )
             }
+        }
+    }
+}
+
+/// Where to run a model: on `wanted` or the processor, but a compiled one nowhere but on what it was
+/// compiled for.
+pub(crate) fn target(model: &Model, wanted: Option<Target>) -> Result<Target, Failure> {
+    let Some(artifact) = model.artifact() else {
+        return Ok(wanted.unwrap_or(backends::host()));
+    };
+    let word = &artifact.manifest().about.target;
+    match (lookup(word), wanted) {
+        (Some(found), None) => Ok(found),
+        (Some(found), Some(wanted)) if found == wanted => Ok(found),
+        (_, wanted) => {
+            let (place, wanted) = (model.place(), wanted.unwrap_or(backends::host()).name());
+            let message = format!("{place}: was compiled for {word}, wanted {wanted}");
+            let command = compiled::command(artifact, wanted);
+            Err(Failure::job(message).hint(format!("compile it again: {command}")))
         }
     }
 }
@@ -148,6 +142,26 @@ pub(crate) fn binding(text: &str) -> Result<(String, usize), String> {
         )),
         Ok(size) => Ok((name.to_owned(), size)),
     }
+}
+
+/// More pixels along an axis than any picture has are a slip of the keyboard.
+const PIXELS_MAX: usize = 1 << 20;
+
+/// Rows and columns of `WxH`.
+pub(crate) fn size(text: &str) -> Result<[usize; 2], String> {
+    let size = pair(text, 'x').filter(|size| !size.contains(&0));
+    size.ok_or_else(|| "wanted a width and a height such as 1024x768".to_owned())
+}
+
+/// Rows and columns of `X,Y`.
+pub(crate) fn corner(text: &str) -> Result<[usize; 2], String> {
+    pair(text, ',').ok_or_else(|| "wanted columns and rows such as 0,0".to_owned())
+}
+
+fn pair(text: &str, separator: char) -> Option<[usize; 2]> {
+    let (x, y) = text.split_once(separator)?;
+    let number = |text: &str| text.parse().ok().filter(|number| *number <= PIXELS_MAX);
+    Some([number(y)?, number(x)?])
 }
 
 /// A number of bytes: `800MB`, `16GiB`, `1e9`.

@@ -12,7 +12,7 @@ use runtime::session::Session;
 
 use crate::error::{At, Failure};
 use crate::model::Model;
-use crate::options::{ComponentName, Execution};
+use crate::options::Execution;
 use crate::{files, memory, progress, tensors};
 
 /// Run one graph on tensors from a file.
@@ -32,8 +32,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     outputs: PathBuf,
     /// The component to run; needed where the model has several.
-    #[arg(long)]
-    component: Option<ComponentName>,
+    #[arg(long, value_name = "NAME")]
+    component: Option<String>,
     /// Weights for a .splam that was compiled without: a safetensors file, or a model directory.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -46,11 +46,11 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     files::check_output(&arguments.outputs)?;
     let inputs = tensors::read(&arguments.inputs)?;
     let model = Model::open(&arguments.model)?;
-    let part = model.pick(arguments.component)?;
-    let declared = model.inputs(&part, &inputs)?;
+    let component = model.pick(arguments.component.as_deref())?;
+    let declared = model.inputs(component, &inputs)?;
     check_names(&arguments.inputs, &declared, &inputs)?;
     let spinner = progress::spinner("compile");
-    let mut loaded = model.load(&part, &inputs)?;
+    let mut loaded = model.load(component, &inputs)?;
     if let Some(path) = &arguments.weights {
         loaded.weights = tensors::read(path)?;
     }

@@ -1,15 +1,16 @@
 //! The options that decode pictures in tiles, and the tiles that they mean.
 //!
-//! Takes options, the sizes of a run and what a compiled model says; gives tiles that fit the
+//! Takes options, the size of a run and what a compiled model says; gives tiles that fit the
 //! picture, or none. How tiles fade into one another is the runtime's business.
 
 use clap::Args;
+use compiler::program::pipeline::LatentSize;
 use runtime::artifact::VaeTiling;
 use runtime::tiling::Tiling;
 
 use crate::error::Failure;
-use crate::facts::Sizes;
 use crate::model::Model;
+use crate::options;
 
 /// Rows and columns of a tile if nothing is asked for: 512 pixels of most models, as diffusers
 /// takes them.
@@ -40,20 +41,24 @@ pub(crate) struct TilingOptions {
 
 impl TilingOptions {
     /// The tiles asked for; none is larger than the picture.
-    pub(crate) fn tiling(&self, sizes: Sizes) -> Option<Tiling> {
+    pub(crate) fn tiling(&self, size: LatentSize) -> Option<Tiling> {
         let asked =
             self.vae_tiling || self.vae_tile_size.is_some() || self.vae_tile_overlap.is_some();
         asked.then(|| {
             let [height, width] = self.vae_tile_size.unwrap_or(TILE_SIZE);
-            let tile = [height.min(sizes.height), width.min(sizes.width)];
+            let tile = [height.min(size.height), width.min(size.width)];
             tiled(tile, self.vae_tile_overlap.unwrap_or(OVERLAP))
         })
     }
 
     /// The tiles of a run of `model`: those that it was compiled for, or else those asked for.
-    pub(crate) fn of_run(&self, model: &Model, sizes: Sizes) -> Result<Option<Tiling>, Failure> {
-        let (own, asked) = (model.tiling()?, self.tiling(sizes));
-        let found = own.map_or([sizes.height, sizes.width], |own| own.tile());
+    pub(crate) fn of_run(
+        &self,
+        model: &Model,
+        size: LatentSize,
+    ) -> Result<Option<Tiling>, Failure> {
+        let (own, asked) = (model.tiling()?, self.tiling(size));
+        let found = own.map_or([size.height, size.width], |own| own.tile());
         let wanted = match (own, self.vae_tile_size) {
             (Some(_), None) => found,
             (Some(_), Some(_)) | (None, _) => asked.map_or(found, |asked| asked.tile()),
@@ -91,8 +96,8 @@ pub(crate) fn stored(tiling: &Tiling) -> VaeTiling {
 }
 
 /// `9 tiles of 64x64 latents, of which neighbours share 16x16`.
-pub(crate) fn described(tiling: &Tiling, sizes: Sizes) -> String {
-    let count = tiling.count([sizes.height, sizes.width]);
+pub(crate) fn described(tiling: &Tiling, size: LatentSize) -> String {
+    let count = tiling.count([size.height, size.width]);
     let ending = if count == 1 { "" } else { "s" };
     let (tile, overlap) = (extents(tiling.tile()), extents(tiling.overlap()));
     format!("{count} tile{ending} of {tile} latents, of which neighbours share {overlap}")
@@ -116,14 +121,12 @@ fn extents([height, width]: [usize; 2]) -> String {
 
 /// Rows and columns of `N` or `WxH`.
 fn tile_size(text: &str) -> Result<[usize; 2], String> {
-    let (width, height) = text.split_once('x').unwrap_or((text, text));
-    let extent = |text: &str| text.parse().ok().filter(|n| (1..=TILE_MAX).contains(n));
-    match (extent(height), extent(width)) {
-        (Some(height), Some(width)) => Ok([height, width]),
-        (_, _) => Err(format!(
-            "wanted a number of latents from 1 to {TILE_MAX}, or two such as 64x48"
-        )),
-    }
+    let square = format!("{text}x{text}");
+    let size = options::size(if text.contains('x') { text } else { &square });
+    let fits = |size: &[usize; 2]| size.iter().all(|extent| *extent <= TILE_MAX);
+    size.ok().filter(fits).ok_or_else(|| {
+        format!("wanted a number of latents from 1 to {TILE_MAX}, or two such as 64x48")
+    })
 }
 
 /// A share of at least 0 and below 1.

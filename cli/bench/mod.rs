@@ -12,6 +12,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use compiler::program::pipeline::{Component, LatentSize, Task};
 use compiler::value::tensor::Tensor;
 use runtime::devices::{Ceilings, measure_ceilings};
 use runtime::place::Place;
@@ -19,10 +20,10 @@ use runtime::profile::{KernelRow, kernels};
 use runtime::session::Session;
 
 use crate::error::{At, Failure};
-use crate::facts::{Facts, Sizes};
-use crate::model::{Loaded, Model, Part};
-use crate::options::{ComponentName, Execution};
-use crate::{gradient, memory, progress, tensors};
+use crate::loaded::Loaded;
+use crate::model::Model;
+use crate::options::Execution;
+use crate::{gradient, memory, options, progress, tensors};
 
 use report::Report;
 use train::MethodName;
@@ -41,8 +42,8 @@ pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, one .onnx file, or a compiled .splam.
     model: PathBuf,
     /// The component to measure; needed where the model has several.
-    #[arg(long)]
-    component: Option<ComponentName>,
+    #[arg(long, value_name = "NAME")]
+    component: Option<String>,
     /// Width in pixels; the model's own size if not given. Of a .splam without any size, its first
     /// program is measured.
     #[arg(short = 'W', long)]
@@ -90,20 +91,20 @@ struct Run {
 /// Measures and prints.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let model = Model::open(&arguments.model)?;
-    let part = model.pick(match arguments.train {
-        Some(_) => Some(ComponentName::Unet),
-        None => arguments.component,
-    })?;
-    let target = model.target(arguments.execution.target)?;
+    let component = match arguments.train {
+        Some(_) => model.pipeline().of_task(Task::Denoise)?,
+        None => model.pick(arguments.component.as_deref())?,
+    };
+    let target = options::target(&model, arguments.execution.target)?;
     let spinner = progress::spinner("ceilings");
     let before = ceilings(arguments)?;
     forget_peak();
     spinner.set_prefix("compile");
     let place = arguments.model.display().to_string();
     let at = arguments.execution.place(&model, true)?;
-    let (mut loaded, given) = prepare(arguments, &model, &part, &at)?;
+    let (mut loaded, given) = prepare(arguments, &model, component, &at)?;
     let needs = memory::check(&place, &[&loaded.program], &at)?;
-    spinner.suspend(|| progress::say(format!("{:>12} {needs}", part.name())));
+    spinner.suspend(|| progress::say(format!("{:>12} {needs}", component.name)));
     complete_weights(arguments, &mut loaded)?;
     let inputs = inputs::make(&loaded.program, given);
     let weights = std::mem::take(&mut loaded.weights);
@@ -116,7 +117,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let after = ceilings(arguments)?;
     let report = Report {
         target: target.name(),
-        component: part.name(),
+        component: &component.name,
         program: &loaded.program,
         threads: arguments
             .execution
@@ -140,18 +141,16 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
 fn prepare(
     arguments: &Arguments,
     model: &Model,
-    part: &Part,
+    component: &Component,
     at: &Place,
 ) -> Result<(Loaded, BTreeMap<String, Tensor>), Failure> {
     let place = arguments.model.display().to_string();
     let (mut loaded, given) = match arguments.train {
         Some(method) => {
-            let facts = model.facts()?;
-            let sizes = sizes(arguments, &facts)?;
-            let training = train::load(model, method, sizes, &facts, &place)?;
+            let training = train::load(model, method, size(arguments, model)?, &place)?;
             (training.loaded, training.inputs)
         }
-        None => (load(arguments, model, part)?, BTreeMap::new()),
+        None => (load(arguments, model, component)?, BTreeMap::new()),
     };
     if arguments.gradient {
         loaded = gradient::of_squared_error(&place, loaded, arguments.memory, at)?;
@@ -162,20 +161,19 @@ fn prepare(
 }
 
 /// The program of the sizes asked for.
-fn load(arguments: &Arguments, model: &Model, part: &Part) -> Result<Loaded, Failure> {
+fn load(arguments: &Arguments, model: &Model, component: &Component) -> Result<Loaded, Failure> {
     let (batch, width, height) = (arguments.batch, arguments.width, arguments.height);
     if model.is_compiled() && (batch, width, height) == (None, None, None) {
-        return model.load(part, &BTreeMap::new());
+        return model.load(component, &BTreeMap::new());
     }
-    let sizes = sizes(arguments, &model.facts()?)?;
     let bindings = arguments.bind.iter().cloned().collect();
-    model.sized(part, sizes, &bindings, None)
+    model.sized(component, size(arguments, model)?, &bindings, None)
 }
 
-/// The sizes asked for.
-fn sizes(arguments: &Arguments, facts: &Facts) -> Result<Sizes, Failure> {
-    let batch = arguments.batch.unwrap_or(1);
-    Sizes::of(facts, batch, arguments.width, arguments.height)
+/// The size asked for.
+fn size(arguments: &Arguments, model: &Model) -> Result<LatentSize, Failure> {
+    let (latents, batch) = (&model.pipeline().latents, arguments.batch.unwrap_or(1));
+    Ok(latents.of_pixels(batch, arguments.width, arguments.height)?)
 }
 
 /// Runs once for the caches, then as often as wanted; gives the timed runs, fastest first, and the

@@ -17,7 +17,7 @@ const SHARE_SHOWN: f64 = 0.001;
 /// A finished measurement.
 pub(super) struct Report<'a> {
     pub(super) target: &'static str,
-    pub(super) component: &'static str,
+    pub(super) component: &'a str,
     pub(super) program: &'a Program,
     pub(super) threads: usize,
     /// Seconds of each run, fastest first.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 use compiler::graph::{Func, Role};
+use compiler::program::pipeline::{LatentSize, Task};
 use compiler::program::{Compiled, compile};
 use compiler::value::dim::Bindings;
 use compiler::value::dtype::DType;
@@ -21,8 +22,8 @@ use graphs::optimizer::{EMA, Layout, STUDENT, Scalars, Settings, training_step};
 use graphs::samplers::PredictionType;
 
 use crate::error::{At, Failure};
-use crate::facts::{Facts, Sizes};
-use crate::model::{Loaded, Model};
+use crate::loaded::Loaded;
+use crate::model::Model;
 
 /// A training step to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,17 +72,22 @@ const SCALARS: Scalars = Scalars {
 pub(super) fn load(
     model: &Model,
     method: MethodName,
-    sizes: Sizes,
-    facts: &Facts,
+    size: LatentSize,
     place: &str,
 ) -> Result<Training, Failure> {
     let (config, teacher) = model.unet(Timestep::PerSample)?;
     let student = student(&config, method).at(place)?;
+    let denoiser = model.pipeline().of_task(Task::Denoise)?;
+    let text = denoiser.shapes(&model.pipeline().latents, size)?;
+    let text = text
+        .iter()
+        .find(|(name, _)| name == "encoder_hidden_states");
+    let tokens = text.map_or(0, |(_, shape)| shape[1]);
     let sizes = distill::Sizes {
-        batch: sizes.batch,
-        height: sizes.height,
-        width: sizes.width,
-        tokens: facts.tokens,
+        batch: size.batch,
+        height: size.height,
+        width: size.width,
+        tokens,
     };
     let (method, mut inputs) = step_of(method, &config, sizes.batch).at(place)?;
     let bodies = Bodies {

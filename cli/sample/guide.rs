@@ -2,16 +2,16 @@
 //!
 //! Takes the options and the model's facts, gives the numbers that sampling obeys.
 
+use compiler::program::pipeline::Pipeline;
 use compiler::program::sampler::Guidance;
-use compiler::value::tensor::Tensor;
 use graphs::guidance::guidance_embedding;
 use graphs::samplers::SamplerConfig;
 
 use crate::error::{At, Failure};
-use crate::facts::Facts;
 use crate::progress;
 
-use super::{Arguments, few_step};
+use super::arguments::Arguments;
+use super::schedule::few_step;
 
 /// How guidance reaches the network.
 pub(crate) struct Guide {
@@ -19,21 +19,23 @@ pub(crate) struct Guide {
     /// Whether the network answers for the negative prompt too.
     pub(crate) doubled: bool,
     pub(crate) guidance: Guidance,
-    embedded: Option<Vec<f32>>,
+    /// The embedded scale, for a network that takes it.
+    pub(crate) embedded: Option<Vec<f32>>,
 }
 
 impl Guide {
     pub(crate) fn new(
         arguments: &Arguments,
         config: &SamplerConfig,
-        facts: &Facts,
+        pipeline: &Pipeline,
     ) -> Result<Guide, Failure> {
         let name = config.sampler_name().at("scheduler_config.json")?;
-        let usual = match (facts.timestep_cond, name) {
+        let width = pipeline.guidance_width();
+        let usual = match (width, name) {
             (_, "splam") => 1.0,
             (Some(_), _) => 8.5,
             (None, name) if few_step(name) => 1.0,
-            (None, _) => 7.5,
+            (None, _) => pipeline.prompts.guidance_scale,
         };
         let scale = arguments.cfg_scale.unwrap_or(usual);
         if !scale.is_finite() {
@@ -53,9 +55,7 @@ impl Guide {
             return Err(Failure::usage(message).hint("leave --cfg-scale out, or give 1"));
         }
         // A network that embeds the scale is fed the scale minus one, once (spec 0.4, 4.7).
-        let embedded = facts
-            .timestep_cond
-            .map(|width| guidance_embedding(scale - 1.0, width));
+        let embedded = width.map(|width| guidance_embedding(scale - 1.0, width));
         let doubled = embedded.is_none() && scale > 1.0;
         if !doubled && !arguments.negative.is_empty() {
             progress::warn("the negative prompt has no effect without guidance");
@@ -66,11 +66,5 @@ impl Guide {
             guidance: Guidance { scale, rescale },
             embedded,
         })
-    }
-
-    /// The embedded scale `[batch, width]`, for a network that takes it.
-    pub(crate) fn embedded(&self, batch: usize) -> Option<Tensor> {
-        let row = self.embedded.as_ref()?;
-        Some(Tensor::from_f32(&[batch, row.len()], &row.repeat(batch)))
     }
 }

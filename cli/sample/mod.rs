@@ -3,23 +3,25 @@
 //! Takes a model in any form, prompts and a seed; gives PNG files and, if wanted, the latents of
 //! every step. It hands tables and noise over; it computes neither.
 
+mod arguments;
 mod guide;
 mod pictures;
 mod prompts;
 mod schedule;
 mod start;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::ValueEnum;
 use compiler::DType;
 use compiler::program::Executable;
+use compiler::program::pipeline::{
+    Component, LatentSize, Pipeline, PipelineError, Task, TextEncoder,
+};
 use compiler::program::sampler::SamplerTable;
+use compiler::value::dim::Bindings;
 use compiler::value::tensor::Tensor;
-use graphs::samplers;
 use indicatif::ProgressBar;
+use runtime::pipeline::{self, PictureSizes, Text};
 use runtime::place::Place;
 use runtime::sampling::{self, Conditioning, STAGES, SamplingError};
 use runtime::session::{Session, SessionError};
@@ -27,167 +29,96 @@ use runtime::staged::{Staged, StagedSession};
 use runtime::tiling::Tiling;
 
 use crate::error::{At, Failure};
-use crate::facts::Sizes;
+use crate::loaded::Loaded;
 use crate::memory::Needs;
-use crate::model::{Loaded, Model, Part};
-use crate::options::{ComponentName, Execution, Precision};
-use crate::tiling::TilingOptions;
-use crate::{files, memory, progress, stages, tensors, tiling};
+use crate::model::Model;
+use crate::{files, memory, options, progress, stages, tensors, tiling};
 
+pub(crate) use arguments::Arguments;
 use guide::Guide;
 use prompts::Prompts;
 use schedule::Schedule;
 use start::Start;
 
-/// Sample pictures from a prompt.
-///
-/// The seed, sampler, steps, scale and noise mean what they mean in diffusers and A1111: the same
-/// model and settings give the same picture.
-#[derive(clap::Args)]
-#[command(after_help = "Examples:\n  \
-    splamc sample sd15/ -p 'a lighthouse at dawn' --steps 20 -s 42\n  \
-    splamc sample lcm.splam -p 'a fox' --sampler lcm --steps 4 -o fox.png\n  \
-    splamc sample sd15/ -p 'a wide valley' -W 1536 -H 768 --vae-tiling\n  \
-    splamc sample sd15/ -p 'a cat' -p 'a dog' -b 2 -o pets.png   # pets-0.png, pets-1.png")]
-pub(crate) struct Arguments {
-    /// The model: a diffusers or ONNX directory, or a compiled .splam.
-    model: PathBuf,
-    /// The prompt; once, or once per picture in order.
-    #[arg(short, long, required = true)]
-    prompt: Vec<String>,
-    /// What the picture should not show; once, or once per picture in order.
-    #[arg(short, long)]
-    negative: Vec<String>,
-    /// The PNG file to write; with -b N, out-0.png to out-{N-1}.png.
-    #[arg(short, long, default_value = "out.png")]
-    output: PathBuf,
-    /// The sampler; the model's own configuration decides if none is given.
-    #[arg(long, value_parser = sampler_names())]
-    sampler: Option<String>,
-    /// Steps; 4 for few-step samplers and 20 for others if not given.
-    #[arg(long)]
-    steps: Option<usize>,
-    /// Guidance in the standard form: 1 is none. If not given: 7.5; 8.5 for models that embed the
-    /// scale; 1 for samplers of distilled models.
-    #[arg(long, allow_negative_numbers = true)]
-    cfg_scale: Option<f64>,
-    /// How timesteps are spaced; the sampler's own rule if not given.
-    #[arg(long)]
-    spacing: Option<SpacingName>,
-    /// Use Karras noise levels (Euler, DPM++ and UniPC).
-    #[arg(long)]
-    karras: bool,
-    /// Rescale guided outputs towards the deviation of the conditional ones, 0 to 1.
-    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
-    guidance_rescale: f64,
-    /// The seed; picture i of a batch uses seed + i with philox.
-    #[arg(short, long, default_value_t = 0)]
-    seed: u64,
-    /// What the seed means: philox as torch on CUDA and A1111's NV, torch-cpu as ComfyUI.
-    #[arg(long, default_value = "philox")]
-    rng: Rng,
-    /// Pictures to sample at once.
-    #[arg(short, long)]
-    batch: Option<usize>,
-    /// Width in pixels; the model's own size if not given.
-    #[arg(short = 'W', long)]
-    width: Option<usize>,
-    /// Height in pixels; the model's own size if not given.
-    #[arg(short = 'H', long)]
-    height: Option<usize>,
-    /// The type of weights and values.
-    #[arg(long)]
-    dtype: Option<Precision>,
-    #[command(flatten)]
-    execution: Execution,
-    #[command(flatten)]
-    tiling: TilingOptions,
-    /// Read `init_latents` (and `step_noise`) from a safetensors file instead of the seed.
-    #[arg(long)]
-    latents_in: Option<PathBuf>,
-    /// Write `latents` of every step, `final_latents` and `decoded` to a safetensors file.
-    #[arg(long)]
-    latents_out: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum SpacingName {
-    Leading,
-    Trailing,
-    Linspace,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Rng {
-    Philox,
-    TorchCpu,
-}
-
-fn sampler_names() -> clap::builder::PossibleValuesParser {
-    clap::builder::PossibleValuesParser::new(samplers::names().collect::<Vec<_>>())
-}
-
 /// Samples the pictures.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
     let model = Model::open(&arguments.model)?;
-    model.target(arguments.execution.target)?;
+    options::target(&model, arguments.execution.target)?;
     for path in [Some(&arguments.output), arguments.latents_out.as_ref()] {
         path.map_or(Ok(()), |path| files::check_output(path))?;
     }
-    check_parts(arguments, &model)?;
-    let facts = model.facts()?;
-    let start = Start::new(arguments, &facts)?;
-    model.check_sizes(start.sizes, &facts)?;
+    let described = model.pipeline();
+    let networks = Networks::of(described).at(arguments.model.display())?;
+    let start = Start::new(arguments, &described.latents)?;
+    model.check_sizes(start.size)?;
     let Schedule {
         config,
         table,
         steps,
-    } = Schedule::new(arguments, &facts)?;
-    let guide = Guide::new(arguments, &config, &facts)?;
-    let prompts = Prompts::new(arguments, &model, start.sizes.batch)?;
-    let sizes = start.sizes;
-    let tiling = arguments.tiling.of_run(&model, sizes);
+    } = Schedule::new(arguments, described)?;
+    let guide = Guide::new(arguments, &config, described)?;
+    let prompts = Prompts::new(arguments, &model, start.size.batch)?;
+    let size = start.size;
+    let sizes = sizes(arguments, described, size)?;
+    let tiling = arguments.tiling.of_run(&model, size);
     let tiling = tiling.at(arguments.model.display())?;
     let at = arguments.execution.place(&model, false)?;
     let here = (&model, &at);
-    let decoder = decoder(arguments, here, sizes, tiling)?;
+    let decoder = decoder(arguments, here, networks.decoder, size, tiling)?;
 
-    let prompt_ids = prompts.ids(&arguments.prompt)?;
-    let negative_ids = prompts.ids(&arguments.negative)?;
-    let spinner = progress::spinner("compile");
-    let encoder = Component::new(arguments, here, ComponentName::TextEncoder, sizes)?;
-    drop(spinner);
-    let encoder = encoder.open(&model)?;
-    let spinner = progress::spinner("text");
-    let prompt = sampling::embed(&encoder, &prompt_ids).at("text encoder")?;
-    let negative = match guide.doubled {
-        true => Some(sampling::embed(&encoder, &negative_ids).at("text encoder")?),
-        false => None,
+    let (mut texts, mut negatives) = (Vec::new(), Vec::new());
+    for (number, encoder) in described.prompts.encoders.iter().enumerate() {
+        let component = networks.encoders[number];
+        let spinner = progress::spinner("compile");
+        let network = Network::new(arguments, here, component, size)?;
+        drop(spinner);
+        let session = network.open(&model)?;
+        let spinner = progress::spinner("text");
+        let encoded = |texts: &[String]| {
+            pipeline::encode(&session, encoder, &prompts.ids(number, texts)?).at(&component.name)
+        };
+        let text = encoded(&arguments.prompt)?;
+        let is_zero = described.prompts.absent_is_zero && arguments.negative.is_empty();
+        match (guide.doubled, is_zero) {
+            (false, _) => {}
+            (true, true) => negatives.push(text.zeros()),
+            (true, false) => negatives.push(encoded(&arguments.negative)?),
+        }
+        texts.push(text);
+        drop(spinner);
+    }
+    let conditions = |texts: &[Text], is_negative| {
+        let guidance = guide.embedded.as_deref();
+        let sizes = (&sizes, is_negative);
+        pipeline::condition(described, networks.denoiser, texts, sizes, guidance).at("text")
     };
-    drop((encoder, spinner));
-
-    let doubled = Sizes {
-        batch: sizes.batch * (1 + usize::from(guide.doubled)),
-        ..sizes
-    };
-    let unet = open_unet(arguments, here, doubled)?;
     let conditioning = Conditioning {
-        prompt,
-        negative,
+        prompt: conditions(&texts, false)?,
+        negative: match guide.doubled {
+            true => Some(conditions(&negatives, true)?),
+            false => None,
+        },
         guidance: guide.guidance,
-        timestep_cond: guide.embedded(sizes.batch),
     };
+    let doubled = LatentSize {
+        batch: size.batch * (1 + usize::from(guide.doubled)),
+        ..size
+    };
+    let unet = open_unet(arguments, here, networks.denoiser, doubled)?;
     let is_traced = arguments.latents_out.is_some();
     let (latents, trajectory) = denoise(&unet, &table, &conditioning, start, is_traced)?;
     drop(unet);
 
     let decoder = decoder.open(&model)?;
-    let scale = (facts.scaling_factor, facts.shift_factor);
-    let calls = sizes.batch * tiling.map_or(1, |own| own.count([sizes.height, sizes.width]));
+    let scale = (
+        described.latents.scaling_factor,
+        described.latents.shift_factor,
+    );
+    let calls = size.batch * tiling.map_or(1, |own| own.count([size.height, size.width]));
     let bar = match tiling {
         Some(tiling) => {
-            progress::say(format!("{:>12} {}", "", tiling::described(&tiling, sizes)));
+            progress::say(format!("{:>12} {}", "", tiling::described(&tiling, size)));
             progress::bar("decode", calls)
         }
         None => progress::spinner("decode"),
@@ -211,47 +142,56 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses a model that lacks a network of sampling, or wants more than sampling feeds it.
-fn check_parts(arguments: &Arguments, model: &Model) -> Result<(), Failure> {
-    let place = arguments.model.display();
-    let parts = model.parts(None)?;
-    let unet = Part::Component(ComponentName::Unet);
-    if parts.contains(&unet) {
-        let inputs = model.inputs(&unet, &BTreeMap::new())?;
-        if inputs.iter().any(|(name, _)| name == "text_embeds") {
-            let message =
-                "found an SDXL pipeline, whose two text encoders are not sampled with yet";
-            return Err(Failure::job(format!("{place}: {message}"))
-                .hint("run a network of it alone: splamc run MODEL --component unet"));
-        }
-    }
-    let wanted = [
-        ComponentName::TextEncoder,
-        ComponentName::Unet,
-        ComponentName::VaeDecoder,
-    ];
-    match wanted
-        .iter()
-        .find(|&&name| !parts.contains(&Part::Component(name)))
-    {
-        None => Ok(()),
-        Some(missing) => {
-            let found: Vec<&str> = parts.iter().map(Part::name).collect();
-            let message = format!("{place}: found {found:?}, wanted {:?} too", missing.name());
-            Err(Failure::job(message)
-                .hint("sampling needs a whole pipeline; splamc run takes one graph"))
-        }
+/// The networks of a run.
+struct Networks<'a> {
+    /// In the order of the pipeline's text encoders.
+    encoders: Vec<&'a Component>,
+    denoiser: &'a Component,
+    decoder: &'a Component,
+}
+
+impl<'a> Networks<'a> {
+    /// The networks of a whole pipeline.
+    fn of(pipeline: &'a Pipeline) -> Result<Networks<'a>, PipelineError> {
+        let first = pipeline.of_task(Task::EncodeText)?;
+        let encoders = pipeline.prompts.encoders.iter();
+        let encoder = |own: &TextEncoder| pipeline.component(&own.component).unwrap_or(first);
+        Ok(Networks {
+            encoders: encoders.map(encoder).collect(),
+            denoiser: pipeline.of_task(Task::Denoise)?,
+            decoder: pipeline.of_task(Task::Decode)?,
+        })
     }
 }
 
-/// Whether a sampler is one of distilled models.
-fn few_step(sampler: &str) -> bool {
-    ["splam", "lcm", "tcd", "perflow"].contains(&sampler)
+/// What the size conditioning of a model says; refuses its options for others.
+fn sizes(
+    arguments: &Arguments,
+    pipeline: &Pipeline,
+    size: LatentSize,
+) -> Result<PictureSizes, Failure> {
+    let (original, crop, target) = (
+        arguments.original_size,
+        arguments.crop,
+        arguments.target_size,
+    );
+    if pipeline.prompts.size_ids.is_empty() && [original, crop, target].iter().any(Option::is_some)
+    {
+        let message = "--original-size, --crop and --target-size with a model without sizes";
+        return Err(Failure::usage(message).hint("they are for SDXL: leave them out"));
+    }
+    let own =
+        [size.height, size.width].map(|extent| extent.saturating_mul(pipeline.latents.pixels));
+    Ok(PictureSizes {
+        original: original.unwrap_or(own),
+        crop: crop.unwrap_or([0, 0]),
+        target: target.unwrap_or(own),
+    })
 }
 
 /// A component that is compiled but not loaded.
-struct Component {
-    name: ComponentName,
+struct Network {
+    name: String,
     place: String,
     loaded: Loaded,
     at: Place,
@@ -259,17 +199,18 @@ struct Component {
     advice: Option<&'static str>,
 }
 
-impl Component {
+impl Network {
     fn new(
         arguments: &Arguments,
         (model, at): (&Model, &Place),
-        name: ComponentName,
-        sizes: Sizes,
-    ) -> Result<Component, Failure> {
-        Ok(Component {
+        component: &Component,
+        size: LatentSize,
+    ) -> Result<Network, Failure> {
+        let (name, dtype) = (component.name.clone(), arguments.dtype.map(Into::into));
+        Ok(Network {
+            place: format!("{}: {name}", arguments.model.display()),
+            loaded: model.sized(component, size, &Bindings::new(), dtype)?,
             name,
-            place: format!("{}: {}", arguments.model.display(), name.name()),
-            loaded: model.component(name, sizes, arguments.dtype.map(Into::into))?,
             at: at.clone(),
             advice: None,
         })
@@ -293,7 +234,7 @@ impl Component {
     fn announce(&self, parts: &[&Executable], spinner: &ProgressBar) -> Result<(), Failure> {
         let needs = self.check(parts)?;
         let gigaflops = self.loaded.program.cost().flops as f64 / 1e9;
-        let name = self.name.name();
+        let name = &self.name;
         spinner.suspend(|| progress::say(format!("{name:>12} {needs}, {gigaflops:.1} GFLOP")));
         Ok(())
     }
@@ -318,37 +259,35 @@ impl Component {
 fn decoder(
     arguments: &Arguments,
     (model, at): (&Model, &Place),
-    sizes: Sizes,
+    component: &Component,
+    size: LatentSize,
     tiling: Option<Tiling>,
-) -> Result<Component, Failure> {
+) -> Result<Network, Failure> {
     let spinner = progress::spinner("compile");
-    let sizes = match &tiling {
-        Some(tiling) => sizes.tile(tiling),
-        None => Sizes { batch: 1, ..sizes },
-    };
-    let decoder = ComponentName::VaeDecoder;
-    let mut component = Component::new(arguments, (model, at), decoder, sizes)?;
-    component.advice = Some(tiling::advice(tiling, model));
-    component.check(&[&component.loaded.program])?;
+    let size = size.decoded(tiling.map(|tiling| tiling.tile()));
+    let mut network = Network::new(arguments, (model, at), component, size)?;
+    network.advice = Some(tiling::advice(tiling, model));
+    network.check(&[&network.loaded.program])?;
     drop(spinner);
-    Ok(component)
+    Ok(network)
 }
 
 /// Compiles and loads the denoising network, stage by stage.
 fn open_unet(
     arguments: &Arguments,
     here: (&Model, &Place),
-    sizes: Sizes,
+    component: &Component,
+    size: LatentSize,
 ) -> Result<StagedSession, Failure> {
     let spinner = progress::spinner("compile");
-    let component = Component::new(arguments, here, ComponentName::Unet, sizes)?;
-    let staged = Staged::of(&component.loaded.program, &STAGES).at(&component.place)?;
+    let network = Network::new(arguments, here, component, size)?;
+    let staged = Staged::of(&network.loaded.program, &STAGES).at(&network.place)?;
     let parts: Vec<&Executable> = staged.parts().map(|(_, program)| program).collect();
-    component.announce(&parts, &spinner)?;
+    network.announce(&parts, &spinner)?;
     let stages = stages::described(&staged);
     spinner.suspend(|| progress::say(format!("{:>12} {stages}", "")));
-    let weights = component.loaded.weights;
-    StagedSession::open(&staged, weights, &component.at, here.0.tuning()).at(&component.place)
+    let weights = network.loaded.weights;
+    StagedSession::open(&staged, weights, &network.at, here.0.tuning()).at(&network.place)
 }
 
 /// How often each part ran: `text 1×, time 4×, step 4×`.

@@ -11,7 +11,7 @@ use graphs::samplers::SamplerConfig;
 use crate::error::{At, Failure};
 use crate::{files, png, progress};
 
-use super::{Arguments, Rng};
+use super::arguments::{Arguments, Rng};
 
 /// Writes one PNG per picture, with the text that other tools read settings from.
 pub(crate) fn write(

@@ -9,11 +9,12 @@ use crate::error::{At, Failure};
 use crate::model::Model;
 use crate::progress;
 
-use super::Arguments;
+use super::arguments::Arguments;
 
 /// Prompts as token ids.
 pub(crate) struct Prompts {
-    tokenizer: Tokenizer,
+    /// One for each text encoder of the pipeline.
+    tokenizers: Vec<Tokenizer>,
     batch: usize,
 }
 
@@ -32,22 +33,25 @@ impl Prompts {
                 );
             }
         }
+        let encoders = model.pipeline().prompts.encoders.iter();
+        let tokenizers = encoders.map(|encoder| model.tokenizer(&encoder.tokenizer));
         Ok(Prompts {
-            tokenizer: model.tokenizer()?,
+            tokenizers: tokenizers.collect::<Result<_, Failure>>()?,
             batch,
         })
     }
 
-    /// `[batch, tokens]`; no text stands for the empty one.
-    pub(crate) fn ids(&self, texts: &[String]) -> Result<Tensor, Failure> {
+    /// `[batch, tokens]` for the text encoder of this number; no text stands for the empty one.
+    pub(crate) fn ids(&self, number: usize, texts: &[String]) -> Result<Tensor, Failure> {
+        let tokenizer = &self.tokenizers[number];
         let mut ids = Vec::new();
         for picture in 0..self.batch {
             let text = texts.get(if texts.len() > 1 { picture } else { 0 });
             let text = text.map_or("", String::as_str);
-            let encoded = self.tokenizer.encode(text).at("tokenizer")?;
-            let repeated = texts.len() == 1 && picture > 0;
+            let encoded = tokenizer.encode(text).at("tokenizer")?;
+            let repeated = texts.len() == 1 && picture > 0 || number > 0;
             if encoded.truncated && !repeated {
-                let (found, wanted) = (encoded.token_count, self.tokenizer.max_length());
+                let (found, wanted) = (encoded.token_count, tokenizer.max_length());
                 progress::warn(format!(
                     "the prompt has {found} tokens and is cut to {wanted}: {text:?}"
                 ));

@@ -2,13 +2,13 @@
 //!
 //! Takes the options and the model's `scheduler_config.json`, gives what `graphs` makes of them.
 
+use compiler::program::pipeline::Pipeline;
 use compiler::program::sampler::SamplerTable;
 use graphs::samplers::{self, SamplerConfig, SamplerError};
 
 use crate::error::{At, Failure};
-use crate::facts::Facts;
 
-use super::{Arguments, SpacingName, few_step};
+use super::arguments::{Arguments, SpacingName};
 
 /// A sampler, its table, and the steps that it was asked for (some make more calls).
 pub(crate) struct Schedule {
@@ -19,8 +19,8 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// The sampler that the options ask for, or the model's own.
-    pub(crate) fn new(arguments: &Arguments, facts: &Facts) -> Result<Schedule, Failure> {
-        let text = facts.scheduler.as_ref().ok_or_else(|| {
+    pub(crate) fn new(arguments: &Arguments, pipeline: &Pipeline) -> Result<Schedule, Failure> {
+        let text = pipeline.scheduler.as_ref().ok_or_else(|| {
             Failure::job(format!(
                 "{}: found no scheduler_config.json",
                 arguments.model.display()
@@ -29,8 +29,8 @@ impl Schedule {
         })?;
         let place = "scheduler_config.json";
         let mut config = SamplerConfig::from_diffusers(text).at(place)?;
-        if let Some(pipeline) = &facts.pipeline {
-            config = config.in_pipeline(pipeline);
+        if let Some(class) = &pipeline.class {
+            config = config.in_pipeline(class);
         }
         if let Some(name) = &arguments.sampler {
             config = config.with_sampler(name).at(place)?;
@@ -78,4 +78,9 @@ fn misused(failure: Failure) -> Failure {
         usage: true,
         ..failure
     }
+}
+
+/// Whether a sampler is one of distilled models.
+pub(super) fn few_step(sampler: &str) -> bool {
+    ["splam", "lcm", "tcd", "perflow"].contains(&sampler)
 }

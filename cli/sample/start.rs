@@ -5,18 +5,18 @@
 use std::path::PathBuf;
 
 use compiler::DType;
+use compiler::program::pipeline::{LatentSize, Latents};
 use compiler::value::tensor::{Tensor, Values};
 use runtime::noise::{Generator, Noise};
 
 use crate::error::{At, Failure};
-use crate::facts::{Facts, Sizes};
 use crate::tensors;
 
-use super::{Arguments, Rng};
+use super::arguments::{Arguments, Rng};
 
 /// Where a run starts: sizes, unit normal latents, and the noise of later draws.
 pub(crate) struct Start {
-    pub(crate) sizes: Sizes,
+    pub(crate) size: LatentSize,
     pub(crate) latents: Tensor,
     pub(crate) draws: Draws,
 }
@@ -31,12 +31,12 @@ pub(crate) enum Draws {
 }
 
 impl Start {
-    pub(crate) fn new(arguments: &Arguments, facts: &Facts) -> Result<Start, Failure> {
+    pub(crate) fn new(arguments: &Arguments, model: &Latents) -> Result<Start, Failure> {
         let prompts = arguments.prompt.len().max(arguments.negative.len()).max(1);
         let Some(path) = &arguments.latents_in else {
             let batch = arguments.batch.unwrap_or(prompts);
-            let sizes = Sizes::of(facts, batch, arguments.width, arguments.height)?;
-            let shape = [batch, facts.latent_channels, sizes.height, sizes.width];
+            let size = model.of_pixels(batch, arguments.width, arguments.height)?;
+            let shape = [batch, model.channels, size.height, size.width];
             let generator = match arguments.rng {
                 Rng::Philox => Generator::Philox,
                 Rng::TorchCpu => Generator::TorchCpu,
@@ -44,7 +44,7 @@ impl Start {
             let mut noise = Noise::new(generator, arguments.seed, shape).at("noise")?;
             let latents = Tensor::from_f32(&shape, &noise.draw());
             return Ok(Start {
-                sizes,
+                size,
                 latents,
                 draws: Draws::Seed(noise),
             });
@@ -64,26 +64,27 @@ impl Start {
                 "{place}: init_latents have shape {shape:?}, {wanted}"
             )));
         };
+        let asked = |axis, pixels: Option<usize>, own| match pixels {
+            Some(pixels) => model.extent(axis, pixels),
+            None => Ok(own),
+        };
         let wanted = [
             arguments.batch.unwrap_or(batch),
-            facts.latent_channels,
-            facts.latent_extent(
-                "height",
-                arguments.height.unwrap_or(height * facts.vae_scale),
-            )?,
-            facts.latent_extent("width", arguments.width.unwrap_or(width * facts.vae_scale))?,
+            model.channels,
+            asked("height", arguments.height, height)?,
+            asked("width", arguments.width, width)?,
         ];
         if wanted != [batch, channels, height, width] || batch == 0 || !latents.dtype().is_float() {
             let found = format!("{} of shape {:?}", latents.dtype(), latents.shape());
             let message = format!("{place}: init_latents are {found}, wanted floats of {wanted:?}");
             return Err(Failure::job(message));
         }
-        let sizes = Sizes {
+        let size = LatentSize {
             batch,
             height,
             width,
-        };
-        sizes.check()?;
+        }
+        .checked()?;
         match latents.not_finite() {
             0 => {}
             count => {
@@ -97,7 +98,7 @@ impl Start {
             .remove("step_noise")
             .map(|noise| noise.cast(DType::F32));
         Ok(Start {
-            sizes,
+            size,
             latents,
             draws: Draws::File {
                 path: path.clone(),

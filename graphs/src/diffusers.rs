@@ -1,39 +1,36 @@
 //! A pipeline in diffusers' layout: `model_index.json` and one folder for each component.
 //!
 //! Takes a [`Source`], gives a description of what is there; the functions and their weights are
-//! made when they are asked for. The scheduler's configuration and the tokenizers' files are
-//! handed on as they are.
+//! made when they are asked for. It reads no scheduler and no tokenizer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use compiler::graph::{Func, Role};
 use serde_json::{Value, json};
 
 use crate::checkpoint::{self, Tensors};
 use crate::models::fields::Fields;
 use crate::models::{ConfigError, Options, clip, unet, vae};
-use crate::source::{Source, SourceError};
+use crate::source::Source;
 use crate::{ImportError, Imported};
 
 /// A pipeline, or the part of one that is there.
-pub struct Pipeline<'a> {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
     /// The class that wrote it, such as `StableDiffusionPipeline`, if it says so.
     pub class: Option<String>,
     /// The networks.
-    pub components: Vec<Component<'a>>,
-    /// The text of `scheduler/scheduler_config.json`, if it is there.
-    pub scheduler: Option<String>,
-    /// The files of each tokenizer (`tokenizer`, `tokenizer_2`), by their names.
-    pub tokenizers: BTreeMap<String, BTreeMap<String, Bytes>>,
-    /// Whether an empty negative prompt means embeddings of zeros (SDXL).
-    pub empty_prompt_is_zero: bool,
+    pub components: Vec<Component>,
+    /// Whether a negative prompt that is not given means embeddings of zeros (SDXL), if it says so.
+    pub empty_prompt_is_zero: Option<bool>,
+    /// Whether size conditioning holds an aesthetics score (SDXL's refiner).
+    pub aesthetics_score: bool,
 }
 
-impl<'a> Pipeline<'a> {
+impl Layout {
     /// The component `name`: `unet`, `vae_encoder`, `vae_decoder`, `text_encoder` or
     /// `text_encoder_2`.
-    pub fn component(&self, name: &str) -> Option<&Component<'a>> {
+    pub fn component(&self, name: &str) -> Option<&Component> {
         self.components
             .iter()
             .find(|component| component.name == name)
@@ -41,12 +38,12 @@ impl<'a> Pipeline<'a> {
 }
 
 /// One network of a pipeline, not loaded yet.
-pub struct Component<'a> {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Component {
     /// Its name, which its function bears too.
     pub name: String,
     /// What it looks like.
     pub network: Network,
-    source: &'a dyn Source,
     folder: String,
 }
 
@@ -64,13 +61,13 @@ pub enum Network {
 }
 
 /// Opens the pipeline in `source`, or the single component whose `config.json` lies there.
-/// Only configurations and tokenizers are read. Without `model_index.json` every component that
+/// Only configurations are read. Without `model_index.json` every component that
 /// is there belongs to the pipeline.
 ///
 /// # Errors
 /// When there is no pipeline, or one of its components or their configurations is of a kind that
 /// is not supported.
-pub fn open(source: &dyn Source) -> Result<Pipeline<'_>, ImportError> {
+pub fn open(source: &dyn Source) -> Result<Layout, ImportError> {
     let files = source.list()?;
     let has = |path: &str| files.iter().any(|file| file == path);
     let index = match has(INDEX) {
@@ -93,16 +90,14 @@ pub fn open(source: &dyn Source) -> Result<Pipeline<'_>, ImportError> {
         components.extend(found.into_iter().map(|(half, network)| Component {
             name: format!("{name}{half}"),
             network,
-            source,
             folder: name.clone(),
         }));
     }
-    Ok(Pipeline {
+    Ok(Layout {
         class: index.class,
         components,
-        scheduler: read_scheduler(source)?,
-        tokenizers: read_tokenizers(source, &files)?,
         empty_prompt_is_zero: index.empty_prompt_is_zero,
+        aesthetics_score: index.aesthetics_score,
     })
 }
 
@@ -122,7 +117,7 @@ enum Class {
 struct Index {
     class: Option<String>,
     networks: BTreeMap<String, Class>,
-    empty_prompt_is_zero: bool,
+    empty_prompt_is_zero: Option<bool>,
     aesthetics_score: bool,
 }
 
@@ -140,7 +135,8 @@ const TEXT_CLASSES: [(&str, Class); 2] = [
 /// The folders of tokenizers.
 const TOKENIZERS: [&str; 2] = ["tokenizer", "tokenizer_2"];
 /// What a pipeline may have beside its networks without their results depending on it.
-const IRRELEVANT: [&str; 5] = [
+const IRRELEVANT: [&str; 6] = [
+    "add_watermarker",
     "feature_extractor",
     "image_encoder",
     "requires_safety_checker",
@@ -155,8 +151,6 @@ impl Index {
                 file: INDEX.to_owned(),
                 reason: error.to_string(),
             })?;
-        let class = map.get("_class_name").and_then(Value::as_str);
-        let class = class.map(str::to_owned);
         let mut fields = Fields::new(INDEX, map);
         let mut networks = BTreeMap::new();
         for (name, classes) in NETWORKS {
@@ -170,9 +164,9 @@ impl Index {
         fields.irrelevant(&IRRELEVANT);
         fields.only("is_cosxl_edit", json!(false))?;
         let index = Index {
-            class,
+            class: fields.class(),
             networks,
-            empty_prompt_is_zero: fields.flag("force_zeros_for_empty_prompt", false)?,
+            empty_prompt_is_zero: fields.optional_flag("force_zeros_for_empty_prompt")?,
             aesthetics_score: fields.flag("requires_aesthetics_score", false)?,
         };
         fields.finish()?;
@@ -193,14 +187,14 @@ impl Index {
             networks: there
                 .map(|(name, class)| (name.to_owned(), class))
                 .collect(),
-            empty_prompt_is_zero: false,
+            empty_prompt_is_zero: None,
             aesthetics_score: false,
         }
     }
 }
 
 /// Opens a folder that is itself a component.
-fn open_component(source: &dyn Source) -> Result<Pipeline<'_>, ImportError> {
+fn open_component(source: &dyn Source) -> Result<Layout, ImportError> {
     let file = "config.json";
     let text = source.read(file)?;
     let value: Value = serde_json::from_slice(&text).map_err(|error| ConfigError::Format {
@@ -217,15 +211,13 @@ fn open_component(source: &dyn Source) -> Result<Pipeline<'_>, ImportError> {
     let component = |(half, network)| Component {
         name: format!("{name}{half}"),
         network,
-        source,
         folder: String::new(),
     };
-    Ok(Pipeline {
+    Ok(Layout {
         class: None,
         components: found.into_iter().map(component).collect(),
-        scheduler: None,
-        tokenizers: BTreeMap::new(),
-        empty_prompt_is_zero: false,
+        empty_prompt_is_zero: None,
+        aesthetics_score: false,
     })
 }
 
@@ -252,39 +244,7 @@ fn describe(
     })
 }
 
-fn read_scheduler(source: &dyn Source) -> Result<Option<String>, ImportError> {
-    let file = "scheduler/scheduler_config.json";
-    let bytes = match source.read(file) {
-        Err(SourceError::NotFound { .. }) => return Ok(None),
-        read => read?,
-    };
-    match String::from_utf8(bytes.to_vec()) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) => Err(ImportError::from(ConfigError::Format {
-            file: file.to_owned(),
-            reason: error.to_string(),
-        })),
-    }
-}
-
-fn read_tokenizers(
-    source: &dyn Source,
-    files: &[String],
-) -> Result<BTreeMap<String, BTreeMap<String, Bytes>>, ImportError> {
-    let mut tokenizers: BTreeMap<String, BTreeMap<String, Bytes>> = BTreeMap::new();
-    for path in files {
-        let Some((folder, name)) = path.split_once('/') else {
-            continue;
-        };
-        if TOKENIZERS.contains(&folder) && !name.contains('/') {
-            let files = tokenizers.entry(folder.to_owned()).or_default();
-            files.insert(name.to_owned(), source.read(path)?);
-        }
-    }
-    Ok(tokenizers)
-}
-
-impl Component<'_> {
+impl Component {
     /// The function alone, without weights; its name is the component's.
     ///
     /// # Errors
@@ -299,12 +259,12 @@ impl Component<'_> {
         })
     }
 
-    /// The function and its weights, read now.
+    /// The function and its weights, read now from the source in which the layout was found.
     ///
     /// # Errors
     /// When the configuration's numbers do not fit each other, or the checkpoint does not fit
     /// the configuration: a tensor missing, left over, or of another shape.
-    pub fn build(&self, options: &Options) -> Result<Imported, ImportError> {
+    pub fn build(&self, source: &dyn Source, options: &Options) -> Result<Imported, ImportError> {
         let func = self.func(options)?;
         let stem = match &self.network {
             Network::Unet(_) | Network::VaeEncoder(_) | Network::VaeDecoder(_) => {
@@ -312,7 +272,7 @@ impl Component<'_> {
             }
             Network::TextEncoder(_) => "model",
         };
-        let loaded = checkpoint::load(self.source, &self.folder, stem)?;
+        let loaded = checkpoint::load(source, &self.folder, stem)?;
         let mut tensors = Tensors::new();
         for (name, tensor) in loaded {
             let (modern, tensor) = match &self.network {

@@ -22,7 +22,8 @@ pub mod models;
 pub mod noise_schedule;
 pub mod onnx;
 pub mod optimizer;
-pub mod optimum;
+mod optimum;
+pub mod pipeline;
 pub mod samplers;
 pub mod source;
 
@@ -55,6 +56,17 @@ pub enum ImportError {
     /// The numbers of a configuration do not fit each other.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// An ONNX graph cannot be used.
+    #[error(transparent)]
+    Onnx(#[from] onnx::ImportError),
+    /// A component cannot be used.
+    #[error("{component}: {error}")]
+    Component {
+        /// Its name.
+        component: String,
+        /// Why.
+        error: Box<ImportError>,
+    },
 }
 
 impl ImportError {
@@ -63,7 +75,19 @@ impl ImportError {
         match self {
             ImportError::Config(error) => error.hint(),
             ImportError::Checkpoint(error) => error.hint(),
-            ImportError::NoModel | ImportError::Source(_) | ImportError::Graph(_) => None,
+            ImportError::Component { error, .. } => error.hint(),
+            ImportError::NoModel
+            | ImportError::Source(_)
+            | ImportError::Graph(_)
+            | ImportError::Onnx(_) => None,
+        }
+    }
+
+    /// The same error as that of a component.
+    pub(crate) fn of(self, component: &str) -> ImportError {
+        ImportError::Component {
+            component: component.to_owned(),
+            error: Box::new(self),
         }
     }
 }

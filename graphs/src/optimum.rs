@@ -4,165 +4,96 @@
 //! needs; imports no graph itself (see [`crate::onnx`]).
 //!
 //! Layout: `unet/model.onnx`, `text_encoder/model.onnx`, `vae_decoder/model.onnx`,
-//! `vae_encoder/model.onnx`, each beside a `config.json`; `scheduler/scheduler_config.json`;
-//! `tokenizer/`.
-
-use std::collections::BTreeMap;
+//! `vae_encoder/model.onnx`, SDXL also `text_encoder_2/model.onnx`, each beside a `config.json`.
 
 use serde_json::Value;
-use thiserror::Error;
 
-use crate::source::{Source, SourceError};
+use crate::ImportError;
+use crate::models::ConfigError;
+use crate::models::fields::{Fields, as_count};
+use crate::source::Source;
 
-/// The components whose graphs are looked for.
-pub const COMPONENTS: [&str; 4] = ["text_encoder", "unet", "vae_decoder", "vae_encoder"];
+/// What graphs are called.
+const GRAPH: &str = "/model.onnx";
+
+/// Extents that can be sizes of latents.
+const SIZE_MAX: usize = 1 << 16;
 
 /// A directory of ONNX graphs.
 #[derive(Debug, Clone)]
-pub struct Layout {
-    /// The path of each component's graph.
-    pub graphs: BTreeMap<&'static str, String>,
+pub(crate) struct Layout {
+    /// The name of each component and the path of its graph.
+    pub(crate) graphs: Vec<(String, String)>,
     /// The class of the pipeline, such as `StableDiffusionPipeline`, if `model_index.json` says so.
-    pub class: Option<String>,
-    /// `scheduler_config.json`, verbatim.
-    pub scheduler: Option<String>,
+    pub(crate) class: Option<String>,
+    /// Whether a negative prompt that is not given means embeddings of zeros, if it says so.
+    pub(crate) empty_prompt_is_zero: Option<bool>,
+    /// Whether size conditioning holds an aesthetics score.
+    pub(crate) aesthetics_score: bool,
     /// The factor between latents and what the decoder is fed with.
-    pub scaling_factor: f64,
+    pub(crate) scaling_factor: f64,
     /// What is added to the latents after division by the factor.
-    pub shift_factor: f64,
+    pub(crate) shift_factor: f64,
     /// Pixels per latent, along each axis.
-    pub vae_scale: usize,
+    pub(crate) pixels: usize,
     /// Rows and columns of the latents that the network was made for, if it says so.
-    pub latent_size: Option<[usize; 2]>,
-}
-
-/// Why a directory cannot be read.
-#[derive(Debug, Error)]
-pub enum LayoutError {
-    /// A file cannot be read.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// A configuration is not JSON, or not text.
-    #[error("{path:?} is not JSON: {reason}")]
-    Json {
-        /// The file.
-        path: String,
-        /// What the reader met.
-        reason: String,
-    },
-    /// A configuration holds something else than expected.
-    #[error("{path:?} has {key:?} = {found}, wanted {wanted}")]
-    Config {
-        /// The file.
-        path: String,
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        found: String,
-        /// What was wanted.
-        wanted: &'static str,
-    },
+    pub(crate) latent_size: Option<[usize; 2]>,
 }
 
 /// Looks for graphs; `None` where there is none.
 ///
 /// # Errors
 /// When a file that is there cannot be read, or a configuration is damaged.
-pub fn open(source: &dyn Source) -> Result<Option<Layout>, LayoutError> {
+pub(crate) fn open(source: &dyn Source) -> Result<Option<Layout>, ImportError> {
     let files = source.list()?;
-    let graphs: BTreeMap<&'static str, String> = COMPONENTS
-        .into_iter()
-        .map(|component| (component, format!("{component}/model.onnx")))
-        .filter(|(_, path)| files.contains(path))
-        .collect();
+    let graph = |path: &String| {
+        let name = path
+            .strip_suffix(GRAPH)
+            .filter(|name| !name.contains('/'))?;
+        Some((name.to_owned(), path.clone()))
+    };
+    let graphs: Vec<(String, String)> = files.iter().filter_map(graph).collect();
     if graphs.is_empty() {
         return Ok(None);
     }
-    let vae_path = [
+    let fields = |paths: &[&str]| {
+        let there = |path: &&&str| files.iter().any(|file| file == **path);
+        let Some(path) = paths.iter().find(there) else {
+            return Ok(Fields::new("", serde_json::Map::new()));
+        };
+        let text = source.read(path)?;
+        let map = serde_json::from_slice(&text).map_err(|error| ConfigError::Format {
+            file: (*path).to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok::<Fields, ImportError>(Fields::new(path, map))
+    };
+    let mut index = fields(&["model_index.json"])?;
+    let mut unet = fields(&["unet/config.json"])?;
+    let mut vae = fields(&[
         "vae_decoder/config.json",
         "vae/config.json",
         "vae_encoder/config.json",
-    ]
-    .into_iter()
-    .find(|path| files.iter().any(|file| file == path));
-    let vae = json(source, vae_path)?;
-    let unet_path = Some("unet/config.json").filter(|path| files.iter().any(|file| file == path));
-    let unet = json(source, unet_path)?;
-    let index = json(
-        source,
-        Some(INDEX).filter(|&path| files.iter().any(|file| file == path)),
-    )?;
-    let class = index.get("_class_name").and_then(Value::as_str);
-    let scheduler = match files.iter().any(|file| file == SCHEDULER) {
-        true => Some(text(source, SCHEDULER)?),
-        false => None,
-    };
-    let levels = vae
-        .get("block_out_channels")
-        .and_then(Value::as_array)
-        .map(Vec::len);
+    ])?;
+    let levels = vae.take("block_out_channels");
+    let levels = levels.as_ref().and_then(Value::as_array).map(Vec::len);
     Ok(Some(Layout {
         graphs,
-        class: class.map(str::to_owned),
-        scheduler,
-        scaling_factor: number(&vae, vae_path, "scaling_factor", 0.18215)?,
-        shift_factor: number(&vae, vae_path, "shift_factor", 0.0)?,
-        vae_scale: 1 << (levels.unwrap_or(4).clamp(1, 8) - 1),
-        latent_size: latent_size(&unet),
+        class: index.class(),
+        empty_prompt_is_zero: index.optional_flag("force_zeros_for_empty_prompt")?,
+        aesthetics_score: index.flag("requires_aesthetics_score", false)?,
+        scaling_factor: vae.number("scaling_factor", 0.18215)?,
+        shift_factor: vae.number("shift_factor", 0.0)?,
+        pixels: 1 << (levels.unwrap_or(4).clamp(1, 8) - 1),
+        latent_size: unet.take("sample_size").as_ref().and_then(latent_size),
     }))
 }
 
-const INDEX: &str = "model_index.json";
-const SCHEDULER: &str = "scheduler/scheduler_config.json";
-
-fn text(source: &dyn Source, path: &str) -> Result<String, LayoutError> {
-    let bytes = source.read(path)?;
-    let text = std::str::from_utf8(&bytes).map_err(|error| LayoutError::Json {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })?;
-    Ok(text.to_owned())
-}
-
-fn json(source: &dyn Source, path: Option<&str>) -> Result<Value, LayoutError> {
-    let Some(path) = path else {
-        return Ok(Value::Null);
-    };
-    serde_json::from_str(&text(source, path)?).map_err(|error| LayoutError::Json {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })
-}
-
 /// `sample_size`, one number or two; numbers that cannot be sizes say nothing.
-fn latent_size(config: &Value) -> Option<[usize; 2]> {
-    let size = |value: &Value| {
-        let size = usize::try_from(value.as_u64()?).ok()?;
-        (1..=1 << 16).contains(&size).then_some(size)
-    };
-    match config.get("sample_size")? {
+fn latent_size(value: &Value) -> Option<[usize; 2]> {
+    let size = |value: &Value| as_count(value, 1, SIZE_MAX);
+    match value {
         Value::Array(pair) if pair.len() == 2 => Some([size(&pair[0])?, size(&pair[1])?]),
         value => size(value).map(|size| [size, size]),
-    }
-}
-
-/// A finite, positive or zero number of a configuration; `usual` where it is absent or null.
-fn number(
-    config: &Value,
-    path: Option<&str>,
-    key: &'static str,
-    usual: f64,
-) -> Result<f64, LayoutError> {
-    match config.get(key) {
-        None | Some(Value::Null) => Ok(usual),
-        Some(value) => match value.as_f64() {
-            Some(number) if number.is_finite() => Ok(number),
-            Some(_) | None => Err(LayoutError::Config {
-                path: path.unwrap_or_default().to_owned(),
-                key,
-                found: value.to_string(),
-                wanted: "a number",
-            }),
-        },
     }
 }

@@ -29,11 +29,11 @@ pub enum SamplingError {
     #[error("the {component} has {found:?}, wanted {wanted:?} among them")]
     Interface {
         /// The component.
-        component: &'static str,
+        component: String,
         /// The names it has.
         found: Vec<String>,
         /// The name wanted.
-        wanted: &'static str,
+        wanted: String,
     },
     /// Tensors that belong together do not fit.
     #[error("{what} has shape {found:?}, wanted {wanted:?}")]
@@ -60,14 +60,12 @@ pub enum SamplingError {
 /// What a run of the denoising network is steered by.
 #[derive(Debug, Clone)]
 pub struct Conditioning {
-    /// Embeddings of the prompts, `[batch, tokens, width]`.
-    pub prompt: Tensor,
-    /// Embeddings of the negative prompts, of the same shape; `None` runs without guidance.
-    pub negative: Option<Tensor>,
+    /// What the network is fed for the prompts, by the input's name; each has the batch first.
+    pub prompt: BTreeMap<String, Tensor>,
+    /// The same for the negative prompts, of the same shapes; `None` runs without guidance.
+    pub negative: Option<BTreeMap<String, Tensor>>,
     /// The guidance that combines both.
     pub guidance: Guidance,
-    /// The embedded guidance scale `[batch, width]` of a network with `timestep_cond`.
-    pub timestep_cond: Option<Tensor>,
 }
 
 /// How often the inputs of a denoising network change in a run. All prompts of a run are in one
@@ -87,20 +85,6 @@ pub const STAGES: [Stage; 2] = [
         remembered_max: 64,
     },
 ];
-
-/// Embeds token ids `[batch, tokens]`: the result `last_hidden_state` `[batch, tokens, width]`.
-///
-/// # Errors
-/// When the text encoder fails or has another interface.
-pub fn embed(text_encoder: &Session, ids: &Tensor) -> Result<Tensor, SamplingError> {
-    let ty = input_type(text_encoder.inputs(), "text encoder", "input_ids")?;
-    let inputs = BTreeMap::from([("input_ids".to_owned(), ids.cast(ty.dtype))]);
-    output(
-        text_encoder.run(&inputs)?,
-        "text encoder",
-        "last_hidden_state",
-    )
-}
 
 /// Is told of each step in order; may read the latents `[batch, channels, height, width]`, f32, in
 /// the sampler's own scale, which costs a wait on some devices. Its error ends the run.
@@ -155,7 +139,7 @@ pub fn denoise_on_host(
     let fixed = fixed_inputs(unet, conditioning)?;
     for (call, step) in table.steps.iter().enumerate() {
         let inputs = inputs(unet, conditioning, &fixed, step, (&shape, &state))?;
-        let answer = floats(&output(unet.run(&inputs)?, "unet", "out_sample")?);
+        let answer = floats(&output(&mut unet.run(&inputs)?, "unet", "out_sample")?);
         if answer.iter().any(|value| !value.is_finite()) {
             return Err(SamplingError::NotFinite { call });
         }
@@ -204,7 +188,7 @@ pub fn decode(
         let pictures = planes / channels.max(1);
         let input = Tensor::from_f32(&[pictures, channels, rows, columns], &seen.values);
         let inputs = BTreeMap::from([("latent_sample".to_owned(), input.cast(ty.dtype))]);
-        let image = output(decoder.run(&inputs)?, "vae decoder", "sample")?;
+        let image = output(&mut decoder.run(&inputs)?, "vae decoder", "sample")?;
         on_call();
         match image.shape() {
             &[pictures, channels, rows, columns] => Ok(Planes {
@@ -247,26 +231,25 @@ fn fixed_inputs(
     unet: &StagedSession,
     conditioning: &Conditioning,
 ) -> Result<BTreeMap<String, Tensor>, SamplingError> {
-    let ty = input_type(unet.inputs(), "unet", "encoder_hidden_states")?;
-    let prompt = &conditioning.prompt;
-    let embeddings = match &conditioning.negative {
-        Some(negative) if negative.shape() != prompt.shape() => {
-            return Err(SamplingError::Shape {
-                what: "the negative prompt's embedding",
-                found: negative.shape().to_vec(),
-                wanted: prompt.shape().to_vec(),
-            });
-        }
-        Some(negative) => stack(negative, prompt),
-        None => prompt.clone(),
-    };
-    let mut inputs = BTreeMap::from([(
-        "encoder_hidden_states".to_owned(),
-        embeddings.cast(ty.dtype),
-    )]);
-    if let Some(embedded) = &conditioning.timestep_cond {
-        let ty = input_type(unet.inputs(), "unet", "timestep_cond")?;
-        inputs.insert("timestep_cond".to_owned(), embedded.cast(ty.dtype));
+    let mut inputs = BTreeMap::new();
+    for (name, prompt) in &conditioning.prompt {
+        let negative = match &conditioning.negative {
+            Some(negative) => Some(negative.get(name).unwrap_or(prompt)),
+            None => None,
+        };
+        let both = match negative {
+            Some(negative) if negative.shape() != prompt.shape() => {
+                return Err(SamplingError::Shape {
+                    what: "what the negative prompt conditions",
+                    found: negative.shape().to_vec(),
+                    wanted: prompt.shape().to_vec(),
+                });
+            }
+            Some(negative) => stack(negative, prompt),
+            None => prompt.clone(),
+        };
+        let ty = input_type(unet.inputs(), "unet", name)?;
+        inputs.insert(name.clone(), both.cast(ty.dtype));
     }
     Ok(inputs)
 }
@@ -314,37 +297,37 @@ pub(crate) fn floats(tensor: &Tensor) -> Vec<f32> {
     }
 }
 
-fn input_type<'a>(
+pub(crate) fn input_type<'a>(
     inputs: &'a [(String, TensorType)],
-    component: &'static str,
-    wanted: &'static str,
+    component: &str,
+    wanted: &str,
 ) -> Result<&'a TensorType, SamplingError> {
     match inputs.iter().find(|(name, _)| name == wanted) {
         Some((_, ty)) => Ok(ty),
         None => {
             let found = inputs.iter().map(|(name, _)| name.clone()).collect();
             Err(SamplingError::Interface {
-                component,
+                component: component.to_owned(),
                 found,
-                wanted,
+                wanted: wanted.to_owned(),
             })
         }
     }
 }
 
-fn output(
-    mut outputs: Vec<(String, Tensor)>,
-    component: &'static str,
-    wanted: &'static str,
+pub(crate) fn output(
+    outputs: &mut Vec<(String, Tensor)>,
+    component: &str,
+    wanted: &str,
 ) -> Result<Tensor, SamplingError> {
     match outputs.iter().position(|(name, _)| name == wanted) {
         Some(position) => Ok(outputs.swap_remove(position).1),
         None => {
-            let found = outputs.into_iter().map(|(name, _)| name).collect();
+            let found = outputs.iter().map(|(name, _)| name.clone()).collect();
             Err(SamplingError::Interface {
-                component,
+                component: component.to_owned(),
                 found,
-                wanted,
+                wanted: wanted.to_owned(),
             })
         }
     }

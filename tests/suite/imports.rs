@@ -7,9 +7,9 @@ use bytes::Bytes;
 use compiler::DType;
 use compiler::graph::Role;
 use compiler::value::tensor::Tensor;
-use graphs::diffusers::{self, Network};
+use graphs::diffusers;
 use graphs::models::{Options, Timestep};
-use graphs::{ImportError, checkpoint};
+use graphs::{ImportError, checkpoint, pipeline};
 use serde_json::{Value, json};
 
 use crate::support::{Folder, folder};
@@ -25,8 +25,8 @@ const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
 /// Opens and builds every component.
 fn import(files: &Folder) -> Result<Vec<String>, ImportError> {
     let pipeline = diffusers::open(files)?;
-    let build = |component: &diffusers::Component<'_>| {
-        let built = component.build(&OPTIONS)?;
+    let build = |component: &diffusers::Component| {
+        let built = component.build(files, &OPTIONS)?;
         assert_eq!(built.func.params(Role::Weight).count(), built.weights.len());
         Ok(component.name.clone())
     };
@@ -419,26 +419,19 @@ fn pipelines_are_what_their_index_says() {
 #[test]
 fn what_is_not_a_network_is_handed_on() {
     let files = folder("pipeline/model");
-    let pipeline = diffusers::open(&files).expect("the pipeline opens");
+    let model = pipeline::open(&files).expect("the pipeline opens");
+    let pipeline = &model.pipeline;
     assert_eq!(pipeline.class.as_deref(), Some("StableDiffusionPipeline"));
     let scheduler = pipeline.scheduler.as_deref().map(str::as_bytes);
     assert_eq!(
         scheduler,
         Some(&files["scheduler/scheduler_config.json"][..])
     );
-    let tokenizer: Vec<&String> = pipeline.tokenizers["tokenizer"].keys().collect();
-    let wanted = [
-        "merges.txt",
-        "special_tokens_map.json",
-        "tokenizer_config.json",
-        "vocab.json",
-    ];
-    assert_eq!(tokenizer, wanted);
-    let decoder = pipeline.component("vae_decoder").expect("it has one");
-    let Network::VaeDecoder(config) = &decoder.network else {
-        panic!("the decoder is a decoder");
-    };
-    assert_eq!((config.scaling_factor, config.factor()), (0.18215, 8));
+    let encoders = &pipeline.prompts.encoders;
+    assert_eq!(encoders.len(), 1);
+    assert_eq!(encoders[0].tokenizer, "tokenizer");
+    let latents = &pipeline.latents;
+    assert_eq!((latents.scaling_factor, latents.pixels), (0.18215, 8));
 }
 
 /// Half the bytes for the same names, and f32 at the border.
@@ -448,7 +441,9 @@ fn weights_take_the_type_that_is_asked_for() {
     let pipeline = diffusers::open(&files).expect("the pipeline opens");
     for dtype in [DType::F16, DType::BF16, DType::F64] {
         let options = Options { dtype, ..OPTIONS };
-        let built = pipeline.components[0].build(&options).expect("it builds");
+        let built = pipeline.components[0]
+            .build(&files, &options)
+            .expect("it builds");
         assert!(built.weights.values().all(|tensor| tensor.dtype() == dtype));
         let inputs = built.func.params(Role::Input);
         assert!(inputs.into_iter().all(|(_, _, ty)| ty.dtype == DType::F32));
@@ -468,7 +463,9 @@ fn an_aesthetics_score_stands_for_the_size_of_the_target() {
         let change = json!({"requires_aesthetics_score": refiner});
         let files = with_config(folder("sdxl_unet"), "model_index.json", &change);
         let pipeline = diffusers::open(&files).expect("the pipeline opens");
-        let built = pipeline.components[0].build(&OPTIONS).expect("it builds");
+        let built = pipeline.components[0]
+            .build(&files, &OPTIONS)
+            .expect("it builds");
         let width = |name: &str| {
             let mut inputs = built.func.params(Role::Input);
             let (_, _, ty) = inputs

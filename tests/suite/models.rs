@@ -34,7 +34,9 @@ fn import(pipeline: &str, component: &str, options: &Options) -> Imported {
     let files = folder(pipeline);
     let pipeline = diffusers::open(&files).expect("the pipeline opens");
     let component = pipeline.component(component).expect("it has the component");
-    component.build(options).expect("the component builds")
+    component
+        .build(&files, options)
+        .expect("the component builds")
 }
 
 /// Results by name, and who computed them.

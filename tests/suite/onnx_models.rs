@@ -122,7 +122,7 @@ fn unets_agree_with_the_network_from_the_checkpoint() {
         timestep: Timestep::Scalar,
         hidden_states: false,
     };
-    let wanted = run(&unet.build(&options).expect("it builds"), &inputs);
+    let wanted = run(&unet.build(&files, &options).expect("it builds"), &inputs);
     for export in EXPORTS {
         let found = run(&read(export, "unet", &inputs).imported, &inputs);
         assert_close(

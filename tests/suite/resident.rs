@@ -1,5 +1,7 @@
 //! Sampling on an adapter: latents that stay there are those of the loop on the host.
 
+use std::collections::BTreeMap;
+
 use compiler::DType;
 use compiler::graph::bind::solve;
 use compiler::graph::{Role, TensorType};
@@ -78,7 +80,7 @@ fn open(run: &Run, place: &Place) -> StagedSession {
         timestep: Timestep::Scalar,
         hidden_states: false,
     };
-    let imported = component.build(&options).expect("the unet builds");
+    let imported = component.build(&files, &options).expect("the unet builds");
     let params = imported.func.params(Role::Input);
     let declared: Vec<(String, TensorType)> = params
         .map(|(_, name, ty)| (name.to_owned(), ty.clone()))
@@ -112,11 +114,12 @@ fn check(run: &Run, place: &Place) {
     let unet = open(run, place);
     let [scale, rescale] = run.guidance.unwrap_or([1.0, 0.0]);
     let text = [LATENTS[0], 77, 32];
+    let hidden =
+        |seed| BTreeMap::from([("encoder_hidden_states".to_owned(), numbers(&text, seed))]);
     let conditioning = Conditioning {
-        prompt: numbers(&text, 1),
-        negative: run.guidance.map(|_| numbers(&text, 2)),
+        prompt: hidden(1),
+        negative: run.guidance.map(|_| hidden(2)),
         guidance: Guidance { scale, rescale },
-        timestep_cond: None,
     };
     let mut traces = [Vec::new(), Vec::new()];
     let mut lasts = Vec::new();

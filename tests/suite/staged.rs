@@ -36,7 +36,7 @@ fn unet(pipeline: &str, shapes: &BTreeMap<&str, Vec<usize>>) -> (Program, Named)
         timestep: Timestep::Scalar,
         hidden_states: false,
     };
-    let imported = component.build(&options).expect("the unet builds");
+    let imported = component.build(&files, &options).expect("the unet builds");
     let params = imported.func.params(Role::Input);
     let declared: Vec<(String, TensorType)> = params
         .map(|(_, name, ty)| (name.to_owned(), ty.clone()))
@@ -188,14 +188,17 @@ fn sampling_computes_the_text_once_per_prompt_and_each_timestep_once() {
         open(&program, &weights, &[]),
     );
     let sample = |unet: &StagedSession, picture, prompt| {
+        let hidden = |seed| {
+            let tensor = numbers(&[1, 77, 32], seed);
+            BTreeMap::from([("encoder_hidden_states".to_owned(), tensor)])
+        };
         let conditioning = Conditioning {
-            prompt: numbers(&[1, 77, 32], prompt),
-            negative: Some(numbers(&[1, 77, 32], 0)),
+            prompt: hidden(prompt),
+            negative: Some(hidden(0)),
             guidance: Guidance {
                 scale: 7.5,
                 rescale: 0.0,
             },
-            timestep_cond: None,
         };
         let noise = numbers(&[1, 4, 16, 16], picture);
         let mut draw = |_: usize| Vec::new();

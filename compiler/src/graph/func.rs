@@ -107,6 +107,11 @@ impl Func {
         &self.results
     }
 
+    /// Takes away the results that `keep` refuses; what only they needed stays, unread.
+    pub fn keep_results(&mut self, keep: impl Fn(&str) -> bool) {
+        self.results.retain(|(name, _)| keep(name));
+    }
+
     /// Leaves the function without results; gives what they were.
     pub fn take_results(&mut self) -> Vec<(String, Value)> {
         std::mem::take(&mut self.results)

@@ -19,6 +19,7 @@ use crate::target::Target;
 use crate::value::dim::Bindings;
 
 mod executable;
+pub mod pipeline;
 pub mod sampler;
 
 pub use executable::{Cost, Counts, Executable, ExecutableError};

@@ -60,6 +60,7 @@ const SHOWN_MAX: usize = 60;
 #[derive(Debug)]
 pub(crate) struct Fields {
     file: String,
+    class: Option<String>,
     map: Map<String, Value>,
 }
 
@@ -72,18 +73,22 @@ impl Fields {
                 file: file.to_owned(),
                 reason: error.to_string(),
             })?;
-        let file = file.to_owned();
-        let mut fields = Fields { file, map };
-        fields.only("_class_name", Value::from(class))?;
-        fields.map.retain(|key, _| !key.starts_with('_'));
-        Ok(fields)
+        let key = "_class_name";
+        let found = map.get(key).cloned().unwrap_or_default();
+        let fields = Fields::new(file, map);
+        match found == class || found.is_null() {
+            true => Ok(fields),
+            false => Err(fields.refuse(key, &found, Value::from(class))),
+        }
     }
 
     /// The keys of an object read from `file`.
     pub(crate) fn new(file: &str, mut map: Map<String, Value>) -> Fields {
+        let class = map.get("_class_name").and_then(Value::as_str);
+        let class = class.map(str::to_owned);
         map.retain(|key, _| !key.starts_with('_'));
         let file = file.to_owned();
-        Fields { file, map }
+        Fields { file, class, map }
     }
 
     /// The class of a pipeline's component, written as `[library, class]`; `[null, null]` is
@@ -101,6 +106,11 @@ impl Fields {
             Some([_, class]) => self.lookup(key, class, classes).map(Some),
             Some(_) | None => Err(self.refuse(key, &value, "a library and a class")),
         }
+    }
+
+    /// Of which class it says to be the configuration.
+    pub(crate) fn class(&self) -> Option<String> {
+        self.class.clone()
     }
 
     /// Whether `key` is there and says `null`; some keys mean something by it.
@@ -160,9 +170,14 @@ impl Fields {
 
     /// A truth value.
     pub(crate) fn flag(&mut self, key: &str, default: bool) -> Result<bool, ConfigError> {
+        Ok(self.optional_flag(key)?.unwrap_or(default))
+    }
+
+    /// True or false, or nothing.
+    pub(crate) fn optional_flag(&mut self, key: &str) -> Result<Option<bool>, ConfigError> {
         match self.take(key) {
-            None => Ok(default),
-            Some(Value::Bool(flag)) => Ok(flag),
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
             Some(value) => Err(self.refuse(key, &value, "true or false")),
         }
     }

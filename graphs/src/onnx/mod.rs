@@ -56,14 +56,22 @@ pub struct OnnxModel {
     pub specialised: BTreeMap<String, Tensor>,
 }
 
-/// The inputs that the model at `path` of `source` must be given, with their declared types;
-/// extents that it leaves open are symbols. Initializers that are inputs too have defaults and are
-/// left out.
+/// What a model takes and returns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Signature {
+    /// The inputs that it must be given, with their declared types; extents that it leaves open are
+    /// symbols. Initializers that are inputs too have defaults and are left out.
+    pub inputs: Vec<(String, TensorType)>,
+    /// The names of its results.
+    pub results: Vec<String>,
+}
+
+/// The signature of the model at `path` of `source`.
 ///
 /// # Errors
 /// When the file is damaged, or an input is no tensor of a declared shape.
-pub fn inputs(source: &dyn Source, path: &str) -> Result<Vec<(String, TensorType)>, ImportError> {
-    walk::inputs(source, path)
+pub fn signature(source: &dyn Source, path: &str) -> Result<Signature, ImportError> {
+    walk::ports(source, path)
 }
 
 /// Imports the model at `path` of `source`; external data are looked for beside it.

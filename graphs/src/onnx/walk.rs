@@ -18,7 +18,7 @@ use super::frame::{Frame, Functions, callee, domain, functions, refuse_unsupport
 use super::node::{Attributes, Node, tensor_attributes};
 use super::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use super::tensor::{Folder, tensor};
-use super::{OnnxModel, Request, ops, signature};
+use super::{OnnxModel, Request, Signature, ops};
 use crate::Imported;
 use crate::source::Source;
 
@@ -91,16 +91,16 @@ pub(crate) fn import(
     }
 }
 
-/// See [`super::inputs`].
-pub(crate) fn inputs(
-    source: &dyn Source,
-    path: &str,
-) -> Result<Vec<(String, TensorType)>, ImportError> {
+/// See [`super::signature`].
+pub(crate) fn ports(source: &dyn Source, path: &str) -> Result<Signature, ImportError> {
     let model = read(source, path)?;
     let graph = main_graph(&model, path)?;
-    let declared = signature::inputs(graph, &Bindings::new(), &BTreeMap::new())?;
+    let declared = super::signature::inputs(graph, &Bindings::new(), &BTreeMap::new())?;
     let owned = |(name, ty): (&str, TensorType)| (name.to_owned(), ty);
-    Ok(declared.into_iter().map(owned).collect())
+    Ok(Signature {
+        inputs: declared.into_iter().map(owned).collect(),
+        results: graph.output.iter().map(|own| own.name.clone()).collect(),
+    })
 }
 
 fn read(source: &dyn Source, path: &str) -> Result<ModelProto, ImportError> {
@@ -181,7 +181,7 @@ impl<'m> Walker<'m, '_> {
         specialised: &BTreeMap<String, Tensor>,
     ) -> Result<Vec<(String, Wire)>, ImportError> {
         let mut scope: Scope<'m> = vec![BTreeMap::new()];
-        for (name, ty) in signature::inputs(graph, &request.bindings, &request.inputs)? {
+        for (name, ty) in super::signature::inputs(graph, &request.bindings, &request.inputs)? {
             self.context.at(name);
             let wire = self
                 .context

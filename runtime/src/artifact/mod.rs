@@ -35,6 +35,7 @@ use backends::gpu::commands::Commands;
 use backends::gpu::validate::Invalid;
 use bytes::Bytes;
 use compiler::DType;
+use compiler::program::pipeline::{Pipeline, PipelineError};
 use compiler::program::{Counts, ExecutableError};
 use compiler::value::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -118,10 +119,8 @@ pub struct About {
     pub vae_tiling: Option<VaeTiling>,
     /// What a device must offer.
     pub requirements: Requirements,
-    /// The text of `scheduler_config.json`, to the letter: some hold what strict JSON refuses.
-    pub scheduler_config: Option<String>,
-    /// Facts about the model that the run needs, such as the scaling factor of the latents.
-    pub metadata: BTreeMap<String, serde_json::Value>,
+    /// What the model is: its networks, how prompts condition them, its sampler.
+    pub pipeline: Pipeline,
 }
 
 /// Whether an artifact is a whole pipeline.
@@ -302,6 +301,9 @@ pub enum ArtifactError {
         /// What the protobuf reader says.
         source: prost::DecodeError,
     },
+    /// The pipeline cannot be one.
+    #[error("manifest.json: {0}")]
+    Pipeline(#[from] PipelineError),
     /// Two files of the artifact contradict each other.
     #[error("{file} of the artifact and manifest.json disagree on {what}")]
     Disagree {

@@ -76,6 +76,7 @@ impl Artifact {
     /// When either is missing, changed, of another version, or they disagree.
     pub fn open(files: Arc<dyn Files>) -> Result<Artifact, ArtifactError> {
         let manifest = Manifest::open(&read(&*files, MANIFEST)?)?;
+        manifest.about.pipeline.check()?;
         for (role, entry) in &manifest.files {
             entry.check_name(role)?;
         }
@@ -304,9 +305,11 @@ impl Artifact {
             let shards = self.shards.par_iter().map(|shard| self.tensors(shard));
             let shards = shards.collect::<Result<Vec<_>, _>>()?;
             let tensors = shards.into_iter().flatten();
-            Ok(tensors
-                .map(|(name, tensor)| (name.clone(), tensor.clone()))
-                .collect())
+            Ok::<_, ArtifactError>(
+                tensors
+                    .map(|(name, tensor)| (name.clone(), tensor.clone()))
+                    .collect(),
+            )
         });
         Ok(ArtifactContents {
             about: self.manifest.about.clone(),

@@ -4,8 +4,8 @@ use std::io::{Error, ErrorKind};
 use std::sync::{Arc, Mutex};
 
 use compiler::DType;
+use compiler::program::pipeline::{Component, Extent, Input, InputRole, Pipeline, Task};
 use prost::Message;
-use serde_json::json;
 
 use super::*;
 use crate::artifact::manifest::Manifest;
@@ -96,6 +96,26 @@ fn program(component: &str, name: &str) -> ArtifactProgram {
     }
 }
 
+/// A description with awkward numbers and texts.
+fn pipeline() -> Pipeline {
+    let component = |name: &str| Component {
+        name: name.to_owned(),
+        task: Task::Denoise,
+        inputs: vec![Input {
+            name: "sample".to_owned(),
+            role: Some(InputRole::Latents),
+            shape: vec![Extent::Batch, Extent::Fixed(4)],
+        }],
+    };
+    let mut pipeline = Pipeline::of_graph(component("unet"));
+    pipeline.components.push(component("vaé\n"));
+    pipeline.latents.scaling_factor = 1.0 / 3.0;
+    pipeline.latents.shift_factor = 5e-324;
+    pipeline.prompts.guidance_scale = 1e23;
+    pipeline.scheduler = Some("{\"lambda_min_clipped\": -Infinity}\n".to_owned());
+    pipeline
+}
+
 pub(super) fn contents() -> ArtifactContents {
     let tokenizer = TokenizerFiles {
         vocab: Some(Bytes::from_static(b"{\"a\": 0}")),
@@ -120,14 +140,7 @@ pub(super) fn contents() -> ArtifactContents {
                 limits: BTreeMap::from([("binding_bytes".to_owned(), 128 << 20)]),
                 features: BTreeSet::from(["f16".to_owned()]),
             },
-            scheduler_config: Some("{\"lambda_min_clipped\": -Infinity}\n".to_owned()),
-            metadata: BTreeMap::from([
-                ("scaling_factor".to_owned(), json!(0.18215)),
-                (
-                    "awkward".to_owned(),
-                    json!([1.0 / 3.0, 5e-324, 1e23, -7, null, "é\n"]),
-                ),
-            ]),
+            pipeline: pipeline(),
         },
         programs: vec![
             program("unet", "step"),

@@ -1,0 +1,7 @@
+//! A run of a pipeline: what prompts become for the denoising network.
+//!
+//! Takes the pipeline as data and sessions of its components. It knows no component by its name.
+
+mod encode;
+
+pub use encode::{PictureSizes, Text, condition, encode};
