@@ -198,10 +198,9 @@ impl Session {
     pub fn state(&self, name: &str) -> Option<Tensor> {
         match &self.engine {
             Engine::Cpu(executor) => executor.state(name),
-            // No program with states is compiled for adapters.
             #[cfg(feature = "webgpu")]
-            Engine::WebGpu(_) => None,
-            Engine::Interpreter(_) => None,
+            Engine::WebGpu(kernels) => kernels.executor.state(name).ok().flatten(),
+            Engine::Interpreter(kernels) => kernels.executor.state(name).ok().flatten(),
         }
     }
 
@@ -213,8 +212,8 @@ impl Session {
         let found = match &self.engine {
             Engine::Cpu(executor) => executor.set_state(name, tensor)?,
             #[cfg(feature = "webgpu")]
-            Engine::WebGpu(_) => false,
-            Engine::Interpreter(_) => false,
+            Engine::WebGpu(kernels) => kernels.executor.set_state(name, tensor)?,
+            Engine::Interpreter(kernels) => kernels.executor.set_state(name, tensor)?,
         };
         let unknown = || SessionError::UnknownState {
             name: name.to_owned(),
@@ -283,7 +282,7 @@ fn on_adapter(
     place: &WebGpu,
 ) -> Result<Engine, SessionError> {
     use gpu::commands::Source;
-    use gpu::executor::{ExecuteError, Executor, host_weights};
+    use gpu::executor::{ExecuteError, Executor, host_tensors};
 
     let (commands, regions) = match &place.artifact {
         Some(artifact) => artifact.commands(program)?,
@@ -292,7 +291,7 @@ fn on_adapter(
             (compiled.commands, compiled.regions)
         }
     };
-    let kept = kept(&host_weights(commands.commands(), &regions), &weights);
+    let kept = kept(&host_tensors(commands.commands(), &regions), &weights);
     let mut given = |source: &Source| given(&regions, &mut weights, source);
     let loaded = place.device.load(commands.clone(), &mut given);
     let loaded = loaded.map_err(ExecuteError::Machine)?;
@@ -306,11 +305,11 @@ fn interpreted(
     mut weights: BTreeMap<String, Tensor>,
 ) -> Result<Engine, SessionError> {
     use gpu::commands::{Requirements, Source};
-    use gpu::executor::{ExecuteError, Executor, host_weights};
+    use gpu::executor::{ExecuteError, Executor, host_tensors};
 
     let compiled = gpu::compile::compile(program, &Requirements::DEFAULT, &webgpu::WGSL)?;
     let (commands, regions) = (compiled.commands, compiled.regions);
-    let kept = kept(&host_weights(commands.commands(), &regions), &weights);
+    let kept = kept(&host_tensors(commands.commands(), &regions), &weights);
     let mut given = |source: &Source| given(&regions, &mut weights, source);
     let emulator = Emulator::new(commands.commands(), compiled.kernels, &mut given);
     let emulator = emulator.map_err(ExecuteError::Machine)?;
@@ -318,7 +317,7 @@ fn interpreted(
     Ok(Engine::Interpreter(Kernels::new(executor)))
 }
 
-/// The weights that the host reads.
+/// The weights that the host reads, and first states.
 fn kept(names: &[String], weights: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
     let kept = names.iter();
     kept.filter_map(|name| Some((name.clone(), weights.get(name)?.clone())))

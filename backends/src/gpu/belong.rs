@@ -9,15 +9,17 @@
 //! * B3: what is written once is a weight or a constant of the program, of its type and order;
 //! * B4: what the host exchanges with the device is read or stored by that region, of its type;
 //! * B5: all that the host reads is given: an input, a weight, a constant, stored by the host
-//!   before, or on the device.
+//!   before, or on the device;
+//! * B6: states are the program's, of its types, each once.
 
 use std::collections::BTreeSet;
 
 use compiler::graph::Role;
-use compiler::region::{Buffer, Content, Region, RegionId, Regions};
+use compiler::region::{Buffer, BufferData, Content, Region, RegionId, Regions};
 use compiler::value::extents::Extents;
 use thiserror::Error;
 
+use super::buffers::is_state;
 use super::commands::{Commands, Hosted, Port, Source, Upload};
 
 /// Why commands are not those of a program.
@@ -31,14 +33,14 @@ pub enum Foreign {
         /// How many there are.
         regions: usize,
     },
-    /// B2 to B4, of a name.
-    #[error("{what} is none of the program's (B2, B3, B4)")]
+    /// B2 to B4 and B6, of a name.
+    #[error("{what} is none of the program's (B2, B3, B4, B6)")]
     Unknown {
         /// The input, result, upload or exchange.
         what: String,
     },
-    /// B2 to B4, of a type.
-    #[error("{what} is {} {:?}, wanted {} {:?} (B2, B3, B4)", .found.dtype, .found.shape, .wanted.dtype, .wanted.shape)]
+    /// B2 to B4 and B6, of a type.
+    #[error("{what} is {} {:?}, wanted {} {:?} (B2, B3, B4, B6)", .found.dtype, .found.shape, .wanted.dtype, .wanted.shape)]
     Type {
         /// The input, result, upload or exchange.
         what: String,
@@ -116,6 +118,26 @@ fn ports(commands: &Commands, regions: &Regions) -> Result<(), Foreign> {
         let (_, buffer) = found.ok_or_else(|| Foreign::Unknown { what: what() })?;
         typed(port, *buffer, regions, what)?;
     }
+    states(commands, regions)
+}
+
+/// B6.
+fn states(commands: &Commands, regions: &Regions) -> Result<(), Foreign> {
+    let own: Vec<&BufferData> = regions
+        .buffers
+        .iter()
+        .filter(|data| is_state(data))
+        .collect();
+    if own.len() != commands.states.len() {
+        let what = format!("a list of {} states", commands.states.len());
+        return Err(Foreign::Unknown { what });
+    }
+    for port in &commands.states {
+        let what = || format!("state {:?}", port.name);
+        let buffer = param(regions, Role::State, &port.name);
+        let buffer = buffer.ok_or_else(|| Foreign::Unknown { what: what() })?;
+        typed(port, buffer, regions, what)?;
+    }
     Ok(())
 }
 
@@ -175,7 +197,7 @@ fn check_upload(upload: &Upload, regions: &Regions) -> Result<(), Foreign> {
 /// B4 and B5.
 fn hosted(commands: &Commands, regions: &Regions) -> Result<(), Foreign> {
     let buffers = regions.buffers.iter().enumerate();
-    let given = buffers.filter(|(_, data)| data.content != Content::Computed);
+    let given = buffers.filter(|(_, data)| data.content != Content::Computed && !is_state(data));
     let mut given: BTreeSet<Buffer> = given.map(|(place, _)| Buffer(place as u32)).collect();
     for Hosted {
         region: id,

@@ -6,18 +6,20 @@
 //!
 //! Commands are well formed when
 //! * W1: every index names something: kernels of launches, buffers of arguments, ports, uploads;
-//! * W2: every window starts at a multiple of [`ALIGNMENT`], is of whole words, and lies in its
-//!   buffer; those of arguments are not empty;
+//! * W2: every window is of whole words, and lies in its buffer; those of arguments start at a
+//!   multiple of [`ALIGNMENT`] and are not empty;
 //! * W3: a launch has one argument for each binding of its kernel; arguments in the arena are bound
 //!   for reading and writing, weights for reading;
-//! * W4: no two arguments of one launch in the arena overlap, for WebGPU refuses aliases of what
+//! * W4: no two arguments of one launch that may be written overlap, for WebGPU refuses aliases of what
 //!   may be written: values that lie in the same bytes are one argument;
 //! * W5: a kernel's text is one that the reader of its dialect accepts, with the entry point [`ENTRY_POINT`], a
 //!   workgroup along one axis, and the bindings declared, in order, as `@group(0) @binding(0)`, …;
 //!   windows are as large as the text says;
 //! * W6: nothing exceeds the requirements;
-//! * W7: ports and uploads have names of their own, windows of the size that their elements take,
-//!   and an order that names each axis once.
+//! * W7: ports, states and uploads have names of their own, windows of the size that their elements take,
+//!   and an order that names each axis once;
+//! * W8: each state is the whole of its buffer; inputs lie in the arena; what is copied after a run
+//!   has as many bytes as where it goes, and goes nowhere else.
 
 use std::fmt;
 
@@ -53,6 +55,10 @@ pub struct Commands {
     pub arena: Vec<u64>,
     /// Bytes of each page of weights.
     pub weights: Vec<u64>,
+    /// What lives from run to run and changes, each in a buffer of its own.
+    pub states: Vec<Port>,
+    /// What is copied after a run, from where to where; all is read before the first is written.
+    pub copies: Vec<(Argument, Argument)>,
     /// What is written to the pages once, and to slabs where it is a constant.
     pub uploads: Vec<Upload>,
     /// Where inputs are written before a run.
@@ -120,10 +126,20 @@ pub struct Argument {
     pub pool: Pool,
     /// Which one.
     pub buffer: usize,
-    /// The first byte, a multiple of [`ALIGNMENT`].
+    /// The first byte, a multiple of 4; of a kernel's argument a multiple of [`ALIGNMENT`].
     pub offset: u64,
     /// Bytes, a multiple of 4.
     pub bytes: u64,
+}
+
+impl Argument {
+    /// Whether two windows have bytes in common.
+    pub fn overlaps(&self, other: &Argument) -> bool {
+        let end = |window: &Argument| window.offset.saturating_add(window.bytes);
+        (self.pool, self.buffer) == (other.pool, other.buffer)
+            && self.offset < end(other)
+            && other.offset < end(self)
+    }
 }
 
 impl fmt::Display for Argument {
@@ -132,6 +148,7 @@ impl fmt::Display for Argument {
         let kind = match self.pool {
             Pool::Arena => "slab",
             Pool::Weights => "page",
+            Pool::States => "state",
         };
         let (offset, buffer) = (self.offset, self.buffer);
         write!(f, "bytes {offset} to {end} of {kind} {buffer}")
@@ -139,12 +156,14 @@ impl fmt::Display for Argument {
 }
 
 /// A kind of buffers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pool {
     /// Slabs: inputs, results and what lies between kernels.
     Arena,
     /// Pages: what is written once.
     Weights,
+    /// What lives from run to run and changes; buffers are shared by programs that know it by name.
+    States,
 }
 
 impl Pool {
@@ -152,7 +171,7 @@ impl Pool {
     /// everything in the arena may be written.
     pub fn binding(self) -> Binding {
         match self {
-            Pool::Arena => Binding::ReadWrite,
+            Pool::Arena | Pool::States => Binding::ReadWrite,
             Pool::Weights => Binding::Read,
         }
     }
@@ -199,27 +218,13 @@ pub struct Port {
     pub name: String,
     /// The type and the extents as users know them.
     pub extents: Extents,
-    /// Which slab of the arena.
-    pub buffer: usize,
-    /// The first byte, a multiple of [`ALIGNMENT`].
-    pub offset: u64,
-    /// Bytes, a multiple of 4.
-    pub bytes: u64,
+    /// Where it lies.
+    pub window: Argument,
     /// How its elements lie there.
     pub stored: StoredAs,
 }
 
 impl Port {
-    /// Where it lies.
-    pub fn window(&self) -> Argument {
-        Argument {
-            pool: Pool::Arena,
-            buffer: self.buffer,
-            offset: self.offset,
-            bytes: self.bytes,
-        }
-    }
-
     /// Whether the bytes here are elements of the other: floats may be stored in another type than
     /// their own.
     pub fn lies_as(&self, other: &Port) -> bool {
@@ -389,12 +394,19 @@ impl Requirements {
 }
 
 impl Commands {
-    /// Bytes that the device reserves: all slabs and pages.
+    /// Bytes that the device reserves: all slabs, pages and states.
     pub fn bytes(&self) -> u64 {
-        self.arena
-            .iter()
-            .chain(&self.weights)
-            .fold(0, |sum, &bytes| sum.saturating_add(bytes))
+        let fixed = self.arena.iter().chain(&self.weights).copied();
+        fixed
+            .chain(self.states_bytes())
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Bytes of the buffer of each state: whole elements of any kernel.
+    pub fn states_bytes(&self) -> Vec<u64> {
+        let bytes = self.states.iter().map(|state| state.window.bytes);
+        let whole = |bytes: u64| bytes.checked_next_multiple_of(16).unwrap_or(u64::MAX & !3);
+        bytes.map(|bytes| whole(bytes).max(16)).collect()
     }
 
     /// Bytes of the buffer that a window lies in, if there is such a buffer.
@@ -402,6 +414,7 @@ impl Commands {
         let pool = match window.pool {
             Pool::Arena => &self.arena,
             Pool::Weights => &self.weights,
+            Pool::States => return self.states_bytes().get(window.buffer).copied(),
         };
         pool.get(window.buffer).copied()
     }

@@ -6,23 +6,25 @@
 
 use std::collections::BTreeMap;
 
-use compiler::graph::Role;
+use compiler::DType;
 use compiler::kernel;
 use compiler::ops::Op;
-use compiler::plan::{Lifetime, Plan, PlanError, lifetimes, plan};
+use compiler::plan::{Plan, PlanError};
 use compiler::program::Executable;
-use compiler::region::{Anchor, Buffer, BufferData, Content, Region, RegionId, Regions};
+use compiler::region::{Anchor, Buffer, Region, RegionId, Regions};
 use compiler::target::Limits;
-use compiler::tile::{Choice, LowerOptions, Tiled, Tuning, lower};
+use compiler::tile::{BlockProgram, Choice, LowerOptions, Tiled, Tuning, lower};
 use thiserror::Error;
 
+use super::buffers::{head, is_fixed, is_state, number};
 use super::commands::{
-    ALIGNMENT, Argument, Binding, Commands, Hosted, Kernel, Launch, Pool, Port, Requirements,
-    Source, StoredAs, Upload,
+    Argument, Binding, Commands, Hosted, Kernel, Launch, Requirements, StoredAs,
 };
 use super::dialect::Dialect;
-use super::expand::{Expanded, Refusal, Request, expand};
-use super::stored::{forms, is_fixed, number};
+use super::expand::{Expanded, Request, expand};
+use super::hosted::hosted;
+use super::places::Places;
+use super::stored::forms;
 use super::validate::{Invalid, Valid, validate};
 
 /// Commands, and what they were made of.
@@ -48,11 +50,11 @@ pub enum CompileError {
     /// What lies between kernels does not fit.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// States change from run to run.
-    #[error("state {name:?} is kept from run to run, wanted a function without states")]
+    /// States of 64-bit floats lie on no device.
+    #[error("a state is of {dtype}, wanted a type of at most 32 bits")]
     State {
-        /// The state.
-        name: String,
+        /// The type.
+        dtype: DType,
     },
     /// A kernel breaks a rule: a fault of ours.
     #[error("the kernel of {region}: {message}")]
@@ -71,16 +73,15 @@ pub enum CompileError {
 struct State<'a> {
     regions: &'a Regions,
     dialect: &'a Dialect,
-    forms: Vec<StoredAs>,
-    plan: Plan,
+    places: Places<'a>,
     limits: Limits,
     shader_f16: bool,
-    pages: Pages,
     kernels: Vec<kernel::Kernel>,
     texts: Vec<Kernel>,
     launches: Vec<Launch>,
-    /// Kernels by the region's key, the forms of its buffers and which of them share memory.
-    known: BTreeMap<String, Vec<Known>>,
+    /// Kernels, or why there are none, by all that they depend on: the region's key, the forms of
+    /// its buffers, which of them share memory, and where they begin.
+    known: BTreeMap<String, Result<Vec<Known>, String>>,
     numbers: BTreeMap<String, usize>,
 }
 
@@ -96,25 +97,22 @@ pub fn compile(
     requirements: &Requirements,
     dialect: &Dialect,
 ) -> Result<Compiled, CompileError> {
-    if let Some((name, _)) = program.states().into_iter().next() {
-        return Err(CompileError::State { name });
-    }
-    let limits = requirements.limits;
     let regions = regions(program);
-    let mut tiled = tiled(&regions, dialect);
+    for data in &regions.buffers {
+        if is_state(data) && StoredAs::of(data.extents.dtype).is_none() {
+            let dtype = data.extents.dtype;
+            return Err(CompileError::State { dtype });
+        }
+    }
+    let tiled = tiled(&regions, dialect);
     let forms = forms(&regions, &tiled.choices);
-    let hosted = refused(&regions, &mut tiled, &forms, requirements, limits);
-    let early = early(&regions, &hosted);
-    let lifetimes = on_device(&regions, &forms, &hosted, &early);
-    let plan = plan(&lifetimes, &limits)?;
+    let mut hosted = hosted(&regions, &tiled.choices, &forms, requirements);
     let mut state = State {
         regions: &regions,
         dialect,
-        forms,
-        plan,
-        limits,
+        places: Places::new(&regions, forms, &hosted, requirements)?,
+        limits: requirements.limits,
         shader_f16: requirements.shader_f16,
-        pages: Pages::new(requirements),
         kernels: Vec::new(),
         texts: Vec::new(),
         launches: Vec::new(),
@@ -122,14 +120,22 @@ pub fn compile(
         numbers: BTreeMap::new(),
     };
     let mut on_host = Vec::new();
-    for (id, region) in regions.iter() {
-        match (&tiled.choices[id.0 as usize], hosted.get(&id)) {
-            (Choice::Blocks(_), None) => state.region(id, region, &tiled)?,
-            (_, _) => on_host.push(state.hosted(id, region, early.contains(&id))),
+    for ((id, region), choice) in regions.iter().zip(&tiled.choices) {
+        if let (Choice::Blocks(program), false) = (choice, hosted.contains_key(&id)) {
+            match state.region(id, region, program)? {
+                None => continue,
+                Some(refusal) => hosted.insert(id, refusal),
+            };
         }
+        let launches = state.launches.len();
+        on_host.push(state.places.hosted(id, region, launches));
     }
-    let commands = validate(state.commands(program, on_host, requirements), dialect)?;
-    let State { kernels, plan, .. } = state;
+    let commands = state.commands(program, on_host, requirements);
+    let commands = validate(commands, dialect)?;
+    let State {
+        kernels, places, ..
+    } = state;
+    let plan = places.plan;
     let compiled = Compiled {
         commands,
         tiled,
@@ -147,10 +153,10 @@ pub fn tiled(regions: &Regions, dialect: &Dialect) -> Tiled {
     lower(regions, dialect.target, options, &Tuning::default())
 }
 
-/// The regions of a program, joined buffers copied together, with weights in the order in which contractions walk them: their depth
+/// The regions of a program, with weights in the order in which contractions walk them: their depth
 /// innermost.
 pub fn regions(program: &Executable) -> Regions {
-    let regions = &program.regions().with_copies();
+    let regions = program.regions();
     let mut ordered = regions.clone();
     for region in &regions.regions {
         let Anchor::Op { op, .. } = &region.anchor else {
@@ -173,194 +179,69 @@ pub fn regions(program: &Executable) -> Regions {
     ordered
 }
 
-/// The regions without a kernel, with the reason: what no program computes here, what no
-/// expansion takes, and what reads a weight that no binding holds.
-fn refused(
-    regions: &Regions,
-    tiled: &mut Tiled,
-    forms: &[StoredAs],
-    requirements: &Requirements,
-    limits: Limits,
-) -> BTreeMap<RegionId, String> {
-    let mut hosted = BTreeMap::new();
-    let mut known: BTreeMap<String, Option<String>> = BTreeMap::new();
-    for (id, region) in regions.iter() {
-        let choice = &tiled.choices[id.0 as usize];
-        let reason = match choice {
-            Choice::Plain(reasons) => Some(
-                reasons
-                    .first()
-                    .map_or_else(String::new, |(_, reason)| reason.clone()),
-            ),
-            Choice::Blocks(program) => {
-                let key = format!("{:?}", (regions.key(region), forms_of(forms, region)));
-                let trial = || {
-                    let request = Request {
-                        regions,
-                        region,
-                        program,
-                        forms,
-                        shared: &[],
-                        limits,
-                        shader_f16: requirements.shader_f16,
-                        windows: None,
-                    };
-                    large(regions, region, forms, requirements).or_else(|| {
-                        expand(request)
-                            .err()
-                            .map(|refusal: Refusal| refusal.to_string())
-                    })
-                };
-                known.entry(key).or_insert_with(trial).clone()
-            }
-        };
-        if let Some(reason) = reason {
-            hosted.insert(id, reason);
-        }
-    }
-    hosted
-}
-
 /// How the buffers of a region lie.
 fn forms_of(forms: &[StoredAs], region: &Region) -> Vec<StoredAs> {
     let buffers = region.reads().into_iter().chain(region.stores());
     buffers.map(|buffer| forms[number(buffer)]).collect()
 }
 
-/// Why a weight cannot be bound, if one cannot.
-fn large(
-    regions: &Regions,
-    region: &Region,
-    forms: &[StoredAs],
-    requirements: &Requirements,
-) -> Option<String> {
-    region.reads().into_iter().find_map(|buffer| {
-        let data = regions.buffer(buffer);
-        let bytes = window_bytes(data, forms[number(buffer)]);
-        let most = requirements.limits.binding_bytes_max;
-        (is_fixed(data) && bytes > most)
-            .then(|| format!("{buffer} has {bytes} bytes, wanted at most {most} in one binding"))
-    })
-}
-
-/// The regions that the host can compute before anything runs.
-fn early(regions: &Regions, hosted: &BTreeMap<RegionId, String>) -> Vec<RegionId> {
-    let mut given = vec![false; regions.buffers.len()];
-    for (given, data) in given.iter_mut().zip(&regions.buffers) {
-        *given = data.content != Content::Computed;
-    }
-    let mut early = Vec::new();
-    for (id, region) in regions.iter() {
-        let ready = region.reads().iter().all(|buffer| given[number(*buffer)]);
-        if hosted.contains_key(&id) && ready {
-            early.push(id);
-            for buffer in region.stores() {
-                given[number(buffer)] = true;
-            }
-        }
-    }
-    early
-}
-
-/// The lifetimes of what lies on the device, in its forms: what only the host reads and stores
-/// does not, and what it computes early is there from the beginning.
-fn on_device(
-    regions: &Regions,
-    forms: &[StoredAs],
-    hosted: &BTreeMap<RegionId, String>,
-    early: &[RegionId],
-) -> Vec<Lifetime> {
-    let mut touched = vec![false; regions.buffers.len()];
-    let mut first = vec![None; regions.buffers.len()];
-    for (id, region) in regions.iter() {
-        for buffer in region.reads().into_iter().chain(region.stores()) {
-            touched[number(buffer)] |= !hosted.contains_key(&id);
-        }
-        for buffer in region.stores() {
-            first[number(buffer)] = Some(id);
-        }
-    }
-    let mut found = lifetimes(regions);
-    found.retain(|lifetime| touched[number(lifetime.buffer)]);
-    for lifetime in &mut found {
-        let buffer = number(lifetime.buffer);
-        lifetime.bytes = window_bytes(&regions.buffers[buffer], forms[buffer]);
-        if first[buffer].is_some_and(|id| early.contains(&id)) {
-            lifetime.birth = 0;
-        }
-        let on_host = first[buffer].is_some_and(|id| hosted.contains_key(&id));
-        lifetime.overwrites.retain(|other| {
-            !on_host && forms[number(*other)] == forms[buffer] && touched[number(*other)]
-        });
-    }
-    found.sort_by_key(|lifetime| lifetime.birth);
-    let births: BTreeMap<Buffer, usize> = found
-        .iter()
-        .enumerate()
-        .map(|(place, lifetime)| (lifetime.buffer, place))
-        .collect();
-    for (place, lifetime) in found.iter_mut().enumerate() {
-        lifetime.overwrites.retain(|other| births[other] < place);
-    }
-    found
-}
-
-/// Bytes of a window, in whole elements of any kernel.
-fn window_bytes(data: &BufferData, form: StoredAs) -> u64 {
-    let bytes = form.bytes(data.extents.elements()).unwrap_or(u64::MAX);
-    bytes
-        .checked_next_multiple_of(16)
-        .unwrap_or(u64::MAX)
-        .max(16)
-}
-
 impl State<'_> {
-    /// The launches of one region.
-    fn region(&mut self, id: RegionId, region: &Region, tiled: &Tiled) -> Result<(), CompileError> {
-        let Choice::Blocks(program) = &tiled.choices[id.0 as usize] else {
-            return Ok(());
-        };
-        let shared = self.shared(region);
+    /// Adds the launches of one region; returns why it has none, if it has none.
+    fn region(
+        &mut self,
+        id: RegionId,
+        region: &Region,
+        program: &BlockProgram,
+    ) -> Result<Option<String>, CompileError> {
+        let shared = self.places.shared(region);
         let buffers = [region.reads(), region.stores()].concat();
         let place = |buffer: &Buffer| buffers.iter().position(|own| own == buffer);
         let pattern: Vec<_> = shared.iter().map(|(a, c)| (place(a), place(c))).collect();
-        let windows: BTreeMap<Buffer, Argument> = buffers
-            .iter()
-            .map(|&buffer| (buffer, self.window(buffer)))
-            .collect();
-        // Where many buffers share bindings, a kernel knows how far they are from one another.
-        let far: Vec<Argument> = match buffers.len() > self.limits.buffers_max as usize {
-            true => windows.values().copied().collect(),
-            false => Vec::new(),
+        let mut windows: BTreeMap<Buffer, Argument> = BTreeMap::new();
+        for &buffer in &buffers {
+            windows.insert(buffer, self.places.window(buffer));
+        }
+        let key = {
+            let forms = forms_of(&self.places.forms, region);
+            let heads: Vec<usize> = buffers.iter().map(|&b| head(self.regions, b)).collect();
+            let far = self.far(&buffers, &windows);
+            format!(
+                "{:?}",
+                (self.regions.key(region), forms, pattern, heads, far)
+            )
         };
-        let forms = forms_of(&self.forms, region);
-        let key = format!("{:?}", (self.regions.key(region), forms, pattern, far));
         if !self.known.contains_key(&key) {
             let request = Request {
                 regions: self.regions,
                 region,
                 program,
-                forms: &self.forms,
+                forms: &self.places.forms,
                 shared: &shared,
                 limits: self.limits,
                 shader_f16: self.shader_f16,
-                windows: Some(&|buffer| windows[&buffer]),
+                windows: &|buffer| windows[&buffer],
             };
-            let failed = |message: String| CompileError::Kernel {
-                region: id,
-                message,
+            let kernels = match expand(request) {
+                Err(refusal) => Err(refusal.to_string()),
+                Ok(expanded) => {
+                    let mut kernels = Vec::new();
+                    for expanded in expanded {
+                        let arguments = expanded.arguments.iter();
+                        let places =
+                            |members: &Vec<Buffer>| members.iter().filter_map(place).collect();
+                        let arguments: Vec<Vec<usize>> = arguments.map(places).collect();
+                        kernels.push((self.kernel(id, region, expanded)?, arguments));
+                    }
+                    Ok(kernels)
+                }
             };
-            let expanded = expand(request).map_err(|refusal| failed(refusal.to_string()))?;
-            let mut kernels = Vec::new();
-            for expanded in expanded {
-                let arguments = expanded.arguments.iter();
-                let places = |members: &Vec<Buffer>| members.iter().filter_map(place).collect();
-                let arguments: Vec<Vec<usize>> = arguments.map(places).collect();
-                kernels.push((self.kernel(id, region, expanded)?, arguments));
-            }
             self.known.insert(key.clone(), kernels);
         }
-        for (kernel, arguments) in self.known[&key].clone() {
+        let kernels = match self.known[&key].clone() {
+            Ok(kernels) => kernels,
+            Err(refusal) => return Ok(Some(refusal)),
+        };
+        for (kernel, arguments) in kernels {
             let arguments = arguments.iter().map(|members| {
                 let windows = members.iter().map(|&place| windows[&buffers[place]]);
                 spanned(windows)
@@ -374,7 +255,19 @@ impl State<'_> {
                 flops: self.regions.flops(region),
             });
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// The windows of a region where several buffers share a binding, for there are too many or
+    /// some overlap: then its kernel depends on how far they are from one another.
+    fn far(&self, buffers: &[Buffer], windows: &BTreeMap<Buffer, Argument>) -> Vec<Argument> {
+        let parts = buffers
+            .iter()
+            .filter(|&&buffer| self.regions.part_of(buffer).is_some());
+        match buffers.len() > self.limits.buffers_max as usize || parts.count() > 1 {
+            true => windows.values().copied().collect(),
+            false => Vec::new(),
+        }
     }
 
     /// The number of a kernel among those that differ.
@@ -422,136 +315,26 @@ impl State<'_> {
         Ok(number)
     }
 
-    /// What a region reads where it stores.
-    fn shared(&self, region: &Region) -> Vec<(Buffer, Buffer)> {
-        let storage = |buffer: Buffer| self.plan.place(buffer).map(|place| place.storage);
-        let mut shared = Vec::new();
-        for stored in region.outputs.iter().map(|output| output.buffer) {
-            for read in region.reads() {
-                if storage(read).is_some() && storage(read) == storage(stored) {
-                    shared.push((read, stored));
-                }
-            }
-        }
-        shared
-    }
-
-    fn window(&mut self, buffer: Buffer) -> Argument {
-        let data = self.regions.buffer(buffer);
-        let bytes = window_bytes(data, self.forms[number(buffer)]);
-        if is_fixed(data) {
-            return self.pages.window(buffer, bytes);
-        }
-        let place = self
-            .plan
-            .place(buffer)
-            .expect("what a kernel touches has a place");
-        let (slab, offset) = self.plan.address(place);
-        Argument {
-            pool: Pool::Arena,
-            buffer: slab,
-            offset,
-            bytes,
-        }
-    }
-
-    /// A region that the host computes.
-    fn hosted(&mut self, id: RegionId, region: &Region, early: bool) -> Hosted {
-        let windows = |me: &mut Self, buffers: Vec<Buffer>| {
-            let on_device = buffers.into_iter().filter(|buffer| {
-                let fixed = is_fixed(me.regions.buffer(*buffer));
-                !fixed && me.plan.place(*buffer).is_some()
-            });
-            let on_device: Vec<Buffer> = on_device.collect();
-            on_device
-                .into_iter()
-                .map(|buffer| (buffer, me.port(&buffer.to_string(), buffer)))
-                .collect()
-        };
-        Hosted {
-            region: id,
-            before: match early {
-                true => 0,
-                false => self.launches.len(),
-            },
-            reads: windows(self, region.reads()),
-            stores: windows(self, region.stores()),
-        }
-    }
-
-    /// A buffer as the host writes and reads it.
-    fn port(&mut self, name: &str, buffer: Buffer) -> Port {
-        let form = self.forms[number(buffer)];
-        let data = self.regions.buffer(buffer);
-        let (slab, offset) = self
-            .plan
-            .place(buffer)
-            .map_or((0, 0), |place| self.plan.address(place));
-        let mut extents = data.extents.clone();
-        extents.shape = data
-            .order
-            .iter()
-            .map(|&axis| data.extents.shape[axis])
-            .collect();
-        Port {
-            name: name.to_owned(),
-            bytes: form.bytes(extents.elements()).unwrap_or(u64::MAX),
-            extents,
-            buffer: slab,
-            offset,
-            stored: form,
-        }
-    }
-
     fn commands(
         &mut self,
         program: &Executable,
         hosted: Vec<Hosted>,
         requirements: &Requirements,
     ) -> Commands {
-        let mut inputs = Vec::new();
-        for (place, data) in self.regions.buffers.iter().enumerate() {
-            let buffer = Buffer(place as u32);
-            if let Content::Param(param) = &data.content
-                && param.role == Role::Input
-                && self.plan.place(buffer).is_some()
-            {
-                inputs.push(self.port(&param.name, buffer));
-            }
-        }
-        let mut outputs = Vec::new();
-        for (name, buffer) in &self.regions.results {
-            if self.plan.place(*buffer).is_some() {
-                outputs.push(self.port(name, *buffer));
-            }
-        }
-        let pages = std::mem::replace(&mut self.pages, Pages::new(requirements));
-        let uploads = pages.windows.iter().map(|(&buffer, &window)| {
-            let data = self.regions.buffer(buffer);
-            Upload {
-                source: match &data.content {
-                    Content::Param(param) => Source::Weight(param.name.clone()),
-                    Content::Constant(_) | Content::Computed => Source::Constant(buffer),
-                },
-                extents: data.extents.clone(),
-                order: data.order.clone(),
-                window: Argument {
-                    bytes: self.forms[number(buffer)]
-                        .bytes(data.extents.elements())
-                        .unwrap_or(0),
-                    ..window
-                },
-                stored: self.forms[number(buffer)],
-            }
-        });
+        let places = &mut self.places;
+        let (inputs, outputs) = (places.inputs(), places.outputs());
+        let (states, copies) = (places.states(), places.copies());
+        let (weights, uploads) = places.uploads();
         Commands {
             name: program.name().to_owned(),
-            uploads: uploads.collect(),
+            uploads,
             kernels: std::mem::take(&mut self.texts),
             launches: std::mem::take(&mut self.launches),
             hosted,
-            arena: self.plan.slabs.clone(),
-            weights: pages.pages,
+            arena: places.plan.slabs.clone(),
+            weights,
+            states,
+            copies,
             inputs,
             outputs,
             requirements: *requirements,
@@ -571,48 +354,4 @@ fn spanned(windows: impl Iterator<Item = Argument>) -> Argument {
         }
     });
     span.expect("a storage buffer is one buffer or more")
-}
-
-/// Pages of weights, filled one after another in the order in which weights are first read.
-struct Pages {
-    bytes_max: u64,
-    pages: Vec<u64>,
-    windows: BTreeMap<Buffer, Argument>,
-}
-
-impl Pages {
-    fn new(requirements: &Requirements) -> Pages {
-        Pages {
-            bytes_max: requirements
-                .limits
-                .binding_bytes_max
-                .min(requirements.limits.buffer_bytes_max),
-            pages: Vec::new(),
-            windows: BTreeMap::new(),
-        }
-    }
-
-    fn window(&mut self, buffer: Buffer, bytes: u64) -> Argument {
-        if let Some(window) = self.windows.get(&buffer) {
-            return *window;
-        }
-        let room = bytes.next_multiple_of(ALIGNMENT);
-        let full = self
-            .pages
-            .last()
-            .is_none_or(|page| page + room > self.bytes_max);
-        if full {
-            self.pages.push(0);
-        }
-        let page = self.pages.len() - 1;
-        let window = Argument {
-            pool: Pool::Weights,
-            buffer: page,
-            offset: self.pages[page],
-            bytes,
-        };
-        self.pages[page] += room;
-        self.windows.insert(buffer, window);
-        window
-    }
 }

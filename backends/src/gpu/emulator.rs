@@ -19,6 +19,7 @@ use super::executor::Machine;
 pub struct Emulator {
     arena: RefCell<Vec<Vec<u32>>>,
     weights: RefCell<Vec<Vec<u32>>>,
+    states: RefCell<Vec<Vec<u32>>>,
     kernels: Vec<Kernel>,
     launches: Vec<Launch>,
 }
@@ -54,6 +55,7 @@ impl Emulator {
         let emulator = Emulator {
             arena: memory(&commands.arena),
             weights: memory(&commands.weights),
+            states: memory(&commands.states_bytes()),
             kernels,
             launches: commands.launches.clone(),
         };
@@ -76,6 +78,7 @@ impl Emulator {
         match pool {
             Pool::Arena => &self.arena,
             Pool::Weights => &self.weights,
+            Pool::States => &self.states,
         }
     }
 
@@ -112,6 +115,13 @@ impl Machine for Emulator {
     fn read(&self, window: &Argument) -> Result<Vec<u8>, EmulatorError> {
         let words = self.words(window);
         Ok(words.iter().flat_map(|word| word.to_le_bytes()).collect())
+    }
+
+    fn copy(&self, copies: &[(Argument, Argument)]) -> Result<(), EmulatorError> {
+        let copied = copies.iter().map(|(from, _)| self.read(from));
+        let copied: Vec<Vec<u8>> = copied.collect::<Result<_, _>>()?;
+        let mut pairs = copies.iter().zip(copied);
+        pairs.try_for_each(|((_, to), bytes)| self.write(to, 0, &bytes))
     }
 
     fn launch(&self, launches: Range<usize>) -> Result<(), EmulatorError> {

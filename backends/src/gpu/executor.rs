@@ -41,6 +41,13 @@ pub trait Machine {
     /// # Errors
     /// When the machine fails.
     fn launch(&self, launches: Range<usize>) -> Result<(), Self::Error>;
+
+    /// Copies windows, from where to where, once all that was launched is done; all are read before
+    /// the first is written.
+    ///
+    /// # Errors
+    /// When the machine fails.
+    fn copy(&self, copies: &[(Argument, Argument)]) -> Result<(), Self::Error>;
 }
 
 /// Why a run fails.
@@ -77,8 +84,8 @@ pub struct Executor<M> {
     fixed: BTreeMap<Buffer, Array>,
 }
 
-/// The names of weights that the host reads: it keeps them.
-pub fn host_weights(commands: &Commands, regions: &Regions) -> Vec<String> {
+/// The names of tensors that an executor is given: weights that the host reads, and states.
+pub fn host_tensors(commands: &Commands, regions: &Regions) -> Vec<String> {
     let hosted = commands.hosted.iter();
     let read = hosted.flat_map(|hosted| regions.regions[hosted.region.0 as usize].reads());
     let results = regions.results.iter().map(|(_, buffer)| *buffer);
@@ -89,16 +96,18 @@ pub fn host_weights(commands: &Commands, regions: &Regions) -> Vec<String> {
             Content::Param(_) | Content::Constant(_) | Content::Computed => None,
         })
         .collect();
+    names.extend(commands.states.iter().map(|port| port.name.clone()));
     names.sort_unstable();
     names.dedup();
     names
 }
 
 impl<M: Machine> Executor<M> {
-    /// An executor on a machine that holds all weights; `kept` holds those that the host reads.
+    /// An executor on a machine that holds all weights; `kept` holds those that the host reads, and
+    /// the first states.
     ///
     /// # Errors
-    /// When one of them is missing.
+    /// When one of them is missing, or a state is of another type.
     pub fn new(
         machine: M,
         commands: Valid,
@@ -106,7 +115,7 @@ impl<M: Machine> Executor<M> {
         kept: &BTreeMap<String, Tensor>,
     ) -> Result<Executor<M>, ExecuteError<M::Error>> {
         let mut fixed = BTreeMap::new();
-        let names = host_weights(commands.commands(), &regions);
+        let names = host_tensors(commands.commands(), &regions);
         for (number, data) in regions.buffers.iter().enumerate() {
             let buffer = Buffer(number as u32);
             match &data.content {
@@ -123,12 +132,17 @@ impl<M: Machine> Executor<M> {
                 Content::Param(_) | Content::Computed => {}
             }
         }
-        Ok(Executor {
+        let executor = Executor {
             machine,
             commands,
             regions,
             fixed,
-        })
+        };
+        for Port { name, .. } in &executor.commands().states {
+            let missing = || ExecuteError::Missing { name: name.clone() };
+            executor.set_state(name, kept.get(name).ok_or_else(missing)?)?;
+        }
+        Ok(executor)
     }
 
     /// The machine.
@@ -162,7 +176,9 @@ impl<M: Machine> Executor<M> {
         }
         let known = self.obey(inputs)?;
         let commands = self.commands.commands();
+        let is_state = |name: &str| self.port(name).is_some();
         let results = self.regions.results.iter();
+        let results = results.filter(|(name, _)| !is_state(name));
         let results = results.map(|(name, buffer)| {
             let port = commands.outputs.iter().find(|port| port.name == *name);
             let dtype = self.regions.buffer(*buffer).extents.dtype;
@@ -213,6 +229,34 @@ impl<M: Machine> Executor<M> {
         self.obey(given).map(drop)
     }
 
+    /// What a state holds now; `None` if the program has none of that name.
+    ///
+    /// # Errors
+    /// When the machine fails.
+    pub fn state(&self, name: &str) -> Result<Option<Tensor>, ExecuteError<M::Error>> {
+        self.port(name).map(|port| self.fetch(port)).transpose()
+    }
+
+    /// Replaces what a state holds; the tensor may be of another float type. Returns whether the
+    /// program has a state of that name.
+    ///
+    /// # Errors
+    /// When the tensor is of another type, or the machine fails.
+    pub fn set_state(&self, name: &str, tensor: &Tensor) -> Result<bool, ExecuteError<M::Error>> {
+        let Some(port) = self.port(name) else {
+            return Ok(false);
+        };
+        let order: Vec<usize> = (0..port.extents.shape.len()).collect();
+        self.write(port, &port.extents, tensor, &order)?;
+        Ok(true)
+    }
+
+    /// Where a state lies.
+    fn port(&self, name: &str) -> Option<&Port> {
+        let mut states = self.commands().states.iter();
+        states.find(|port| port.name == name)
+    }
+
     /// The names of all inputs.
     fn inputs(&self) -> impl Iterator<Item = &str> {
         let params = self.regions.buffers.iter();
@@ -240,7 +284,7 @@ impl<M: Machine> Executor<M> {
         for port in &commands.inputs {
             if let Some(tensor) = given.get(&port.name) {
                 let order: Vec<usize> = (0..tensor.shape().len()).collect();
-                self.write(port, tensor, &order)?;
+                self.write(port, &port.extents, tensor, &order)?;
             }
         }
         let mut done = 0;
@@ -264,12 +308,16 @@ impl<M: Machine> Executor<M> {
                     let data = self.regions.buffer(buffer);
                     let dtype = data.extents.dtype;
                     let tensor = Tensor::from_values(dtype, &array.shape, &array.values);
-                    self.write(port, &tensor, &data.order)?;
+                    self.write(port, &data.extents, &tensor, &data.order)?;
                 }
                 known.insert(buffer, array);
             }
         }
         self.launch(done..commands.launches.len())?;
+        if !commands.copies.is_empty() {
+            let copied = self.machine.copy(&commands.copies);
+            copied.map_err(ExecuteError::Machine)?;
+        }
         Ok(known)
     }
 
@@ -284,6 +332,7 @@ impl<M: Machine> Executor<M> {
     fn write(
         &self,
         port: &Port,
+        extents: &Extents,
         tensor: &Tensor,
         order: &[usize],
     ) -> Result<(), ExecuteError<M::Error>> {
@@ -297,16 +346,12 @@ impl<M: Machine> Executor<M> {
                 Fault::Elements(error)
             }
         }
-        let extents = Extents {
-            dtype: port.extents.dtype,
-            shape: tensor.shape().to_vec(),
-        };
         let layout = Layout {
-            extents: &extents,
+            extents,
             order,
             stored: port.stored,
         };
-        let window = port.window();
+        let window = port.window;
         let give = |offset: u64, bytes: &[u8]| {
             let written = self.machine.write(&window, offset, bytes);
             written.map_err(Fault::Machine)
@@ -324,7 +369,7 @@ impl<M: Machine> Executor<M> {
     fn fetch(&self, port: &Port) -> Result<Tensor, ExecuteError<M::Error>> {
         let bytes = self
             .machine
-            .read(&port.window())
+            .read(&port.window)
             .map_err(ExecuteError::Machine)?;
         elements::decode(&bytes, &port.extents, port.stored).map_err(|error| {
             ExecuteError::Elements {

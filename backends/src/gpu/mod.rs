@@ -4,6 +4,7 @@
 //! interpreter of kernels. It contains no text of a dialect and no driver.
 
 pub mod belong;
+mod buffers;
 pub mod commands;
 pub mod compile;
 pub mod dialect;
@@ -11,5 +12,7 @@ pub mod elements;
 pub mod emulator;
 pub mod executor;
 mod expand;
+mod hosted;
+mod places;
 mod stored;
 pub mod validate;

@@ -5,9 +5,11 @@
 //! stores to it stores four neighbours at a time; elsewhere its numbers take 32 bits each. It moves
 //! no data.
 
-use compiler::region::{Buffer, BufferData, Content, Regions};
+use compiler::plan::updates;
+use compiler::region::{BufferData, Content, Regions};
 use compiler::tile::Choice;
 
+use super::buffers::number;
 use super::commands::StoredAs;
 use super::expand::quads;
 
@@ -48,19 +50,29 @@ pub(crate) fn forms(regions: &Regions, choices: &[Choice]) -> Vec<StoredAs> {
             }
         }
     }
+    unite(regions, &mut forms);
     forms
 }
 
-/// Whether a buffer is given when a program is loaded, and never changes.
-pub(crate) fn is_fixed(data: &BufferData) -> bool {
-    match &data.content {
-        Content::Constant(_) => true,
-        Content::Param(param) => param.role == compiler::graph::Role::Weight,
-        Content::Computed => false,
+/// Brings buffers that lie in the same bytes, or are copied as they lie, into one form: parts of
+/// joined buffers take 32 bits for each number, for they begin anywhere.
+fn unite(regions: &Regions, forms: &mut [StoredAs]) {
+    let wide = |form: &mut StoredAs| match form {
+        StoredAs::F16 | StoredAs::Bf16 => *form = StoredAs::F32,
+        StoredAs::F32 | StoredAs::I32 => {}
+    };
+    for joined in &regions.joined {
+        for buffer in joined.parts.iter().chain([&joined.whole]) {
+            wide(&mut forms[number(*buffer)]);
+        }
     }
-}
-
-/// A buffer's number.
-pub(crate) fn number(buffer: Buffer) -> usize {
-    buffer.0 as usize
+    let updates = updates(regions);
+    // A result may replace several states, and a state another one.
+    while let Some(update) = updates
+        .iter()
+        .find(|update| forms[number(update.state)] != forms[number(update.result)])
+    {
+        wide(&mut forms[number(update.state)]);
+        wide(&mut forms[number(update.result)]);
+    }
 }

@@ -1,4 +1,4 @@
-//! The rules of commands, W1 to W7 of [`super::commands`].
+//! The rules of commands, W1 to W8 of [`super::commands`].
 //!
 //! Takes commands from the compiling half or from a file, gives them as [`Valid`], the one form
 //! that a device takes: what is valid stops at no rule later. Needs no device.
@@ -12,8 +12,8 @@ use compiler::target::Limits;
 use compiler::value::extents::Extents;
 
 use super::commands::{
-    ALIGNMENT, Argument, Binding, Commands, Hosted, Kernel, Lack, Launch, Requirements, Source,
-    StoredAs,
+    ALIGNMENT, Argument, Binding, Commands, Hosted, Kernel, Lack, Launch, Pool, Requirements,
+    Source, StoredAs,
 };
 use super::dialect::{Dialect, Text};
 
@@ -70,8 +70,7 @@ pub enum Invalid {
     },
     /// W2, of a window.
     #[error(
-        "{place} has the window of {window}, wanted whole words from a multiple of {ALIGNMENT} \
-         within its {buffer_bytes} bytes (W2)"
+        "{place} has the window of {window}, wanted whole words within its {buffer_bytes} bytes (W2)"
     )]
     Window {
         /// Whose it is.
@@ -80,6 +79,14 @@ pub enum Invalid {
         window: Argument,
         /// Bytes of the buffer that it names.
         buffer_bytes: u64,
+    },
+    /// W2, of an argument.
+    #[error("{place} has the window of {window}, wanted one from a multiple of {ALIGNMENT} (W2)")]
+    Unaligned {
+        /// Whose it is.
+        place: String,
+        /// The window.
+        window: Argument,
     },
     /// W2, of a buffer.
     #[error("a buffer of {bytes} bytes is none of whole words (W2)")]
@@ -181,6 +188,16 @@ pub enum Invalid {
         /// How they lie.
         stored: StoredAs,
     },
+    /// W8.
+    #[error("{place} has the window of {window}, wanted {wanted} (W8)")]
+    Pool {
+        /// The input, state or copy.
+        place: String,
+        /// Its window.
+        window: Argument,
+        /// What it should be.
+        wanted: &'static str,
+    },
     /// W7, of an order.
     #[error("{place} orders axes as {order:?}, wanted each of {rank} once (W7)")]
     Order {
@@ -229,6 +246,7 @@ fn check(
 ) -> Result<Requirements, Invalid> {
     let mut needed = buffers(commands, granted)?;
     ports(commands)?;
+    copies(commands)?;
     hosted(commands)?;
     uploads(commands)?;
     let texts = texts(commands, dialect, granted)?;
@@ -244,7 +262,8 @@ fn check(
 
 fn buffers(commands: &Commands, granted: &Requirements) -> Result<Requirements, Invalid> {
     let mut needed = Requirements::NONE;
-    for &bytes in commands.arena.iter().chain(&commands.weights) {
+    let pools = commands.arena.iter().chain(&commands.weights).copied();
+    for bytes in pools.chain(commands.states_bytes()) {
         if bytes == 0 || !bytes.is_multiple_of(4) {
             return Err(Invalid::Words { bytes });
         }
@@ -276,7 +295,7 @@ fn window(
     let Some(buffer_bytes) = commands.buffer_bytes(&window) else {
         return Err(Invalid::NoBuffer { place, window });
     };
-    let whole = window.offset.is_multiple_of(ALIGNMENT) && window.bytes.is_multiple_of(4);
+    let whole = window.offset.is_multiple_of(4) && window.bytes.is_multiple_of(4);
     let end = window.offset.checked_add(window.bytes);
     match whole && end.is_some_and(|end| end <= buffer_bytes) {
         true => Ok(()),
@@ -289,7 +308,12 @@ fn window(
 }
 
 fn ports(commands: &Commands) -> Result<(), Invalid> {
-    for (kind, ports) in [("inputs", &commands.inputs), ("results", &commands.outputs)] {
+    let all = [
+        ("inputs", &commands.inputs),
+        ("results", &commands.outputs),
+        ("states", &commands.states),
+    ];
+    for (kind, ports) in all {
         let mut names = BTreeSet::new();
         for port in ports {
             let place = || format!("{:?} of the {kind}", port.name);
@@ -297,9 +321,66 @@ fn ports(commands: &Commands) -> Result<(), Invalid> {
                 let name = format!("{:?}", port.name);
                 return Err(Invalid::Name { name, kind });
             }
-            size(&port.extents, port.stored, port.bytes, place)?;
-            window(commands, &port.window(), place)?;
+            size(&port.extents, port.stored, port.window.bytes, place)?;
+            window(commands, &port.window, place)?;
         }
+    }
+    for port in &commands.inputs {
+        let place = || format!("{:?} of the inputs", port.name);
+        pool(
+            &port.window,
+            port.window.pool == Pool::Arena,
+            place,
+            "one in the arena",
+        )?;
+    }
+    for (number, port) in commands.states.iter().enumerate() {
+        let own = (Pool::States, number, 0);
+        let found = (port.window.pool, port.window.buffer, port.window.offset);
+        let place = || format!("{:?} of the states", port.name);
+        pool(&port.window, found == own, place, "its own buffer")?;
+    }
+    Ok(())
+}
+
+/// W8.
+fn pool(
+    window: &Argument,
+    holds: bool,
+    place: impl Fn() -> String,
+    wanted: &'static str,
+) -> Result<(), Invalid> {
+    match holds {
+        true => Ok(()),
+        false => Err(Invalid::Pool {
+            place: place(),
+            window: *window,
+            wanted,
+        }),
+    }
+}
+
+/// W1, W2 and W8 of what is copied after a run.
+fn copies(commands: &Commands) -> Result<(), Invalid> {
+    for (number, (from, to)) in commands.copies.iter().enumerate() {
+        let place = || format!("copy {number}");
+        window(commands, from, place)?;
+        window(commands, to, place)?;
+        pool(
+            to,
+            from.bytes == to.bytes,
+            place,
+            "as many bytes as are copied",
+        )?;
+        pool(
+            to,
+            to.pool != Pool::Weights,
+            place,
+            "one that may be written",
+        )?;
+        let mut others = commands.copies[..number].iter();
+        let apart = !others.any(|(_, other)| other.overlaps(to));
+        pool(to, apart, place, "one that no other copy goes to")?;
     }
     Ok(())
 }
@@ -323,8 +404,8 @@ fn hosted(commands: &Commands) -> Result<(), Invalid> {
         }
         for (_, port) in reads.iter().chain(stores) {
             let place = || format!("{:?} of {region} of the host", port.name);
-            size(&port.extents, port.stored, port.bytes, place)?;
-            window(commands, &port.window(), place)?;
+            size(&port.extents, port.stored, port.window.bytes, place)?;
+            window(commands, &port.window, place)?;
         }
     }
     Ok(())
@@ -474,6 +555,10 @@ fn check_launch(
         window(commands, bound, || {
             format!("argument {argument} of {}", place())
         })?;
+        if !bound.offset.is_multiple_of(ALIGNMENT) {
+            let (place, window) = (format!("argument {argument} of {}", place()), *bound);
+            return Err(Invalid::Unaligned { place, window });
+        }
         if bound.bytes < (*wanted).max(1) {
             return Err(Invalid::Small {
                 kernel: kernel.name.clone(),
@@ -494,11 +579,10 @@ fn check_launch(
 fn aliases(kernel: &Kernel, launch: &Launch) -> Result<(), Invalid> {
     let written = |a: &&Argument| a.pool.binding() == Binding::ReadWrite;
     let mut windows: Vec<&Argument> = launch.arguments.iter().filter(written).collect();
-    windows.sort_by_key(|window| (window.buffer, window.offset));
+    windows.sort_by_key(|window| (window.pool, window.buffer, window.offset));
     for pair in windows.windows(2) {
         let (first, second) = (pair[0], pair[1]);
-        if first.buffer == second.buffer && first.offset.saturating_add(first.bytes) > second.offset
-        {
+        if first.overlaps(second) {
             return Err(Invalid::Alias {
                 kernel: kernel.name.clone(),
                 region: launch.region,

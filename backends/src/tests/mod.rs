@@ -3,6 +3,7 @@
 
 mod operators;
 mod regions;
+mod states;
 
 use std::collections::BTreeMap;
 

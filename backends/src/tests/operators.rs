@@ -26,7 +26,7 @@ fn compare(text: &str, inputs: Option<Named>, tolerance: f64) {
         }
         // Devices may be off by some units in the last place in each function.
         #[cfg(feature = "webgpu")]
-        if let Some(found) = programs::on_device(&program, [&inputs, &weights])
+        if let Some(found) = programs::computed(&program, [&inputs, &weights])
             && let Some(difference) = difference(&program, &inputs, &found, 10.0 * tolerance)
         {
             panic!("{text}device: {difference}");

@@ -38,6 +38,11 @@ pub(super) struct Commands {
     outputs: Vec<Port>,
     #[prost(message, optional, tag = "11")]
     requirements: Option<Requirements>,
+    #[prost(message, repeated, tag = "12")]
+    states: Vec<Port>,
+    /// What is copied after a run, from where to where in turn.
+    #[prost(message, repeated, tag = "13")]
+    copies: Vec<Window>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -166,6 +171,7 @@ enum Binding {
 enum Pool {
     Arena = 0,
     Weights = 1,
+    States = 2,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
@@ -192,6 +198,11 @@ pub(super) fn message(commands: &plain::Commands, regions: &str) -> Option<Comma
         inputs: all(&commands.inputs, port_message)?,
         outputs: all(&commands.outputs, port_message)?,
         requirements: Some(requirements_message(&commands.requirements)),
+        states: all(&commands.states, port_message)?,
+        copies: {
+            let copies = commands.copies.iter().flat_map(|(from, to)| [*from, *to]);
+            all(&copies.collect::<Vec<_>>(), window_message)?
+        },
     })
 }
 
@@ -228,7 +239,17 @@ fn parts(message: &Commands, kernels: Vec<plain::Kernel>) -> Result<plain::Comma
         inputs: all(&message.inputs, port).ok_or("inputs")?,
         outputs: all(&message.outputs, port).ok_or("results")?,
         requirements: plain_requirements(requirements),
+        states: all(&message.states, port).ok_or("states")?,
+        copies: copies(&message.copies).ok_or("copies")?,
     })
+}
+
+/// Pairs of windows that follow one another.
+fn copies(windows: &[Window]) -> Option<Vec<(plain::Argument, plain::Argument)>> {
+    let (pairs, []) = windows.as_chunks::<2>() else {
+        return None;
+    };
+    all(pairs, |[from, to]| Some((window(from)?, window(to)?)))
 }
 
 /// What every item becomes, or nothing.
@@ -304,6 +325,7 @@ fn window_message(window: &plain::Argument) -> Option<Window> {
     let pool = match window.pool {
         plain::Pool::Arena => Pool::Arena,
         plain::Pool::Weights => Pool::Weights,
+        plain::Pool::States => Pool::States,
     };
     Some(Window {
         pool: pool as i32,
@@ -318,6 +340,7 @@ fn window(message: &Window) -> Option<plain::Argument> {
         pool: match Pool::try_from(message.pool).ok()? {
             Pool::Arena => plain::Pool::Arena,
             Pool::Weights => plain::Pool::Weights,
+            Pool::States => plain::Pool::States,
         },
         buffer: usize::try_from(message.buffer).ok()?,
         offset: message.offset,
@@ -330,23 +353,16 @@ fn port_message(port: &plain::Port) -> Option<Port> {
         name: port.name.clone(),
         dtype: port.extents.dtype.name().to_owned(),
         shape: port.extents.shape.iter().map(|&side| side as u64).collect(),
-        window: window_message(&port.window())?,
+        window: window_message(&port.window)?,
         stored: stored_message(port.stored),
     })
 }
 
 fn port(message: &Port) -> Option<plain::Port> {
-    let window = window(&message.window)?;
-    match window.pool {
-        plain::Pool::Arena => {}
-        plain::Pool::Weights => return None,
-    }
     Some(plain::Port {
         name: message.name.clone(),
         extents: extents(&message.dtype, &message.shape)?,
-        buffer: window.buffer,
-        offset: window.offset,
-        bytes: window.bytes,
+        window: window(&message.window)?,
         stored: stored(message.stored)?,
     })
 }

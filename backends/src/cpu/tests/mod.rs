@@ -2,7 +2,6 @@
 //! parameters.
 
 mod parameters;
-mod states;
 mod tuning;
 
 use compiler::program::Program;

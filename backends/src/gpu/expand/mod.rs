@@ -12,8 +12,8 @@ use thiserror::Error;
 
 use self::address::{Argument, Arguments};
 use self::quads::Along;
+use super::buffers::{head, is_fixed, number};
 use super::commands::StoredAs;
-use super::stored::{is_fixed, number};
 
 mod address;
 mod attention;
@@ -53,6 +53,14 @@ pub(crate) enum Refusal {
         /// The limit.
         most: u32,
     },
+    /// Values that must share a storage buffer lie too far from one another.
+    #[error("the values are {found} bytes from one another, wanted at most {most} in one binding")]
+    Far {
+        /// Bytes from the first to the last.
+        found: u64,
+        /// The limit.
+        most: u64,
+    },
     /// An operator without expressions.
     #[error("the operator {name} has no kernel")]
     Operator {
@@ -88,8 +96,8 @@ pub(crate) struct Request<'a> {
     pub(crate) limits: Limits,
     /// Whether kernels may name F16.
     pub(crate) shader_f16: bool,
-    /// Where each buffer of the region lies, if that is known yet.
-    pub(crate) windows: Option<Windows<'a>>,
+    /// Where each buffer of the region lies.
+    pub(crate) windows: Windows<'a>,
 }
 
 /// A storage buffer that a kernel wants.
@@ -178,7 +186,7 @@ pub(crate) struct Expansion<'a> {
     pub(crate) groups: [u32; 3],
     forms: &'a [StoredAs],
     shared: &'a [(Buffer, Buffer)],
-    windows: Option<Windows<'a>>,
+    windows: Windows<'a>,
     shader_f16: bool,
     /// What each storage buffer of the kernel is.
     groups_of_buffers: Vec<Vec<Buffer>>,
@@ -319,30 +327,24 @@ impl<'a> Expansion<'a> {
         Ok(())
     }
 
-    /// Makes a storage buffer of each that is wanted. Where there are too many, weights in one page
-    /// and form share one; where there are still too many, all values in one slab do, as words.
+    /// Makes a storage buffer of each that is wanted, and one of values that overlap. Where there are
+    /// too many, weights in one page and form share one; where there are still too many, all values
+    /// in one slab do, as words.
     fn bind(&mut self, wanted: &[Wanted]) -> Result<(), Refusal> {
         let most = self.limits.buffers_max as usize;
-        let place = |wanted: &Wanted| match self.windows {
-            Some(windows) => windows(wanted.buffer).buffer,
-            None => 0,
-        };
+        let window = |wanted: &Wanted| (self.windows)(wanted.buffer);
+        let place = |wanted: &Wanted| (window(wanted).pool, window(wanted).buffer);
         let fixed = |wanted: &Wanted| is_fixed(self.regions.buffer(wanted.buffer));
         let form = |wanted: &Wanted| self.forms[number(wanted.buffer)];
         let same = |pass: usize, a: &Wanted, b: &Wanted| match (pass, fixed(a), fixed(b)) {
             (1 | 2, true, true) => (form(a), place(a)) == (form(b), place(b)),
             (2, false, false) => place(a) == place(b),
+            (_, false, false) => window(a).overlaps(&window(b)),
             (_, _, _) => false,
         };
         let mut groups: Vec<Vec<Wanted>> = Vec::new();
         for pass in 0..3 {
-            groups.clear();
-            for own in wanted {
-                match groups.iter_mut().find(|other| same(pass, &other[0], own)) {
-                    Some(members) => members.push(*own),
-                    None => groups.push(vec![*own]),
-                }
-            }
+            groups = grouped(wanted, |a, b| same(pass, a, b));
             if groups.len() <= most {
                 break;
             }
@@ -353,13 +355,13 @@ impl<'a> Expansion<'a> {
             return Err(Refusal::Buffers { found, most });
         }
         for members in groups {
-            self.group(&members);
+            self.group(&members)?;
         }
         Ok(())
     }
 
     /// One storage buffer for all of these.
-    fn group(&mut self, members: &[Wanted]) {
+    fn group(&mut self, members: &[Wanted]) -> Result<(), Refusal> {
         let form = |member: &Wanted| self.forms[number(member.buffer)];
         let in_words = members.len() > 1 && !is_fixed(self.regions.buffer(members[0].buffer));
         let unit = match (
@@ -375,26 +377,25 @@ impl<'a> Expansion<'a> {
             true => Type::one(Scalar::U32),
             false => address::element(form(&members[0]), unit, self.shader_f16),
         };
-        let range = |member: &Wanted| match (self.windows, members.len()) {
-            (None, _) | (_, 1) => {
+        let range = |member: &Wanted| match members.len() {
+            1 => {
                 let elements = self.regions.buffer(member.buffer).extents.elements();
-                (0, form(member).bytes(elements).unwrap_or(u64::MAX))
+                let ahead = head(self.regions, member.buffer);
+                let bytes = form(member).bytes(ahead.saturating_add(elements));
+                (0, bytes.unwrap_or(u64::MAX))
             }
-            (Some(windows), _) => {
-                let window = windows(member.buffer);
+            _ => {
+                let window = (self.windows)(member.buffer);
                 (window.offset, window.offset + window.bytes)
             }
         };
-        let first = members
-            .iter()
-            .map(|member| range(member).0)
-            .min()
-            .unwrap_or(0);
-        let end = members
-            .iter()
-            .map(|member| range(member).1)
-            .max()
-            .unwrap_or(0);
+        let ranges = || members.iter().map(range);
+        let first = ranges().map(|(first, _)| first).min().unwrap_or(0);
+        let end = ranges().map(|(_, end)| end).max().unwrap_or(0);
+        let (found, most) = (end - first, self.limits.binding_bytes_max);
+        if members.len() > 1 && found > most {
+            return Err(Refusal::Far { found, most });
+        }
         let size = u64::from(element.bytes());
         let name = format!("b{}", self.b.buffers());
         let count = (end - first).div_ceil(size) as u32;
@@ -413,7 +414,26 @@ impl<'a> Expansion<'a> {
         }
         self.groups_of_buffers
             .push(members.iter().map(|member| member.buffer).collect());
+        Ok(())
     }
+}
+
+/// Those that belong together, directly or through others, in the order of the first of each.
+fn grouped(wanted: &[Wanted], same: impl Fn(&Wanted, &Wanted) -> bool) -> Vec<Vec<Wanted>> {
+    let mut groups: Vec<Vec<Wanted>> = Vec::new();
+    for own in wanted {
+        let joins = |group: &Vec<Wanted>| group.iter().any(|other| same(other, own));
+        let Some(first) = groups.iter().position(joins) else {
+            groups.push(vec![*own]);
+            continue;
+        };
+        let later = groups.split_off(first + 1);
+        let (joined, apart): (Vec<_>, Vec<_>) = later.into_iter().partition(joins);
+        groups[first].extend(joined.into_iter().flatten());
+        groups[first].push(*own);
+        groups.extend(apart);
+    }
+    groups
 }
 
 /// Neighbouring columns, or quads, of a workgroup that sums moments: a power of two.

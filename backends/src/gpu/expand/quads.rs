@@ -7,6 +7,8 @@
 use compiler::region::{Bound, Index, Output, Part, Piece, Region, Regions, Scope};
 use compiler::tile::{OutputViews, View};
 
+use crate::gpu::buffers::head;
+
 /// Where a linear index on some axes of a view steps: along its last axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Along {
@@ -25,12 +27,13 @@ fn last_axis(view: &View, along: Along) -> Option<usize> {
     }
 }
 
-/// The place of a piece's elements in memory, as one number.
+/// The place of a piece's elements in the window of its buffer, as one number.
 pub(crate) fn address(piece: &Piece, regions: &Regions) -> Index {
     let strides = regions.buffer(piece.buffer).strides();
     let terms = piece.index.iter().zip(strides);
+    let first = Index::constant(head(regions, piece.buffer) as i64);
     // Summed as an index, in which quotients and remainders join again.
-    terms.fold(Index::constant(0), |sum, (index, stride)| {
+    terms.fold(first, |sum, (index, stride)| {
         sum.add(&index.clone().times(stride as i64))
     })
 }

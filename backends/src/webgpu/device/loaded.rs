@@ -32,6 +32,7 @@ pub struct Loaded {
 struct Buffers {
     arena: Vec<wgpu::Buffer>,
     weights: Vec<wgpu::Buffer>,
+    states: Vec<wgpu::Buffer>,
 }
 
 /// Submissions that wait on the device at a time: enough to keep it busy, few enough to stop.
@@ -56,6 +57,7 @@ impl Device {
         let buffers = Buffers {
             arena: inner.buffers("slab", &commands.commands().arena)?,
             weights: inner.buffers("page", &commands.commands().weights)?,
+            states: inner.buffers("state", &commands.commands().states_bytes())?,
         };
         inner.upload(commands.commands(), &buffers, weights)?;
         let launches = commands.commands().launches.iter();
@@ -91,6 +93,11 @@ impl Machine for Loaded {
     fn launch(&self, launches: Range<usize>) -> Result<(), DeviceError> {
         Loaded::launch(self, launches)
     }
+
+    fn copy(&self, copies: &[(Argument, Argument)]) -> Result<(), DeviceError> {
+        let what = || format!("copying {} states", copies.len());
+        self.copy_windows(copies, self, what)
+    }
 }
 
 impl Buffers {
@@ -99,6 +106,7 @@ impl Buffers {
         match window.pool {
             Pool::Arena => &self.arena[window.buffer],
             Pool::Weights => &self.weights[window.buffer],
+            Pool::States => &self.states[window.buffer],
         }
     }
 }
@@ -199,7 +207,7 @@ impl Loaded {
             stored: port.stored,
         };
         let (inner, what) = (&self.device.inner, || format!("input {input:?}"));
-        let (buffer, window) = (self.buffers.of(&port.window()), port.window());
+        let (buffer, window) = (self.buffers.of(&port.window), port.window);
         inner.put(tensor, layout, buffer, &window, &mut 0, what)?;
         inner.check(what)
     }
@@ -312,7 +320,7 @@ impl Loaded {
     /// When there is no such result, or the device failed.
     pub fn read(&self, output: &str) -> Result<Tensor, DeviceError> {
         let port = self.output(output)?;
-        let bytes = self.read_bytes(&port.window())?;
+        let bytes = self.read_bytes(&port.window)?;
         decode(&bytes, &port.extents, port.stored).map_err(|error| DeviceError::Elements {
             what: format!("result {output:?}"),
             error,
@@ -334,24 +342,34 @@ impl Loaded {
     /// # Errors
     /// As [`Loaded::copy`].
     pub fn copy_all(&self, names: &[(&str, &str)], to: &Loaded) -> Result<(), DeviceError> {
-        let inner = &self.device.inner;
-        let mut encoder = inner.device.create_command_encoder(&Default::default());
-        let mut second = Vec::with_capacity(names.len());
+        let mut copies = Vec::with_capacity(names.len());
         for &(output, input) in names {
             let (from, into) = (self.output(output)?, to.input(input)?);
-            if !from.lies_as(into) || !Arc::ptr_eq(inner, &to.device.inner) {
+            if !from.lies_as(into) || !Arc::ptr_eq(&self.device.inner, &to.device.inner) {
                 return Err(DeviceError::Copy {
                     output: output.to_owned(),
                     input: input.to_owned(),
                 });
             }
-            if from.bytes == 0 {
-                continue;
-            }
-            let source = self.buffers.of(&from.window());
-            let target = to.buffers.of(&into.window());
+            copies.push((from.window, into.window));
+        }
+        self.copy_windows(&copies, to, || format!("copying {names:?}"))
+    }
+
+    /// Copies windows to those of another program of the same device, or of this one.
+    fn copy_windows(
+        &self,
+        copies: &[(Argument, Argument)],
+        to: &Loaded,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), DeviceError> {
+        let inner = &self.device.inner;
+        let mut encoder = inner.device.create_command_encoder(&Default::default());
+        let mut second = Vec::with_capacity(copies.len());
+        for (from, into) in copies.iter().filter(|(from, _)| from.bytes > 0) {
+            let (source, target) = (self.buffers.of(from), to.buffers.of(into));
             if !std::ptr::eq(self, to) {
-                encoder.copy_buffer_to_buffer(source, from.offset, target, into.offset, into.bytes);
+                encoder.copy_buffer_to_buffer(source, from.offset, target, into.offset, from.bytes);
                 continue;
             }
             // WebGPU copies from one buffer to another only: a slab may hold both.
@@ -368,7 +386,7 @@ impl Loaded {
             encoder.copy_buffer_to_buffer(between, 0, target, into.offset, into.bytes);
         }
         inner.queue.submit([encoder.finish()]);
-        inner.check(|| format!("copying {names:?}"))
+        inner.check(what)
     }
 
     /// What fails when a run fails.

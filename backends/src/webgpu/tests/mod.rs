@@ -76,10 +76,11 @@ fn port(name: &str, extents: Extents, offset: u64) -> Port {
     let stored = StoredAs::of(extents.dtype).expect("a type that devices have");
     Port {
         name: name.to_owned(),
-        bytes: stored.bytes(extents.elements()).expect("a small port"),
+        window: arena(
+            offset,
+            stored.bytes(extents.elements()).expect("a small port"),
+        ),
         extents,
-        buffer: 0,
-        offset,
         stored,
     }
 }
@@ -119,6 +120,8 @@ fn commands() -> Commands {
         ],
         arena: vec![768],
         weights: vec![512],
+        states: Vec::new(),
+        copies: Vec::new(),
         uploads: vec![Upload {
             source: Source::Weight("scale".to_owned()),
             extents: Extents {

@@ -7,6 +7,8 @@ use compiler::region::{Content, Regions};
 use compiler::value::tensor::Tensor;
 
 use super::super::WGSL;
+#[cfg(feature = "webgpu")]
+use super::super::device::Loaded;
 use crate::gpu::commands::{Requirements, Source};
 use crate::gpu::compile::{Compiled, compile};
 use crate::gpu::emulator::Emulator;
@@ -25,12 +27,8 @@ fn source(regions: &Regions, weights: &Named, source: &Source) -> Option<Tensor>
     }
 }
 
-/// Results of a program in the interpreter, with the feature `shader-f16` or without.
-pub(crate) fn interpreted(
-    program: &Program,
-    [inputs, weights]: [&Named; 2],
-    shader_f16: bool,
-) -> Vec<(String, Tensor)> {
+/// A program in the interpreter, with the feature `shader-f16` or without.
+fn in_interpreter(program: &Program, given: &Named, shader_f16: bool) -> Executor<Emulator> {
     let requirements = Requirements {
         shader_f16,
         ..Requirements::DEFAULT
@@ -42,12 +40,23 @@ pub(crate) fn interpreted(
         kernels,
         ..
     } = compiled;
-    let mut given = |wanted: &Source| source(&regions, weights, wanted);
-    let emulator = Emulator::new(commands.commands(), kernels, &mut given).expect("weights");
-    run(
-        Executor::new(emulator, commands, regions, weights).expect("weights"),
-        inputs,
-    )
+    let mut weights = |wanted: &Source| source(&regions, given, wanted);
+    let emulator = Emulator::new(commands.commands(), kernels, &mut weights).expect("weights");
+    Executor::new(emulator, commands, regions, given).expect("weights")
+}
+
+/// A program with its weights and first states in the interpreter.
+pub(crate) fn on_interpreter(program: &Program, given: &Named) -> Executor<Emulator> {
+    in_interpreter(program, given, false)
+}
+
+/// Results of a program in the interpreter, with the feature `shader-f16` or without.
+pub(crate) fn interpreted(
+    program: &Program,
+    [inputs, weights]: [&Named; 2],
+    shader_f16: bool,
+) -> Vec<(String, Tensor)> {
+    run(in_interpreter(program, weights, shader_f16), inputs)
 }
 
 fn run<M: Machine>(executor: Executor<M>, inputs: &Named) -> Vec<(String, Tensor)> {
@@ -55,12 +64,9 @@ fn run<M: Machine>(executor: Executor<M>, inputs: &Named) -> Vec<(String, Tensor
     results.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Results of a program on a device; `None` where there is no adapter.
+/// A program with its weights and first states on a device; `None` where there is no adapter.
 #[cfg(feature = "webgpu")]
-pub(crate) fn on_device(
-    program: &Program,
-    [inputs, weights]: [&Named; 2],
-) -> Option<Vec<(String, Tensor)>> {
+pub(crate) fn on_device(program: &Program, given: &Named) -> Option<Executor<Loaded>> {
     use std::sync::OnceLock;
 
     use super::super::device::{Choice, Device, Options};
@@ -75,9 +81,19 @@ pub(crate) fn on_device(
     });
     let compiled = compile(program, &Requirements::DEFAULT, &WGSL).expect("the program compiles");
     let regions = compiled.regions;
-    let mut given = |wanted: &Source| source(&regions, weights, wanted);
-    let loaded = device.as_ref()?.load(compiled.commands.clone(), &mut given);
+    let mut weights = |wanted: &Source| source(&regions, given, wanted);
+    let loaded = device
+        .as_ref()?
+        .load(compiled.commands.clone(), &mut weights);
     let loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
-    let executor = Executor::new(loaded, compiled.commands, regions, weights).expect("weights");
-    Some(run(executor, inputs))
+    Some(Executor::new(loaded, compiled.commands, regions, given).expect("weights"))
+}
+
+/// Results of a program on a device; `None` where there is no adapter.
+#[cfg(feature = "webgpu")]
+pub(crate) fn computed(
+    program: &Program,
+    [inputs, weights]: [&Named; 2],
+) -> Option<Vec<(String, Tensor)>> {
+    Some(run(on_device(program, weights)?, inputs))
 }

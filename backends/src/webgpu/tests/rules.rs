@@ -6,12 +6,14 @@ use compiler::target::Limits;
 use compiler::value::extents::Extents;
 
 use super::super::WGSL;
-use super::{arena, commands, constant, kernel, page};
-use crate::gpu::commands::{ALIGNMENT, Binding, Commands, Hosted, Launch, Requirements, StoredAs};
+use super::{arena, commands, constant, floats, kernel, page, port};
+use crate::gpu::commands::{
+    ALIGNMENT, Argument, Binding, Commands, Hosted, Launch, Pool, Port, Requirements, StoredAs,
+};
 use crate::gpu::validate::{requirements, validate};
 
 /// Breaks good commands and holds the message against what is wanted.
-fn check(break_it: fn(&mut Commands), message: &str) {
+fn check(break_it: impl FnOnce(&mut Commands), message: &str) {
     let mut broken = commands();
     break_it(&mut broken);
     let found = validate(broken, &WGSL)
@@ -66,24 +68,28 @@ fn indices_and_windows() {
         "launch 1 of r1 names kernel 2 of 2 (W1)",
     );
     check(
-        |c| c.inputs[0].buffer = 1,
+        |c| c.inputs[0].window.buffer = 1,
         "\"x\" of the inputs has the window of bytes 0 to 24 of slab 1, which does not exist (W1)",
     );
     check(
-        |c| c.outputs[0].offset = 128,
-        "\"y\" of the results has the window of bytes 128 to 152 of slab 0, wanted whole words \
-         from a multiple of 256 within its 768 bytes (W2)",
+        |c| c.outputs[0].window.offset = 130,
+        "\"y\" of the results has the window of bytes 130 to 154 of slab 0, wanted whole words \
+         within its 768 bytes (W2)",
+    );
+    check(
+        |c| c.launches[0].arguments[1].offset = 128,
+        "argument 1 of kernel \"increment\" of r0 has the window of bytes 128 to 152 of slab 0, \
+         wanted one from a multiple of 256 (W2)",
     );
     check(
         |c| c.launches[0].arguments[1].offset = u64::MAX - 255,
         "argument 1 of kernel \"increment\" of r0 has the window of bytes 18446744073709551360 to \
-         18446744073709551384 of slab 0, wanted whole words from a multiple of 256 within its 768 \
-         bytes (W2)",
+         18446744073709551384 of slab 0, wanted whole words within its 768 bytes (W2)",
     );
     check(
         |c| c.uploads[0].window = page(512, 12),
-        "weight \"scale\" has the window of bytes 512 to 524 of page 0, wanted whole words from a \
-         multiple of 256 within its 512 bytes (W2)",
+        "weight \"scale\" has the window of bytes 512 to 524 of page 0, wanted whole words \
+         within its 512 bytes (W2)",
     );
     check(
         |c| {
@@ -207,6 +213,48 @@ fn limits() {
 }
 
 #[test]
+fn states_and_copies() {
+    let state = || Port {
+        window: Argument {
+            pool: Pool::States,
+            ..arena(0, 24)
+        },
+        ..port("s", floats(6), 0)
+    };
+    let with = |change: fn(&mut Commands)| {
+        move |c: &mut Commands| {
+            c.states.push(state());
+            c.copies.push((arena(512, 24), state().window));
+            change(c);
+        }
+    };
+    let mut good = commands();
+    with(|_| {})(&mut good);
+    assert!(validate(good, &WGSL).is_ok());
+    check(
+        with(|c| c.states[0].window.pool = Pool::Arena),
+        "\"s\" of the states has the window of bytes 0 to 24 of slab 0, wanted its own buffer (W8)",
+    );
+    check(
+        with(|c| c.inputs[0].window.pool = Pool::States),
+        "\"x\" of the inputs has the window of bytes 0 to 24 of state 0, wanted one in the arena (W8)",
+    );
+    check(
+        with(|c| c.copies[0].0.bytes = 20),
+        "copy 0 has the window of bytes 0 to 24 of state 0, wanted as many bytes as are copied (W8)",
+    );
+    check(
+        with(|c| c.copies[0].1 = page(0, 24)),
+        "copy 0 has the window of bytes 0 to 24 of page 0, wanted one that may be written (W8)",
+    );
+    check(
+        with(|c| c.copies.push(c.copies[0])),
+        "copy 1 has the window of bytes 0 to 24 of state 0, wanted one that no other copy goes to \
+         (W8)",
+    );
+}
+
+#[test]
 fn ports_and_uploads() {
     check(
         |c| c.outputs.push(c.outputs[0].clone()),
@@ -217,7 +265,7 @@ fn ports_and_uploads() {
         "weight \"scale\" is given twice among uploads (W7)",
     );
     check(
-        |c| c.inputs[0].bytes = 20,
+        |c| c.inputs[0].window.bytes = 20,
         "\"x\" of the inputs has 20 bytes, wanted 24 for f32 [6] stored as F32 (W7)",
     );
     check(

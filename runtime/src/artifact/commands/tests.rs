@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Range;
 
-use backends::gpu::executor::{Executor, Machine, host_weights};
+use backends::gpu::executor::{Executor, Machine, host_tensors};
 use bytes::Bytes;
 use compiler::program::Program;
 use compiler::value::tensor::Tensor;
@@ -69,9 +69,7 @@ impl Random {
         plain::Port {
             name: self.text(),
             extents: self.extents(),
-            buffer: self.small(),
-            offset: self.next(),
-            bytes: self.next(),
+            window: self.window(),
             stored: self.stored(),
         }
     }
@@ -131,6 +129,8 @@ impl Random {
             hosted: self.list(Random::hosted),
             arena: self.list(Random::next),
             weights: self.list(Random::next),
+            states: self.list(Random::port),
+            copies: self.list(|me| (me.window(), me.window())),
             uploads: self.list(Random::upload),
             inputs: self.list(Random::port),
             outputs: self.list(Random::port),
@@ -196,7 +196,7 @@ fn compiled() -> ArtifactContents {
 
 /// Memory without a processor.
 struct Memories {
-    arena: RefCell<Vec<Vec<u8>>>,
+    pools: RefCell<BTreeMap<plain::Pool, Vec<Vec<u8>>>>,
     launches: usize,
 }
 
@@ -206,13 +206,24 @@ impl Machine for Memories {
     fn write(&self, window: &plain::Argument, offset: u64, bytes: &[u8]) -> Result<(), Infallible> {
         let first = (window.offset + offset) as usize;
         assert!(offset as usize + bytes.len() <= window.bytes as usize);
-        self.arena.borrow_mut()[window.buffer][first..first + bytes.len()].copy_from_slice(bytes);
+        let mut pools = self.pools.borrow_mut();
+        let pool = pools.get_mut(&window.pool).expect("a pool");
+        pool[window.buffer][first..first + bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
 
     fn read(&self, window: &plain::Argument) -> Result<Vec<u8>, Infallible> {
         let first = window.offset as usize;
-        Ok(self.arena.borrow()[window.buffer][first..first + window.bytes as usize].to_vec())
+        let pools = self.pools.borrow();
+        Ok(pools[&window.pool][window.buffer][first..first + window.bytes as usize].to_vec())
+    }
+
+    fn copy(&self, copies: &[(plain::Argument, plain::Argument)]) -> Result<(), Infallible> {
+        for (from, to) in copies {
+            let bytes = self.read(from)?;
+            self.write(to, 0, &bytes)?;
+        }
+        Ok(())
     }
 
     fn launch(&self, launches: Range<usize>) -> Result<(), Infallible> {
@@ -228,13 +239,18 @@ fn execute(artifact: &Artifact) -> Result<(), ArtifactError> {
     if own.bytes() > 1 << 20 {
         return Ok(());
     }
-    let arena = own.arena.iter().map(|&bytes| vec![0; bytes as usize]);
+    let memory = |sizes: &[u64]| sizes.iter().map(|&bytes| vec![0; bytes as usize]).collect();
+    let pools = BTreeMap::from([
+        (plain::Pool::Arena, memory(&own.arena)),
+        (plain::Pool::Weights, memory(&own.weights)),
+        (plain::Pool::States, memory(&own.states_bytes())),
+    ]);
     let machine = Memories {
-        arena: RefCell::new(arena.collect()),
+        pools: RefCell::new(pools),
         launches: own.launches.len(),
     };
     let weight = Tensor::from_f32(&[8, 8], &[0.5; 64]);
-    let kept = host_weights(own, &regions).into_iter();
+    let kept = host_tensors(own, &regions).into_iter();
     let kept = kept.map(|name| (name, weight.clone())).collect();
     let executor = Executor::new(machine, commands, regions, &kept).expect("all that is kept");
     let inputs = BTreeMap::from([("x".to_owned(), Tensor::from_f32(&[2, 8], &[1.0; 16]))]);

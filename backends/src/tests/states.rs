@@ -11,8 +11,9 @@ use compiler::tile::Tuning;
 use compiler::value::array::Precision;
 use compiler::value::tensor::{Tensor, Values};
 
-use super::super::{Executor, Options};
-use crate::tests::{Named, noise, params, program};
+use super::{Named, noise, params, program};
+use crate::cpu::{Executor, Options};
+use crate::webgpu::tests::programs;
 
 const OPTIONS: Options = Options {
     threads: Some(2),
@@ -57,15 +58,37 @@ fn check(text: &str, in_place: &[&str]) {
     let mut given = weights.clone();
     given.extend(states(&program));
     weights.extend(states(&program));
+    let interpreted = programs::on_interpreter(&program, &given);
+    let on_device = programs::on_device(&program, &given);
     let executor = Executor::new(&program, given, OPTIONS, &Tuning::default()).expect("states");
-    let names: Vec<String> = program
-        .outputs()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
-    for run in 0..3 {
-        let found = executor.run(&inputs).expect("it runs");
-        let wanted = eval(program.func(), &inputs, &weights, Precision::Typed).expect("it runs");
+    let run = || executor.run(&inputs).expect("it runs");
+    compare(&program, &inputs, weights.clone(), &run, &|name| {
+        executor.state(name)
+    });
+    let run = || interpreted.run(&inputs).expect("it runs");
+    let state = |name: &str| interpreted.state(name).expect("it is read");
+    compare(&program, &inputs, weights.clone(), &run, &state);
+    if let Some(on_device) = on_device {
+        let run = || on_device.run(&inputs).expect("it runs");
+        let state = |name: &str| on_device.state(name).expect("it is read");
+        compare(&program, &inputs, weights, &run, &state);
+    }
+}
+
+/// Three runs, each compared with the oracle's.
+fn compare(
+    program: &Program,
+    inputs: &Named,
+    mut weights: Named,
+    run: &dyn Fn() -> Vec<(String, Tensor)>,
+    state: &dyn Fn(&str) -> Option<Tensor>,
+) {
+    let names = program.outputs().into_iter().map(|(name, _)| name);
+    let names: Vec<String> = names.collect();
+    let text = program.regions();
+    for number in 0..3 {
+        let found = run();
+        let wanted = eval(program.func(), inputs, &weights, Precision::Typed).expect("it runs");
         let wanted: BTreeMap<String, Tensor> = wanted
             .into_iter()
             .map(|(name, array)| {
@@ -85,11 +108,11 @@ fn check(text: &str, in_place: &[&str]) {
         let given: Vec<&String> = found.iter().map(|(name, _)| name).collect();
         assert_eq!(given, names.iter().collect::<Vec<_>>(), "{text}");
         for (name, tensor) in &found {
-            assert!(close(tensor, &wanted[name]), "{text}run {run}, {name}");
+            assert!(close(tensor, &wanted[name]), "{text}run {number}, {name}");
         }
         for (name, _) in program.states() {
-            let found = executor.state(&name).expect("a state");
-            assert!(close(&found, &wanted[&name]), "{text}run {run}, {name}");
+            let found = state(&name).expect("a state");
+            assert!(close(&found, &wanted[&name]), "{text}run {number}, {name}");
             weights.insert(name.clone(), wanted[&name].clone());
         }
     }
@@ -192,20 +215,4 @@ fn states_are_set_and_checked() {
     let results = executor.run(&Named::new()).expect("it runs");
     assert_eq!(results, [("y".to_owned(), tensor(&[-3.0, -4.0]))]);
     assert_eq!(executor.state("s"), Some(tensor(&[-3.0, -4.0])));
-}
-
-#[test]
-fn adapters_keep_no_states() {
-    use crate::gpu::commands::Requirements;
-    use crate::gpu::compile::compile;
-
-    let program = program(
-        "func f {\n %0 = state \"s\" : f32[2]\n %1 = neg(%0)\n return \"s\" %1\n return \"y\" %1\n}",
-    );
-    let error = compile(&program, &Requirements::DEFAULT, &crate::webgpu::WGSL).err();
-    let wanted = "state \"s\" is kept from run to run, wanted a function without states";
-    assert_eq!(
-        error.map(|error| error.to_string()).as_deref(),
-        Some(wanted)
-    );
 }
