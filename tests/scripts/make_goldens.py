@@ -51,6 +51,9 @@ TOKENIZER = GOLDEN / "pipeline/model/tokenizer"
 TEXTS = GOLDEN / "pipeline/tokenizer_cases.json"
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 PROMPT = "a highly detailed photo of a castle, cinematic lighting"
+BAD = "blurry, bad quality"
+# PNDM as Stable Diffusion has it: without Runge-Kutta steps.
+PLAIN = {"skip_prk_steps": True}
 # Shards are this small so that a tiny model has several.
 SHARD_BYTES = 80_000
 
@@ -117,11 +120,11 @@ def make_pipeline(out: pathlib.Path, seed: int) -> None:
     save_pipeline(pipe, out / "model", "<|endoftext|>")
     two, negative = ["a dog", "a river"], ["", "dark"]
     runs = [
-        Run("ddim20_cfg7.5", DDIMScheduler, PROMPT, "blurry, bad quality", 20, 7.5, seed + 10),
-        Run("dpmpp2m_8_cfg7.5", DPMSolverMultistepScheduler, PROMPT, "blurry", 8, 7.5, seed + 11),
+        Run("ddim20_cfg7.5", DDIMScheduler, PROMPT, BAD, 20, 7.5, seed + 10),
+        Run("dpmpp2m_8_cfg7.5", DPMSolverMultistepScheduler, PROMPT, BAD, 8, 7.5, seed + 11),
         Run("euler6_nocfg_24x16", EulerDiscreteScheduler, "a cat", None, 6, 1.0, seed + 12, 24),
         Run("lcm4_cfg1.5", LCMScheduler, PROMPT, "", 4, 1.5, seed + 13),
-        Run("pndm10_cfg5_b2", PNDMScheduler, two, negative, 10, 5.0, seed + 14),
+        Run("pndm10_cfg5_b2", PNDMScheduler, two, negative, 10, 5.0, seed + 14, changes=PLAIN),
     ]
     record_runs(pipe, runs, out)
     lcm_unet = tiny_models.unet_sd15(seed + 3, (16, 32), time_cond_proj_dim=256)
