@@ -3,10 +3,7 @@
 //! Takes models from a [`source::Source`], gives functions of the graph IR with their weights.
 //! It opens no file, holds no kernel, knows no device and runs no loop over time.
 
-use std::collections::BTreeMap;
-
-use compiler::graph::{Func, GraphError};
-use compiler::value::tensor::Tensor;
+use compiler::graph::GraphError;
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
@@ -17,6 +14,7 @@ pub mod checkpoint;
 pub mod diffusers;
 pub mod distill;
 pub mod guidance;
+mod imported;
 pub mod loss;
 pub mod models;
 pub mod noise_schedule;
@@ -27,14 +25,7 @@ pub mod pipeline;
 pub mod samplers;
 pub mod source;
 
-/// A function made from a model, with the tensors of its weights.
-#[derive(Debug, Clone)]
-pub struct Imported {
-    /// The function; sizes that the model leaves open are symbols.
-    pub func: Func,
-    /// One tensor for each weight parameter, by its name and of its type.
-    pub weights: BTreeMap<String, Tensor>,
-}
+pub use imported::Imported;
 
 /// Why a model cannot be imported.
 #[derive(Debug, Clone, PartialEq, Error)]

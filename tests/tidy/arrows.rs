@@ -47,14 +47,15 @@ fn inherent(room: &str, module: &[String]) -> bool {
 
 /// Circles that are still to be removed: rooms and the beginning of their modules' names. The list
 /// only shrinks.
-const KNOWN: [&str; 7] = [
+const KNOWN: [&str; 8] = [
     "backends: gpu::expand",
-    "cli: ",
     "compiler: kernel",
-    "compiler: tile::parse",
     "graphs: models",
-    "graphs: onnx",
-    "runtime: ",
+    "runtime: artifact",
+    "runtime: resident",
+    "runtime: sampling",
+    "runtime: tiling",
+    "runtime: tokenizer",
 ];
 
 fn uses(folder: &str) -> BTreeMap<Module, BTreeSet<Module>> {

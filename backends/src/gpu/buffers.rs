@@ -5,7 +5,7 @@
 use compiler::graph::Role;
 use compiler::region::{Buffer, BufferData, Content, Regions};
 
-use super::commands::ALIGNMENT;
+use super::commands::{ALIGNMENT, StoredAs};
 
 /// Whether a buffer is given when a program is loaded, and never changes.
 pub(crate) fn is_fixed(data: &BufferData) -> bool {
@@ -36,4 +36,13 @@ pub(crate) fn head(regions: &Regions, buffer: Buffer) -> usize {
     regions
         .part_of(buffer)
         .map_or(0, |(_, start)| start % aligned)
+}
+
+/// Bytes of a window, in whole elements of any kernel.
+pub(super) fn window_bytes(data: &BufferData, form: StoredAs) -> u64 {
+    let bytes = form.bytes(data.extents.elements()).unwrap_or(u64::MAX);
+    bytes
+        .checked_next_multiple_of(16)
+        .unwrap_or(u64::MAX)
+        .max(16)
 }

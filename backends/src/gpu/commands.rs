@@ -405,7 +405,7 @@ impl Commands {
     /// Bytes of the buffer of each state: whole elements of any kernel.
     pub fn states_bytes(&self) -> Vec<u64> {
         let bytes = self.states.iter().map(|state| state.window.bytes);
-        let whole = |bytes: u64| bytes.checked_next_multiple_of(16).unwrap_or(u64::MAX & !3);
+        let whole = |bytes: u64| bytes.checked_next_multiple_of(16).unwrap_or(!3);
         bytes.map(|bytes| whole(bytes).max(16)).collect()
     }
 

@@ -9,9 +9,8 @@ use compiler::plan::Update;
 use compiler::region::{Content, Region, RegionId, Regions};
 use compiler::tile::Choice;
 
-use super::buffers::{is_fixed, is_state, number};
+use super::buffers::{is_fixed, is_state, number, window_bytes};
 use super::commands::{Requirements, StoredAs};
-use super::places::window_bytes;
 
 /// The regions without a kernel, with the reason: those that no tile program computes, and those
 /// that read a weight that no binding holds. Expansion may refuse more.

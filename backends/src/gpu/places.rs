@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use compiler::plan::{END, Lifetime, Plan, PlanError, Update, lifetimes, plan, updates};
-use compiler::region::{Buffer, BufferData, Content, Region, RegionId, Regions};
+use compiler::region::{Buffer, Content, Region, RegionId, Regions};
 
-use super::buffers::{head, is_fixed, is_state, number};
+use super::buffers::{head, is_fixed, is_state, number, window_bytes};
 use super::commands::{
     ALIGNMENT, Argument, Hosted, Pool, Port, Requirements, Source, StoredAs, Upload,
 };
@@ -324,15 +324,6 @@ fn kept(regions: &Regions, updates: &[Update], forms: &[StoredAs]) -> Vec<Lifeti
         overwrites: Vec::new(),
     };
     updates.iter().filter(is_kept).map(lifetime).collect()
-}
-
-/// Bytes of a window, in whole elements of any kernel.
-pub(super) fn window_bytes(data: &BufferData, form: StoredAs) -> u64 {
-    let bytes = form.bytes(data.extents.elements()).unwrap_or(u64::MAX);
-    bytes
-        .checked_next_multiple_of(16)
-        .unwrap_or(u64::MAX)
-        .max(16)
 }
 
 /// Pages of weights, filled one after another in the order in which weights are first read.

@@ -1,6 +1,6 @@
 //! Import of ONNX models.
 //!
-//! Takes a model file with its external data from a [`Source`], gives a function of the graph IR
+//! Takes a model file with its external data from a [`Source`](crate::source::Source), gives a function of the graph IR
 //! with its weights, which share the bytes of the files. Shape arithmetic is carried out here: what
 //! is left are tensors. Opsets 1 to 28 of the default domain are read as far as an operator's
 //! meaning in them is known (see [`ops::OPERATORS`]). It never guesses: an operator, attribute or
@@ -13,7 +13,6 @@ use compiler::value::dim::Bindings;
 use compiler::value::tensor::Tensor;
 
 use crate::Imported;
-use crate::source::Source;
 
 mod bounds;
 mod context;
@@ -34,6 +33,7 @@ mod tests;
 
 pub use bounds::{OPSETS, RANK_MAX};
 pub use error::{ImportError, Problem, TensorProblem, Unsupported};
+pub use walk::{import, signature};
 
 /// What the caller knows of the inputs.
 #[derive(Debug, Clone)]
@@ -64,25 +64,4 @@ pub struct Signature {
     pub inputs: Vec<(String, TensorType)>,
     /// The names of its results.
     pub results: Vec<String>,
-}
-
-/// The signature of the model at `path` of `source`.
-///
-/// # Errors
-/// When the file is damaged, or an input is no tensor of a declared shape.
-pub fn signature(source: &dyn Source, path: &str) -> Result<Signature, ImportError> {
-    walk::ports(source, path)
-}
-
-/// Imports the model at `path` of `source`; external data are looked for beside it.
-///
-/// # Errors
-/// When the file is damaged, an operator is not supported (all of them are named), a size depends
-/// on data that `request` does not hold, or types do not fit.
-pub fn import(
-    source: &dyn Source,
-    path: &str,
-    request: &Request,
-) -> Result<OnnxModel, ImportError> {
-    walk::import(source, path, request)
 }

@@ -34,8 +34,12 @@ const DEPTH_MAX: usize = 32;
 /// The nodes of a model with its calls inlined: SDXL's UNet has some 10,000.
 const NODES_MAX: usize = 1 << 20;
 
-/// See [`super::import`].
-pub(crate) fn import(
+/// Imports the model at `path` of `source`; external data are looked for beside it.
+///
+/// # Errors
+/// When the file is damaged, an operator is not supported (all of them are named), a size depends
+/// on data that `request` does not hold, or types do not fit.
+pub fn import(
     source: &dyn Source,
     path: &str,
     request: &Request,
@@ -91,8 +95,11 @@ pub(crate) fn import(
     }
 }
 
-/// See [`super::signature`].
-pub(crate) fn ports(source: &dyn Source, path: &str) -> Result<Signature, ImportError> {
+/// The signature of the model at `path` of `source`.
+///
+/// # Errors
+/// When the file is damaged, or an input is no tensor of a declared shape.
+pub fn signature(source: &dyn Source, path: &str) -> Result<Signature, ImportError> {
     let model = read(source, path)?;
     let graph = main_graph(&model, path)?;
     let declared = super::signature::inputs(graph, &Bindings::new(), &BTreeMap::new())?;
