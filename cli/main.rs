@@ -59,28 +59,37 @@ struct Cli {
     command: Command,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    Compile(compile::Arguments),
-    Run(run::Arguments),
-    Sample(sample::Arguments),
-    Inspect(inspect::Arguments),
-    Bench(bench::Arguments),
-    Grad(grad::Arguments),
-    Devices(devices::Arguments),
+/// Declares the commands, in the order of the help: each is the name and the file that has its
+/// `Arguments` and executes them.
+macro_rules! commands {
+    ($($name:ident: $file:ident),* $(,)?) => {
+        #[derive(Subcommand)]
+        enum Command {
+            $($name($file::Arguments)),*
+        }
+
+        impl Command {
+            fn execute(&self) -> Result<(), Failure> {
+                match self {
+                    $(Command::$name(arguments) => $file::execute(arguments)),*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    Compile: compile,
+    Run: run,
+    Sample: sample,
+    Inspect: inspect,
+    Bench: bench,
+    Grad: grad,
+    Devices: devices,
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Compile(arguments) => compile::execute(&arguments),
-        Command::Run(arguments) => run::execute(&arguments),
-        Command::Sample(arguments) => sample::execute(&arguments),
-        Command::Inspect(arguments) => inspect::execute(&arguments),
-        Command::Bench(arguments) => bench::execute(&arguments),
-        Command::Grad(arguments) => grad::execute(&arguments),
-        Command::Devices(arguments) => devices::execute(&arguments),
-    };
-    match result {
+    match Cli::parse().command.execute() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             report(&failure);

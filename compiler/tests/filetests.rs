@@ -178,7 +178,7 @@ fn kernel(what: &str, input: &str) -> String {
         ("parse", Ok(())) => printed,
         (name, Ok(())) => {
             let pass = |name: &str| {
-                let found = kernel::PASSES.into_iter().find(|pass| pass.name == name);
+                let found = kernel::PASSES.iter().find(|pass| pass.name == name);
                 found
                     .unwrap_or_else(|| panic!("unknown header {what:?}"))
                     .run

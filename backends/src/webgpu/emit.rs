@@ -301,9 +301,27 @@ fn literal(constant: Constant) -> String {
         Constant::I32(number) if number < 0 => format!("({number}i)"),
         Constant::I32(number) => format!("{number}i"),
         Constant::U32(number) => format!("{number}u"),
-        Constant::F32(number) if number.is_sign_negative() => format!("({number:?}f)"),
-        Constant::F32(number) => format!("{number:?}f"),
+        Constant::F32(number) if number.is_sign_negative() => format!("(-{})", float(-number)),
+        Constant::F32(number) => float(number),
     }
+}
+
+/// A number of 0 and above: in decimal form where every reader must find it so, else as an exact
+/// hexadecimal float. The shortest decimal form of the largest f32 lies above it, which some
+/// compilers refuse; others may round numbers below the normal ones.
+fn float(number: f32) -> String {
+    let decimal = format!("{number:?}");
+    let read = decimal.parse().unwrap_or(f64::INFINITY);
+    let is_plain = number == 0.0 || read >= f32::MIN_POSITIVE.into() && read <= f32::MAX.into();
+    if is_plain && read as f32 == number || !number.is_finite() {
+        return decimal + "f";
+    }
+    // significand · 2^exponent
+    let (significand, exponent) = match (number.to_bits() & 0x007F_FFFF, number.to_bits() >> 23) {
+        (low, 0) => (low, -149),
+        (low, exponent) => (1 << 23 | low, exponent.cast_signed() - 150),
+    };
+    format!("0x{significand:x}p{exponent:+}f")
 }
 
 fn unary(function: Unary, x: &str) -> String {
@@ -428,5 +446,43 @@ impl Counter {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_f32_are_read_as_they_are() {
+        let bits = [
+            0,
+            1,
+            2,
+            0x007F_FFFF,
+            0x0080_0000,
+            0x0080_0001,
+            0x3F80_0000,
+            0x7F7F_FFFF,
+        ];
+        let spread = (0x0080_0000..0x7F80_0000).step_by(1_048_573);
+        let numbers = bits.into_iter().chain(spread).map(f32::from_bits);
+        for number in numbers.flat_map(|number| [number, -number]) {
+            let text = literal(Constant::F32(number));
+            let module = naga::front::wgsl::parse_str(&format!("const x: f32 = {text};"));
+            let module = module.unwrap_or_else(|error| panic!("{text}: {error}"));
+            let (_, constant) = module.constants.iter().next().expect("a constant");
+            let found = &module.global_expressions[constant.init];
+            let wanted = naga::Expression::Literal(naga::Literal::F32(number));
+            assert_eq!(*found, wanted, "{text} for {number:?}");
+            let decimal = text.trim_matches(['(', ')', 'f', '-']).parse::<f64>();
+            let largest = f64::from(f32::MAX);
+            assert!(
+                decimal.is_ok_and(|x| x <= largest) || text.contains("0x"),
+                "{text}"
+            );
+        }
+        assert_eq!(literal(Constant::F32(f32::MIN)), "(-0xffffffp+104f)");
+        assert_eq!(literal(Constant::F32(0.25)), "0.25f");
     }
 }

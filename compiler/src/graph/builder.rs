@@ -14,6 +14,9 @@ use crate::value::dim::Dim;
 use crate::value::extents::{AXES_MAX, ELEMENTS_MAX, EXTENT_PARTS_MAX, is_bounded};
 use crate::value::tensor::Tensor;
 
+/// Operands whose types an error shows.
+const SHOWN_MAX: usize = 16;
+
 /// Why a node cannot be built.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum GraphError {
@@ -24,7 +27,7 @@ pub enum GraphError {
         op: &'static str,
         /// Where it comes from.
         origin: String,
-        /// The types of its operands.
+        /// The types of its operands, of many the first.
         operands: Vec<TensorType>,
         /// The constraint.
         violation: Violation,
@@ -190,13 +193,13 @@ impl Builder {
             let func = self.func.name.clone();
             return Err(GraphError::Undefined { value, func });
         }
-        let types: Vec<TensorType> = operands.iter().map(|&v| self.ty(v).clone()).collect();
+        let types: Vec<&TensorType> = operands.iter().map(|&v| self.ty(v)).collect();
         let ty = op
             .infer(&types)
             .map_err(|violation| GraphError::Constraint {
                 op: op.name(),
                 origin: self.origin.clone(),
-                operands: types,
+                operands: types.iter().take(SHOWN_MAX).copied().cloned().collect(),
                 violation,
             })?;
         let node = Node {

@@ -48,7 +48,7 @@ impl Operator for Argmax {
     const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let x = &operands[0];
         axis("C1", x, self.axis)?;
         numeric("C2", x)?;

@@ -96,11 +96,11 @@ impl Operator for Attention {
     const CLASS: Class = Class::Attention;
     const TOLERANCE: f64 = 1e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let dtype = one_float("C1", &operands[..3])?;
         let v = &operands[2];
         rank("C2", v, 4)?;
-        let scores = infer_scores(&operands[0], &operands[1], operands.get(3))?;
+        let scores = infer_scores(operands[0], operands[1], operands.get(3).copied())?;
         let [batch, heads, queries, keys] = scores;
         let e = v.shape[3].clone();
         exact_shape("C4", v, &[batch.clone(), heads.clone(), keys, e.clone()])?;

@@ -61,14 +61,13 @@ impl Operator for AttentionGradient {
     const CLASS: Class = Class::Attention;
     const TOLERANCE: f64 = 1e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        let [q, k, v, log_sum, r, dr] = [0, 1, 2, 3, 4, 5].map(|operand| &operands[operand]);
-        let of_one_type = [q, k, v, r, dr].map(TensorType::clone);
-        let dtype = one_float("C1", &of_one_type)?;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        let [q, k, v, log_sum, r, dr] = [0, 1, 2, 3, 4, 5].map(|operand| operands[operand]);
+        let dtype = one_float("C1", &[q, k, v, r, dr])?;
         for operand in [v, r, dr] {
             rank("C2", operand, 4)?;
         }
-        let [batch, heads, queries, keys] = infer_scores(q, k, operands.get(6))?;
+        let [batch, heads, queries, keys] = infer_scores(q, k, operands.get(6).copied())?;
         let (d, e) = (q.shape[3].clone(), v.shape[3].clone());
         let matrix = |rows: &Dim| [batch.clone(), heads.clone(), rows.clone(), e.clone()];
         exact_shape("C4", v, &matrix(&keys))?;
@@ -158,7 +157,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 mod tests {
     use super::*;
     use crate::DType;
-    use crate::ops::{Attention, AttentionLogSum};
+    use crate::ops::{Attention, AttentionLogSum, Op};
 
     fn infer(operands: &[(DType, &[i64])]) -> Result<TensorType, Violation> {
         let ty = |&(dtype, shape): &(DType, &[i64])| TensorType::new(dtype, shape.iter().copied());
@@ -167,7 +166,7 @@ mod tests {
             scale: 1.0,
             causal: false,
         };
-        op.infer(&operands)
+        Op::from(op).infer(&operands)
     }
 
     /// Operands that fit, but for the one at `place`.
@@ -226,7 +225,7 @@ mod tests {
             let sums = TensorType::new(DType::F32, [1, 2, 3]);
             let [q, k] = [3, 5].map(|rows| matrix(rows, &symbol));
             let (v, r) = (matrix(5, e), matrix(3, e));
-            op.infer(&[q, k, v, sums, r.clone(), r])
+            Op::from(op).infer(&[q, k, v, sums, r.clone(), r])
         };
         assert_eq!(infer(&symbol), Ok(matrix(13, &symbol)));
         let refused = infer(&Dim::from(4)).expect_err("one width is not known");

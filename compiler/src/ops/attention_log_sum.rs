@@ -54,9 +54,9 @@ impl Operator for AttentionLogSum {
     const CLASS: Class = Class::Attention;
     const TOLERANCE: f64 = 1e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let dtype = one_float("C1", &operands[..2])?.accumulator();
-        let scores = infer_scores(&operands[0], &operands[1], operands.get(2))?;
+        let scores = infer_scores(operands[0], operands[1], operands.get(2).copied())?;
         let shape = scores[..3].to_vec();
         Ok(TensorType { dtype, shape })
     }
@@ -94,6 +94,7 @@ fn log_sum(row: &[f64]) -> f64 {
 mod tests {
     use super::*;
     use crate::DType;
+    use crate::ops::Op;
 
     fn check(constraint: Option<&str>, operands: &[(DType, &[i64])]) {
         let ty = |&(dtype, shape): &(DType, &[i64])| TensorType::new(dtype, shape.iter().copied());
@@ -102,7 +103,10 @@ mod tests {
             scale: 1.0,
             causal: false,
         };
-        let found = op.infer(&operands).err().map(|error| error.constraint);
+        let found = Op::from(op)
+            .infer(&operands)
+            .err()
+            .map(|error| error.constraint);
         assert_eq!(found, constraint, "{operands:?}");
     }
 
@@ -137,7 +141,9 @@ mod tests {
             (DType::F64, DType::F64),
         ] {
             let operands = [[1, 2, 3, 4], [1, 2, 5, 4]].map(|shape| TensorType::new(dtype, shape));
-            let found = op.infer(&operands).expect("it is well typed");
+            let found = Op::from(op.clone())
+                .infer(&operands)
+                .expect("it is well typed");
             assert_eq!(found, TensorType::new(wanted, [1, 2, 3]));
         }
     }

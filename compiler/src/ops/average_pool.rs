@@ -116,7 +116,7 @@ impl Operator for AveragePool {
     const CLASS: Class = Class::Plain;
     const TOLERANCE: f64 = 1e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let x = &operands[0];
         float("C1", x)?;
         if x.rank() < 3 {

@@ -43,7 +43,7 @@ impl Operator for Broadcast {
     const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let shape = broadcast("C1", &operands[0].shape, &self.shape)?;
         let ty = TensorType {
             dtype: operands[0].dtype,
@@ -53,7 +53,7 @@ impl Operator for Broadcast {
             true => Ok(ty),
             false => Err(Violation::new(
                 "C1",
-                &operands[0],
+                operands[0],
                 format!("a shape that broadcasts to {ty}"),
             )),
         }
@@ -96,7 +96,7 @@ mod tests {
         for (from, to, accepted) in cases {
             let shape = to.iter().map(|&d| Dim::from(d)).collect();
             let x = TensorType::new(DType::F32, from.iter().copied());
-            let found = Broadcast { shape }.infer(&[x]);
+            let found = Broadcast { shape }.infer(&[&x]);
             assert_eq!(found.is_ok(), *accepted, "{from:?} to {to:?}");
         }
     }

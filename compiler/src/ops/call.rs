@@ -82,7 +82,7 @@ impl Operator for Call {
     const CLASS: Class = Class::Plain;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, _operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, _operands: &[&TensorType]) -> Result<TensorType, Violation> {
         Ok(self.ty())
     }
 

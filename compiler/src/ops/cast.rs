@@ -42,7 +42,7 @@ impl Operator for Cast {
     const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         Ok(TensorType {
             dtype: self.dtype,
             shape: operands[0].shape.clone(),

@@ -44,9 +44,9 @@ impl Operator for Concat {
     const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let dtype = same_dtype("C1", operands)?;
-        axis("C2", &operands[0], self.axis)?;
+        axis("C2", operands[0], self.axis)?;
         let mut shape = operands[0].shape.clone();
         for operand in &operands[1..] {
             let fits = operand.rank() == shape.len()
@@ -93,6 +93,7 @@ impl Operator for Concat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Op;
     use crate::value::dtype::DType;
 
     #[test]
@@ -113,7 +114,7 @@ mod tests {
             (0, vec![a, TensorType::new(DType::F16, [1, 2])], Err("C1")),
         ];
         for (axis, operands, wanted) in cases {
-            let found = Concat { axis }.infer(&operands);
+            let found = Op::from(Concat { axis }).infer(&operands);
             assert_eq!(found.map_err(|violation| violation.constraint), wanted);
         }
     }

@@ -40,7 +40,7 @@ impl Operator for Constant {
     const CLASS: Class = Class::Plain;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, _operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, _operands: &[&TensorType]) -> Result<TensorType, Violation> {
         Ok(TensorType::of(&self.tensor))
     }
 

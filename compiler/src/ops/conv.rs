@@ -120,9 +120,9 @@ impl Operator for Conv {
     // Sums over depth and kernel round differently in every order, up to 2560 · 3 · 3 terms.
     const TOLERANCE: f64 = 2e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let dtype = one_float("C1", operands)?;
-        let (x, w) = (&operands[0], &operands[1]);
+        let (x, w) = (operands[0], operands[1]);
         if x.rank() < 3 || w.rank() != x.rank() {
             let found = format!("{x} and a kernel {w}");
             return Err(Violation::new("C2", found, "three axes or more in both"));

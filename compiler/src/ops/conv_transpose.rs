@@ -97,9 +97,9 @@ impl Operator for ConvTranspose {
     // Sums over features and kernel round differently in every order, as those of a convolution.
     const TOLERANCE: f64 = 2e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let dtype = one_float("C1", operands)?;
-        let (x, w) = (&operands[0], &operands[1]);
+        let (x, w) = (operands[0], operands[1]);
         if x.rank() < 3 || w.rank() != x.rank() {
             let found = format!("{x} and a kernel {w}");
             return Err(Violation::new("C2", found, "three axes or more in both"));
@@ -242,7 +242,7 @@ mod tests {
             assert_eq!(found, wanted.map(ty), "{op:?} of {x:?} and {w:?}");
         }
         let mixed = [DType::F32, DType::F16].map(|dtype| TensorType::new(dtype, [1, 1, 4, 5]));
-        let found = op(1, 1, &[4, 5])
+        let found = Op::from(op(1, 1, &[4, 5]))
             .infer(&mixed)
             .map_err(|violation| violation.constraint);
         assert_eq!(found, Err("C1"));

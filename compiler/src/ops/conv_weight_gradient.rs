@@ -96,9 +96,9 @@ impl Operator for ConvWeightGradient {
     // Sums over batch and positions round differently in every order, up to 2^16 terms.
     const TOLERANCE: f64 = 3e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let dtype = one_float("C1", operands)?;
-        let (x, dr) = (&operands[0], &operands[1]);
+        let (x, dr) = (operands[0], operands[1]);
         if x.rank() < 3 || dr.rank() != x.rank() {
             let found = format!("{x} and {dr}");
             return Err(Violation::new("C2", found, "three axes or more in both"));
@@ -237,7 +237,7 @@ mod tests {
             assert_eq!(found, wanted.map(ty), "{op:?} of {x:?} and {dr:?}");
         }
         let mixed = [DType::F32, DType::F16].map(|dtype| TensorType::new(dtype, [1, 1, 4, 5]));
-        let found = op(1, 1, &[3, 3]).infer(&mixed);
+        let found = Op::from(op(1, 1, &[3, 3])).infer(&mixed);
         assert_eq!(found.map_err(|violation| violation.constraint), Err("C1"));
     }
 

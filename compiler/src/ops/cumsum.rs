@@ -51,9 +51,9 @@ impl Operator for Cumsum {
     const CLASS: Class = Class::Plain;
     const TOLERANCE: f64 = 1e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        axis("C1", &operands[0], self.axis)?;
-        numeric("C2", &operands[0])?;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        axis("C1", operands[0], self.axis)?;
+        numeric("C2", operands[0])?;
         Ok(operands[0].clone())
     }
 

@@ -42,7 +42,7 @@ impl Operator for Div {
     const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 1e-6;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let ty = infer_binary(operands)?;
         numeric("C3", &ty)?;
         Ok(ty)

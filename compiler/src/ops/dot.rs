@@ -46,10 +46,10 @@ impl Operator for Dot {
     const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 1e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        let ty = infer(&operands[0], &self.axes, self.keep)?;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        let ty = infer(operands[0], &self.axes, self.keep)?;
         one_float("C2", operands)?;
-        exact_shape("C3", &operands[1], &operands[0].shape)?;
+        exact_shape("C3", operands[1], &operands[0].shape)?;
         Ok(ty)
     }
 
@@ -79,6 +79,7 @@ impl Operator for Dot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Op;
     use crate::value::dtype::DType;
 
     #[test]
@@ -124,7 +125,7 @@ mod tests {
         for (axes, a, b, wanted) in cases {
             let axes = axes.to_vec();
             let operands = [(*a).clone(), b.clone()];
-            let found = Dot { axes, keep: true }.infer(&operands);
+            let found = Op::from(Dot { axes, keep: true }).infer(&operands);
             assert_eq!(found.err().map(|v| v.constraint), *wanted, "{operands:?}");
         }
     }

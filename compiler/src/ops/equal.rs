@@ -39,7 +39,7 @@ impl Operator for Equal {
     const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let ty = infer_binary(operands)?;
         Ok(TensorType {
             dtype: DType::Bool,

@@ -44,8 +44,8 @@ impl Operator for Gather {
     const CLASS: Class = Class::Gather;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        let (data, indices) = (&operands[0], &operands[1]);
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        let (data, indices) = (operands[0], operands[1]);
         axis("C1", data, self.axis)?;
         index_type("C2", indices)?;
         let shape = [

@@ -48,8 +48,8 @@ impl Operator for GatherNd {
     const CLASS: Class = Class::Gather;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        let (data, indices) = (&operands[0], &operands[1]);
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        let (data, indices) = (operands[0], operands[1]);
         index_type("C1", indices)?;
         if self.batch_axes >= data.rank().min(indices.rank()) {
             let found = format!("{data} and {indices}");
@@ -144,6 +144,7 @@ pub(crate) fn row_offset(row: &[i64], shape: &[usize]) -> Result<usize, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Op;
     use crate::value::dtype::DType;
 
     #[test]
@@ -167,7 +168,10 @@ mod tests {
                 TensorType::new(DType::I64, [2, 2, 2]),
                 TensorType::new(DType::I32, shape.iter().copied()),
             ];
-            let extents = op.infer(&types).ok().and_then(|ty| ty.extents());
+            let extents = Op::from(op.clone())
+                .infer(&types)
+                .ok()
+                .and_then(|ty| ty.extents());
             let result = Extents {
                 dtype: DType::I64,
                 shape: extents.unwrap_or_default(),
@@ -198,7 +202,7 @@ mod tests {
         for (batch_axes, indices, wanted) in cases {
             let data = TensorType::new(DType::F32, [2, 3, 4]);
             let indices = TensorType::new(DType::I64, indices);
-            let found = GatherNd { batch_axes }.infer(&[data, indices.clone()]);
+            let found = Op::from(GatherNd { batch_axes }).infer(&[data, indices.clone()]);
             let found = found.err().map(|violation| violation.constraint);
             assert_eq!(found, wanted, "{indices}");
         }

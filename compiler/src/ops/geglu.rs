@@ -41,8 +41,8 @@ impl Operator for Geglu {
     const CLASS: Class = Class::Plain;
     const TOLERANCE: f64 = 2e-6;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        float("C1", &operands[0])?;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        float("C1", operands[0])?;
         let mut ty = operands[0].clone();
         let half = ty
             .shape

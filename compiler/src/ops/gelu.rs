@@ -69,8 +69,8 @@ impl Operator for Gelu {
     const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 2e-6;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        float("C1", &operands[0])?;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        float("C1", operands[0])?;
         Ok(operands[0].clone())
     }
 

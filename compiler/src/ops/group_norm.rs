@@ -50,9 +50,9 @@ impl Operator for GroupNorm {
     const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 1e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         one_float("C1", operands)?;
-        let x = &operands[0];
+        let x = operands[0];
         if x.rank() < 2 {
             return Err(Violation::new("C2", x, "two axes or more"));
         }

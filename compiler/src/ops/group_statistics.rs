@@ -52,7 +52,7 @@ impl Operator for GroupStatistics {
     const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 1e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let x = &operands[0];
         float("C1", x)?;
         if x.rank() < 2 {
@@ -173,7 +173,7 @@ mod tests {
             (own(), 3, -1.0, Err("C4")),
         ];
         for (x, groups, epsilon, wanted) in cases {
-            let found = GroupStatistics { groups, epsilon }.infer(&[x]);
+            let found = GroupStatistics { groups, epsilon }.infer(&[&x]);
             let wanted = wanted.map(|dtype| TensorType::new(dtype, [2, groups, 2]));
             assert_eq!(found.map_err(|violation| violation.constraint), wanted);
         }

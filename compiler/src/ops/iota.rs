@@ -45,7 +45,7 @@ impl Operator for Iota {
     const CLASS: Class = Class::Plain;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, _operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, _operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let ty = TensorType::new(self.dtype, [self.length.clone()]);
         numeric("C1", &ty)?;
         match self.length.known() {

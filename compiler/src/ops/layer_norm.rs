@@ -49,9 +49,9 @@ impl Operator for LayerNorm {
     const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 1e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         one_float("C1", operands)?;
-        let x = &operands[0];
+        let x = operands[0];
         if self.axes == 0 || self.axes > x.rank() {
             let found = format!("{} normalised axes of {x}", self.axes);
             return Err(Violation::new("C2", found, "from 1 to all of the axes"));

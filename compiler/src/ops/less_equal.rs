@@ -41,7 +41,7 @@ impl Operator for LessEqual {
     const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let ty = infer_binary(operands)?;
         numeric("C3", &ty)?;
         Ok(TensorType {

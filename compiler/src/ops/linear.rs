@@ -42,9 +42,9 @@ impl Operator for Linear {
     // Sums over k round differently in every order; k reaches 5120 in the models we compile.
     const TOLERANCE: f64 = 2e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let dtype = one_float("C1", operands)?;
-        let (x, w) = (&operands[0], &operands[1]);
+        let (x, w) = (operands[0], operands[1]);
         rank("C2", w, 2)?;
         let Some((inner, leading)) = x.shape.split_last() else {
             return Err(Violation::new("C2", x, "an axis or more"));

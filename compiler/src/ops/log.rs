@@ -38,8 +38,8 @@ impl Operator for Log {
     const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 1e-6;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        float("C1", &operands[0])?;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        float("C1", operands[0])?;
         Ok(operands[0].clone())
     }
 
@@ -64,7 +64,7 @@ mod tests {
             (DType::F64, None),
             (DType::I32, Some("C1")),
         ] {
-            let found = Log.infer(&[TensorType::new(dtype, [2])]);
+            let found = Log.infer(&[&TensorType::new(dtype, [2])]);
             assert_eq!(found.err().map(|violation| violation.constraint), wanted);
         }
     }

@@ -42,9 +42,9 @@ impl Operator for Matmul {
     // Sums over k round differently in every order; k reaches 5120 in the models we compile.
     const TOLERANCE: f64 = 2e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let dtype = same_dtype("C1", operands)?;
-        crate::ops::shape::numeric("C1", &operands[0])?;
+        crate::ops::shape::numeric("C1", operands[0])?;
         if let Some(vector) = operands.iter().find(|operand| operand.rank() < 2) {
             return Err(Violation::new("C3", vector, "two axes or more"));
         }

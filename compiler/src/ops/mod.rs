@@ -4,6 +4,8 @@
 //! numbered constraints, gradient, cost, the oracle's plain loops and the tolerance that f32
 //! implementations must meet. Nothing here knows a file format, a model or a machine.
 
+use std::borrow::Borrow;
+
 use thiserror::Error;
 
 use crate::graph::TensorType;
@@ -252,7 +254,7 @@ pub trait Operator: Attributes {
     ///
     /// # Errors
     /// The first constraint that does not hold.
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation>;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation>;
 
     /// The oracle: the operator's meaning in plain loops and 64-bit arithmetic. Operands and
     /// result are row-major; their types hold what [`Operator::infer`] accepted.
@@ -376,13 +378,17 @@ macro_rules! operators {
             ///
             /// # Errors
             /// The first constraint that does not hold.
-            pub fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+            pub fn infer(
+                &self,
+                operands: &[impl Borrow<TensorType>],
+            ) -> Result<TensorType, Violation> {
                 let (least, most) = self.operands();
                 if operands.len() < least || operands.len() > most {
                     let found = format!("{} operands", operands.len());
                     return Err(Violation::new("C0", found, format!("{least} to {most}")));
                 }
-                match self { $(Op::$op(op) => op.infer(operands)),* }
+                let operands: Vec<&TensorType> = operands.iter().map(Borrow::borrow).collect();
+                match self { $(Op::$op(op) => op.infer(&operands)),* }
             }
 
             /// See [`Operator::eval`].

@@ -38,8 +38,8 @@ impl Operator for Neg {
     const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        numeric("C1", &operands[0])?;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        numeric("C1", operands[0])?;
         Ok(operands[0].clone())
     }
 

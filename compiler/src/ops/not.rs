@@ -37,8 +37,8 @@ impl Operator for Not {
     const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        truth("C1", &operands[0])?;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        truth("C1", operands[0])?;
         Ok(operands[0].clone())
     }
 

@@ -94,7 +94,7 @@ impl Operator for Pad {
     const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let x = &operands[0];
         rank("C1", x, self.before.len())?;
         rank("C1", x, self.after.len())?;
@@ -270,7 +270,7 @@ mod tests {
                 after,
                 mode,
             };
-            let found = pad.infer(&[TensorType::new(DType::F32, [extent])]);
+            let found = pad.infer(&[&TensorType::new(DType::F32, [extent])]);
             let found = found.err().map(|violation| violation.constraint);
             assert_eq!(found, wanted, "{pad:?}");
         }

@@ -33,7 +33,7 @@ pub(crate) fn map_numbers(
 }
 
 /// The type of an operator on two operands of one element type that broadcast (C1, C2).
-pub(crate) fn infer_binary(operands: &[TensorType]) -> Result<TensorType, Violation> {
+pub(crate) fn infer_binary(operands: &[&TensorType]) -> Result<TensorType, Violation> {
     let dtype = same_dtype("C1", operands)?;
     let shape = broadcast("C2", &operands[0].shape, &operands[1].shape)?;
     Ok(TensorType { dtype, shape })

@@ -47,8 +47,8 @@ impl Operator for ReduceMax {
     const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        let ty = infer(&operands[0], &self.axes, self.keep)?;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        let ty = infer(operands[0], &self.axes, self.keep)?;
         numeric("C2", &ty)?;
         Ok(ty)
     }

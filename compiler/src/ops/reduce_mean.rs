@@ -45,8 +45,8 @@ impl Operator for ReduceMean {
     const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 1e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        let ty = infer(&operands[0], &self.axes, self.keep)?;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        let ty = infer(operands[0], &self.axes, self.keep)?;
         float("C2", &ty)?;
         Ok(ty)
     }

@@ -45,8 +45,8 @@ impl Operator for ReduceSum {
     const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 1e-5;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        let ty = infer(&operands[0], &self.axes, self.keep)?;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        let ty = infer(operands[0], &self.axes, self.keep)?;
         numeric("C2", &ty)?;
         Ok(ty)
     }
@@ -106,7 +106,7 @@ mod tests {
             };
             let ty = TensorType::new(DType::I64, [2, 1, 3]);
             let shape = sum
-                .infer(&[ty])
+                .infer(&[&ty])
                 .ok()
                 .and_then(|ty| ty.extents())
                 .unwrap_or_default();
@@ -134,7 +134,7 @@ mod tests {
                 axes: axes.to_vec(),
                 keep: false,
             };
-            let found = sum.infer(&[TensorType::new(*dtype, [2, 3, 4])]);
+            let found = sum.infer(&[&TensorType::new(*dtype, [2, 3, 4])]);
             assert_eq!(found.err().map(|violation| violation.constraint), *wanted);
         }
     }

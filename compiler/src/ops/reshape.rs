@@ -40,7 +40,7 @@ impl Operator for Reshape {
     const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let ty = TensorType {
             dtype: operands[0].dtype,
             shape: self.shape.clone(),

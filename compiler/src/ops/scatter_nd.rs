@@ -74,14 +74,14 @@ impl Operator for ScatterNd {
     const CLASS: Class = Class::Gather;
     const TOLERANCE: f64 = 1e-6;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        let (data, indices, updates) = (&operands[0], &operands[1], &operands[2]);
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        let (data, indices, updates) = (operands[0], operands[1], operands[2]);
         index_type("C1", indices)?;
         if data.rank() == 0 {
             return Err(Violation::new("C2", data, "one axis or more"));
         }
         let depth = index_depth("C2", indices, 0, data.rank())?;
-        same_dtype("C3", &[data.clone(), updates.clone()])?;
+        same_dtype("C3", &[data, updates])?;
         if data.dtype == DType::Bool && self.reduction != ScatterReduction::Replace {
             return Err(Violation::new("C3", data, "a numeric type"));
         }
@@ -212,6 +212,7 @@ impl<'a> Target<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Op;
 
     #[test]
     fn updates_meet_elements_in_order() {
@@ -275,10 +276,8 @@ mod tests {
                 TensorType::new(DType::I64, indices.iter().copied()),
                 TensorType::new(DType::F32, updates.iter().copied()),
             ];
-            let found = ScatterNd {
-                reduction: ScatterReduction::Replace,
-            }
-            .infer(&operands);
+            let reduction = ScatterReduction::Replace;
+            let found = Op::from(ScatterNd { reduction }).infer(&operands);
             let found = found.err().map(|violation| violation.constraint);
             assert_eq!(found, *wanted, "{indices:?} {updates:?}");
         }

@@ -42,10 +42,10 @@ impl Operator for Select {
     const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let dtype = same_dtype("C1", &operands[1..])?;
         if operands[0].dtype != DType::Bool {
-            return Err(Violation::new("C3", &operands[0], "a condition of bool"));
+            return Err(Violation::new("C3", operands[0], "a condition of bool"));
         }
         let choices = broadcast("C2", &operands[1].shape, &operands[2].shape)?;
         let shape = broadcast("C2", &operands[0].shape, &choices)?;

@@ -37,7 +37,7 @@ pub(crate) fn broadcast(
 /// Checks that both operands have one element type.
 pub(crate) fn same_dtype(
     constraint: &'static str,
-    operands: &[TensorType],
+    operands: &[&TensorType],
 ) -> Result<DType, Violation> {
     let dtype = operands[0].dtype;
     match operands.iter().find(|operand| operand.dtype != dtype) {
@@ -76,9 +76,9 @@ pub(crate) fn truth(constraint: &'static str, operand: &TensorType) -> Result<()
 /// Checks that all operands have one floating-point element type.
 pub(crate) fn one_float(
     constraint: &'static str,
-    operands: &[TensorType],
+    operands: &[&TensorType],
 ) -> Result<DType, Violation> {
-    float(constraint, &operands[0])?;
+    float(constraint, operands[0])?;
     same_dtype(constraint, operands)
 }
 

@@ -39,8 +39,8 @@ impl Operator for Sigmoid {
     const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 1e-6;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        float("C1", &operands[0])?;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        float("C1", operands[0])?;
         Ok(operands[0].clone())
     }
 

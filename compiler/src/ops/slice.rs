@@ -57,8 +57,8 @@ impl Operator for Slice {
     const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        let x = &operands[0];
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        let x = operands[0];
         axis("C1", x, self.axis)?;
         if self.step == 0 {
             return Err(Violation::new("C2", "step 0", "a step other than 0"));
@@ -193,7 +193,7 @@ mod tests {
                 length,
                 step,
             };
-            let found = slice.infer(&[TensorType::new(DType::F32, [5])]);
+            let found = slice.infer(&[&TensorType::new(DType::F32, [5])]);
             let found = found.err().map(|violation| violation.constraint);
             assert_eq!(found, wanted, "{slice:?}");
         }

@@ -43,9 +43,9 @@ impl Operator for Softmax {
     const CLASS: Class = Class::Row;
     const TOLERANCE: f64 = 1e-6;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        float("C1", &operands[0])?;
-        axis("C2", &operands[0], self.axis)?;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        float("C1", operands[0])?;
+        axis("C2", operands[0], self.axis)?;
         Ok(operands[0].clone())
     }
 

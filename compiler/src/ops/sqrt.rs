@@ -38,8 +38,8 @@ impl Operator for Sqrt {
     const CLASS: Class = Class::Pointwise;
     const TOLERANCE: f64 = 1e-6;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
-        float("C1", &operands[0])?;
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        float("C1", operands[0])?;
         Ok(operands[0].clone())
     }
 

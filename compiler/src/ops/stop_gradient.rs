@@ -37,7 +37,7 @@ impl Operator for StopGradient {
     const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         Ok(operands[0].clone())
     }
 

@@ -44,7 +44,7 @@ impl Operator for Transpose {
     const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let x = &operands[0];
         rank("C1", x, self.permutation.len())?;
         let mut seen = vec![false; x.rank()];
@@ -99,7 +99,7 @@ mod tests {
         for (permutation, wanted) in cases {
             let permutation = permutation.to_vec();
             let x = TensorType::new(DType::Bool, [2, 3, 4]);
-            let found = Transpose { permutation }.infer(&[x]);
+            let found = Transpose { permutation }.infer(&[&x]);
             assert_eq!(found.err().map(|violation| violation.constraint), *wanted);
         }
     }

@@ -44,9 +44,9 @@ impl Operator for Trilu {
     const CLASS: Class = Class::Plain;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         match operands[0].rank() {
-            0 | 1 => Err(Violation::new("C1", &operands[0], "two axes or more")),
+            0 | 1 => Err(Violation::new("C1", operands[0], "two axes or more")),
             _ => Ok(operands[0].clone()),
         }
     }

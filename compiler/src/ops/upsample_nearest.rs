@@ -46,7 +46,7 @@ impl Operator for UpsampleNearest {
     const CLASS: Class = Class::Movement;
     const TOLERANCE: f64 = 0.0;
 
-    fn infer(&self, operands: &[TensorType]) -> Result<TensorType, Violation> {
+    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let x = &operands[0];
         if x.rank() < 3 {
             return Err(Violation::new("C1", x, "three axes or more"));

@@ -40,7 +40,7 @@ pub(super) fn convolution(
         groups: transpose.groups,
     };
     let w = w.through(&turn(&w.shape, transpose.groups));
-    let found = conv.infer(&[x.ty(), w.ty()]).ok()?.extents();
+    let found = conv.infer(&[&x.ty(), &w.ty()]).ok()?.extents();
     (found.as_deref() == Some(result)).then_some((conv, w))
 }
 

@@ -8,7 +8,7 @@
 //! ```text
 //! module  = func*
 //! func    = "func" name "{" value* return* "}"
-//! value   = "%"N "=" ("input" | "weight") string ":" type ["@" origin]
+//! value   = "%"N "=" ("input" | "weight" | "state") string ":" type ["@" origin]
 //!         | "%"N "=" op "(" "%"M, … ")" ["{" name "=" attribute, … "}"] [":" type] ["@" origin]
 //! return  = "return" string "%"N
 //! type    = dtype "[" extent, … "]"

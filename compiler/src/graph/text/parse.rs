@@ -16,9 +16,6 @@ use crate::value::dtype::DType;
 /// No operator has more attributes than this.
 const ATTRIBUTES_MAX: usize = 32;
 
-/// No node has more operands than this.
-const OPERANDS_MAX: usize = 1024;
-
 /// Reads a module.
 ///
 /// # Errors
@@ -164,9 +161,6 @@ fn operands(cursor: &mut Cursor<'_>) -> Result<Vec<Value>, ParseError> {
         if !operands.is_empty() {
             cursor.expect(',', "`,` or `)`")?;
         }
-        if operands.len() == OPERANDS_MAX {
-            return Err(cursor.wanted("at most 1024 operands"));
-        }
         operands.push(value(cursor)?);
     }
     Ok(operands)
@@ -219,5 +213,49 @@ fn value_index(cursor: &Cursor<'_>) -> Option<u32> {
     match cursor.token() {
         Token::Value(digits) => digits.parse().ok(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::GraphError;
+    use crate::graph::text::print;
+    use crate::ops::Call;
+
+    #[test]
+    fn a_call_has_as_many_operands_as_the_function_has_parameters() {
+        let weights = |name: &str| {
+            let mut builder = Builder::new(name);
+            let mut weight = |number: u32| {
+                let ty = TensorType::new(DType::F32, [2]);
+                builder.weight(&number.to_string(), ty).expect("a weight")
+            };
+            let weights: Vec<Value> = (0..3000).map(&mut weight).collect();
+            (builder, weights)
+        };
+        let (mut builder, values) = weights("callee");
+        builder.result("r", values[0]).expect("a result");
+        let callee = builder.finish();
+        let (mut builder, values) = weights("caller");
+        let call = Call::of(&callee, 0).expect("the result");
+        let result = builder.push(call, &values).expect("a call");
+        builder.result("r", result).expect("a result");
+        let funcs = vec![callee, builder.finish()];
+        let module = Module { funcs };
+        assert_eq!(parse(&print(&module)), Ok(module));
+    }
+
+    #[test]
+    fn the_error_for_too_many_operands_is_short() {
+        let operands = vec!["%0"; 100_000].join(", ");
+        let text = format!("func f {{\n%0 = input \"x\" : f32[1]\n%1 = abs({operands})\n}}\n");
+        let Err(ParseError::Graph { source, .. }) = parse(&text) else {
+            panic!("abs takes one operand");
+        };
+        let GraphError::Constraint { operands, .. } = &source else {
+            panic!("found {source}");
+        };
+        assert!(operands.len() < 100, "{} types", operands.len());
     }
 }

@@ -4,13 +4,15 @@
 //! with what branches know of them. Branches whose condition is known and loops that surely turn once
 //! or never dissolve, those that may do either are branches. No f32 is rounded in another way; a result that is not finite is left to the machine.
 
-use crate::kernel::optimize::range::Range;
 use crate::kernel::{
     Binary, Builtin, Carried, Constant, Expression, Kernel, Scalar, Statement, Type, Unary, Value,
     compute,
 };
 
+mod range;
 mod rules;
+
+use range::Range;
 
 /// The pass.
 pub(super) fn fold(mut kernel: Kernel) -> Kernel {

@@ -6,7 +6,6 @@
 mod fold;
 mod hoist;
 mod lift;
-mod range;
 mod share;
 mod step;
 mod sweep;
@@ -23,42 +22,17 @@ pub struct Pass {
     pub run: fn(Kernel) -> Kernel,
 }
 
-/// All passes, in order.
-pub const PASSES: [Pass; 10] = [
-    FOLD, LIFT, SHARE, HOIST, // What was hoisted meets what stands there.
-    SHARE, STEP, // What a counter begins with is known.
-    FOLD, SHARE, HOIST, SWEEP,
+macro_rules! passes {
+    ($($name:ident),* $(,)?) => {
+        &[$(Pass { name: stringify!($name), run: $name::$name }),*]
+    };
+}
+
+/// All passes, in order: what was hoisted is shared with what is there, and what a counter begins
+/// with is known after `step`.
+pub const PASSES: &[Pass] = passes![
+    fold, lift, share, hoist, share, step, fold, share, hoist, sweep,
 ];
-
-const FOLD: Pass = Pass {
-    name: "fold",
-    run: fold::fold,
-};
-
-const SHARE: Pass = Pass {
-    name: "share",
-    run: share::share,
-};
-
-const HOIST: Pass = Pass {
-    name: "hoist",
-    run: hoist::hoist,
-};
-
-const LIFT: Pass = Pass {
-    name: "lift",
-    run: lift::lift,
-};
-
-const STEP: Pass = Pass {
-    name: "step",
-    run: step::step,
-};
-
-const SWEEP: Pass = Pass {
-    name: "sweep",
-    run: sweep::sweep,
-};
 
 /// Runs all passes; values are numbered anew.
 ///

@@ -3,8 +3,8 @@
 //! Takes an expression whose operands are as simple as they get, gives a simpler one, or none. A
 //! rule looks one or two expressions deep and never makes more work.
 
+use super::range::Range;
 use super::{Change, State};
-use crate::kernel::optimize::range::Range;
 use crate::kernel::{Binary, Constant, Expression, Scalar, Type, Unary, Value};
 
 impl State {
