@@ -6,17 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::kernel::{
-    Binary, Buffer, Builtin, Carried, Constant, Expression, Kernel, Memory, Scalar, Shared,
-    Statement, Type, Unary, Value,
+    Binary, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Memory, Scalar,
+    Shared, SharedId, Statement, Type, Unary, Value,
 };
-
-/// A storage buffer of one kernel; prints as `$2`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BufferId(pub u32);
-
-/// A shared memory of one kernel; prints as `@2`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SharedId(pub u32);
 
 /// A kernel that is being written.
 #[derive(Debug)]

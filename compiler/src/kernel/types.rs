@@ -1,0 +1,358 @@
+//! What a kernel is: types, values, expressions, statements.
+//!
+//! Data only: no function here decides anything, and nothing here knows how kernels are made,
+//! checked or executed.
+
+/// The type of a value: one number, or two or four side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Type {
+    /// The type of each lane.
+    pub scalar: Scalar,
+    /// 1, 2 or 4.
+    pub lanes: u8,
+}
+
+/// The type of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scalar {
+    /// A truth value; lies in no memory.
+    Bool,
+    /// A signed number of 32 bits, which wraps: indices and the integers of graphs.
+    I32,
+    /// 32 bits: packed numbers.
+    U32,
+    /// IEEE 754 binary16, for what is stored: it is converted before it is computed with.
+    F16,
+    /// IEEE 754 binary32.
+    F32,
+}
+
+/// A value; prints as `%7`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value(pub u32);
+
+/// A number that is known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Constant {
+    /// A truth value.
+    Bool(bool),
+    /// Of [`Scalar::I32`].
+    I32(i32),
+    /// Of [`Scalar::U32`].
+    U32(u32),
+    /// Of [`Scalar::F32`].
+    F32(f32),
+}
+
+/// Where an invocation is; all are [`Scalar::I32`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Builtin {
+    /// The invocation in its workgroup.
+    Local,
+    /// The workgroup in the grid, along one of its three axes.
+    Group(u8),
+}
+
+/// A function of one operand, lane by lane, of the operand's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Unary {
+    /// `-x`, of I32 and F32.
+    Neg,
+    /// Of Bool.
+    Not,
+    /// `|x|`, of I32 and F32.
+    Abs,
+    /// `e^x`, of F32 as are all that follow.
+    Exp,
+    /// The natural logarithm.
+    Log,
+    /// The square root.
+    Sqrt,
+    /// `1 / sqrt(x)`.
+    InverseSqrt,
+    /// The sine of radians.
+    Sin,
+    /// The cosine of radians.
+    Cos,
+    /// Towards minus infinity.
+    Floor,
+    /// Towards plus infinity.
+    Ceil,
+    /// Towards 0.
+    Trunc,
+}
+
+/// A function of two operands of one type, lane by lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Binary {
+    /// The sum: of numbers, as are all until [`Binary::Max`].
+    Add,
+    /// The difference.
+    Sub,
+    /// The product.
+    Mul,
+    /// The quotient, of integers rounded towards 0; of integers the divisor is not 0.
+    Div,
+    /// What an integer quotient leaves, with the sign of the dividend.
+    Rem,
+    /// The smaller one; either where one is NaN.
+    Min,
+    /// The larger one; either where one is NaN.
+    Max,
+    /// `a^b` for positive `a`, of F32.
+    Pow,
+    /// Both: of Bool, I32 and U32, as is [`Binary::Or`].
+    And,
+    /// Either.
+    Or,
+    /// Bits that differ, of I32 and U32.
+    Xor,
+    /// Bits moved up, of I32 and U32; by less than 32.
+    ShiftLeft,
+    /// Bits moved down, of U32 with zeros, of I32 with the sign; by less than 32.
+    ShiftRight,
+    /// `a < b` as Bool, of numbers.
+    Less,
+    /// `a <= b` as Bool, of numbers.
+    LessEqual,
+    /// `a = b` as Bool, of numbers and truth values.
+    Equal,
+}
+
+/// A storage buffer of one kernel; prints as `$2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub u32);
+
+/// A shared memory of one kernel; prints as `@2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SharedId(pub u32);
+
+/// A memory that a kernel reads or stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Memory {
+    /// A storage buffer: an argument of the kernel.
+    Buffer(BufferId),
+    /// Memory of the workgroup.
+    Shared(SharedId),
+}
+
+/// How one value comes from others.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expression {
+    /// A number.
+    Constant(Constant),
+    /// Where the invocation is.
+    Builtin(Builtin),
+    /// See [`Unary`].
+    Unary(Unary, Value),
+    /// See [`Binary`].
+    Binary(Binary, Value, Value),
+    /// `a · b + c` of F32, rounded once or twice.
+    Fma(Value, Value, Value),
+    /// The second where the first, a Bool of one lane, holds; else the third.
+    Select(Value, Value, Value),
+    /// The number in another type, lane by lane: to integers towards 0, to Bool whether it is not
+    /// 0.
+    Convert(Scalar, Value),
+    /// The same bits in another type of 32 bits.
+    Bits(Scalar, Value),
+    /// One number in so many lanes.
+    Splat(Value, u8),
+    /// One lane.
+    Extract(Value, u8),
+    /// The lane of that number, an I32.
+    ExtractAt(Value, Value),
+    /// Lanes from numbers of one type: two or four.
+    Compose(Vec<Value>),
+    /// The two F16 in a U32, the lower half first, as two lanes of F32.
+    Unpack(Value),
+    /// Two lanes of F32 as F16 in a U32, rounded to the nearest, ties to even.
+    Pack(Value),
+    /// An element of a memory.
+    Load(Memory, Value),
+}
+
+/// One value that changes from turn to turn of a loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carried {
+    /// What it is in the first turn.
+    pub initial: Value,
+    /// What the body sees.
+    pub value: Value,
+    /// What the next turn sees.
+    pub next: Value,
+    /// What is left after the last turn.
+    pub result: Value,
+}
+
+/// What an invocation does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Statement {
+    /// A value.
+    Let(Value, Expression),
+    /// An element becomes a value.
+    Store {
+        /// Of which memory.
+        memory: Memory,
+        /// Which element, an I32.
+        index: Value,
+        /// What it becomes.
+        value: Value,
+    },
+    /// All invocations of the workgroup have come here, and see what the others stored in shared
+    /// memory.
+    Barrier,
+    /// One of two blocks.
+    If {
+        /// A Bool.
+        condition: Value,
+        /// What is done where it holds.
+        then: Vec<Statement>,
+        /// What is done where it does not.
+        otherwise: Vec<Statement>,
+        /// Values with what they are after each of the two blocks.
+        results: Vec<(Value, Value, Value)>,
+    },
+    /// The body for `counter = start, start + step, …` below `end`.
+    For {
+        /// An I32 that the body sees.
+        counter: Value,
+        /// The first.
+        start: Value,
+        /// None is as large as this.
+        end: Value,
+        /// Above 0.
+        step: i32,
+        /// What changes from turn to turn.
+        carried: Vec<Carried>,
+        /// What is done.
+        body: Vec<Statement>,
+    },
+}
+
+/// A storage buffer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Buffer {
+    /// What it is: a word that may stand in a program text.
+    pub name: String,
+    /// What an index counts.
+    pub element: Type,
+    /// Elements in it.
+    pub elements: u32,
+    /// Whether the kernel stores to it.
+    pub written: bool,
+}
+
+/// Memory of one workgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Shared {
+    /// What it is: a word that may stand in a program text.
+    pub name: String,
+    /// What an index counts.
+    pub element: Type,
+    /// Elements in it.
+    pub elements: u32,
+}
+
+/// A kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kernel {
+    /// The name: a word that may stand in a program text.
+    pub name: String,
+    /// What it computes, for readers: lines without control characters.
+    pub comment: Vec<String>,
+    /// Invocations of a workgroup, numbered along one axis.
+    pub invocations: u32,
+    /// Workgroups along three axes.
+    pub grid: [u32; 3],
+    /// The storage buffers, in the order of the arguments.
+    pub buffers: Vec<Buffer>,
+    /// Memory of each workgroup; its content is undefined at first.
+    pub shared: Vec<Shared>,
+    /// What each invocation does.
+    pub body: Vec<Statement>,
+    /// The types of all values.
+    pub types: Vec<Type>,
+}
+
+impl Type {
+    /// One lane.
+    pub const fn one(scalar: Scalar) -> Type {
+        Type { scalar, lanes: 1 }
+    }
+
+    /// So many lanes.
+    pub const fn lanes(scalar: Scalar, lanes: u8) -> Type {
+        Type { scalar, lanes }
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(self) -> u32 {
+        let lane = match self.scalar {
+            Scalar::F16 => 2,
+            Scalar::Bool | Scalar::I32 | Scalar::U32 | Scalar::F32 => 4,
+        };
+        lane * u32::from(self.lanes)
+    }
+}
+
+impl Constant {
+    /// Its type.
+    pub fn scalar(self) -> Scalar {
+        match self {
+            Constant::Bool(_) => Scalar::Bool,
+            Constant::I32(_) => Scalar::I32,
+            Constant::U32(_) => Scalar::U32,
+            Constant::F32(_) => Scalar::F32,
+        }
+    }
+}
+
+impl Binary {
+    /// Whether it gives a Bool.
+    pub fn compares(self) -> bool {
+        match self {
+            Binary::Less | Binary::LessEqual | Binary::Equal => true,
+            Binary::Add
+            | Binary::Sub
+            | Binary::Mul
+            | Binary::Div
+            | Binary::Rem
+            | Binary::Min
+            | Binary::Max
+            | Binary::Pow
+            | Binary::And
+            | Binary::Or
+            | Binary::Xor
+            | Binary::ShiftLeft
+            | Binary::ShiftRight => false,
+        }
+    }
+}
+
+impl Kernel {
+    /// The type of a value.
+    ///
+    /// # Panics
+    /// When it is of another kernel.
+    pub fn type_of(&self, value: Value) -> Type {
+        self.types[value.0 as usize]
+    }
+
+    /// What an index of a memory counts.
+    ///
+    /// # Panics
+    /// When the memory is of another kernel.
+    pub fn element(&self, memory: Memory) -> Type {
+        match memory {
+            Memory::Buffer(buffer) => self.buffers[buffer.0 as usize].element,
+            Memory::Shared(shared) => self.shared[shared.0 as usize].element,
+        }
+    }
+
+    /// Bytes of shared memory of one workgroup.
+    pub fn shared_bytes(&self) -> u32 {
+        let bytes = |shared: &Shared| shared.element.bytes().saturating_mul(shared.elements);
+        self.shared.iter().map(bytes).fold(0, u32::saturating_add)
+    }
+}
