@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use compiler::kernel::{
-    Binary, Builtin, Constant, Expression, Kernel, Memory, Scalar, Statement, Type, Unary, Value,
+    Binary, Branch, Builtin, Constant, Expression, Kernel, Loop, Memory, Scalar, Statement, Type,
+    Unary, Value,
 };
 
 use crate::gpu::commands::{Binding, ENTRY_POINT};
@@ -116,12 +117,12 @@ impl Printer<'_> {
                 self.line(&line);
             }
             Statement::Barrier => self.line("workgroupBarrier();"),
-            Statement::If {
+            Statement::If(Branch {
                 condition,
                 then,
                 otherwise,
                 results,
-            } => {
+            }) => {
                 for (result, ..) in results {
                     let ty = type_name(self.kernel.type_of(*result));
                     self.line(&format!("var v{}: {ty};", result.0));
@@ -137,14 +138,14 @@ impl Printer<'_> {
                 }
                 self.line("}");
             }
-            Statement::For {
+            Statement::For(Loop {
                 counter,
                 start,
                 end,
                 step,
                 carried,
                 body,
-            } => {
+            }) => {
                 for own in carried {
                     let ty = type_name(self.kernel.type_of(own.value));
                     let line = format!("var v{}: {ty} = {};", own.value.0, self.name(own.initial));
@@ -195,31 +196,13 @@ impl Printer<'_> {
 
     fn define(&mut self, value: Value, expression: &Expression) {
         let text = self.expression(expression);
-        let inlined = match expression {
-            Expression::Constant(_) => true,
-            // A load stays where it is: what is stored later must not be seen.
-            Expression::Load(..) => false,
-            Expression::Builtin(_)
-            | Expression::Unary(..)
-            | Expression::Binary(..)
-            | Expression::Fma(..)
-            | Expression::Select(..)
-            | Expression::Convert(..)
-            | Expression::Bits(..)
-            | Expression::Splat(..)
-            | Expression::Extract(..)
-            | Expression::ExtractAt(..)
-            | Expression::Compose(_)
-            | Expression::Unpack(_)
-            | Expression::Pack(_) => {
-                self.uses[value.0 as usize] == Some(1) && text.len() <= INLINE_MAX
-            }
-        };
-        match inlined {
-            true => {
-                self.names.insert(value, text);
-            }
-            false => self.line(&format!("let v{} = {text};", value.0)),
+        let is_constant = matches!(expression, Expression::Constant(_));
+        // A load stays where it is: what is stored later must not be seen.
+        let stays = matches!(expression, Expression::Load(..)) || text.len() > INLINE_MAX;
+        if is_constant || !stays && self.uses[value.0 as usize] == Some(1) {
+            self.names.insert(value, text);
+        } else {
+            self.line(&format!("let v{} = {text};", value.0));
         }
     }
 
@@ -401,48 +384,24 @@ impl Counter {
         self.blocks += 1;
         let block = self.blocks;
         for statement in statements {
+            if let Statement::Let(value, _) = statement {
+                self.block[value.0 as usize] = block;
+            }
+            statement.each_use(|value| self.seen(value, block));
+            statement.blocks().for_each(|inner| self.block(inner));
+            let mut elsewhere = |value: Value| self.uses[value.0 as usize] = None;
             match statement {
-                Statement::Let(value, expression) => {
-                    self.block[value.0 as usize] = block;
-                    expression.each_operand(|operand| self.seen(operand, block));
-                }
-                Statement::Store { index, value, .. } => {
-                    self.seen(*index, block);
-                    self.seen(*value, block);
-                }
-                Statement::Barrier => {}
-                Statement::If {
-                    condition,
-                    then,
-                    otherwise,
-                    results,
-                } => {
-                    self.seen(*condition, block);
-                    self.block(then);
-                    self.block(otherwise);
-                    for (_, yes, no) in results {
-                        // They end other blocks, behind what is assigned there.
-                        self.uses[yes.0 as usize] = None;
-                        self.uses[no.0 as usize] = None;
+                Statement::Let(..) | Statement::Store { .. } | Statement::Barrier => {}
+                // They end other blocks, behind what is assigned there.
+                Statement::If(branch) => {
+                    for (_, yes, no) in &branch.results {
+                        [*yes, *no].into_iter().for_each(&mut elsewhere);
                     }
                 }
-                Statement::For {
-                    start,
-                    end,
-                    carried,
-                    body,
-                    ..
-                } => {
-                    // The end is looked at in each turn.
-                    self.seen(*start, block);
-                    self.uses[end.0 as usize] = None;
-                    for own in carried {
-                        self.seen(own.initial, block);
-                    }
-                    self.block(body);
-                    for own in carried {
-                        self.uses[own.next.0 as usize] = None;
-                    }
+                // The end is looked at in each iteration.
+                Statement::For(repeat) => {
+                    elsewhere(repeat.end);
+                    repeat.carried.iter().for_each(|own| elsewhere(own.next));
                 }
             }
         }

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::kernel::compute;
+use crate::kernel::typing::{self, Misfit};
 use crate::kernel::{
-    Binary, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Memory, Scalar,
-    Shared, SharedId, Statement, Type, Unary, Value,
+    Binary, Branch, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Loop, Memory,
+    Scalar, Shared, SharedId, Statement, Type, Unary, Value,
 };
 
 /// A kernel that is being written.
@@ -100,7 +102,17 @@ impl Builder {
         block.push(statement);
     }
 
-    fn define(&mut self, ty: Type, expression: Expression) -> Value {
+    /// The value of an expression.
+    ///
+    /// # Panics
+    /// When its operands have other types than it takes.
+    fn define(&mut self, expression: Expression) -> Value {
+        let ty = match typing::infer(&self.kernel, &expression) {
+            Ok(ty) => ty,
+            Err(Misfit { found, wanted }) => {
+                panic!("{expression}: found {found}, wanted {wanted}")
+            }
+        };
         let value = self.fresh(ty);
         self.push(Statement::Let(value, expression));
         value
@@ -108,7 +120,7 @@ impl Builder {
 
     /// A number.
     pub fn constant(&mut self, constant: Constant) -> Value {
-        let value = self.define(Type::one(constant.scalar()), Expression::Constant(constant));
+        let value = self.define(Expression::Constant(constant));
         self.known.insert(value, constant);
         value
     }
@@ -125,55 +137,19 @@ impl Builder {
 
     /// Where the invocation is.
     pub fn builtin(&mut self, builtin: Builtin) -> Value {
-        self.define(Type::one(Scalar::I32), Expression::Builtin(builtin))
+        self.define(Expression::Builtin(builtin))
     }
 
     /// A function of one operand.
     pub fn unary(&mut self, function: Unary, x: Value) -> Value {
-        let ty = self.type_of(x);
-        let fits = match function {
-            Unary::Not => ty.scalar == Scalar::Bool,
-            Unary::Neg | Unary::Abs => matches!(ty.scalar, Scalar::I32 | Scalar::F32),
-            Unary::Exp
-            | Unary::Log
-            | Unary::Sqrt
-            | Unary::InverseSqrt
-            | Unary::Sin
-            | Unary::Cos
-            | Unary::Floor
-            | Unary::Ceil
-            | Unary::Trunc => ty.scalar == Scalar::F32,
-        };
-        assert!(fits, "{function:?} of {ty:?}");
-        self.define(ty, Expression::Unary(function, x))
+        self.define(Expression::Unary(function, x))
     }
 
     /// A function of two operands of one type.
     pub fn binary(&mut self, function: Binary, a: Value, b: Value) -> Value {
-        let ty = self.type_of(a);
-        assert_eq!(ty, self.type_of(b), "{function:?}");
-        let integer = matches!(ty.scalar, Scalar::I32 | Scalar::U32);
-        let number = integer || ty.scalar == Scalar::F32;
-        let fits = match function {
-            Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Min | Binary::Max => {
-                number
-            }
-            Binary::Rem | Binary::Xor | Binary::ShiftLeft | Binary::ShiftRight => integer,
-            Binary::Pow => ty.scalar == Scalar::F32,
-            Binary::And | Binary::Or => integer || ty.scalar == Scalar::Bool,
-            Binary::Less | Binary::LessEqual => number,
-            Binary::Equal => number || ty.scalar == Scalar::Bool,
-        };
-        assert!(fits, "{function:?} of {ty:?}");
-        if let Some(value) = self.folded(function, a, b) {
-            return value;
-        }
-        let scalar = match function.compares() {
-            true => Scalar::Bool,
-            false => ty.scalar,
-        };
-        let ty = Type::lanes(scalar, ty.lanes);
-        self.define(ty, Expression::Binary(function, a, b))
+        assert_eq!(self.type_of(a), self.type_of(b), "{function:?}");
+        let folded = self.folded(function, a, b);
+        folded.unwrap_or_else(|| self.define(Expression::Binary(function, a, b)))
     }
 
     /// Index arithmetic on numbers that are known, and what leaves an operand as it is.
@@ -195,26 +171,20 @@ impl Builder {
                 (false, _, false) | (true, _, true) => b,
             });
         }
-        if let (Some(a), Some(b)) = (known(a), known(b)) {
-            let number = match function {
-                Binary::Add => a.wrapping_add(b),
-                Binary::Sub => a.wrapping_sub(b),
-                Binary::Mul => a.wrapping_mul(b),
-                Binary::Div => a.checked_div(b)?,
-                Binary::Rem => a.checked_rem(b)?,
-                Binary::Min => a.min(b),
-                Binary::Max => a.max(b),
-                Binary::And => a & b,
-                Binary::Or => a | b,
-                Binary::Xor => a ^ b,
-                Binary::ShiftLeft => a.checked_shl(b as u32)?,
-                Binary::ShiftRight => a.checked_shr(b as u32)?,
-                Binary::Less => return Some(self.constant(Constant::Bool(a < b))),
-                Binary::LessEqual => return Some(self.constant(Constant::Bool(a <= b))),
-                Binary::Equal => return Some(self.constant(Constant::Bool(a == b))),
-                Binary::Pow => return None,
+        if let (Some(left), Some(right)) = (known(a), known(b)) {
+            let words = [left, right].map(i32::cast_unsigned);
+            let word = compute::known(
+                &Expression::Binary(function, a, b),
+                |_| Scalar::I32,
+                |value| Some(words[usize::from(value != a)]),
+            );
+            let scalar = if function.compares() {
+                Scalar::Bool
+            } else {
+                Scalar::I32
             };
-            return Some(self.i32(number));
+            let constant = compute::constant(scalar, word?)?;
+            return Some(self.constant(constant));
         }
         match (function, known(a), known(b)) {
             (Binary::Add, Some(0), _) | (Binary::Mul, Some(1), _) => Some(b),
@@ -275,116 +245,76 @@ impl Builder {
 
     /// `a · b + c` of F32.
     pub fn fma(&mut self, a: Value, b: Value, c: Value) -> Value {
-        let ty = self.type_of(a);
-        let types = [ty, self.type_of(b), self.type_of(c)];
-        let wanted = [Type::lanes(Scalar::F32, ty.lanes); 3];
-        assert_eq!(types, wanted, "operands of a multiply-add");
-        self.define(ty, Expression::Fma(a, b, c))
+        self.define(Expression::Fma(a, b, c))
     }
 
     /// `yes` where the condition holds, else `no`.
     pub fn select(&mut self, condition: Value, yes: Value, no: Value) -> Value {
-        assert_eq!(self.type_of(condition), Type::one(Scalar::Bool));
-        let ty = self.type_of(yes);
-        assert_eq!(ty, self.type_of(no), "what is selected");
         if let Some(Constant::Bool(holds)) = self.constant_of(condition) {
-            return match holds {
-                true => yes,
-                false => no,
-            };
+            return if holds { yes } else { no };
         }
-        self.define(ty, Expression::Select(condition, yes, no))
+        self.define(Expression::Select(condition, yes, no))
     }
 
     /// The number in another type.
     pub fn convert(&mut self, scalar: Scalar, x: Value) -> Value {
-        let ty = self.type_of(x);
-        if ty.scalar == scalar {
-            return x;
+        match self.type_of(x).scalar == scalar {
+            true => x,
+            false => self.define(Expression::Convert(scalar, x)),
         }
-        self.define(
-            Type::lanes(scalar, ty.lanes),
-            Expression::Convert(scalar, x),
-        )
     }
 
     /// The same bits in another type of 32 bits.
     pub fn bits(&mut self, scalar: Scalar, x: Value) -> Value {
-        let ty = self.type_of(x);
-        let wide = |scalar| matches!(scalar, Scalar::I32 | Scalar::U32 | Scalar::F32);
-        assert!(wide(scalar) && wide(ty.scalar), "bits of {ty:?}");
-        self.define(Type::lanes(scalar, ty.lanes), Expression::Bits(scalar, x))
+        self.define(Expression::Bits(scalar, x))
     }
 
     /// One number in so many lanes.
     pub fn splat(&mut self, x: Value, lanes: u8) -> Value {
-        let ty = self.type_of(x);
-        assert_eq!(ty.lanes, 1, "what is repeated has one lane");
         match lanes {
             1 => x,
-            _ => self.define(Type::lanes(ty.scalar, lanes), Expression::Splat(x, lanes)),
+            _ => self.define(Expression::Splat(x, lanes)),
         }
     }
 
     /// One lane.
     pub fn extract(&mut self, x: Value, lane: u8) -> Value {
-        let ty = self.type_of(x);
-        assert!(lane < ty.lanes, "lane {lane} of {ty:?}");
-        match ty.lanes {
-            1 => x,
-            _ => self.define(Type::one(ty.scalar), Expression::Extract(x, lane)),
+        match (self.type_of(x).lanes, lane) {
+            (1, 0) => x,
+            (_, _) => self.define(Expression::Extract(x, lane)),
         }
     }
 
     /// The lane of a number that is not known.
     pub fn extract_at(&mut self, x: Value, lane: Value) -> Value {
-        let ty = self.type_of(x);
-        assert_eq!(self.type_of(lane), Type::one(Scalar::I32), "a lane");
-        match (ty.lanes, self.constant_of(lane)) {
+        match (self.type_of(x).lanes, self.constant_of(lane)) {
             (1, _) => x,
             (_, Some(Constant::I32(lane))) => self.extract(x, lane as u8),
-            (_, _) => self.define(Type::one(ty.scalar), Expression::ExtractAt(x, lane)),
+            (_, _) => self.define(Expression::ExtractAt(x, lane)),
         }
     }
 
     /// One value with a lane for each number.
     pub fn compose(&mut self, lanes: &[Value]) -> Value {
-        let [first, ..] = lanes else {
-            panic!("a value of no lane");
-        };
-        let ty = self.type_of(*first);
-        assert!(
-            lanes
-                .iter()
-                .all(|&lane| self.type_of(lane) == ty && ty.lanes == 1)
-        );
-        assert!(matches!(lanes.len(), 1 | 2 | 4), "{} lanes", lanes.len());
-        match lanes.len() {
-            1 => *first,
-            count => {
-                let ty = Type::lanes(ty.scalar, count as u8);
-                self.define(ty, Expression::Compose(lanes.to_vec()))
-            }
+        match lanes {
+            [x] => *x,
+            _ => self.define(Expression::Compose(lanes.to_vec())),
         }
     }
 
     /// The two F16 in a U32 as F32.
     pub fn unpack(&mut self, x: Value) -> Value {
-        assert_eq!(self.type_of(x), Type::one(Scalar::U32));
-        self.define(Type::lanes(Scalar::F32, 2), Expression::Unpack(x))
+        self.define(Expression::Unpack(x))
     }
 
     /// Two lanes of F32 as F16 in a U32.
     pub fn pack(&mut self, x: Value) -> Value {
-        assert_eq!(self.type_of(x), Type::lanes(Scalar::F32, 2));
-        self.define(Type::one(Scalar::U32), Expression::Pack(x))
+        self.define(Expression::Pack(x))
     }
 
     /// An element of a memory.
     pub fn load(&mut self, memory: Memory, index: Value) -> Value {
-        assert_eq!(self.type_of(index), Type::one(Scalar::I32), "an index");
-        let ty = self.kernel.element(memory);
-        self.define(ty, Expression::Load(memory, index))
+        self.define(Expression::Load(memory, index))
     }
 
     /// An element becomes `value`.
@@ -428,12 +358,12 @@ impl Builder {
             })
             .collect();
         let values = results.iter().map(|&(value, ..)| value).collect();
-        self.push(Statement::If {
+        self.push(Statement::If(Branch {
             condition,
             then,
             otherwise,
             results,
-        });
+        }));
         values
     }
 
@@ -477,14 +407,14 @@ impl Builder {
             })
             .collect();
         let results = carried.iter().map(|carried| carried.result).collect();
-        self.push(Statement::For {
+        self.push(Statement::For(Loop {
             counter,
             start,
             end,
             step,
             carried,
             body,
-        });
+        }));
         results
     }
 

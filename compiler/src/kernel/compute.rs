@@ -4,6 +4,8 @@
 //! Numbers are computed as WGSL asks: integers wrap, f32 is IEEE 754. It knows no memory and
 //! reports no fault: what may not be computed is refused before.
 
+use std::cmp::Ordering;
+
 use half::f16;
 
 use crate::kernel::{Binary, Constant, Expression, Scalar, Unary, Value};
@@ -44,7 +46,7 @@ pub(super) fn known(
         }
         Expression::Binary(function, a, b) => {
             let (scalar, a, b) = (scalar(*a), operand(*a)?, operand(*b)?);
-            if !has_value(*function, scalar, b) {
+            if !function.has_value(scalar, Some(b)) {
                 return None;
             }
             binary(&mut to, *function, scalar, [&[a], &[b]]);
@@ -67,26 +69,6 @@ pub(super) fn known(
     }
     let [word] = to;
     Some(word)
-}
-
-/// Whether a function has a value for this right operand.
-fn has_value(function: Binary, scalar: Scalar, right: u32) -> bool {
-    match function {
-        Binary::Div | Binary::Rem => scalar == Scalar::F32 || right != 0,
-        Binary::ShiftLeft | Binary::ShiftRight => right < 32,
-        Binary::Add
-        | Binary::Sub
-        | Binary::Mul
-        | Binary::Min
-        | Binary::Max
-        | Binary::Pow
-        | Binary::And
-        | Binary::Or
-        | Binary::Xor
-        | Binary::Less
-        | Binary::LessEqual
-        | Binary::Equal => true,
-    }
 }
 
 fn each(to: &mut [u32], x: &[u32], f: impl Fn(u32) -> u32) {
@@ -120,102 +102,103 @@ pub(super) fn unary(to: &mut [u32], function: Unary, scalar: Scalar, x: &[u32]) 
     }
 }
 
-/// A function of two operands whose lanes are of type `scalar`.
-pub(super) fn binary(to: &mut [u32], function: Binary, scalar: Scalar, [a, b]: [&[u32]; 2]) {
-    match scalar {
-        Scalar::F32 => floats(to, function, a, b),
-        Scalar::I32 => signed(to, function, a, b),
-        Scalar::U32 | Scalar::Bool | Scalar::F16 => unsigned(to, function, a, b),
-    }
-}
-
-fn pairs(to: &mut [u32], a: &[u32], b: &[u32], f: impl Fn(u32, u32) -> u32) {
+fn pairs(to: &mut [u32], [a, b]: [&[u32]; 2], f: impl Fn(u32, u32) -> u32) {
     for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
         *to = f(*a, *b);
     }
 }
 
-fn floats(to: &mut [u32], function: Binary, a: &[u32], b: &[u32]) {
-    fn go(to: &mut [u32], a: &[u32], b: &[u32], f: impl Fn(f32, f32) -> f32) {
-        pairs(to, a, b, |a, b| {
-            f(f32::from_bits(a), f32::from_bits(b)).to_bits()
-        });
-    }
-    fn compare(to: &mut [u32], a: &[u32], b: &[u32], f: impl Fn(f32, f32) -> bool) {
-        pairs(to, a, b, |a, b| {
-            f(f32::from_bits(a), f32::from_bits(b)).into()
-        });
-    }
-    match function {
-        Binary::Add => go(to, a, b, |a, b| a + b),
-        Binary::Sub => go(to, a, b, |a, b| a - b),
-        Binary::Mul => go(to, a, b, |a, b| a * b),
-        Binary::Div => go(to, a, b, |a, b| a / b),
-        Binary::Min => go(to, a, b, f32::min),
-        Binary::Max => go(to, a, b, f32::max),
-        Binary::Pow => go(to, a, b, libm::powf),
-        Binary::Less => compare(to, a, b, |a, b| a < b),
-        Binary::LessEqual => compare(to, a, b, |a, b| a <= b),
-        Binary::Equal => compare(to, a, b, |a, b| a == b),
-        Binary::Rem
-        | Binary::And
-        | Binary::Or
-        | Binary::Xor
-        | Binary::ShiftLeft
-        | Binary::ShiftRight => unreachable!("no function of f32: rule K2"),
+fn floats(to: &mut [u32], operands: [&[u32]; 2], f: impl Fn(f32, f32) -> f32) {
+    let bits = |a, b| f(f32::from_bits(a), f32::from_bits(b)).to_bits();
+    pairs(to, operands, bits);
+}
+
+/// A function of each type of numbers, or of their words.
+fn numbers(
+    to: &mut [u32],
+    scalar: Scalar,
+    operands: [&[u32]; 2],
+    float: impl Fn(f32, f32) -> f32,
+    signed: impl Fn(i32, i32) -> i32,
+    word: impl Fn(u32, u32) -> u32,
+) {
+    match scalar {
+        Scalar::F32 => floats(to, operands, float),
+        Scalar::I32 => pairs(to, operands, |a, b| {
+            signed(a.cast_signed(), b.cast_signed()).cast_unsigned()
+        }),
+        Scalar::U32 | Scalar::Bool | Scalar::F16 => pairs(to, operands, word),
     }
 }
 
-fn signed(to: &mut [u32], function: Binary, a: &[u32], b: &[u32]) {
-    fn go(to: &mut [u32], a: &[u32], b: &[u32], f: impl Fn(i32, i32) -> i32) {
-        pairs(to, a, b, |a, b| {
-            f(a.cast_signed(), b.cast_signed()).cast_unsigned()
-        });
-    }
-    match function {
-        Binary::Div => go(to, a, b, |a, b| match b {
-            0 => 0,
-            _ => a.wrapping_div(b),
+/// Compares numbers of each type, or their words.
+fn compared(to: &mut [u32], scalar: Scalar, operands: [&[u32]; 2], is: impl Fn(Ordering) -> bool) {
+    match scalar {
+        Scalar::F32 => pairs(to, operands, |a, b| {
+            let order = f32::from_bits(a).partial_cmp(&f32::from_bits(b));
+            order.is_some_and(&is).into()
         }),
-        Binary::Rem => go(to, a, b, |a, b| match b {
-            0 => 0,
-            _ => a.wrapping_rem(b),
+        Scalar::I32 => pairs(to, operands, |a, b| {
+            is(a.cast_signed().cmp(&b.cast_signed())).into()
         }),
-        Binary::Min => go(to, a, b, i32::min),
-        Binary::Max => go(to, a, b, i32::max),
-        Binary::ShiftRight => go(to, a, b, |a, b| a.wrapping_shr(b.cast_unsigned())),
-        Binary::Less => go(to, a, b, |a, b| (a < b).into()),
-        Binary::LessEqual => go(to, a, b, |a, b| (a <= b).into()),
-        Binary::Add
-        | Binary::Sub
-        | Binary::Mul
-        | Binary::Pow
-        | Binary::And
-        | Binary::Or
-        | Binary::Xor
-        | Binary::ShiftLeft
-        | Binary::Equal => unsigned(to, function, a, b),
+        Scalar::U32 | Scalar::Bool | Scalar::F16 => {
+            pairs(to, operands, |a, b| is(a.cmp(&b)).into());
+        }
     }
 }
 
-fn unsigned(to: &mut [u32], function: Binary, a: &[u32], b: &[u32]) {
+/// A function of two operands whose lanes are of type `scalar`.
+pub(super) fn binary(to: &mut [u32], function: Binary, scalar: Scalar, x: [&[u32]; 2]) {
     match function {
-        Binary::Add => pairs(to, a, b, u32::wrapping_add),
-        Binary::Sub => pairs(to, a, b, u32::wrapping_sub),
-        Binary::Mul => pairs(to, a, b, u32::wrapping_mul),
-        Binary::Div => pairs(to, a, b, |a, b| a.checked_div(b).unwrap_or(0)),
-        Binary::Rem => pairs(to, a, b, |a, b| a.checked_rem(b).unwrap_or(0)),
-        Binary::Min => pairs(to, a, b, u32::min),
-        Binary::Max => pairs(to, a, b, u32::max),
-        Binary::And => pairs(to, a, b, |a, b| a & b),
-        Binary::Or => pairs(to, a, b, |a, b| a | b),
-        Binary::Xor => pairs(to, a, b, |a, b| a ^ b),
-        Binary::ShiftLeft => pairs(to, a, b, u32::wrapping_shl),
-        Binary::ShiftRight => pairs(to, a, b, u32::wrapping_shr),
-        Binary::Less => pairs(to, a, b, |a, b| (a < b).into()),
-        Binary::LessEqual => pairs(to, a, b, |a, b| (a <= b).into()),
-        Binary::Equal => pairs(to, a, b, |a, b| (a == b).into()),
-        Binary::Pow => unreachable!("no function of integers: rule K2"),
+        Binary::Add => numbers(
+            to,
+            scalar,
+            x,
+            |a, b| a + b,
+            i32::wrapping_add,
+            u32::wrapping_add,
+        ),
+        Binary::Sub => numbers(
+            to,
+            scalar,
+            x,
+            |a, b| a - b,
+            i32::wrapping_sub,
+            u32::wrapping_sub,
+        ),
+        Binary::Mul => numbers(
+            to,
+            scalar,
+            x,
+            |a, b| a * b,
+            i32::wrapping_mul,
+            u32::wrapping_mul,
+        ),
+        // What has no value is 0.
+        Binary::Div => {
+            let signed = |a: i32, b: i32| if b == 0 { 0 } else { a.wrapping_div(b) };
+            let word = |a: u32, b: u32| a.checked_div(b).unwrap_or(0);
+            numbers(to, scalar, x, |a, b| a / b, signed, word);
+        }
+        Binary::Rem => {
+            let signed = |a: i32, b: i32| if b == 0 { 0 } else { a.wrapping_rem(b) };
+            let word = |a: u32, b: u32| a.checked_rem(b).unwrap_or(0);
+            numbers(to, scalar, x, |a, b| a % b, signed, word);
+        }
+        Binary::Min => numbers(to, scalar, x, f32::min, i32::min, u32::min),
+        Binary::Max => numbers(to, scalar, x, f32::max, i32::max, u32::max),
+        Binary::Pow => floats(to, x, libm::powf),
+        Binary::And => pairs(to, x, |a, b| a & b),
+        Binary::Or => pairs(to, x, |a, b| a | b),
+        Binary::Xor => pairs(to, x, |a, b| a ^ b),
+        Binary::ShiftLeft => pairs(to, x, u32::wrapping_shl),
+        Binary::ShiftRight if scalar == Scalar::I32 => pairs(to, x, |a, b| {
+            a.cast_signed().wrapping_shr(b).cast_unsigned()
+        }),
+        Binary::ShiftRight => pairs(to, x, u32::wrapping_shr),
+        Binary::Less => compared(to, scalar, x, Ordering::is_lt),
+        Binary::LessEqual => compared(to, scalar, x, Ordering::is_le),
+        Binary::Equal => compared(to, scalar, x, Ordering::is_eq),
     }
 }
 
@@ -276,8 +259,7 @@ pub(super) fn unpack(to: &mut [u32], x: &[u32]) {
 
 /// Two lanes of f32 as f16 in a word.
 pub(super) fn pack(to: &mut [u32], x: &[u32]) {
-    let (low, high) = x.split_at(to.len());
-    pairs(to, low, high, |low, high| {
+    pairs(to, x.split_at(to.len()).into(), |low, high| {
         let bits = |x| u32::from(f16::from_f32(f32::from_bits(x)).to_bits());
         bits(low) | bits(high) << 16
     });

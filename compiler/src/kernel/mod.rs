@@ -36,8 +36,9 @@ pub use measure::{Multiprocessor, Quality, measure};
 pub use optimize::{PASSES, Pass, optimize};
 pub use parse::parse;
 pub use types::{
-    Binary, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Memory,
+    Binary, Branch, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Loop, Memory,
     Scalar, Shared, SharedId, Statement, Type, Unary, Value,
 };
 pub use uniform::uniform_values;
 pub use verify::{KernelError, verify};
+pub use walk::each_statement;

@@ -7,8 +7,8 @@
 use crate::graph::text::ParseError;
 use crate::graph::text::cursor::{Cursor, Token};
 use crate::kernel::{
-    Binary, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Memory, Scalar,
-    Shared, SharedId, Statement, Type, Unary, Value,
+    Binary, Branch, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Loop, Memory,
+    Scalar, Shared, SharedId, Statement, Type, Unary, Value,
 };
 
 /// No block lies in more blocks than this.
@@ -282,12 +282,12 @@ impl Parser<'_> {
             results.push((value, yes, self.value()?));
             more = self.cursor.skip(',');
         }
-        Ok(Statement::If {
+        Ok(Statement::If(Branch {
             condition,
             then,
             otherwise,
             results,
-        })
+        }))
     }
 
     fn repeat(&mut self) -> Result<Statement, ParseError> {
@@ -321,14 +321,14 @@ impl Parser<'_> {
             more = self.cursor.skip(',');
         }
         let body = self.block()?;
-        Ok(Statement::For {
+        Ok(Statement::For(Loop {
             counter,
             start,
             end,
             step,
             carried,
             body,
-        })
+        }))
     }
 
     fn access(&mut self) -> Result<(Memory, Value), ParseError> {

@@ -25,8 +25,8 @@
 use std::fmt::{self, Write};
 
 use crate::kernel::{
-    BufferId, Builtin, Carried, Constant, Expression, Kernel, Memory, SharedId, Statement, Type,
-    Value,
+    BufferId, Builtin, Carried, Constant, Expression, Kernel, Loop, Memory, SharedId, Statement,
+    Type, Value,
 };
 use crate::value::words::write_quoted;
 
@@ -185,17 +185,17 @@ impl Kernel {
                 value,
             } => write!(f, "store {memory}[{index}] = {value}"),
             Statement::Barrier => f.write_str("barrier"),
-            Statement::If { condition, .. } => write!(f, "if {condition}"),
-            Statement::For {
-                counter,
-                start,
-                end,
-                step,
-                carried,
-                body: _,
-            } => {
+            Statement::If(branch) => write!(f, "if {}", branch.condition),
+            Statement::For(repeat) => {
+                let Loop {
+                    counter,
+                    start,
+                    end,
+                    step,
+                    ..
+                } = repeat;
                 write!(f, "for {counter} = {start} to {end} step {step}")?;
-                for (number, each) in carried.iter().enumerate() {
+                for (number, each) in repeat.carried.iter().enumerate() {
                     let Carried {
                         initial,
                         value,
@@ -218,30 +218,25 @@ impl Kernel {
         let width = 2 * depth;
         match statement {
             Statement::Let(..) | Statement::Store { .. } | Statement::Barrier => Ok(()),
-            Statement::If {
-                condition: _,
-                then,
-                otherwise,
-                results,
-            } => {
+            Statement::If(branch) => {
                 f.write_str(" {\n")?;
-                self.block(f, then, depth + 1)?;
+                self.block(f, &branch.then, depth + 1)?;
                 write!(f, "{:width$}}}", "")?;
-                if !otherwise.is_empty() {
+                if !branch.otherwise.is_empty() {
                     f.write_str(" else {\n")?;
-                    self.block(f, otherwise, depth + 1)?;
+                    self.block(f, &branch.otherwise, depth + 1)?;
                     write!(f, "{:width$}}}", "")?;
                 }
-                for (number, (value, yes, no)) in results.iter().enumerate() {
+                for (number, (value, yes, no)) in branch.results.iter().enumerate() {
                     let separator = if number > 0 { ", " } else { " gives " };
                     let value = self.typed(*value);
                     write!(f, "{separator}{value} = {yes} else {no}")?;
                 }
                 Ok(())
             }
-            Statement::For { body, .. } => {
+            Statement::For(repeat) => {
                 f.write_str(" {\n")?;
-                self.block(f, body, depth + 1)?;
+                self.block(f, &repeat.body, depth + 1)?;
                 write!(f, "{:width$}}}", "")
             }
         }

@@ -172,16 +172,16 @@ pub enum Expression {
     Load(Memory, Value),
 }
 
-/// One value that changes from turn to turn of a loop.
+/// One value that changes from one iteration of a loop to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Carried {
-    /// What it is in the first turn.
+    /// What it is in the first iteration.
     pub initial: Value,
     /// What the body sees.
     pub value: Value,
-    /// What the next turn sees.
+    /// What the next iteration sees.
     pub next: Value,
-    /// What is left after the last turn.
+    /// What is left after the last iteration.
     pub result: Value,
 }
 
@@ -203,31 +203,39 @@ pub enum Statement {
     /// memory.
     Barrier,
     /// One of two blocks.
-    If {
-        /// A Bool.
-        condition: Value,
-        /// What is done where it holds.
-        then: Vec<Statement>,
-        /// What is done where it does not.
-        otherwise: Vec<Statement>,
-        /// Values with what they are after each of the two blocks.
-        results: Vec<(Value, Value, Value)>,
-    },
-    /// The body for `counter = start, start + step, …` below `end`.
-    For {
-        /// An I32 that the body sees.
-        counter: Value,
-        /// The first.
-        start: Value,
-        /// None is as large as this.
-        end: Value,
-        /// Above 0.
-        step: i32,
-        /// What changes from turn to turn.
-        carried: Vec<Carried>,
-        /// What is done.
-        body: Vec<Statement>,
-    },
+    If(Branch),
+    /// One block again and again.
+    For(Loop),
+}
+
+/// One of two blocks is executed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Branch {
+    /// A Bool.
+    pub condition: Value,
+    /// What is done where it holds.
+    pub then: Vec<Statement>,
+    /// What is done where it does not.
+    pub otherwise: Vec<Statement>,
+    /// Values with what they are after each of the two blocks.
+    pub results: Vec<(Value, Value, Value)>,
+}
+
+/// The body for `counter = start, start + step, …` below `end`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loop {
+    /// An I32 that the body sees.
+    pub counter: Value,
+    /// The first.
+    pub start: Value,
+    /// The counter stays below it.
+    pub end: Value,
+    /// Above 0.
+    pub step: i32,
+    /// What changes from one iteration to the next.
+    pub carried: Vec<Carried>,
+    /// What is done.
+    pub body: Vec<Statement>,
 }
 
 /// A storage buffer.
@@ -309,23 +317,26 @@ impl Constant {
 }
 
 impl Binary {
-    /// Whether it gives a Bool.
+    /// Whether it returns a Bool.
     pub fn compares(self) -> bool {
-        match self {
-            Binary::Less | Binary::LessEqual | Binary::Equal => true,
-            Binary::Add
-            | Binary::Sub
-            | Binary::Mul
-            | Binary::Div
-            | Binary::Rem
-            | Binary::Min
-            | Binary::Max
-            | Binary::Pow
-            | Binary::And
-            | Binary::Or
-            | Binary::Xor
-            | Binary::ShiftLeft
-            | Binary::ShiftRight => false,
+        matches!(self, Binary::Less | Binary::LessEqual | Binary::Equal)
+    }
+
+    /// Whether the operands may change places.
+    pub(super) fn commutes(self) -> bool {
+        let minimum = matches!(self, Binary::Min | Binary::Max);
+        let bits = matches!(self, Binary::And | Binary::Or | Binary::Xor);
+        minimum || bits || matches!(self, Binary::Add | Binary::Mul | Binary::Equal)
+    }
+
+    /// Whether it has a value for this word of the right operand, or for every word where that is
+    /// not known: integers are not divided by 0, and bits move by less than 32.
+    pub(super) fn has_value(self, scalar: Scalar, right: Option<u32>) -> bool {
+        let divides = matches!(self, Binary::Div | Binary::Rem) && scalar != Scalar::F32;
+        let shifts = matches!(self, Binary::ShiftLeft | Binary::ShiftRight);
+        match right {
+            Some(right) => !(divides && right == 0 || shifts && right >= 32),
+            None => !divides && !shifts,
         }
     }
 }
@@ -347,6 +358,32 @@ impl Kernel {
         match memory {
             Memory::Buffer(buffer) => self.buffers[buffer.0 as usize].element,
             Memory::Shared(shared) => self.shared[shared.0 as usize].element,
+        }
+    }
+
+    /// Whether elements of a memory may change while the kernel is executed.
+    ///
+    /// # Panics
+    /// When the memory is of another kernel.
+    pub(super) fn changes(&self, memory: Memory) -> bool {
+        match memory {
+            Memory::Buffer(buffer) => self.buffers[buffer.0 as usize].written,
+            Memory::Shared(_) => true,
+        }
+    }
+
+    /// Whether an expression has a value whatever its operands are, but for those whose words are
+    /// `known`.
+    pub(super) fn is_total(
+        &self,
+        expression: &Expression,
+        known: impl Fn(Value) -> Option<u32>,
+    ) -> bool {
+        match expression {
+            Expression::Binary(function, _, b) => {
+                function.has_value(self.type_of(*b).scalar, known(*b))
+            }
+            other => !matches!(other, Expression::ExtractAt(..) | Expression::Load(..)),
         }
     }
 

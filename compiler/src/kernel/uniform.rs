@@ -5,7 +5,8 @@
 //! in a buffer that the kernel never stores to. The largest such set is found by going through
 //! the body until nothing changes. It executes nothing.
 
-use crate::kernel::{Builtin, Expression, Kernel, Memory, Statement, Value};
+use crate::kernel::walk::each_statement;
+use crate::kernel::{Builtin, Expression, Kernel, Statement, Value};
 
 /// Whether each value, by number, is uniform.
 pub fn uniform_values(kernel: &Kernel) -> Vec<bool> {
@@ -16,7 +17,7 @@ pub fn uniform_values(kernel: &Kernel) -> Vec<bool> {
     };
     while state.changed {
         state.changed = false;
-        state.block(&kernel.body);
+        each_statement(&kernel.body, &mut |statement| state.statement(statement));
     }
     state.uniform
 }
@@ -39,12 +40,6 @@ impl State<'_> {
         }
     }
 
-    fn block(&mut self, block: &[Statement]) {
-        for statement in block {
-            self.statement(statement);
-        }
-    }
-
     fn statement(&mut self, statement: &Statement) {
         match statement {
             Statement::Let(value, expression) => {
@@ -52,34 +47,16 @@ impl State<'_> {
                 self.set(*value, uniform);
             }
             Statement::Store { .. } | Statement::Barrier => {}
-            Statement::If {
-                condition,
-                then,
-                otherwise,
-                results,
-            } => {
-                self.block(then);
-                self.block(otherwise);
-                for (value, yes, no) in results {
-                    let uniform = self.is(*condition) && self.is(*yes) && self.is(*no);
-                    self.set(*value, uniform);
+            Statement::If(branch) => {
+                let condition = self.is(branch.condition);
+                for (value, yes, no) in &branch.results {
+                    self.set(*value, condition && self.is(*yes) && self.is(*no));
                 }
             }
-            Statement::For {
-                counter,
-                start,
-                end,
-                step: _,
-                carried,
-                body,
-            } => {
-                self.set(*counter, self.is(*start));
-                for each in carried {
-                    self.set(each.value, self.is(each.initial) && self.is(each.next));
-                }
-                self.block(body);
-                let together = self.is(*start) && self.is(*end);
-                for each in carried {
+            Statement::For(repeat) => {
+                self.set(repeat.counter, self.is(repeat.start));
+                let together = self.is(repeat.start) && self.is(repeat.end);
+                for each in &repeat.carried {
                     self.set(each.value, self.is(each.initial) && self.is(each.next));
                     self.set(each.result, together && self.is(each.value));
                 }
@@ -88,27 +65,10 @@ impl State<'_> {
     }
 
     fn expression(&self, expression: &Expression) -> bool {
-        let own = match expression {
-            Expression::Builtin(Builtin::Local) | Expression::Load(Memory::Shared(_), _) => false,
-            Expression::Load(Memory::Buffer(buffer), _) => {
-                !self.kernel.buffers[buffer.0 as usize].written
-            }
-            Expression::Constant(_)
-            | Expression::Builtin(Builtin::Group(_))
-            | Expression::Unary(..)
-            | Expression::Binary(..)
-            | Expression::Fma(..)
-            | Expression::Select(..)
-            | Expression::Convert(..)
-            | Expression::Bits(..)
-            | Expression::Splat(..)
-            | Expression::Extract(..)
-            | Expression::ExtractAt(..)
-            | Expression::Compose(_)
-            | Expression::Unpack(_)
-            | Expression::Pack(_) => true,
-        };
-        let mut uniform = own;
+        let mut uniform = *expression != Expression::Builtin(Builtin::Local);
+        if let Expression::Load(memory, _) = expression {
+            uniform &= !self.kernel.changes(*memory);
+        }
         expression.each_operand(|operand| uniform &= self.is(operand));
         uniform
     }

@@ -7,7 +7,8 @@ use thiserror::Error;
 
 use crate::kernel::typing::{self, Misfit};
 use crate::kernel::{
-    Carried, Expression, Kernel, Memory, Scalar, Shared, Statement, Type, Value, uniform_values,
+    Branch, Carried, Expression, Kernel, Loop, Memory, Scalar, Shared, Statement, Type, Value,
+    uniform_values,
 };
 use crate::target::Limits;
 
@@ -267,8 +268,8 @@ impl State<'_> {
                 value,
             } => self.store(statement, *memory, [*index, *value]),
             Statement::Barrier => Ok(()),
-            Statement::If { .. } => self.branch(statement, scope),
-            Statement::For { .. } => self.repeat(statement, scope),
+            Statement::If(branch) => self.branch(statement, branch, scope),
+            Statement::For(repeat) => self.repeat(statement, repeat, scope),
         }
     }
 
@@ -319,28 +320,25 @@ impl State<'_> {
         Ok(())
     }
 
-    fn branch(&mut self, statement: &Statement, scope: &mut Vec<Value>) -> Result<(), KernelError> {
-        let Statement::If {
-            condition,
-            then,
-            otherwise,
-            results,
-        } = statement
-        else {
-            unreachable!("the caller matched it");
-        };
-        self.uses(statement, *condition)?;
+    fn branch(
+        &mut self,
+        statement: &Statement,
+        branch: &Branch,
+        scope: &mut Vec<Value>,
+    ) -> Result<(), KernelError> {
+        self.uses(statement, branch.condition)?;
         let bool = Type::one(Scalar::Bool);
-        self.has_type("K2", statement, *condition, (bool, "a bool of one lane"))?;
-        for (block, is_then) in [(then, true), (otherwise, false)] {
+        let wanted = "a bool of one lane";
+        self.has_type("K2", statement, branch.condition, (bool, wanted))?;
+        for (block, is_then) in [(&branch.then, true), (&branch.otherwise, false)] {
             let mut inner = Vec::new();
             self.block(block, &mut inner)?;
-            for (_, yes, no) in results {
+            for (_, yes, no) in &branch.results {
                 self.uses(statement, if is_then { *yes } else { *no })?;
             }
             self.leave(&inner);
         }
-        for (value, yes, no) in results {
+        for (value, yes, no) in &branch.results {
             self.defines(statement, *value, scope)?;
             for given in [yes, no] {
                 let ty = self.kernel.type_of(*value);
@@ -351,23 +349,20 @@ impl State<'_> {
         Ok(())
     }
 
-    fn repeat(&mut self, statement: &Statement, scope: &mut Vec<Value>) -> Result<(), KernelError> {
-        let Statement::For {
-            counter,
-            start,
-            end,
-            step,
-            carried,
-            body,
-        } = statement
-        else {
-            unreachable!("the caller matched it");
-        };
-        if *step < 1 {
-            return Err(self.error("K5", statement, step, "a step above 0"));
+    fn repeat(
+        &mut self,
+        statement: &Statement,
+        repeat: &Loop,
+        scope: &mut Vec<Value>,
+    ) -> Result<(), KernelError> {
+        let Loop {
+            counter, carried, ..
+        } = repeat;
+        if repeat.step < 1 {
+            return Err(self.error("K5", statement, repeat.step, "a step above 0"));
         }
         let i32 = Type::one(Scalar::I32);
-        for bound in [*start, *end] {
+        for bound in [repeat.start, repeat.end] {
             self.uses(statement, bound)?;
             self.has_type("K2", statement, bound, (i32, "a bound as i32"))?;
         }
@@ -380,7 +375,7 @@ impl State<'_> {
         for each in carried {
             self.defines(statement, each.value, &mut inner)?;
         }
-        self.block(body, &mut inner)?;
+        self.block(&repeat.body, &mut inner)?;
         for each in carried {
             self.uses(statement, each.next)?;
         }
@@ -412,33 +407,20 @@ fn check_barriers<'a>(
 ) -> Result<(), KernelError> {
     let is = |value: Value| uniform[value.0 as usize];
     for statement in block {
-        match statement {
-            Statement::Let(..) | Statement::Store { .. } => {}
+        let divides = match statement {
+            Statement::Let(..) | Statement::Store { .. } => continue,
             Statement::Barrier => {
-                if let Some(around) = divided {
-                    let (found, wanted) = (
-                        "a barrier that not all may reach",
-                        "conditions and bounds that are uniform",
-                    );
-                    return Err(error("K4", kernel, kernel.line(around), found, wanted));
-                }
+                let Some(around) = divided else { continue };
+                let found = "a barrier that not all may reach";
+                let wanted = "conditions and bounds that are uniform";
+                return Err(error("K4", kernel, kernel.line(around), found, wanted));
             }
-            Statement::If {
-                condition,
-                then,
-                otherwise,
-                results: _,
-            } => {
-                let inner = divided.or((!is(*condition)).then_some(statement));
-                check_barriers(kernel, uniform, then, inner)?;
-                check_barriers(kernel, uniform, otherwise, inner)?;
-            }
-            Statement::For {
-                start, end, body, ..
-            } => {
-                let inner = divided.or((!(is(*start) && is(*end))).then_some(statement));
-                check_barriers(kernel, uniform, body, inner)?;
-            }
+            Statement::If(branch) => !is(branch.condition),
+            Statement::For(repeat) => !(is(repeat.start) && is(repeat.end)),
+        };
+        let inner = divided.or(divides.then_some(statement));
+        for block in statement.blocks() {
+            check_barriers(kernel, uniform, block, inner)?;
         }
     }
     Ok(())

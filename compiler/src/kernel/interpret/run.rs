@@ -7,9 +7,7 @@
 use crate::kernel::compute;
 use crate::kernel::interpret::fault::{Fault, FaultKind};
 use crate::kernel::interpret::memory::{Bank, BufferContents, Wrong};
-use crate::kernel::{
-    Binary, Builtin, Carried, Expression, Kernel, Memory, Scalar, Statement, Value,
-};
+use crate::kernel::{Builtin, Carried, Expression, Kernel, Loop, Memory, Statement, Value};
 
 /// What is wrong, and which invocation did it.
 type Done = Result<(), (u32, Wrong)>;
@@ -96,36 +94,21 @@ impl<'a> Machine<'a> {
                     let done = self.barrier(active);
                     self.faulted(statement, done)?;
                 }
-                Statement::If {
-                    condition,
-                    then,
-                    otherwise,
-                    results,
-                } => {
-                    let words = &self.words[condition.0 as usize];
+                Statement::If(branch) => {
+                    let words = &self.words[branch.condition.0 as usize];
                     let holds = |&at: &u32| words[at as usize] != 0;
                     let (yes, no): (Vec<u32>, Vec<u32>) = active.iter().partition(|at| holds(at));
-                    for (block, active) in [(then, &yes), (otherwise, &no)] {
+                    for (block, active) in [(&branch.then, &yes), (&branch.otherwise, &no)] {
                         if !active.is_empty() {
                             self.block(block, active)?;
                         }
                     }
-                    for (value, from_then, from_otherwise) in results {
+                    for (value, from_then, from_otherwise) in &branch.results {
                         self.copy(*from_then, *value, &yes);
                         self.copy(*from_otherwise, *value, &no);
                     }
                 }
-                Statement::For {
-                    counter,
-                    start,
-                    end,
-                    step,
-                    carried,
-                    body,
-                } => {
-                    let bounds = [*counter, *start, *end];
-                    self.repeat(bounds, *step, carried, body, active)?;
-                }
+                Statement::For(repeat) => self.repeat(repeat, active)?,
             }
         }
         Ok(())
@@ -138,13 +121,10 @@ impl<'a> Machine<'a> {
         let kind = match wrong {
             Wrong::Plain(kind) => kind,
             Wrong::Race(conflict) => {
-                let memory = match statement {
-                    Statement::Let(_, Expression::Load(memory, _))
-                    | Statement::Store { memory, .. } => *memory,
-                    Statement::Let(..)
-                    | Statement::Barrier
-                    | Statement::If { .. }
-                    | Statement::For { .. } => unreachable!("only accesses race"),
+                let (Statement::Let(_, Expression::Load(memory, _))
+                | Statement::Store { memory, .. }) = statement
+                else {
+                    unreachable!("only accesses race");
                 };
                 let (group, other) = match (memory, conflict.other()) {
                     (Memory::Shared(_), other) => (self.group(self.turn), other),
@@ -155,7 +135,7 @@ impl<'a> Machine<'a> {
                     (Memory::Buffer(_), None) => (self.group(self.turn), None),
                 };
                 FaultKind::Race {
-                    memory: self.bank_name(memory),
+                    memory: self.bank_name(*memory),
                     element: conflict.element,
                     access: conflict.access,
                     group,
@@ -226,19 +206,20 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn repeat(
-        &mut self,
-        [counter, start, end]: [Value; 3],
-        step: i32,
-        carried: &'a [Carried],
-        body: &'a [Statement],
-        active: &[u32],
-    ) -> Result<(), Fault> {
+    fn repeat(&mut self, repeat: &'a Loop, active: &[u32]) -> Result<(), Fault> {
+        let Loop {
+            counter,
+            start,
+            end,
+            step,
+            carried,
+            body,
+        } = repeat;
         let numbers = |value: Value, words: &[Vec<u32>]| -> Vec<i64> {
             let words = &words[value.0 as usize];
             words.iter().map(|word| word.cast_signed().into()).collect()
         };
-        let (mut at, end) = (numbers(start, &self.words), numbers(end, &self.words));
+        let (mut at, end) = (numbers(*start, &self.words), numbers(*end, &self.words));
         for each in carried {
             self.copy(each.initial, each.value, active);
         }
@@ -250,7 +231,7 @@ impl<'a> Machine<'a> {
             if left.is_empty() {
                 break;
             }
-            let mut words = self.fresh(counter);
+            let mut words = self.fresh(*counter);
             for (word, at) in words.iter_mut().zip(&at) {
                 *word = *at as u32;
             }
@@ -270,7 +251,7 @@ impl<'a> Machine<'a> {
                 }
             }
             for &who in &left {
-                at[who as usize] += i64::from(step);
+                at[who as usize] += i64::from(*step);
             }
         }
         for each in carried {
@@ -349,37 +330,25 @@ impl<'a> Machine<'a> {
                 None => Ok(()),
             }
         };
-        match expression {
-            Expression::Binary(Binary::Div | Binary::Rem, _, b)
-                if self.kernel.type_of(*b).scalar != Scalar::F32 =>
-            {
-                find(b, &|word| (word == 0).then_some(FaultKind::DivisionByZero))
+        if let Expression::Binary(function, _, b) = expression {
+            let scalar = self.kernel.type_of(*b).scalar;
+            if function.has_value(scalar, None) {
+                return Ok(());
             }
-            Expression::Binary(Binary::ShiftLeft | Binary::ShiftRight, _, b) => {
-                find(b, &|by| (by >= 32).then_some(FaultKind::Shift { by }))
-            }
-            Expression::ExtractAt(x, lane) => {
-                let lanes = self.kernel.type_of(*x).lanes;
-                find(lane, &|word| {
-                    let lane = word.cast_signed();
-                    (word >= lanes.into()).then_some(FaultKind::Lane { lane, lanes })
-                })
-            }
-            Expression::Constant(_)
-            | Expression::Builtin(_)
-            | Expression::Unary(..)
-            | Expression::Binary(..)
-            | Expression::Fma(..)
-            | Expression::Select(..)
-            | Expression::Convert(..)
-            | Expression::Bits(..)
-            | Expression::Splat(..)
-            | Expression::Extract(..)
-            | Expression::Compose(_)
-            | Expression::Unpack(_)
-            | Expression::Pack(_)
-            | Expression::Load(..) => Ok(()),
+            return find(b, &|by| match function.has_value(scalar, Some(by)) {
+                true => None,
+                false if by == 0 => Some(FaultKind::DivisionByZero),
+                false => Some(FaultKind::Shift { by }),
+            });
         }
+        let Expression::ExtractAt(x, lane) = expression else {
+            return Ok(());
+        };
+        let lanes = self.kernel.type_of(*x).lanes;
+        find(lane, &|word| {
+            let lane = word.cast_signed();
+            (word >= lanes.into()).then_some(FaultKind::Lane { lane, lanes })
+        })
     }
 
     /// The memory, and the number before that of its first invocation of this workgroup.

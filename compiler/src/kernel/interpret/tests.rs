@@ -264,8 +264,8 @@ fn without_its_barriers_a_tiled_product_races() {
             !(barrier && *keep == usize::MAX)
         });
         for statement in block {
-            if let Statement::For { body, .. } = statement {
-                strip(body, keep);
+            if let Statement::For(repeat) = statement {
+                strip(&mut repeat.body, keep);
             }
         }
     }

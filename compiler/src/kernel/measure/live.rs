@@ -7,7 +7,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::kernel::{Carried, Expression, Kernel, Scalar, Statement, Type, Value};
+use crate::kernel::walk::each_statement;
+use crate::kernel::{Expression, Kernel, Loop, Scalar, Statement, Type, Value};
 
 /// Registers of 32 bits of one invocation.
 pub(super) fn registers(kernel: &Kernel) -> u32 {
@@ -16,7 +17,11 @@ pub(super) fn registers(kernel: &Kernel) -> u32 {
         free: vec![false; kernel.types.len()],
         most: 0,
     };
-    state.find_free(&kernel.body);
+    each_statement(&kernel.body, &mut |statement| {
+        if let Statement::Let(value, Expression::Constant(_)) = statement {
+            state.free[value.0 as usize] = true;
+        }
+    });
     let mut live = Live::default();
     state.block(&kernel.body, &mut live);
     state.most
@@ -44,25 +49,6 @@ fn size(ty: Type) -> u32 {
 }
 
 impl State<'_> {
-    fn find_free(&mut self, block: &[Statement]) {
-        for statement in block {
-            match statement {
-                Statement::Let(value, expression) => {
-                    let known = matches!(expression, Expression::Constant(_));
-                    self.free[value.0 as usize] = known;
-                }
-                Statement::Store { .. } | Statement::Barrier => {}
-                Statement::If {
-                    then, otherwise, ..
-                } => {
-                    self.find_free(then);
-                    self.find_free(otherwise);
-                }
-                Statement::For { body, .. } => self.find_free(body),
-            }
-        }
-    }
-
     fn add(&mut self, live: &mut Live, value: Value) {
         if !self.free[value.0 as usize] && live.values.insert(value) {
             live.registers += size(self.kernel.type_of(value));
@@ -94,53 +80,41 @@ impl State<'_> {
                 self.add(live, *value);
             }
             Statement::Barrier => {}
-            Statement::If {
-                condition,
-                then,
-                otherwise,
-                results,
-            } => {
-                results
-                    .iter()
-                    .for_each(|(value, ..)| self.remove(live, *value));
+            Statement::If(branch) => {
+                for (value, ..) in &branch.results {
+                    self.remove(live, *value);
+                }
                 let mut other = live.clone();
-                for (_, yes, no) in results {
+                for (_, yes, no) in &branch.results {
                     self.add(live, *yes);
                     self.add(&mut other, *no);
                 }
-                self.block(then, live);
-                self.block(otherwise, &mut other);
+                self.block(&branch.then, live);
+                self.block(&branch.otherwise, &mut other);
                 for value in other.values {
                     self.add(live, value);
                 }
-                self.add(live, *condition);
+                self.add(live, branch.condition);
             }
-            Statement::For {
-                counter,
-                start,
-                end,
-                step: _,
-                carried,
-                body,
-            } => {
-                for each in carried {
+            Statement::For(repeat) => {
+                for each in &repeat.carried {
                     self.remove(live, each.result);
                 }
-                for value in from_outside(*counter, carried, body) {
+                for value in from_outside(repeat) {
                     self.add(live, value);
                 }
-                for value in carried.iter().map(|each| each.next) {
-                    self.add(live, value);
+                for each in &repeat.carried {
+                    self.add(live, each.next);
                 }
-                self.add(live, *counter);
-                self.add(live, *end);
-                self.block(body, live);
-                for each in carried {
+                self.add(live, repeat.counter);
+                self.add(live, repeat.end);
+                self.block(&repeat.body, live);
+                for each in &repeat.carried {
                     self.remove(live, each.value);
                 }
-                self.remove(live, *counter);
-                self.add(live, *start);
-                for each in carried {
+                self.remove(live, repeat.counter);
+                self.add(live, repeat.start);
+                for each in &repeat.carried {
                     self.add(live, each.initial);
                 }
             }
@@ -149,54 +123,21 @@ impl State<'_> {
 }
 
 /// What a loop's body uses and does not define.
-fn from_outside(counter: Value, carried: &[Carried], body: &[Statement]) -> BTreeSet<Value> {
-    let (mut used, mut defined) = (BTreeSet::new(), BTreeSet::from([counter]));
-    defined.extend(carried.iter().map(|each| each.value));
-    collect(body, &mut used, &mut defined);
-    used.difference(&defined).copied().collect()
-}
-
-fn collect(block: &[Statement], used: &mut BTreeSet<Value>, defined: &mut BTreeSet<Value>) {
-    for statement in block {
-        match statement {
-            Statement::Let(value, expression) => {
-                defined.insert(*value);
-                expression.each_operand(|operand| {
-                    used.insert(operand);
-                });
-            }
-            Statement::Store { index, value, .. } => used.extend([*index, *value]),
-            Statement::Barrier => {}
-            Statement::If {
-                condition,
-                then,
-                otherwise,
-                results,
-            } => {
-                used.insert(*condition);
-                collect(then, used, defined);
-                collect(otherwise, used, defined);
-                for (value, yes, no) in results {
-                    defined.insert(*value);
-                    used.extend([*yes, *no]);
-                }
-            }
-            Statement::For {
-                counter,
-                start,
-                end,
-                step: _,
-                carried,
-                body,
-            } => {
-                used.extend([*start, *end]);
-                defined.insert(*counter);
-                for each in carried {
-                    defined.extend([each.value, each.result]);
-                    used.extend([each.initial, each.next]);
-                }
-                collect(body, used, defined);
-            }
+fn from_outside(repeat: &Loop) -> BTreeSet<Value> {
+    let values = repeat.carried.iter().map(|each| each.value);
+    let mut defined: BTreeSet<Value> = values.chain([repeat.counter]).collect();
+    let mut used = BTreeSet::new();
+    each_statement(&repeat.body, &mut |statement| {
+        statement.each_use(|value| {
+            used.insert(value);
+        });
+        statement.each_definition(|value| {
+            defined.insert(value);
+        });
+        if let Statement::For(inner) = statement {
+            defined.insert(inner.counter);
+            defined.extend(inner.carried.iter().map(|each| each.value));
         }
-    }
+    });
+    used.difference(&defined).copied().collect()
 }

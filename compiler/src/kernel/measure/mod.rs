@@ -169,40 +169,28 @@ impl State<'_> {
                 }
             }
             Statement::Barrier => add(&mut self.all.barriers, times, 1u32),
-            Statement::If {
-                condition,
-                then,
-                results,
-                ..
-            } => {
+            Statement::If(branch) => {
                 let size = u64::from(self.kernel.invocations.max(1));
-                let passing = self.passing[condition.0 as usize].unwrap_or(size);
+                let passing = self.passing[branch.condition.0 as usize].unwrap_or(size);
                 let times_passing = times.saturating_mul(passing.min(size)) / size;
-                self.block(then, times_passing);
-                for (value, yes, _) in results {
+                self.block(&branch.then, times_passing);
+                for (value, yes, _) in &branch.results {
                     self.words[value.0 as usize] = self.word(*yes);
                 }
             }
-            Statement::For {
-                counter,
-                start,
-                end,
-                step,
-                carried,
-                body,
-            } => {
+            Statement::For(repeat) => {
                 let integer = |value| self.word(value).map(|word| i64::from(word.cast_signed()));
-                let turns = match (integer(*start), integer(*end)) {
+                let iterations = match (integer(repeat.start), integer(repeat.end)) {
                     (Some(start), Some(end)) => {
                         let way = u64::try_from(end - start).unwrap_or(0);
-                        way.div_ceil(u64::from(step.unsigned_abs()).max(1))
+                        way.div_ceil(u64::from(repeat.step.unsigned_abs()).max(1))
                     }
                     (_, _) => 1,
                 };
-                self.words[counter.0 as usize] = self.word(*start);
-                self.block(body, times.saturating_mul(turns));
-                // What is left after all turns is not followed.
-                for each in carried {
+                self.words[repeat.counter.0 as usize] = self.word(repeat.start);
+                self.block(&repeat.body, times.saturating_mul(iterations));
+                // What is left after all iterations is not followed.
+                for each in &repeat.carried {
                     self.words[each.result.0 as usize] = None;
                 }
             }
@@ -237,7 +225,7 @@ impl State<'_> {
             }
         };
         let operations = operations * u64::from(ty.lanes);
-        match self.is_arithmetic(expression) {
+        match self.is_arithmetic(value, expression) {
             true => add(&mut self.all.flops, times, operations),
             false => add(&mut self.all.integer_operations, times, operations),
         }
@@ -254,27 +242,12 @@ impl State<'_> {
     }
 
     /// Whether it is a sum, a product or a function of f32.
-    fn is_arithmetic(&self, expression: &Expression) -> bool {
-        match expression {
-            Expression::Fma(..) => true,
-            Expression::Unary(_, x) => self.kernel.type_of(*x).scalar == Scalar::F32,
-            Expression::Binary(function, x, _) => {
-                let compares = matches!(function, Binary::Less | Binary::LessEqual | Binary::Equal);
-                !compares && self.kernel.type_of(*x).scalar == Scalar::F32
-            }
-            Expression::Constant(_)
-            | Expression::Builtin(_)
-            | Expression::Select(..)
-            | Expression::Convert(..)
-            | Expression::Bits(..)
-            | Expression::Splat(..)
-            | Expression::Extract(..)
-            | Expression::ExtractAt(..)
-            | Expression::Compose(_)
-            | Expression::Unpack(_)
-            | Expression::Pack(_)
-            | Expression::Load(..) => false,
-        }
+    fn is_arithmetic(&self, value: Value, expression: &Expression) -> bool {
+        let is_function = matches!(
+            expression,
+            Expression::Unary(..) | Expression::Binary(..) | Expression::Fma(..)
+        );
+        is_function && self.kernel.type_of(value).scalar == Scalar::F32
     }
 }
 

@@ -5,8 +5,8 @@
 //! or never dissolve, those that may do either are branches. No f32 is rounded in another way; a result that is not finite is left to the machine.
 
 use crate::kernel::{
-    Binary, Builtin, Carried, Constant, Expression, Kernel, Scalar, Statement, Type, Unary, Value,
-    compute,
+    Binary, Branch, Builtin, Carried, Constant, Expression, Kernel, Loop, Scalar, Statement, Type,
+    Unary, Value, compute,
 };
 
 mod range;
@@ -152,26 +152,11 @@ impl State {
     fn statement(&mut self, statement: Statement, out: &mut Vec<Statement>) {
         match statement {
             Statement::Let(value, expression) => self.define(value, &expression, out),
-            Statement::Store {
-                memory,
-                index,
-                value,
-            } => {
-                let (index, value) = (self.of(index), self.of(value));
-                out.push(Statement::Store {
-                    memory,
-                    index,
-                    value,
-                });
+            Statement::Store { .. } | Statement::Barrier => {
+                out.push(statement.with_uses(|value| self.of(value)));
             }
-            Statement::Barrier => out.push(Statement::Barrier),
-            Statement::If {
-                condition,
-                then,
-                otherwise,
-                results,
-            } => self.branch(condition, [then, otherwise], results, out),
-            Statement::For { .. } => self.repeat(statement, out),
+            Statement::If(branch) => self.branch(branch, out),
+            Statement::For(repeat) => self.repeat(repeat, out),
         }
     }
 
@@ -206,13 +191,13 @@ impl State {
         self.emit(value, expression, out);
     }
 
-    fn branch(
-        &mut self,
-        condition: Value,
-        [then, otherwise]: [Vec<Statement>; 2],
-        results: Vec<(Value, Value, Value)>,
-        out: &mut Vec<Statement>,
-    ) {
+    fn branch(&mut self, branch: Branch, out: &mut Vec<Statement>) {
+        let Branch {
+            condition,
+            then,
+            otherwise,
+            results,
+        } = branch;
         let condition = self.of(condition);
         if let Some(holds) = self.holds(condition, DEPTH_MAX) {
             self.block(if holds { then } else { otherwise }, out);
@@ -246,12 +231,12 @@ impl State {
             self.ranges[value.0 as usize] = self.range(yes).or(self.range(no));
             rest.push((value, yes, no));
         }
-        out.push(Statement::If {
+        out.push(Statement::If(Branch {
             condition,
             then,
             otherwise,
             results: rest,
-        });
+        }));
     }
 
     /// Whether a condition holds here, if that is known.
@@ -261,36 +246,26 @@ impl State {
         if known.is_some() || depth == 0 {
             return known;
         }
-        match self.made(condition)? {
-            Expression::Unary(Unary::Not, x) => self.holds(*x, depth - 1).map(|holds| !holds),
-            Expression::Binary(function, a, b) if self.ty(*a) == Type::one(Scalar::I32) => {
-                Range::compare(*function, self.range(*a), self.range(*b))
-            }
-            Expression::Binary(function @ (Binary::And | Binary::Or), a, b) => {
-                // One that decides is enough.
-                let decides = *function == Binary::Or;
-                match (self.holds(*a, depth - 1), self.holds(*b, depth - 1)) {
-                    (Some(a), _) if a == decides => Some(decides),
-                    (_, Some(b)) if b == decides => Some(decides),
-                    (Some(_), Some(_)) => Some(!decides),
-                    (_, _) => None,
-                }
-            }
-            Expression::Unary(..)
-            | Expression::Binary(..)
-            | Expression::Constant(_)
-            | Expression::Builtin(_)
-            | Expression::Fma(..)
-            | Expression::Select(..)
-            | Expression::Convert(..)
-            | Expression::Bits(..)
-            | Expression::Splat(..)
-            | Expression::Extract(..)
-            | Expression::ExtractAt(..)
-            | Expression::Compose(_)
-            | Expression::Unpack(_)
-            | Expression::Pack(_)
-            | Expression::Load(..) => None,
+        let made = self.made(condition)?;
+        if let Expression::Unary(Unary::Not, x) = made {
+            return self.holds(*x, depth - 1).map(|holds| !holds);
+        }
+        let Expression::Binary(function, a, b) = made else {
+            return None;
+        };
+        if self.ty(*a) == Type::one(Scalar::I32) {
+            return Range::compare(*function, self.range(*a), self.range(*b));
+        }
+        if !matches!(function, Binary::And | Binary::Or) {
+            return None;
+        }
+        // One that decides is enough.
+        let decides = *function == Binary::Or;
+        match (self.holds(*a, depth - 1), self.holds(*b, depth - 1)) {
+            (Some(a), _) if a == decides => Some(decides),
+            (_, Some(b)) if b == decides => Some(decides),
+            (Some(_), Some(_)) => Some(!decides),
+            (_, _) => None,
         }
     }
 
@@ -335,18 +310,15 @@ impl State {
         }
     }
 
-    fn repeat(&mut self, statement: Statement, out: &mut Vec<Statement>) {
-        let Statement::For {
+    fn repeat(&mut self, repeat: Loop, out: &mut Vec<Statement>) {
+        let Loop {
             counter,
             start,
             end,
             step,
             carried,
             body,
-        } = statement
-        else {
-            unreachable!("the caller matched it");
-        };
+        } = repeat;
         let (start, end) = (self.of(start), self.of(end));
         let [first, last] = [start, end].map(|bound| self.range(bound));
         let never = first.low >= last.high;
@@ -366,16 +338,22 @@ impl State {
             return;
         }
         if first.low + i64::from(step) >= last.high {
-            // One turn or none is a branch.
+            // One iteration or none is a branch.
             self.instead[counter.0 as usize] = start;
             for each in &carried {
                 self.instead[each.value.0 as usize] = self.of(each.initial);
             }
             let results = carried.iter();
             let results = results.map(|each| (each.result, each.next, each.initial));
-            let turns = Expression::Binary(Binary::Less, start, end);
-            let turns = self.simple(Type::one(Scalar::Bool), &turns, out);
-            return self.branch(turns, [body, Vec::new()], results.collect(), out);
+            let results = results.collect();
+            let runs = Expression::Binary(Binary::Less, start, end);
+            let branch = Branch {
+                condition: self.simple(Type::one(Scalar::Bool), &runs, out),
+                then: body,
+                otherwise: Vec::new(),
+                results,
+            };
+            return self.branch(branch, out);
         }
         self.ranges[counter.0 as usize] = Range::new(first.low, last.high - 1);
         let (still, changing): (Vec<Carried>, Vec<Carried>) = carried
@@ -393,14 +371,14 @@ impl State {
             next: self.of(each.next),
             ..each
         });
-        out.push(Statement::For {
+        out.push(Statement::For(Loop {
             counter,
             start,
             end,
             step,
             carried: carried.collect(),
             body: inner,
-        });
+        }));
     }
 
     /// Where an I32 of one lane lies.

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use crate::kernel::compute;
-use crate::kernel::{Binary, Expression, Kernel, Scalar, Statement, Type, Unary, Value};
+use crate::kernel::{Expression, Kernel, Scalar, Statement, Type, Unary, Value};
 
 /// The pass.
 pub(super) fn lift(mut kernel: Kernel) -> Kernel {
@@ -32,79 +32,37 @@ impl State<'_> {
     fn block(&mut self, block: Vec<Statement>) -> Vec<Statement> {
         let mut out = Vec::with_capacity(block.len());
         for statement in block {
-            match statement {
-                Statement::Let(value, expression) => {
-                    if let Expression::Constant(constant) = expression {
-                        self.known[value.0 as usize] = Some(compute::word(constant));
-                    }
-                    out.push(Statement::Let(value, expression));
-                }
-                Statement::Store { .. } | Statement::Barrier => out.push(statement),
-                Statement::If {
-                    condition,
-                    then,
-                    otherwise,
-                    results,
-                } => {
-                    let then = self.block(then);
-                    let then = self.leave(then, &mut out);
-                    let otherwise = self.block(otherwise);
-                    out.push(Statement::If {
-                        condition,
-                        then,
-                        otherwise,
-                        results,
-                    });
-                }
-                Statement::For {
-                    counter,
-                    start,
-                    end,
-                    step,
-                    carried,
-                    body,
-                } => {
-                    let body = self.block(body);
-                    out.push(Statement::For {
-                        counter,
-                        start,
-                        end,
-                        step,
-                        carried,
-                        body,
-                    });
-                }
+            let mut statement = statement.with_blocks(|block| self.block(block));
+            if let Statement::Let(value, Expression::Constant(constant)) = &statement {
+                self.known[value.0 as usize] = Some(compute::word(*constant));
             }
+            if let Statement::If(branch) = &mut statement {
+                self.leave(&mut branch.then, &mut out);
+            }
+            out.push(statement);
         }
         out
     }
 
-    /// Moves what is cheap to `out`; gives the rest.
-    fn leave(&self, block: Vec<Statement>, out: &mut Vec<Statement>) -> Vec<Statement> {
+    /// Moves what is cheap to `out`.
+    fn leave(&self, block: &mut Vec<Statement>, out: &mut Vec<Statement>) {
         let mut inside = BTreeSet::new();
-        let mut rest = Vec::with_capacity(block.len());
-        for statement in block {
-            match &statement {
-                Statement::Let(value, expression) => {
-                    let mut leaves = self.is_cheap(*value, expression);
-                    expression.each_operand(|operand| leaves &= !inside.contains(&operand));
-                    if leaves {
-                        out.push(statement);
-                        continue;
-                    }
-                    inside.insert(*value);
-                }
-                Statement::Store { .. } | Statement::Barrier => {}
-                Statement::If { results, .. } => {
-                    inside.extend(results.iter().map(|(value, ..)| *value));
-                }
-                Statement::For { carried, .. } => {
-                    inside.extend(carried.iter().map(|each| each.result));
-                }
+        let statements = std::mem::take(block).into_iter();
+        let (left, rest): (Vec<_>, Vec<_>) = statements.partition(|statement| {
+            let mut leaves = false;
+            if let Statement::Let(value, expression) = statement {
+                leaves = self.is_cheap(*value, expression);
+                expression.each_operand(|operand| leaves &= !inside.contains(&operand));
             }
-            rest.push(statement);
-        }
-        rest
+            if !leaves {
+                statement.each_definition(|value| {
+                    inside.insert(value);
+                });
+            }
+            leaves
+        });
+        out.extend(left);
+        *block = rest;
     }
 
     fn is_cheap(&self, value: Value, expression: &Expression) -> bool {
@@ -114,28 +72,15 @@ impl State<'_> {
         };
         let mut integers = is_integer(value);
         expression.each_operand(|operand| integers &= is_integer(operand));
-        match expression {
-            Expression::Constant(_) | Expression::Builtin(_) => true,
-            Expression::Binary(Binary::Div | Binary::Rem, _, b) => {
-                integers && matches!(self.known[b.0 as usize], Some(1..))
-            }
-            Expression::Binary(Binary::ShiftLeft | Binary::ShiftRight, _, b) => {
-                integers && matches!(self.known[b.0 as usize], Some(0..32))
-            }
+        let known = |value: Value| self.known[value.0 as usize];
+        let is_cheap = matches!(
+            expression,
             Expression::Unary(Unary::Neg | Unary::Not | Unary::Abs, _)
-            | Expression::Binary(..)
-            | Expression::Select(..)
-            | Expression::Convert(..) => integers,
-            Expression::Unary(..)
-            | Expression::Fma(..)
-            | Expression::Bits(..)
-            | Expression::Splat(..)
-            | Expression::Extract(..)
-            | Expression::ExtractAt(..)
-            | Expression::Compose(_)
-            | Expression::Unpack(_)
-            | Expression::Pack(_)
-            | Expression::Load(..) => false,
-        }
+                | Expression::Binary(..)
+                | Expression::Select(..)
+                | Expression::Convert(..)
+        );
+        let is_free = matches!(expression, Expression::Constant(_) | Expression::Builtin(_));
+        is_free || is_cheap && integers && self.kernel.is_total(expression, known)
     }
 }

@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 
-use crate::kernel::{Binary, Carried, Expression, Kernel, Memory, Statement, Value};
+use crate::kernel::walk::each_statement;
+use crate::kernel::{Binary, Expression, Kernel, Memory, SharedId, Statement, Value};
 
 /// The pass.
 pub(super) fn share(mut kernel: Kernel) -> Kernel {
@@ -58,7 +59,7 @@ impl State<'_> {
         out: &mut Vec<Statement>,
         added: &mut Vec<String>,
     ) {
-        match statement {
+        let statement = match statement {
             Statement::Let(value, expression) => {
                 let expression = expression.with_operands(|operand| self.of(operand));
                 let key = self.key(value, &expression);
@@ -70,75 +71,23 @@ impl State<'_> {
                         out.push(Statement::Let(value, expression));
                     }
                 }
+                return;
             }
-            Statement::Store {
-                memory,
-                index,
-                value,
-            } => {
-                self.change(memory);
-                let (index, value) = (self.of(index), self.of(value));
-                out.push(Statement::Store {
-                    memory,
-                    index,
-                    value,
-                });
+            // What an iteration stores may be loaded in the next.
+            Statement::For(repeat) => {
+                self.change_all(&repeat.body);
+                Statement::For(repeat)
             }
-            Statement::Barrier => {
-                self.change_all(&[Statement::Barrier]);
-                out.push(Statement::Barrier);
-            }
-            Statement::If {
-                condition,
-                then,
-                otherwise,
-                results,
-            } => {
-                let condition = self.of(condition);
-                let before = self.ages.clone();
-                let then = self.block(then);
-                self.ages = before.clone();
-                let otherwise = self.block(otherwise);
-                self.ages = before;
-                self.change_all(&then);
-                self.change_all(&otherwise);
-                let results = results
-                    .into_iter()
-                    .map(|(value, yes, no)| (value, self.of(yes), self.of(no)));
-                out.push(Statement::If {
-                    condition,
-                    results: results.collect(),
-                    then,
-                    otherwise,
-                });
-            }
-            Statement::For {
-                counter,
-                start,
-                end,
-                step,
-                carried,
-                body,
-            } => {
-                let (start, end) = (self.of(start), self.of(end));
-                self.change_all(&body);
-                let body = self.block(body);
-                self.change_all(&body);
-                let carried = carried.into_iter().map(|each| Carried {
-                    initial: self.of(each.initial),
-                    next: self.of(each.next),
-                    ..each
-                });
-                out.push(Statement::For {
-                    counter,
-                    start,
-                    end,
-                    step,
-                    carried: carried.collect(),
-                    body,
-                });
-            }
-        }
+            Statement::Store { .. } | Statement::Barrier | Statement::If(_) => statement,
+        };
+        let before = self.ages.clone();
+        let statement = statement.with_blocks(|block| {
+            self.ages.clone_from(&before);
+            self.block(block)
+        });
+        self.ages = before;
+        self.change_all(std::slice::from_ref(&statement));
+        out.push(statement.with_uses(|value| self.of(value)));
     }
 
     fn change(&mut self, memory: Memory) {
@@ -148,61 +97,32 @@ impl State<'_> {
 
     /// Whatever the statements store to may have changed.
     fn change_all(&mut self, block: &[Statement]) {
-        for statement in block {
-            match statement {
-                Statement::Let(..) => {}
-                Statement::Store { memory, .. } => self.change(*memory),
-                Statement::Barrier => {
-                    for number in 0..self.kernel.shared.len() as u32 {
-                        self.change(Memory::Shared(crate::kernel::SharedId(number)));
-                    }
+        each_statement(block, &mut |statement| match statement {
+            Statement::Store { memory, .. } => self.change(*memory),
+            Statement::Barrier => {
+                for number in 0..self.kernel.shared.len() as u32 {
+                    self.change(Memory::Shared(SharedId(number)));
                 }
-                Statement::If {
-                    then, otherwise, ..
-                } => {
-                    self.change_all(then);
-                    self.change_all(otherwise);
-                }
-                Statement::For { body, .. } => self.change_all(body),
             }
-        }
+            Statement::Let(..) | Statement::If(_) | Statement::For(_) => {}
+        });
     }
 
     /// Equal for equal expressions.
     fn key(&self, value: Value, expression: &Expression) -> String {
         let ty = self.kernel.type_of(value);
-        match expression {
-            Expression::Binary(
-                function @ (Binary::Add
-                | Binary::Mul
-                | Binary::And
-                | Binary::Or
-                | Binary::Xor
-                | Binary::Equal),
-                a,
-                b,
-            ) => {
-                let ordered = Expression::Binary(*function, *a.min(b), *a.max(b));
-                format!("{ordered}: {ty}")
-            }
-            Expression::Load(memory, _) => {
-                let age = self.ages.get(memory).copied().unwrap_or(0);
-                format!("{expression} {age}: {ty}")
-            }
-            Expression::Constant(_)
-            | Expression::Builtin(_)
-            | Expression::Unary(..)
-            | Expression::Binary(..)
-            | Expression::Fma(..)
-            | Expression::Select(..)
-            | Expression::Convert(..)
-            | Expression::Bits(..)
-            | Expression::Splat(..)
-            | Expression::Extract(..)
-            | Expression::ExtractAt(..)
-            | Expression::Compose(_)
-            | Expression::Unpack(_)
-            | Expression::Pack(_) => format!("{expression}: {ty}"),
+        if let Expression::Load(memory, _) = expression {
+            let age = self.ages.get(memory).copied().unwrap_or(0);
+            return format!("{expression} {age}: {ty}");
         }
+        if let Expression::Binary(function, a, b) = expression
+            // Of 0 and -0 either may be the smaller one.
+            && function.commutes()
+            && !matches!(function, Binary::Min | Binary::Max)
+        {
+            let ordered = Expression::Binary(*function, *a.min(b), *a.max(b));
+            return format!("{ordered}: {ty}");
+        }
+        format!("{expression}: {ty}")
     }
 }

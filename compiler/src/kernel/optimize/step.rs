@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::kernel::walk::each_statement;
 use crate::kernel::{
-    Binary, Carried, Constant, Expression, Kernel, Scalar, Statement, Type, Value,
+    Binary, Carried, Constant, Expression, Kernel, Loop, Scalar, Statement, Type, Value,
 };
 
 /// Values that this pass carries through one loop at most: registers are few.
@@ -22,7 +23,9 @@ pub(super) fn step(mut kernel: Kernel) -> Kernel {
         uses: Vec::new(),
     };
     state.uses = vec![0; state.types.len()];
-    state.count(&kernel.body);
+    each_statement(&kernel.body, &mut |statement| {
+        statement.each_use(|value| state.tell(value));
+    });
     kernel.body = state.block(std::mem::take(&mut kernel.body));
     kernel.types = state.types;
     kernel
@@ -37,48 +40,6 @@ struct State {
 }
 
 impl State {
-    fn count(&mut self, block: &[Statement]) {
-        for statement in block {
-            match statement {
-                Statement::Let(_, expression) => expression.each_operand(|value| self.tell(value)),
-                Statement::Store { index, value, .. } => {
-                    self.tell(*index);
-                    self.tell(*value);
-                }
-                Statement::Barrier => {}
-                Statement::If {
-                    condition,
-                    then,
-                    otherwise,
-                    results,
-                } => {
-                    self.tell(*condition);
-                    self.count(then);
-                    self.count(otherwise);
-                    for (_, yes, no) in results {
-                        self.tell(*yes);
-                        self.tell(*no);
-                    }
-                }
-                Statement::For {
-                    start,
-                    end,
-                    carried,
-                    body,
-                    ..
-                } => {
-                    self.tell(*start);
-                    self.tell(*end);
-                    self.count(body);
-                    for each in carried {
-                        self.tell(each.initial);
-                        self.tell(each.next);
-                    }
-                }
-            }
-        }
-    }
-
     fn tell(&mut self, value: Value) {
         self.uses[value.0 as usize] += 1;
     }
@@ -105,69 +66,36 @@ impl State {
     fn block(&mut self, block: Vec<Statement>) -> Vec<Statement> {
         let mut out = Vec::with_capacity(block.len());
         for statement in block {
-            match statement {
-                Statement::Let(value, expression) => {
-                    if let Expression::Constant(Constant::I32(number)) = expression {
-                        self.known.insert(value, number);
-                    }
-                    out.push(Statement::Let(value, expression));
-                }
-                Statement::Store { .. } | Statement::Barrier => out.push(statement),
-                Statement::If {
-                    condition,
-                    then,
-                    otherwise,
-                    results,
-                } => {
-                    let (then, otherwise) = (self.block(then), self.block(otherwise));
-                    out.push(Statement::If {
-                        condition,
-                        then,
-                        otherwise,
-                        results,
-                    });
-                }
-                Statement::For {
-                    counter,
-                    start,
-                    end,
-                    step,
-                    mut carried,
-                    body,
-                } => {
-                    let mut body = self.block(body);
-                    let turn = Turn::of(counter, &carried, &body);
-                    let (grown, roots) = self.roots(&turn, &body);
-                    let firsts = self.firsts(&turn, start, &roots, &body, &mut out);
-                    body.retain(|statement| match statement {
-                        Statement::Let(value, _) => !roots.contains(value),
-                        Statement::Store { .. }
-                        | Statement::Barrier
-                        | Statement::If { .. }
-                        | Statement::For { .. } => true,
-                    });
-                    for (root, initial) in roots.into_iter().zip(firsts) {
-                        let growth = self.constant(grown[&root].wrapping_mul(step), &mut out);
-                        let next = Expression::Binary(Binary::Add, root, growth);
-                        carried.push(Carried {
-                            initial,
-                            value: root,
-                            next: self.define(next, &mut body),
-                            result: self.fresh(),
-                        });
-                    }
-                    out.push(Statement::For {
-                        counter,
-                        start,
-                        end,
-                        step,
-                        carried,
-                        body,
-                    });
-                }
+            let mut statement = statement.with_blocks(|block| self.block(block));
+            if let Statement::Let(value, Expression::Constant(Constant::I32(number))) = &statement {
+                self.known.insert(*value, *number);
             }
+            if let Statement::For(repeat) = &mut statement {
+                self.carry(repeat, &mut out);
+            }
+            out.push(statement);
         }
         out
+    }
+
+    /// Carries what grows with the counter; what it is in the first iteration goes to `out`.
+    fn carry(&mut self, repeat: &mut Loop, out: &mut Vec<Statement>) {
+        let turn = Turn::of(repeat);
+        let (grown, roots) = self.roots(&turn, &repeat.body);
+        let firsts = self.firsts(&turn, repeat.start, &roots, &repeat.body, out);
+        repeat.body.retain(
+            |statement| !matches!(statement, Statement::Let(value, _) if roots.contains(value)),
+        );
+        for (root, initial) in roots.into_iter().zip(firsts) {
+            let growth = self.constant(grown[&root].wrapping_mul(repeat.step), out);
+            let next = Expression::Binary(Binary::Add, root, growth);
+            repeat.carried.push(Carried {
+                initial,
+                value: root,
+                next: self.define(next, &mut repeat.body),
+                result: self.fresh(),
+            });
+        }
     }
 
     /// What the values of a turn grow by when the counter grows by 1, and which of them to carry.
@@ -216,18 +144,9 @@ impl State {
                 (None, None) => return None,
             },
             Binary::ShiftLeft => of(a)?.checked_shl(u32::try_from(known(b)?).ok()?)?,
-            Binary::Div
-            | Binary::Rem
-            | Binary::Min
-            | Binary::Max
-            | Binary::Pow
-            | Binary::And
-            | Binary::Or
-            | Binary::Xor
-            | Binary::ShiftRight
-            | Binary::Less
-            | Binary::LessEqual
-            | Binary::Equal => return None,
+            Binary::Div | Binary::Rem | Binary::Min | Binary::Max | Binary::Pow => return None,
+            Binary::And | Binary::Or | Binary::Xor | Binary::ShiftRight => return None,
+            Binary::Less | Binary::LessEqual | Binary::Equal => return None,
         };
         (growth != 0).then_some(growth)
     }
@@ -277,31 +196,16 @@ struct Turn {
 }
 
 impl Turn {
-    fn of(counter: Value, carried: &[Carried], body: &[Statement]) -> Turn {
-        let values = carried.iter().map(|each| each.value);
-        let mut turn = Turn {
-            counter,
-            inside: values.chain([counter]).collect(),
-        };
-        turn.add(body);
-        turn
-    }
-
     /// Nothing outside of inner blocks sees what they define: those need not be told.
-    fn add(&mut self, body: &[Statement]) {
-        for statement in body {
-            match statement {
-                Statement::Let(value, _) => {
-                    self.inside.insert(*value);
-                }
-                Statement::Store { .. } | Statement::Barrier => {}
-                Statement::If { results, .. } => {
-                    self.inside.extend(results.iter().map(|(value, ..)| *value));
-                }
-                Statement::For { carried, .. } => {
-                    self.inside.extend(carried.iter().map(|each| each.result));
-                }
-            }
+    fn of(repeat: &Loop) -> Turn {
+        let values = repeat.carried.iter().map(|each| each.value);
+        let mut inside: BTreeSet<Value> = values.chain([repeat.counter]).collect();
+        for statement in &repeat.body {
+            statement.each_definition(|value| {
+                inside.insert(value);
+            });
         }
+        let counter = repeat.counter;
+        Turn { counter, inside }
     }
 }

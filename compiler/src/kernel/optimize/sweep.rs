@@ -3,7 +3,7 @@
 //! Takes a kernel; what neither reaches a store nor decides whether one happens goes, of a loop
 //! also single carried values. Barriers stay. Values are numbered in the order of the text.
 
-use crate::kernel::{Carried, Kernel, Statement, Type, Value};
+use crate::kernel::{Carried, Kernel, Statement, Value};
 
 /// The pass.
 pub(super) fn sweep(mut kernel: Kernel) -> Kernel {
@@ -15,14 +15,17 @@ pub(super) fn sweep(mut kernel: Kernel) -> Kernel {
         need.changed = false;
         need.block(&kernel.body);
     }
-    let mut rest = Rest {
-        needed: need.needed,
-        old: &kernel.types,
-        types: Vec::new(),
-        numbers: vec![Value(u32::MAX); kernel.types.len()],
-    };
-    let body = rest.block(&kernel.body);
-    (kernel.body, kernel.types) = (body, rest.types);
+    let needed = need.needed;
+    prune(&mut kernel.body, &|value| needed[value.0 as usize]);
+    let mut numbers = vec![Value(u32::MAX); kernel.types.len()];
+    let mut types = Vec::with_capacity(kernel.types.len());
+    number(&kernel.body, &mut |value| {
+        numbers[value.0 as usize] = Value(types.len() as u32);
+        types.push(kernel.type_of(value));
+    });
+    let body = std::mem::take(&mut kernel.body);
+    kernel.body = renumbered(body, &|value| numbers[value.0 as usize]);
+    kernel.types = types;
     kernel
 }
 
@@ -67,35 +70,24 @@ impl Need {
                 true
             }
             Statement::Barrier => true,
-            Statement::If {
-                condition,
-                then,
-                otherwise,
-                results,
-            } => {
+            Statement::If(branch) => {
                 let mut gives = false;
-                for (value, yes, no) in results {
+                for (value, yes, no) in &branch.results {
                     if self.is(*value) {
                         gives = true;
                         self.set(*yes);
                         self.set(*no);
                     }
                 }
-                let stays = self.block(then) | self.block(otherwise);
+                let stays = self.block(&branch.then) | self.block(&branch.otherwise);
                 if stays || gives {
-                    self.set(*condition);
+                    self.set(branch.condition);
                 }
                 stays
             }
-            Statement::For {
-                start,
-                end,
-                carried,
-                body,
-                ..
-            } => {
+            Statement::For(repeat) => {
                 let mut gives = false;
-                for each in carried {
+                for each in &repeat.carried {
                     gives |= self.is(each.result);
                     if self.is(each.result) || self.is(each.value) {
                         self.set(each.value);
@@ -103,10 +95,10 @@ impl Need {
                         self.set(each.next);
                     }
                 }
-                let stays = self.block(body);
+                let stays = self.block(&repeat.body);
                 if stays || gives {
-                    self.set(*start);
-                    self.set(*end);
+                    self.set(repeat.start);
+                    self.set(repeat.end);
                 }
                 stays
             }
@@ -114,112 +106,60 @@ impl Need {
     }
 }
 
-/// Writes what stays.
-struct Rest<'a> {
-    needed: Vec<bool>,
-    old: &'a [Type],
-    types: Vec<Type>,
-    /// By old value: the new one.
-    numbers: Vec<Value>,
+/// Keeps what is needed, and statements that do something.
+fn prune(block: &mut Vec<Statement>, is_needed: &impl Fn(Value) -> bool) {
+    block.retain_mut(|statement| match statement {
+        Statement::Let(value, _) => is_needed(*value),
+        Statement::Store { .. } | Statement::Barrier => true,
+        Statement::If(branch) => {
+            prune(&mut branch.then, is_needed);
+            prune(&mut branch.otherwise, is_needed);
+            branch.results.retain(|(value, ..)| is_needed(*value));
+            let blocks = [&branch.then, &branch.otherwise];
+            !branch.results.is_empty() || blocks.iter().any(|block| !block.is_empty())
+        }
+        Statement::For(repeat) => {
+            prune(&mut repeat.body, is_needed);
+            repeat.carried.retain(|each| is_needed(each.value));
+            !repeat.body.is_empty() || !repeat.carried.is_empty()
+        }
+    });
 }
 
-impl Rest<'_> {
-    fn define(&mut self, value: Value) -> Value {
-        let new = Value(self.types.len() as u32);
-        self.types.push(self.old[value.0 as usize]);
-        self.numbers[value.0 as usize] = new;
-        new
-    }
-
-    fn of(&self, value: Value) -> Value {
-        self.numbers[value.0 as usize]
-    }
-
-    fn is(&self, value: Value) -> bool {
-        self.needed[value.0 as usize]
-    }
-
-    fn block(&mut self, block: &[Statement]) -> Vec<Statement> {
-        block
-            .iter()
-            .filter_map(|statement| self.statement(statement))
-            .collect()
-    }
-
-    fn statement(&mut self, statement: &Statement) -> Option<Statement> {
-        match statement {
-            Statement::Let(value, expression) => self.is(*value).then(|| {
-                let expression = expression.with_operands(|operand| self.of(operand));
-                Statement::Let(self.define(*value), expression)
-            }),
-            Statement::Store {
-                memory,
-                index,
-                value,
-            } => Some(Statement::Store {
-                memory: *memory,
-                index: self.of(*index),
-                value: self.of(*value),
-            }),
-            Statement::Barrier => Some(Statement::Barrier),
-            Statement::If {
-                condition,
-                then,
-                otherwise,
-                results,
-            } => {
-                let then = self.block(then);
-                let otherwise = self.block(otherwise);
-                let needed = results.iter().filter(|(value, ..)| self.is(*value));
-                let needed: Vec<_> = needed.copied().collect();
-                let results = needed.into_iter().map(|(value, yes, no)| {
-                    let (yes, no) = (self.of(yes), self.of(no));
-                    (self.define(value), yes, no)
-                });
-                let results: Vec<_> = results.collect();
-                let is_empty = then.is_empty() && otherwise.is_empty() && results.is_empty();
-                (!is_empty).then(|| Statement::If {
-                    condition: self.of(*condition),
-                    then,
-                    otherwise,
-                    results,
-                })
-            }
-            Statement::For {
-                counter,
-                start,
-                end,
-                step,
-                carried,
-                body,
-            } => {
-                let needed = carried.iter().filter(|each| self.is(each.value));
-                let needed: Vec<Carried> = needed.copied().collect();
-                let counter = self.define(*counter);
-                let values: Vec<Value> =
-                    needed.iter().map(|each| self.define(each.value)).collect();
-                let body = self.block(body);
-                if body.is_empty() && needed.is_empty() {
-                    return None;
-                }
-                let carried = needed.iter().zip(values).map(|(each, value)| {
-                    let (initial, next) = (self.of(each.initial), self.of(each.next));
-                    Carried {
-                        initial,
-                        value,
-                        next,
-                        result: self.define(each.result),
-                    }
-                });
-                Some(Statement::For {
-                    counter,
-                    carried: carried.collect(),
-                    start: self.of(*start),
-                    end: self.of(*end),
-                    step: *step,
-                    body,
-                })
-            }
+/// Calls back for every value that is defined, in the order of the text; what is left of a loop
+/// comes after its body.
+fn number(block: &[Statement], call: &mut impl FnMut(Value)) {
+    for statement in block {
+        if let Statement::For(repeat) = statement {
+            call(repeat.counter);
+            repeat.carried.iter().for_each(|each| call(each.value));
         }
+        statement.blocks().for_each(|inner| number(inner, call));
+        statement.each_definition(&mut *call);
     }
+}
+
+/// The block with other values.
+fn renumbered(block: Vec<Statement>, of: &impl Fn(Value) -> Value) -> Vec<Statement> {
+    let renumber = |statement: Statement| {
+        let statement = statement.with_blocks(|block| renumbered(block, of));
+        match statement.with_uses(of) {
+            Statement::Let(value, expression) => Statement::Let(of(value), expression),
+            Statement::If(mut branch) => {
+                for (value, ..) in &mut branch.results {
+                    *value = of(*value);
+                }
+                Statement::If(branch)
+            }
+            Statement::For(mut repeat) => {
+                repeat.counter = of(repeat.counter);
+                for Carried { value, result, .. } in &mut repeat.carried {
+                    (*value, *result) = (of(*value), of(*result));
+                }
+                Statement::For(repeat)
+            }
+            other @ (Statement::Store { .. } | Statement::Barrier) => other,
+        }
+    };
+    block.into_iter().map(renumber).collect()
 }

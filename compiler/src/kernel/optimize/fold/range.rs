@@ -99,48 +99,27 @@ impl Range {
             }
             Binary::ShiftLeft if b.low >= 0 && b.high < 32 => a.corners(b, |a, b| a << b),
             Binary::ShiftRight if b.low >= 0 && b.high < 32 => a.corners(b, |a, b| a >> b),
-            Binary::Div
-            | Binary::Rem
-            | Binary::And
-            | Binary::Or
-            | Binary::Xor
-            | Binary::ShiftLeft
-            | Binary::ShiftRight
-            | Binary::Pow
-            | Binary::Less
-            | Binary::LessEqual
-            | Binary::Equal => Range::ALL,
+            Binary::Div | Binary::Rem | Binary::And | Binary::Or | Binary::Xor => Range::ALL,
+            Binary::ShiftLeft | Binary::ShiftRight | Binary::Pow => Range::ALL,
+            Binary::Less | Binary::LessEqual | Binary::Equal => Range::ALL,
         }
     }
 
     /// Whether a comparison holds, if that is known.
     pub(super) fn compare(function: Binary, a: Range, b: Range) -> Option<bool> {
-        let (yes, no) = match function {
-            Binary::Less => (a.high < b.low, a.low >= b.high),
-            Binary::LessEqual => (a.high <= b.low, a.low > b.high),
-            Binary::Equal => {
-                let same = a.known().is_some() && a == b;
-                (same, a.high < b.low || b.high < a.low)
-            }
-            Binary::Add
-            | Binary::Sub
-            | Binary::Mul
-            | Binary::Div
-            | Binary::Rem
-            | Binary::Min
-            | Binary::Max
-            | Binary::Pow
-            | Binary::And
-            | Binary::Or
-            | Binary::Xor
-            | Binary::ShiftLeft
-            | Binary::ShiftRight => (false, false),
+        let less = |a: Range, b: Range| {
+            let known = a.high < b.low || a.low >= b.high;
+            known.then_some(a.high < b.low)
         };
-        match (yes, no) {
-            (true, _) => Some(true),
-            (false, true) => Some(false),
-            (false, false) => None,
+        if function == Binary::Less {
+            return less(a, b);
         }
+        if function == Binary::LessEqual {
+            return less(b, a).map(|is_above| !is_above);
+        }
+        let same = a.known().is_some() && a == b;
+        let known = same || a.high < b.low || b.high < a.low;
+        (function == Binary::Equal && known).then_some(same)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::range::Range;
 use super::{Change, State};
-use crate::kernel::{Binary, Constant, Expression, Scalar, Type, Unary, Value};
+use crate::kernel::{Binary, Constant, Expression, Scalar, Type, Unary, Value, compute};
 
 impl State {
     /// What an expression becomes, if it does.
@@ -106,28 +106,10 @@ impl State {
 
     /// `x · 1`, `x / 1` and `x - 0`: the only ones that keep a negative 0 and every rounding.
     fn floats(&self, function: Binary, [a, b]: [Value; 2]) -> Option<Change> {
-        let is = |value: Value, number: f32| match self.known(value) {
-            Some(Constant::F32(known)) => known.to_bits() == number.to_bits(),
-            Some(Constant::Bool(_) | Constant::I32(_) | Constant::U32(_)) | None => false,
-        };
-        let keeps = match function {
-            Binary::Mul | Binary::Div => is(b, 1.0),
-            Binary::Sub => is(b, 0.0),
-            Binary::Add
-            | Binary::Rem
-            | Binary::Min
-            | Binary::Max
-            | Binary::Pow
-            | Binary::And
-            | Binary::Or
-            | Binary::Xor
-            | Binary::ShiftLeft
-            | Binary::ShiftRight
-            | Binary::Less
-            | Binary::LessEqual
-            | Binary::Equal => false,
-        };
-        if keeps {
+        let word = |value: Value| self.known(value).map(compute::word);
+        let is = |value: Value, number: f32| word(value) == Some(number.to_bits());
+        let by_one = matches!(function, Binary::Mul | Binary::Div) && is(b, 1.0);
+        if by_one || function == Binary::Sub && is(b, 0.0) {
             return Some(Change::To(a));
         }
         (function == Binary::Mul && is(a, 1.0)).then_some(Change::To(b))
@@ -140,28 +122,23 @@ impl State {
         }
         if !function.compares()
             && let Some(number) = Range::binary(function, left, right).known()
-            && self.has_value(function, right)
+            && has_value(function, right)
         {
             return Some(Change::Known(Constant::I32(number)));
         }
-        if a == b {
-            match function {
-                Binary::And | Binary::Or | Binary::Min | Binary::Max => {
-                    return Some(Change::To(a));
-                }
-                Binary::Sub | Binary::Xor => return Some(Change::Known(Constant::I32(0))),
-                Binary::LessEqual | Binary::Equal => {
-                    return Some(Change::Known(Constant::Bool(true)));
-                }
-                Binary::Less => return Some(Change::Known(Constant::Bool(false))),
-                Binary::Add
-                | Binary::Mul
-                | Binary::Div
-                | Binary::Rem
-                | Binary::Pow
-                | Binary::ShiftLeft
-                | Binary::ShiftRight => {}
-            }
+        if a == b
+            && matches!(
+                function,
+                Binary::And | Binary::Or | Binary::Min | Binary::Max
+            )
+        {
+            return Some(Change::To(a));
+        }
+        if a == b && matches!(function, Binary::Sub | Binary::Xor) {
+            return Some(Change::Known(Constant::I32(0)));
+        }
+        if a == b && function.compares() {
+            return Some(Change::Known(Constant::Bool(function != Binary::Less)));
         }
         let (is_below, is_above) = (left.high <= right.low, right.high <= left.low);
         match (function, is_below, is_above) {
@@ -171,30 +148,10 @@ impl State {
         }
         match (self.integer(a), self.integer(b)) {
             (_, Some(number)) => self.by_number(function, a, number),
-            (Some(_), None) if commutes(function) => {
+            (Some(_), None) if function.commutes() => {
                 Some(Change::Is(Expression::Binary(function, b, a)))
             }
             (_, None) => None,
-        }
-    }
-
-    /// Whether it has a value for every right operand in the range.
-    fn has_value(&self, function: Binary, right: Range) -> bool {
-        match function {
-            Binary::Div | Binary::Rem => right.low > 0,
-            Binary::ShiftLeft | Binary::ShiftRight => right.is_in(Range::new(0, 31)),
-            Binary::Add
-            | Binary::Sub
-            | Binary::Mul
-            | Binary::Min
-            | Binary::Max
-            | Binary::Pow
-            | Binary::And
-            | Binary::Or
-            | Binary::Xor
-            | Binary::Less
-            | Binary::LessEqual
-            | Binary::Equal => true,
         }
     }
 
@@ -354,23 +311,9 @@ impl State {
     }
 }
 
-fn commutes(function: Binary) -> bool {
-    match function {
-        Binary::Add
-        | Binary::Mul
-        | Binary::Min
-        | Binary::Max
-        | Binary::And
-        | Binary::Or
-        | Binary::Xor
-        | Binary::Equal => true,
-        Binary::Sub
-        | Binary::Div
-        | Binary::Rem
-        | Binary::Pow
-        | Binary::ShiftLeft
-        | Binary::ShiftRight
-        | Binary::Less
-        | Binary::LessEqual => false,
-    }
+/// Whether it has a value for every right operand in a range of I32.
+fn has_value(function: Binary, right: Range) -> bool {
+    let divides = matches!(function, Binary::Div | Binary::Rem);
+    let shifts = matches!(function, Binary::ShiftLeft | Binary::ShiftRight);
+    !(divides && right.low <= 0 || shifts && !right.is_in(Range::new(0, 31)))
 }
