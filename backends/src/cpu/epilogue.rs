@@ -344,7 +344,7 @@ fn compile(node: &Node, number: usize, views: &OutputViews, regions: &Regions) -
         },
         Node::Read(_) => Compiled::Read(Walk::new(views.reads[number].as_ref()?, regions)),
         Node::Scalar(tensor) => Compiled::Scalar(scalar(tensor)),
-        Node::Apply(op, operands) => match (function(op)?, operands.as_slice()) {
+        Node::Apply(op, operands) => match (function(op.pointwise()?), operands.as_slice()) {
             (Function::Unary(f), [a]) => Compiled::Unary(f, *a),
             (Function::Binary(f), [a, b]) => Compiled::Binary(f, [*a, *b]),
             (_, _) => return None,

@@ -1,15 +1,15 @@
-//! Pointwise functions on runs of f32: the one table from operators to loops.
+//! Pointwise functions on runs of f32: the one table from names to loops.
 //!
-//! Takes an operator, gives the function that computes it on runs; loops are compiled for the
-//! widest vectors of the machine.
+//! Takes what an operator is to a machine, gives the function that computes it on runs; loops are
+//! compiled for the widest vectors of the machine.
 
-use compiler::DType;
-use compiler::ops::{Cast, Gelu, GeluForm, Op};
+use compiler::ops::Pointwise;
+use compiler::ops::elementary::{Arithmetic, Elementary};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::math::{
-    exp, gelu_erf, gelu_quick, gelu_tanh, ln, map_into, max, min, sigmoid, silu, zip_into,
+    erf, exp, gelu_erf, gelu_quick, gelu_tanh, ln, map_into, max, min, sigmoid, silu, zip_into,
 };
 
 /// What an operator does to runs of equal length.
@@ -21,94 +21,52 @@ pub(crate) enum Function {
     Binary(fn(&mut [f32], &[f32], &[f32])),
 }
 
-/// The function of a pointwise operator whose operands and result are f32, f16 or bf16; `None`
-/// for operators on other types.
-pub(crate) fn function(op: &Op) -> Option<Function> {
-    use Function::{Binary, Unary};
-    let function = match op {
-        Op::Abs(_) => Unary(|out, x| map_into(out, x, f32::abs)),
-        Op::Add(_) => Binary(|out, a, b| zip_into(out, a, b, |a, b| a + b)),
-        Op::Cast(Cast { dtype }) => match dtype {
-            DType::F16 => Unary(round_f16),
-            DType::BF16 => Unary(|out, x| map_into(out, x, |x| bf16::from_f32(x).to_f32())),
-            DType::F32 => Unary(<[f32]>::copy_from_slice),
-            DType::Bool | DType::U8 | DType::I8 | DType::I32 | DType::I64 | DType::F64 => {
-                return None;
-            }
-        },
-        Op::Ceil(_) => Unary(|out, x| map_into(out, x, f32::ceil)),
-        Op::Cos(_) => Unary(|out, x| map_into(out, x, f32::cos)),
-        Op::Div(_) => Binary(|out, a, b| zip_into(out, a, b, |a, b| a / b)),
-        Op::Erf(_) => Unary(|out, x| map_into(out, x, super::math::erf)),
-        Op::Exp(_) => Unary(|out, x| map_into(out, x, exp)),
-        Op::Floor(_) => Unary(|out, x| map_into(out, x, f32::floor)),
-        Op::Gelu(Gelu { form }) => match form {
-            GeluForm::Erf => Unary(|out, x| map_into(out, x, gelu_erf)),
-            GeluForm::Tanh => Unary(|out, x| map_into(out, x, gelu_tanh)),
-            GeluForm::Quick => Unary(|out, x| map_into(out, x, gelu_quick)),
-        },
-        Op::Log(_) => Unary(|out, x| map_into(out, x, ln)),
-        Op::Max(_) => Binary(|out, a, b| zip_into(out, a, b, max)),
-        Op::Min(_) => Binary(|out, a, b| zip_into(out, a, b, min)),
-        Op::Mul(_) => Binary(|out, a, b| zip_into(out, a, b, |a, b| a * b)),
-        Op::Neg(_) => Unary(|out, x| map_into(out, x, |x| -x)),
-        Op::Pow(_) => Binary(|out, a, b| zip_into(out, a, b, f32::powf)),
-        Op::Reciprocal(_) => Unary(|out, x| map_into(out, x, |x| 1.0 / x)),
-        Op::Relu(_) => Unary(|out, x| map_into(out, x, |x| max(x, 0.0))),
-        Op::Sigmoid(_) => Unary(|out, x| map_into(out, x, sigmoid)),
-        Op::Silu(_) => Unary(|out, x| map_into(out, x, silu)),
-        Op::Sin(_) => Unary(|out, x| map_into(out, x, f32::sin)),
-        Op::Sqrt(_) => Unary(|out, x| map_into(out, x, f32::sqrt)),
-        Op::Sub(_) => Binary(|out, a, b| zip_into(out, a, b, |a, b| a - b)),
-        Op::Tanh(_) => Unary(|out, x| map_into(out, x, f32::tanh)),
-        Op::And(_)
-        | Op::Argmax(_)
-        | Op::Attention(_)
-        | Op::AttentionGradient(_)
-        | Op::AttentionLogSum(_)
-        | Op::AveragePool(_)
-        | Op::Broadcast(_)
-        | Op::Call(_)
-        | Op::Concat(_)
-        | Op::Constant(_)
-        | Op::Conv(_)
-        | Op::ConvTranspose(_)
-        | Op::ConvWeightGradient(_)
-        | Op::Cumsum(_)
-        | Op::Dot(_)
-        | Op::Equal(_)
-        | Op::Gather(_)
-        | Op::GatherNd(_)
-        | Op::Geglu(_)
-        | Op::GroupNorm(_)
-        | Op::GroupStatistics(_)
-        | Op::Iota(_)
-        | Op::IsNan(_)
-        | Op::LayerNorm(_)
-        | Op::Less(_)
-        | Op::LessEqual(_)
-        | Op::Linear(_)
-        | Op::Matmul(_)
-        | Op::Not(_)
-        | Op::Or(_)
-        | Op::Pad(_)
-        | Op::ReduceMax(_)
-        | Op::ReduceMean(_)
-        | Op::ReduceSum(_)
-        | Op::Reshape(_)
-        | Op::ScatterNd(_)
-        | Op::Select(_)
-        | Op::Slice(_)
-        | Op::Softmax(_)
-        | Op::StopGradient(_)
-        | Op::Transpose(_)
-        | Op::Trilu(_)
-        | Op::UpsampleNearest(_) => return None,
-    };
-    Some(function)
+/// The function of a pointwise operator whose operands and result are f32, f16 or bf16.
+pub(crate) fn function(pointwise: Pointwise) -> Function {
+    match pointwise {
+        Pointwise::Unary(function) => Function::Unary(unary(function)),
+        Pointwise::Binary(function) => Function::Binary(binary(function)),
+    }
 }
 
-fn round_f16(out: &mut [f32], x: &[f32]) {
+fn unary(function: Elementary) -> fn(&mut [f32], &[f32]) {
+    match function {
+        Elementary::Abs => |out, x| map_into(out, x, f32::abs),
+        Elementary::Ceil => |out, x| map_into(out, x, f32::ceil),
+        Elementary::Cos => |out, x| map_into(out, x, f32::cos),
+        Elementary::Erf => |out, x| map_into(out, x, erf),
+        Elementary::Exp => |out, x| map_into(out, x, exp),
+        Elementary::Floor => |out, x| map_into(out, x, f32::floor),
+        Elementary::GeluErf => |out, x| map_into(out, x, gelu_erf),
+        Elementary::GeluQuick => |out, x| map_into(out, x, gelu_quick),
+        Elementary::GeluTanh => |out, x| map_into(out, x, gelu_tanh),
+        Elementary::Log => |out, x| map_into(out, x, ln),
+        Elementary::NearestBf16 => |out, x| map_into(out, x, |x| bf16::from_f32(x).to_f32()),
+        Elementary::NearestF16 => nearest_f16,
+        Elementary::NearestF32 => <[f32]>::copy_from_slice,
+        Elementary::Neg => |out, x| map_into(out, x, |x| -x),
+        Elementary::Round => |out, x| map_into(out, x, f32::round_ties_even),
+        Elementary::Sigmoid => |out, x| map_into(out, x, sigmoid),
+        Elementary::Silu => |out, x| map_into(out, x, silu),
+        Elementary::Sin => |out, x| map_into(out, x, f32::sin),
+        Elementary::Sqrt => |out, x| map_into(out, x, f32::sqrt),
+        Elementary::Tanh => |out, x| map_into(out, x, f32::tanh),
+    }
+}
+
+fn binary(function: Arithmetic) -> fn(&mut [f32], &[f32], &[f32]) {
+    match function {
+        Arithmetic::Add => |out, a, b| zip_into(out, a, b, |a, b| a + b),
+        Arithmetic::Div => |out, a, b| zip_into(out, a, b, |a, b| a / b),
+        Arithmetic::Max => |out, a, b| zip_into(out, a, b, max),
+        Arithmetic::Min => |out, a, b| zip_into(out, a, b, min),
+        Arithmetic::Mul => |out, a, b| zip_into(out, a, b, |a, b| a * b),
+        Arithmetic::Pow => |out, a, b| zip_into(out, a, b, f32::powf),
+        Arithmetic::Sub => |out, a, b| zip_into(out, a, b, |a, b| a - b),
+    }
+}
+
+fn nearest_f16(out: &mut [f32], x: &[f32]) {
     let mut halves = [f16::ZERO; 512];
     for (out, x) in out.chunks_mut(512).zip(x.chunks(512)) {
         let halves = &mut halves[..x.len()];

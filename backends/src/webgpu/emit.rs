@@ -320,6 +320,7 @@ fn unary(function: Unary, x: &str) -> String {
         Unary::Cos => format!("cos({x})"),
         Unary::Floor => format!("floor({x})"),
         Unary::Ceil => format!("ceil({x})"),
+        Unary::Round => format!("round({x})"),
         Unary::Trunc => format!("trunc({x})"),
     }
 }

@@ -98,6 +98,7 @@ pub(super) fn unary(to: &mut [u32], function: Unary, scalar: Scalar, x: &[u32]) 
         Unary::Cos => single(to, x, libm::cosf),
         Unary::Floor => single(to, x, f32::floor),
         Unary::Ceil => single(to, x, f32::ceil),
+        Unary::Round => single(to, x, f32::round_ties_even),
         Unary::Trunc => single(to, x, f32::trunc),
     }
 }

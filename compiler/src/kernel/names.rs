@@ -4,60 +4,67 @@
 
 use crate::kernel::{Binary, Builtin, Scalar, Type, Unary};
 
-const SCALARS: [Scalar; 5] = [
-    Scalar::Bool,
-    Scalar::I32,
-    Scalar::U32,
-    Scalar::F16,
-    Scalar::F32,
-];
+/// Gives each variant its word.
+macro_rules! words {
+    ($named:ident { $($variant:ident = $word:literal),* $(,)? }) => {
+        impl $named {
+            /// The word for it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($named::$variant => $word),*
+                }
+            }
 
-const UNARIES: [Unary; 12] = [
-    Unary::Neg,
-    Unary::Not,
-    Unary::Abs,
-    Unary::Exp,
-    Unary::Log,
-    Unary::Sqrt,
-    Unary::InverseSqrt,
-    Unary::Sin,
-    Unary::Cos,
-    Unary::Floor,
-    Unary::Ceil,
-    Unary::Trunc,
-];
-
-const BINARIES: [Binary; 16] = [
-    Binary::Add,
-    Binary::Sub,
-    Binary::Mul,
-    Binary::Div,
-    Binary::Rem,
-    Binary::Min,
-    Binary::Max,
-    Binary::Pow,
-    Binary::And,
-    Binary::Or,
-    Binary::Xor,
-    Binary::ShiftLeft,
-    Binary::ShiftRight,
-    Binary::Less,
-    Binary::LessEqual,
-    Binary::Equal,
-];
-
-impl Scalar {
-    /// The word for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Scalar::Bool => "bool",
-            Scalar::I32 => "i32",
-            Scalar::U32 => "u32",
-            Scalar::F16 => "f16",
-            Scalar::F32 => "f32",
+            /// What the word stands for.
+            pub(super) fn from_name(name: &str) -> Option<$named> {
+                [$($named::$variant),*].into_iter().find(|known| known.name() == name)
+            }
         }
-    }
+    };
 }
+
+words!(Scalar {
+    Bool = "bool",
+    I32 = "i32",
+    U32 = "u32",
+    F16 = "f16",
+    F32 = "f32",
+});
+
+words!(Unary {
+    Neg = "neg",
+    Not = "not",
+    Abs = "abs",
+    Exp = "exp",
+    Log = "log",
+    Sqrt = "sqrt",
+    InverseSqrt = "inverse_sqrt",
+    Sin = "sin",
+    Cos = "cos",
+    Floor = "floor",
+    Ceil = "ceil",
+    Round = "round",
+    Trunc = "trunc",
+});
+
+words!(Binary {
+    Add = "add",
+    Sub = "sub",
+    Mul = "mul",
+    Div = "div",
+    Rem = "rem",
+    Min = "min",
+    Max = "max",
+    Pow = "pow",
+    And = "and",
+    Or = "or",
+    Xor = "xor",
+    ShiftLeft = "shift_left",
+    ShiftRight = "shift_right",
+    Less = "less",
+    LessEqual = "less_equal",
+    Equal = "equal",
+});
 
 impl Type {
     /// The type of that word: `f32`, `f32x4`.
@@ -68,62 +75,8 @@ impl Type {
                 .strip_suffix("x4")
                 .map_or((name, 1), |scalar| (scalar, 4)),
         };
-        let scalar = SCALARS.into_iter().find(|known| known.name() == scalar)?;
+        let scalar = Scalar::from_name(scalar)?;
         Some(Type::lanes(scalar, lanes))
-    }
-}
-
-impl Unary {
-    /// The word for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Unary::Neg => "neg",
-            Unary::Not => "not",
-            Unary::Abs => "abs",
-            Unary::Exp => "exp",
-            Unary::Log => "log",
-            Unary::Sqrt => "sqrt",
-            Unary::InverseSqrt => "inverse_sqrt",
-            Unary::Sin => "sin",
-            Unary::Cos => "cos",
-            Unary::Floor => "floor",
-            Unary::Ceil => "ceil",
-            Unary::Trunc => "trunc",
-        }
-    }
-
-    /// The function of that word.
-    pub(super) fn from_name(name: &str) -> Option<Unary> {
-        UNARIES.into_iter().find(|known| known.name() == name)
-    }
-}
-
-impl Binary {
-    /// The word for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Binary::Add => "add",
-            Binary::Sub => "sub",
-            Binary::Mul => "mul",
-            Binary::Div => "div",
-            Binary::Rem => "rem",
-            Binary::Min => "min",
-            Binary::Max => "max",
-            Binary::Pow => "pow",
-            Binary::And => "and",
-            Binary::Or => "or",
-            Binary::Xor => "xor",
-            Binary::ShiftLeft => "shift_left",
-            Binary::ShiftRight => "shift_right",
-            Binary::Less => "less",
-            Binary::LessEqual => "less_equal",
-            Binary::Equal => "equal",
-        }
-    }
-
-    /// The function of that word.
-    pub(super) fn from_name(name: &str) -> Option<Binary> {
-        BINARIES.into_iter().find(|known| known.name() == name)
     }
 }
 
@@ -143,21 +96,18 @@ mod tests {
 
     #[test]
     fn words_name_one_thing() {
-        for scalar in SCALARS {
-            for lanes in [1, 2, 4] {
-                let ty = Type::lanes(scalar, lanes);
-                assert_eq!(Type::from_name(&ty.to_string()), Some(ty));
+        for scalar in ["bool", "i32", "u32", "f16", "f32"] {
+            for lanes in ["", "x2", "x4"] {
+                let word = format!("{scalar}{lanes}");
+                let ty = Type::from_name(&word).expect("a type");
+                assert_eq!(ty.to_string(), word);
             }
         }
         for word in ["f64", "f32x3", "f32x1", "x4", "", "f32x2x2"] {
             assert_eq!(Type::from_name(word), None, "{word}");
         }
-        for function in UNARIES {
-            assert_eq!(Unary::from_name(function.name()), Some(function));
-            assert_eq!(Binary::from_name(function.name()), None);
-        }
-        for function in BINARIES {
-            assert_eq!(Binary::from_name(function.name()), Some(function));
-        }
+        assert_eq!(Unary::from_name("inverse_sqrt"), Some(Unary::InverseSqrt));
+        assert_eq!(Binary::from_name("inverse_sqrt"), None);
+        assert_eq!(Binary::from_name("less_equal"), Some(Binary::LessEqual));
     }
 }

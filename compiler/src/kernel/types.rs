@@ -78,6 +78,8 @@ pub enum Unary {
     Floor,
     /// Towards plus infinity.
     Ceil,
+    /// To the nearest, ties to even.
+    Round,
     /// Towards 0.
     Trunc,
 }

@@ -125,6 +125,7 @@ fn unary(function: Unary, ty: Type) -> Result<Type, Misfit> {
         | Unary::Cos
         | Unary::Floor
         | Unary::Ceil
+        | Unary::Round
         | Unary::Trunc => (ty.scalar == Scalar::F32, "an f32"),
     };
     match fits {

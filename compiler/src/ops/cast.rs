@@ -2,6 +2,7 @@
 
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::elementary::{Elementary, Pointwise};
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::{Class, Operator, Violation};
 use crate::value::array::{Array, Fault};
@@ -56,6 +57,18 @@ impl Operator for Cast {
             (Values::Float(_), true) => values.clone(),
             (_, _) => Tensor::from_values(self.dtype, &result.shape, values).values(),
         })
+    }
+
+    fn pointwise(&self) -> Option<Pointwise> {
+        let function = match self.dtype {
+            DType::F32 => Elementary::NearestF32,
+            DType::F16 => Elementary::NearestF16,
+            DType::BF16 => Elementary::NearestBf16,
+            DType::Bool | DType::U8 | DType::I8 | DType::I32 | DType::I64 | DType::F64 => {
+                return None;
+            }
+        };
+        Some(Pointwise::Unary(function))
     }
 
     fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {

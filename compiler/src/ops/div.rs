@@ -1,14 +1,7 @@
 //! The operator [`Div`].
 
-use crate::graph::TensorType;
-use crate::ops::attribute::attributes;
-use crate::ops::pointwise::{arithmetic, infer_binary};
-use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::shape::numeric;
-use crate::ops::{Class, Operator, Violation};
-use crate::value::array::{Array, Fault};
-use crate::value::extents::Extents;
-use crate::value::tensor::Values;
+use crate::ops::pointwise::arithmetic_function;
+use crate::value::array::Fault;
 
 /// # Meaning
 /// `result = a / b`, elementwise; quotients of integers are rounded towards zero and wrap, and an
@@ -34,33 +27,15 @@ use crate::value::tensor::Values;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Div;
 
-attributes!(Div {});
-
-impl Operator for Div {
-    const NAME: &'static str = "div";
-    const OPERANDS: (usize, usize) = (2, 2);
-    const CLASS: Class = Class::Pointwise;
-    const TOLERANCE: f64 = 1e-6;
-
-    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
-        let ty = infer_binary(operands)?;
-        numeric("C3", &ty)?;
-        Ok(ty)
-    }
-
-    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
-        arithmetic(
-            operands,
-            result,
-            |a, b| a / b,
-            |a, b| match b {
-                0 => Err(Fault::DivisionByZero),
-                b => Ok(a.wrapping_div(b)),
-            },
-        )
-    }
-
-    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
+arithmetic_function!(
+    Div,
+    "div",
+    1e-6,
+    |a, b| match b {
+        0 => Err(Fault::DivisionByZero),
+        b => Ok(a.wrapping_div(b)),
+    },
+    |at| {
         let (a, b) = (at.operand(0), at.operand(1));
         if !at.wants(0) && !at.wants(1) {
             return at.none();
@@ -73,4 +48,4 @@ impl Operator for Div {
         })?;
         Ok(vec![da, db])
     }
-}
+);

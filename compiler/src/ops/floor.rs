@@ -1,14 +1,6 @@
 //! The operator [`Floor`].
 
-use crate::graph::TensorType;
-use crate::ops::attribute::attributes;
-use crate::ops::pointwise::map_floats;
-use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::shape::float;
-use crate::ops::{Class, Operator, Violation};
-use crate::value::array::{Array, Fault};
-use crate::value::extents::Extents;
-use crate::value::tensor::Values;
+use crate::ops::pointwise::float_function;
 
 /// # Meaning
 /// `result` is the largest integer that is not above `x`.
@@ -30,24 +22,4 @@ use crate::value::tensor::Values;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Floor;
 
-attributes!(Floor {});
-
-impl Operator for Floor {
-    const NAME: &'static str = "floor";
-    const OPERANDS: (usize, usize) = (1, 1);
-    const CLASS: Class = Class::Pointwise;
-    const TOLERANCE: f64 = 0.0;
-
-    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
-        float("C1", operands[0])?;
-        Ok(operands[0].clone())
-    }
-
-    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
-        Ok(map_floats(operands[0], f64::floor))
-    }
-
-    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
-        at.none()
-    }
-}
+float_function!(Floor, "floor", 0.0, |at| at.none());

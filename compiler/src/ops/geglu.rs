@@ -2,7 +2,7 @@
 
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
-use crate::ops::gelu::gelu_erf;
+use crate::ops::elementary::Elementary;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
 use crate::ops::{Class, Concat, Gelu, GeluForm, Operator, Violation};
@@ -58,10 +58,11 @@ impl Operator for Geglu {
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
         let x = operands[0].floats();
         let half = result.shape[result.shape.len() - 1];
+        let gelu = Elementary::GeluErf.exact();
         let value = |position: usize| {
             let start = position / half * half;
             let first = start + position;
-            x[first] * gelu_erf(x[first + half])
+            x[first] * gelu(x[first + half])
         };
         Ok(Values::Float((0..result.elements()).map(value).collect()))
     }

@@ -2,12 +2,12 @@
 
 use crate::graph::{TensorType, Value};
 use crate::ops::attribute::{attributes, named_field};
+use crate::ops::elementary::{Elementary, Pointwise, QUICK_STEEPNESS, TANH_CUBE};
 use crate::ops::pointwise::map_floats;
 use crate::ops::reverse::{Gradients, Reverse, RuleError};
 use crate::ops::shape::float;
 use crate::ops::{Class, Erf, Exp, Operator, Sigmoid, Tanh, Violation};
 use crate::value::array::{Array, Fault};
-use crate::value::dim::Dim;
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
 
@@ -57,12 +57,6 @@ named_field!(GeluForm {
     Quick = "quick"
 });
 
-/// The coefficient of the cube in the `tanh` form.
-const TANH_CUBE: f64 = 0.044715;
-
-/// The steepness of the `quick` form.
-const QUICK_STEEPNESS: f64 = 1.702;
-
 impl Operator for Gelu {
     const NAME: &'static str = "gelu";
     const OPERANDS: (usize, usize) = (1, 1);
@@ -75,12 +69,11 @@ impl Operator for Gelu {
     }
 
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
-        let function = match self.form {
-            GeluForm::Erf => gelu_erf,
-            GeluForm::Tanh => gelu_tanh,
-            GeluForm::Quick => gelu_quick,
-        };
-        Ok(map_floats(operands[0], function))
+        Ok(map_floats(operands[0], self.form.function().exact()))
+    }
+
+    fn pointwise(&self) -> Option<Pointwise> {
+        Some(Pointwise::Unary(self.form.function()))
     }
 
     fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
@@ -89,32 +82,18 @@ impl Operator for Gelu {
             at.mul(at.cotangent, slope)
         })
     }
-
-    fn flops(&self, _operands: &[TensorType], result: &TensorType) -> Dim {
-        let each = match self.form {
-            GeluForm::Erf => 5,
-            GeluForm::Tanh => 9,
-            GeluForm::Quick => 5,
-        };
-        result.elements().mul(&Dim::from(each))
-    }
-}
-
-/// The exact form; `1 + erf(y)` is `erfc(−y)`, which keeps its digits where `erf` is near −1.
-pub(crate) fn gelu_erf(x: f64) -> f64 {
-    0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
-}
-
-fn gelu_tanh(x: f64) -> f64 {
-    let slope = (2.0 / std::f64::consts::PI).sqrt();
-    0.5 * x * (1.0 + (slope * (x + TANH_CUBE * x * x * x)).tanh())
-}
-
-fn gelu_quick(x: f64) -> f64 {
-    x / (1.0 + (-QUICK_STEEPNESS * x).exp())
 }
 
 impl GeluForm {
+    /// The function that it is.
+    pub(crate) fn function(self) -> Elementary {
+        match self {
+            GeluForm::Erf => Elementary::GeluErf,
+            GeluForm::Tanh => Elementary::GeluTanh,
+            GeluForm::Quick => Elementary::GeluQuick,
+        }
+    }
+
     /// The slope of this form at `x`.
     pub(crate) fn slope(self, at: &mut Reverse<'_>, x: Value) -> Result<Value, RuleError> {
         let square = at.mul(x, x)?;

@@ -1,14 +1,6 @@
 //! The operator [`Log`].
 
-use crate::graph::TensorType;
-use crate::ops::attribute::attributes;
-use crate::ops::pointwise::map_floats;
-use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::shape::float;
-use crate::ops::{Class, Operator, Violation};
-use crate::value::array::{Array, Fault};
-use crate::value::extents::Extents;
-use crate::value::tensor::Values;
+use crate::ops::pointwise::float_function;
 
 /// # Meaning
 /// `result = ln x`: minus infinity at 0, not a number below.
@@ -30,31 +22,14 @@ use crate::value::tensor::Values;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Log;
 
-attributes!(Log {});
-
-impl Operator for Log {
-    const NAME: &'static str = "log";
-    const OPERANDS: (usize, usize) = (1, 1);
-    const CLASS: Class = Class::Pointwise;
-    const TOLERANCE: f64 = 1e-6;
-
-    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
-        float("C1", operands[0])?;
-        Ok(operands[0].clone())
-    }
-
-    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
-        Ok(map_floats(operands[0], f64::ln))
-    }
-
-    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
-        at.unary(|at| at.div(at.cotangent, at.operand(0)))
-    }
-}
+float_function!(Log, "log", 1e-6, |at| at
+    .unary(|at| at.div(at.cotangent, at.operand(0))));
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::TensorType;
+    use crate::ops::Operator;
     use crate::value::dtype::DType;
 
     #[test]

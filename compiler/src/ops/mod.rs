@@ -38,10 +38,12 @@ pub mod cos;
 pub mod cumsum;
 pub mod div;
 pub mod dot;
+pub mod elementary;
 pub mod equal;
 pub mod erf;
 pub mod exp;
 pub mod floor;
+pub mod formula;
 pub mod gather;
 pub mod gather_nd;
 pub mod geglu;
@@ -75,6 +77,7 @@ pub(crate) mod reduction;
 pub mod relu;
 pub mod reshape;
 pub mod reverse;
+pub mod round;
 pub mod scatter_nd;
 pub mod select;
 pub(crate) mod shape;
@@ -115,10 +118,12 @@ pub use cos::Cos;
 pub use cumsum::Cumsum;
 pub use div::Div;
 pub use dot::Dot;
+pub use elementary::Pointwise;
 pub use equal::Equal;
 pub use erf::Erf;
 pub use exp::Exp;
 pub use floor::Floor;
+pub use formula::{Application, Term};
 pub use gather::Gather;
 pub use gather_nd::GatherNd;
 pub use geglu::Geglu;
@@ -149,6 +154,7 @@ pub use reduce_sum::ReduceSum;
 pub use relu::Relu;
 pub use reshape::Reshape;
 pub use reverse::{Gradients, Reverse, RuleError};
+pub use round::Round;
 pub use scatter_nd::{ScatterNd, ScatterReduction};
 pub use select::Select;
 pub use sigmoid::Sigmoid;
@@ -218,6 +224,7 @@ operators! {
     ReduceSum,
     Relu,
     Reshape,
+    Round,
     ScatterNd,
     Select,
     Sigmoid,
@@ -234,8 +241,7 @@ operators! {
     UpsampleNearest,
 }
 
-/// What an operator answers about itself. Its gradient rule and its lowering become members
-/// here, so that a file that lacks one does not compile.
+/// What an operator says about itself, in its file.
 pub trait Operator: Attributes {
     /// The name in the text form: the name of its file.
     const NAME: &'static str;
@@ -263,6 +269,18 @@ pub trait Operator: Attributes {
     /// When the data (an index, a divisor) lies outside of the operator's domain.
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault>;
 
+    /// What a machine computes for it where its operands and its result are floats of at most 32
+    /// bits; `None` for what is not pointwise, and for what machines have no function for.
+    fn pointwise(&self) -> Option<Pointwise> {
+        None
+    }
+
+    /// Other pointwise operators that are computed in its place, the last of which makes the
+    /// result; empty for an operator that is computed as it is.
+    fn formula(&self) -> Vec<Application> {
+        Vec::new()
+    }
+
     /// The gradient rule: the gradients with respect to the operands, built of other operators
     /// from the one with respect to the result.
     ///
@@ -273,7 +291,12 @@ pub trait Operator: Attributes {
     /// Floating-point operations, counting a multiply-add as two.
     fn flops(&self, operands: &[TensorType], result: &TensorType) -> Dim {
         let _ = operands;
-        result.elements()
+        let each = match self.pointwise() {
+            Some(Pointwise::Unary(function)) => function.flops(),
+            Some(Pointwise::Binary(function)) => function.flops(),
+            None => 1,
+        };
+        result.elements().mul(&Dim::from(each))
     }
 }
 
@@ -397,6 +420,16 @@ macro_rules! operators {
             /// When the data lies outside of the operator's domain.
             pub fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
                 match self { $(Op::$op(op) => op.eval(operands, result)),* }
+            }
+
+            /// See [`Operator::pointwise`].
+            pub fn pointwise(&self) -> Option<Pointwise> {
+                match self { $(Op::$op(op) => op.pointwise()),* }
+            }
+
+            /// See [`Operator::formula`].
+            pub fn formula(&self) -> Vec<Application> {
+                match self { $(Op::$op(op) => op.formula()),* }
             }
 
             /// See [`Operator::gradient`].

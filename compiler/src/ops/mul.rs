@@ -1,14 +1,6 @@
 //! The operator [`Mul`].
 
-use crate::graph::TensorType;
-use crate::ops::attribute::attributes;
-use crate::ops::pointwise::{arithmetic, infer_binary};
-use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::shape::numeric;
-use crate::ops::{Class, Operator, Violation};
-use crate::value::array::{Array, Fault};
-use crate::value::extents::Extents;
-use crate::value::tensor::Values;
+use crate::ops::pointwise::arithmetic_function;
 
 /// # Meaning
 /// `result = a · b`, elementwise; integers wrap.
@@ -33,28 +25,9 @@ use crate::value::tensor::Values;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mul;
 
-attributes!(Mul {});
-
-impl Operator for Mul {
-    const NAME: &'static str = "mul";
-    const OPERANDS: (usize, usize) = (2, 2);
-    const CLASS: Class = Class::Pointwise;
-    const TOLERANCE: f64 = 1e-6;
-
-    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
-        let ty = infer_binary(operands)?;
-        numeric("C3", &ty)?;
-        Ok(ty)
-    }
-
-    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
-        arithmetic(operands, result, |a, b| a * b, |a, b| Ok(a.wrapping_mul(b)))
-    }
-
-    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
-        let (a, b, dr) = (at.operand(0), at.operand(1), at.cotangent);
-        let da = at.when(0, |at| at.product_to(dr, b, a))?;
-        let db = at.when(1, |at| at.product_to(dr, a, b))?;
-        Ok(vec![da, db])
-    }
-}
+arithmetic_function!(Mul, "mul", 1e-6, |a, b| Ok(a.wrapping_mul(b)), |at| {
+    let (a, b, dr) = (at.operand(0), at.operand(1), at.cotangent);
+    let da = at.when(0, |at| at.product_to(dr, b, a))?;
+    let db = at.when(1, |at| at.product_to(dr, a, b))?;
+    Ok(vec![da, db])
+});

@@ -2,6 +2,7 @@
 
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::elementary::{Elementary, Pointwise};
 use crate::ops::pointwise::map_numbers;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
@@ -44,7 +45,15 @@ impl Operator for Neg {
     }
 
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
-        Ok(map_numbers(operands[0], |x| -x, i64::wrapping_neg))
+        Ok(map_numbers(
+            operands[0],
+            Elementary::Neg.exact(),
+            i64::wrapping_neg,
+        ))
+    }
+
+    fn pointwise(&self) -> Option<Pointwise> {
+        Some(Pointwise::Unary(Elementary::Neg))
     }
 
     fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {

@@ -11,6 +11,104 @@ use crate::value::array::{Array, Fault};
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
 
+/// Implements [`Operator`](crate::ops::Operator) for the elementary function of its name, of
+/// floats (C1): from the operator's name, its tolerance and its gradient rule.
+macro_rules! float_function {
+    ($op:ident, $name:literal, $tolerance:literal, $gradient:expr $(,)?) => {
+        $crate::ops::attribute::attributes!($op {});
+
+        impl $crate::ops::Operator for $op {
+            const NAME: &'static str = $name;
+            const OPERANDS: (usize, usize) = (1, 1);
+            const CLASS: $crate::ops::Class = $crate::ops::Class::Pointwise;
+            const TOLERANCE: f64 = $tolerance;
+
+            fn infer(
+                &self,
+                operands: &[&$crate::graph::TensorType],
+            ) -> Result<$crate::graph::TensorType, $crate::ops::Violation> {
+                $crate::ops::shape::float("C1", operands[0])?;
+                Ok(operands[0].clone())
+            }
+
+            fn eval(
+                &self,
+                operands: &[&$crate::value::array::Array],
+                _result: &$crate::value::extents::Extents,
+            ) -> Result<$crate::value::tensor::Values, $crate::value::array::Fault> {
+                let exact = $crate::ops::elementary::Elementary::$op.exact();
+                Ok($crate::ops::pointwise::map_floats(operands[0], exact))
+            }
+
+            fn pointwise(&self) -> Option<$crate::ops::Pointwise> {
+                let function = $crate::ops::elementary::Elementary::$op;
+                Some($crate::ops::Pointwise::Unary(function))
+            }
+
+            fn gradient(
+                &self,
+                at: &mut $crate::ops::reverse::Reverse<'_>,
+            ) -> $crate::ops::reverse::Gradients {
+                let rule: fn(
+                    &mut $crate::ops::reverse::Reverse<'_>,
+                ) -> $crate::ops::reverse::Gradients = $gradient;
+                rule(at)
+            }
+        }
+    };
+}
+pub(crate) use float_function;
+
+/// Implements [`Operator`](crate::ops::Operator) for the arithmetic function of its name, of two
+/// operands of one type (C1) that broadcast (C2) and are numeric (C3): from the operator's name,
+/// its tolerance, its meaning for integers and its gradient rule.
+macro_rules! arithmetic_function {
+    ($op:ident, $name:literal, $tolerance:literal, $integers:expr, $gradient:expr $(,)?) => {
+        $crate::ops::attribute::attributes!($op {});
+
+        impl $crate::ops::Operator for $op {
+            const NAME: &'static str = $name;
+            const OPERANDS: (usize, usize) = (2, 2);
+            const CLASS: $crate::ops::Class = $crate::ops::Class::Pointwise;
+            const TOLERANCE: f64 = $tolerance;
+
+            fn infer(
+                &self,
+                operands: &[&$crate::graph::TensorType],
+            ) -> Result<$crate::graph::TensorType, $crate::ops::Violation> {
+                let ty = $crate::ops::pointwise::infer_binary(operands)?;
+                $crate::ops::shape::numeric("C3", &ty)?;
+                Ok(ty)
+            }
+
+            fn eval(
+                &self,
+                operands: &[&$crate::value::array::Array],
+                result: &$crate::value::extents::Extents,
+            ) -> Result<$crate::value::tensor::Values, $crate::value::array::Fault> {
+                let exact = $crate::ops::elementary::Arithmetic::$op.exact();
+                $crate::ops::pointwise::arithmetic(operands, result, exact, $integers)
+            }
+
+            fn pointwise(&self) -> Option<$crate::ops::Pointwise> {
+                let function = $crate::ops::elementary::Arithmetic::$op;
+                Some($crate::ops::Pointwise::Binary(function))
+            }
+
+            fn gradient(
+                &self,
+                at: &mut $crate::ops::reverse::Reverse<'_>,
+            ) -> $crate::ops::reverse::Gradients {
+                let rule: fn(
+                    &mut $crate::ops::reverse::Reverse<'_>,
+                ) -> $crate::ops::reverse::Gradients = $gradient;
+                rule(at)
+            }
+        }
+    };
+}
+pub(crate) use arithmetic_function;
+
 /// Applies `function` to every float.
 pub(crate) fn map_floats(operand: &Array, function: impl Fn(f64) -> f64) -> Values {
     Values::Float(operand.floats().iter().map(|&x| function(x)).collect())

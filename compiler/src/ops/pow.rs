@@ -1,14 +1,8 @@
 //! The operator [`Pow`].
 
-use crate::graph::TensorType;
-use crate::ops::attribute::attributes;
-use crate::ops::pointwise::{arithmetic, infer_binary};
-use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::shape::numeric;
-use crate::ops::{Class, Equal, Log, Operator, Select, Violation};
-use crate::value::array::{Array, Fault};
-use crate::value::extents::Extents;
-use crate::value::tensor::Values;
+use crate::ops::pointwise::arithmetic_function;
+use crate::ops::{Equal, Log, Select};
+use crate::value::array::Fault;
 
 /// # Meaning
 /// `result = a^b`, elementwise. Powers of integers wrap; those with a negative exponent are rounded
@@ -34,47 +28,28 @@ use crate::value::tensor::Values;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pow;
 
-attributes!(Pow {});
-
-impl Operator for Pow {
-    const NAME: &'static str = "pow";
-    const OPERANDS: (usize, usize) = (2, 2);
-    const CLASS: Class = Class::Pointwise;
-    const TOLERANCE: f64 = 1e-5;
-
-    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
-        let ty = infer_binary(operands)?;
-        numeric("C3", &ty)?;
-        Ok(ty)
-    }
-
-    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
-        arithmetic(operands, result, f64::powf, integer_power)
-    }
-
-    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
-        let (a, b, dr) = (at.operand(0), at.operand(1), at.cotangent);
-        let da = at.when(0, |at| {
-            // Where the exponent is 0 the power is 1 whatever the base, and its slope 0.
-            let (zero, one) = (at.number(0.0, b)?, at.number(1.0, b)?);
-            let flat = at.push(Equal, &[b, zero])?;
-            let less = at.sub(b, one)?;
-            let power = at.push(Pow, &[a, less])?;
-            let slope = at.mul(b, power)?;
-            let slope = at.push(Select, &[flat, zero, slope])?;
-            at.product_to(dr, slope, a)
-        })?;
-        let db = at.when(1, |at| {
-            let zero = at.number(0.0, a)?;
-            let flat = at.push(Equal, &[at.result, zero])?;
-            let logarithm = at.push(Log, &[a])?;
-            let slope = at.mul(at.result, logarithm)?;
-            let slope = at.push(Select, &[flat, zero, slope])?;
-            at.product_to(dr, slope, b)
-        })?;
-        Ok(vec![da, db])
-    }
-}
+arithmetic_function!(Pow, "pow", 1e-5, integer_power, |at| {
+    let (a, b, dr) = (at.operand(0), at.operand(1), at.cotangent);
+    let da = at.when(0, |at| {
+        // Where the exponent is 0 the power is 1 whatever the base, and its slope 0.
+        let (zero, one) = (at.number(0.0, b)?, at.number(1.0, b)?);
+        let flat = at.push(Equal, &[b, zero])?;
+        let less = at.sub(b, one)?;
+        let power = at.push(Pow, &[a, less])?;
+        let slope = at.mul(b, power)?;
+        let slope = at.push(Select, &[flat, zero, slope])?;
+        at.product_to(dr, slope, a)
+    })?;
+    let db = at.when(1, |at| {
+        let zero = at.number(0.0, a)?;
+        let flat = at.push(Equal, &[at.result, zero])?;
+        let logarithm = at.push(Log, &[a])?;
+        let slope = at.mul(at.result, logarithm)?;
+        let slope = at.push(Select, &[flat, zero, slope])?;
+        at.product_to(dr, slope, b)
+    })?;
+    Ok(vec![da, db])
+});
 
 /// `base` to the power `exponent` modulo 2^64, by squaring.
 fn integer_power(base: i64, exponent: i64) -> Result<i64, Fault> {

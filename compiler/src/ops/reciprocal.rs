@@ -2,10 +2,11 @@
 
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::formula::{Application, Term};
 use crate::ops::pointwise::map_floats;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
-use crate::ops::{Class, Operator, Violation};
+use crate::ops::{Class, Div, Operator, Violation};
 use crate::value::array::{Array, Fault};
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
@@ -45,6 +46,13 @@ impl Operator for Reciprocal {
 
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
         Ok(map_floats(operands[0], f64::recip))
+    }
+
+    fn formula(&self) -> Vec<Application> {
+        vec![Application::new(
+            Div,
+            &[Term::Number(1.0), Term::Operand(0)],
+        )]
     }
 
     fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {

@@ -2,10 +2,11 @@
 
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
+use crate::ops::formula::{Application, Term};
 use crate::ops::pointwise::map_numbers;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
-use crate::ops::{Class, Less, Operator, Select, Violation};
+use crate::ops::{Class, Less, Max, Operator, Select, Violation};
 use crate::value::array::{Array, Fault};
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
@@ -49,6 +50,13 @@ impl Operator for Relu {
             |x| if x < 0.0 { 0.0 } else { x },
             |x| x.max(0),
         ))
+    }
+
+    fn formula(&self) -> Vec<Application> {
+        vec![Application::new(
+            Max,
+            &[Term::Operand(0), Term::Number(0.0)],
+        )]
     }
 
     fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {

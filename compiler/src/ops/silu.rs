@@ -1,15 +1,7 @@
 //! The operator [`Silu`].
 
-use crate::graph::TensorType;
-use crate::ops::attribute::attributes;
-use crate::ops::pointwise::map_floats;
-use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::shape::float;
-use crate::ops::{Class, Operator, Sigmoid, Violation};
-use crate::value::array::{Array, Fault};
-use crate::value::dim::Dim;
-use crate::value::extents::Extents;
-use crate::value::tensor::Values;
+use crate::ops::Sigmoid;
+use crate::ops::pointwise::float_function;
 
 /// # Meaning
 /// `result = x · σ(x)` with `σ(x) = 1 / (1 + e^{−x})`.
@@ -31,37 +23,13 @@ use crate::value::tensor::Values;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Silu;
 
-attributes!(Silu {});
-
-impl Operator for Silu {
-    const NAME: &'static str = "silu";
-    const OPERANDS: (usize, usize) = (1, 1);
-    const CLASS: Class = Class::Pointwise;
-    const TOLERANCE: f64 = 1e-6;
-
-    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
-        float("C1", operands[0])?;
-        Ok(operands[0].clone())
-    }
-
-    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
-        Ok(map_floats(operands[0], |x| x / (1.0 + (-x).exp())))
-    }
-
-    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
-        at.unary(|at| {
-            let x = at.operand(0);
-            let open = at.push(Sigmoid, &[x])?;
-            let rest = at.number_minus(1.0, open)?;
-            let bent = at.mul(x, rest)?;
-            let one = at.number(1.0, x)?;
-            let slope = at.add(bent, one)?;
-            let slope = at.mul(open, slope)?;
-            at.mul(at.cotangent, slope)
-        })
-    }
-
-    fn flops(&self, _operands: &[TensorType], result: &TensorType) -> Dim {
-        result.elements().mul(&Dim::from(4))
-    }
-}
+float_function!(Silu, "silu", 1e-6, |at| at.unary(|at| {
+    let x = at.operand(0);
+    let open = at.push(Sigmoid, &[x])?;
+    let rest = at.number_minus(1.0, open)?;
+    let bent = at.mul(x, rest)?;
+    let one = at.number(1.0, x)?;
+    let slope = at.add(bent, one)?;
+    let slope = at.mul(open, slope)?;
+    at.mul(at.cotangent, slope)
+}));

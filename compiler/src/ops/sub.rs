@@ -1,14 +1,6 @@
 //! The operator [`Sub`].
 
-use crate::graph::TensorType;
-use crate::ops::attribute::attributes;
-use crate::ops::pointwise::{arithmetic, infer_binary};
-use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::shape::numeric;
-use crate::ops::{Class, Operator, Violation};
-use crate::value::array::{Array, Fault};
-use crate::value::extents::Extents;
-use crate::value::tensor::Values;
+use crate::ops::pointwise::arithmetic_function;
 
 /// # Meaning
 /// `result = a − b`, elementwise; integers wrap.
@@ -33,31 +25,12 @@ use crate::value::tensor::Values;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sub;
 
-attributes!(Sub {});
-
-impl Operator for Sub {
-    const NAME: &'static str = "sub";
-    const OPERANDS: (usize, usize) = (2, 2);
-    const CLASS: Class = Class::Pointwise;
-    const TOLERANCE: f64 = 1e-6;
-
-    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
-        let ty = infer_binary(operands)?;
-        numeric("C3", &ty)?;
-        Ok(ty)
-    }
-
-    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
-        arithmetic(operands, result, |a, b| a - b, |a, b| Ok(a.wrapping_sub(b)))
-    }
-
-    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
-        let dr = at.cotangent;
-        let da = at.when(0, |at| at.sum_to(dr, at.operand(0)))?;
-        let db = at.when(1, |at| {
-            let against = at.neg(dr)?;
-            at.sum_to(against, at.operand(1))
-        })?;
-        Ok(vec![da, db])
-    }
-}
+arithmetic_function!(Sub, "sub", 1e-6, |a, b| Ok(a.wrapping_sub(b)), |at| {
+    let dr = at.cotangent;
+    let da = at.when(0, |at| at.sum_to(dr, at.operand(0)))?;
+    let db = at.when(1, |at| {
+        let against = at.neg(dr)?;
+        at.sum_to(against, at.operand(1))
+    })?;
+    Ok(vec![da, db])
+});

@@ -1,147 +1,28 @@
-//! Pointwise functions of floats: the one table from operators to expressions of a kernel.
+//! Pointwise functions of floats: the one table from names to expressions of a kernel.
 //!
 //! Takes an operator and its operands as F32 lanes, gives the result. Formulas avoid what WGSL
 //! leaves to the implementation: overflow to infinity inside of a quotient, powers of negative
 //! numbers.
 
-use compiler::DType;
 use compiler::kernel::{Binary, Builder, Constant, Scalar, Unary, Value};
-use compiler::ops::{Cast, Gelu, GeluForm, Op};
+use compiler::ops::elementary::{Arithmetic, Elementary};
+use compiler::ops::{Op, Pointwise};
 use compiler::value::tensor::Values;
 
 /// The largest exponent that is taken: `e^88` is still finite.
 const EXPONENT_MAX: f32 = 88.0;
 
-/// The result of a pointwise operator.
+/// The result of an operator that [`Op::pointwise`] has a function for.
 ///
 /// # Panics
-/// For an operator that is not pointwise or whose result is no float: block programs have none.
+/// For another operator: block programs have none.
 pub(crate) fn apply(b: &mut Builder, op: &Op, operands: &[Value]) -> Value {
     let lanes = b.type_of(operands[0]).lanes;
     let mut e = Lanes { b, lanes };
-    let x = operands[0];
-    match op {
-        Op::Abs(_) => e.unary(Unary::Abs, x),
-        Op::Add(_) => e.binary(Binary::Add, x, operands[1]),
-        Op::Cast(Cast { dtype }) => e.round(*dtype, x),
-        Op::Ceil(_) => e.unary(Unary::Ceil, x),
-        Op::Cos(_) => e.unary(Unary::Cos, x),
-        Op::Div(_) => e.binary(Binary::Div, x, operands[1]),
-        Op::Erf(_) => e.erf(x),
-        Op::Exp(_) => e.unary(Unary::Exp, x),
-        Op::Floor(_) => e.unary(Unary::Floor, x),
-        Op::Gelu(Gelu { form }) => match form {
-            GeluForm::Erf => e.gelu_erf(x),
-            GeluForm::Tanh => e.gelu_tanh(x),
-            GeluForm::Quick => {
-                let scaled = e.times(x, 1.702);
-                let gate = e.sigmoid(scaled);
-                e.binary(Binary::Mul, x, gate)
-            }
-        },
-        Op::Log(_) => e.unary(Unary::Log, x),
-        Op::Max(_) => e.binary(Binary::Max, x, operands[1]),
-        Op::Min(_) => e.binary(Binary::Min, x, operands[1]),
-        Op::Mul(_) => e.binary(Binary::Mul, x, operands[1]),
-        Op::Neg(_) => e.unary(Unary::Neg, x),
-        Op::Pow(_) => e.pow(x, operands[1]),
-        Op::Reciprocal(_) => {
-            let one = e.number(1.0);
-            e.binary(Binary::Div, one, x)
-        }
-        Op::Relu(_) => {
-            let zero = e.number(0.0);
-            e.binary(Binary::Max, x, zero)
-        }
-        Op::Sigmoid(_) => e.sigmoid(x),
-        Op::Silu(_) => {
-            let gate = e.sigmoid(x);
-            e.binary(Binary::Mul, x, gate)
-        }
-        Op::Sin(_) => e.unary(Unary::Sin, x),
-        Op::Sqrt(_) => e.unary(Unary::Sqrt, x),
-        Op::Sub(_) => e.binary(Binary::Sub, x, operands[1]),
-        Op::Tanh(_) => {
-            // tanh(x) = 2σ(2x) − 1.
-            let twice = e.times(x, 2.0);
-            let gate = e.sigmoid(twice);
-            let gate = e.times(gate, 2.0);
-            e.plus(gate, -1.0)
-        }
-        other => unreachable!("{} is no pointwise function of floats", other.name()),
-    }
-}
-
-/// Whether [`apply`] has an operator whose operands and result are floats of at most 32 bits.
-pub(crate) fn has(op: &Op) -> bool {
-    match op {
-        Op::Cast(Cast { dtype }) => matches!(dtype, DType::F32 | DType::F16 | DType::BF16),
-        Op::Abs(_)
-        | Op::Add(_)
-        | Op::Call(_)
-        | Op::Ceil(_)
-        | Op::Cos(_)
-        | Op::Div(_)
-        | Op::Erf(_)
-        | Op::Exp(_)
-        | Op::Floor(_)
-        | Op::Gelu(_)
-        | Op::Log(_)
-        | Op::Max(_)
-        | Op::Min(_)
-        | Op::Mul(_)
-        | Op::Neg(_)
-        | Op::Pow(_)
-        | Op::Reciprocal(_)
-        | Op::Relu(_)
-        | Op::Sigmoid(_)
-        | Op::Silu(_)
-        | Op::Sin(_)
-        | Op::Sqrt(_)
-        | Op::Sub(_)
-        | Op::Tanh(_) => true,
-        Op::And(_)
-        | Op::Argmax(_)
-        | Op::Attention(_)
-        | Op::AttentionGradient(_)
-        | Op::AttentionLogSum(_)
-        | Op::AveragePool(_)
-        | Op::Broadcast(_)
-        | Op::Concat(_)
-        | Op::Constant(_)
-        | Op::Conv(_)
-        | Op::ConvTranspose(_)
-        | Op::ConvWeightGradient(_)
-        | Op::Cumsum(_)
-        | Op::Dot(_)
-        | Op::Equal(_)
-        | Op::Gather(_)
-        | Op::GatherNd(_)
-        | Op::Geglu(_)
-        | Op::GroupNorm(_)
-        | Op::GroupStatistics(_)
-        | Op::Iota(_)
-        | Op::IsNan(_)
-        | Op::LayerNorm(_)
-        | Op::Less(_)
-        | Op::LessEqual(_)
-        | Op::Linear(_)
-        | Op::Matmul(_)
-        | Op::Not(_)
-        | Op::Or(_)
-        | Op::Pad(_)
-        | Op::ReduceMax(_)
-        | Op::ReduceMean(_)
-        | Op::ReduceSum(_)
-        | Op::Reshape(_)
-        | Op::ScatterNd(_)
-        | Op::Select(_)
-        | Op::Slice(_)
-        | Op::Softmax(_)
-        | Op::StopGradient(_)
-        | Op::Transpose(_)
-        | Op::Trilu(_)
-        | Op::UpsampleNearest(_) => false,
+    match op.pointwise() {
+        Some(Pointwise::Unary(function)) => e.elementary(function, operands[0]),
+        Some(Pointwise::Binary(function)) => e.arithmetic(function, operands[0], operands[1]),
+        None => unreachable!("{} is not a pointwise function of floats", op.name()),
     }
 }
 
@@ -152,6 +33,56 @@ struct Lanes<'a> {
 }
 
 impl Lanes<'_> {
+    fn elementary(&mut self, function: Elementary, x: Value) -> Value {
+        match function {
+            Elementary::Abs => self.unary(Unary::Abs, x),
+            Elementary::Ceil => self.unary(Unary::Ceil, x),
+            Elementary::Cos => self.unary(Unary::Cos, x),
+            Elementary::Erf => self.erf(x),
+            Elementary::Exp => self.unary(Unary::Exp, x),
+            Elementary::Floor => self.unary(Unary::Floor, x),
+            Elementary::GeluErf => self.gelu_erf(x),
+            Elementary::GeluQuick => {
+                let scaled = self.times(x, 1.702);
+                let gate = self.sigmoid(scaled);
+                self.binary(Binary::Mul, x, gate)
+            }
+            Elementary::GeluTanh => self.gelu_tanh(x),
+            Elementary::Log => self.unary(Unary::Log, x),
+            Elementary::NearestBf16 => round_bf16(self.b, x),
+            Elementary::NearestF16 => self.round_f16(x),
+            Elementary::NearestF32 => x,
+            Elementary::Neg => self.unary(Unary::Neg, x),
+            Elementary::Round => self.unary(Unary::Round, x),
+            Elementary::Sigmoid => self.sigmoid(x),
+            Elementary::Silu => {
+                let gate = self.sigmoid(x);
+                self.binary(Binary::Mul, x, gate)
+            }
+            Elementary::Sin => self.unary(Unary::Sin, x),
+            Elementary::Sqrt => self.unary(Unary::Sqrt, x),
+            Elementary::Tanh => {
+                // tanh(x) = 2σ(2x) − 1.
+                let twice = self.times(x, 2.0);
+                let gate = self.sigmoid(twice);
+                let gate = self.times(gate, 2.0);
+                self.plus(gate, -1.0)
+            }
+        }
+    }
+
+    fn arithmetic(&mut self, function: Arithmetic, a: Value, c: Value) -> Value {
+        match function {
+            Arithmetic::Add => self.binary(Binary::Add, a, c),
+            Arithmetic::Div => self.binary(Binary::Div, a, c),
+            Arithmetic::Max => self.binary(Binary::Max, a, c),
+            Arithmetic::Min => self.binary(Binary::Min, a, c),
+            Arithmetic::Mul => self.binary(Binary::Mul, a, c),
+            Arithmetic::Pow => self.pow(a, c),
+            Arithmetic::Sub => self.binary(Binary::Sub, a, c),
+        }
+    }
+
     fn number(&mut self, number: f32) -> Value {
         let number = self.b.f32(number);
         self.b.splat(number, self.lanes)
@@ -186,31 +117,19 @@ impl Lanes<'_> {
         self.b.compose(&lanes)
     }
 
-    fn round(&mut self, dtype: DType, x: Value) -> Value {
-        match dtype {
-            DType::BF16 => round_bf16(self.b, x),
-            DType::F16 => {
-                let lanes: Vec<Value> = (0..self.lanes)
-                    .step_by(2)
-                    .flat_map(|lane| {
-                        let low = self.b.extract(x, lane);
-                        let high = self.b.extract(x, (lane + 1).min(self.lanes - 1));
-                        let pair = self.b.compose(&[low, high]);
-                        let word = self.b.pack(pair);
-                        let pair = self.b.unpack(word);
-                        [self.b.extract(pair, 0), self.b.extract(pair, 1)]
-                    })
-                    .collect();
-                self.b.compose(&lanes[..usize::from(self.lanes)])
-            }
-            DType::Bool
-            | DType::U8
-            | DType::I8
-            | DType::I32
-            | DType::I64
-            | DType::F32
-            | DType::F64 => x,
-        }
+    fn round_f16(&mut self, x: Value) -> Value {
+        let lanes: Vec<Value> = (0..self.lanes)
+            .step_by(2)
+            .flat_map(|lane| {
+                let low = self.b.extract(x, lane);
+                let high = self.b.extract(x, (lane + 1).min(self.lanes - 1));
+                let pair = self.b.compose(&[low, high]);
+                let word = self.b.pack(pair);
+                let pair = self.b.unpack(word);
+                [self.b.extract(pair, 0), self.b.extract(pair, 1)]
+            })
+            .collect();
+        self.b.compose(&lanes[..usize::from(self.lanes)])
     }
 
     /// `1 / (1 + e^−x)`, of an exponential that stays finite.

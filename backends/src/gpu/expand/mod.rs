@@ -119,7 +119,7 @@ pub(crate) fn expand(request: Request<'_>) -> Result<Vec<Expanded>, Refusal> {
     for output in &region.outputs {
         for node in &output.nodes {
             if let compiler::region::Node::Apply(op, _) = node
-                && !functions::has(op)
+                && op.pointwise().is_none()
             {
                 return Err(Refusal::Operator { name: op.name() });
             }

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::eval::last_uses;
 use crate::graph::{self, Definition, Func, Value};
-use crate::ops::{Add, Class, ConvTranspose, Gelu, GeluForm, Linear, Mul, Op};
+use crate::ops::{
+    Add, Application, Class, ConvTranspose, Gelu, GeluForm, Linear, Mul, Op, Term,
+};
 use crate::region::access::Step;
 use crate::region::form::Refusal;
 use crate::region::index::Index;
@@ -17,6 +19,7 @@ use crate::region::{
     Access, Anchor, Buffer, BufferData, Content, FormError, Node, Output, Region, RegionId, Regions,
 };
 use crate::value::extents::Extents;
+use crate::value::tensor::{Tensor, Values};
 
 mod movements;
 mod norms;
@@ -270,6 +273,7 @@ impl State<'_> {
         Node::Read(reads.len() - 1)
     }
 
+    /// A pointwise operator, or the others that make it up.
     fn pointwise(&mut self, value: Value, op: &Op, operands: &[Value]) {
         let shape = self.extents(value).shape.clone();
         let mut reads = Vec::new();
@@ -277,7 +281,26 @@ impl State<'_> {
             .iter()
             .map(|&operand| self.stretched(operand, &shape, &mut reads))
             .collect();
-        nodes.push(Node::Apply(op.clone(), (0..operands.len()).collect()));
+        let dtype = self.extents(operands[0]).dtype;
+        let formula = op.formula();
+        let mut made = Vec::with_capacity(formula.len());
+        for Application { op, operands } in &formula {
+            let operands = operands.iter().map(|term| match *term {
+                Term::Operand(number) => number,
+                Term::Made(number) => made[number],
+                Term::Number(number) => {
+                    let values = Values::Float(vec![number]);
+                    nodes.push(Node::Scalar(Tensor::from_values(dtype, &[], &values)));
+                    nodes.len() - 1
+                }
+            });
+            let operands = operands.collect();
+            nodes.push(Node::Apply(op.clone(), operands));
+            made.push(nodes.len() - 1);
+        }
+        if formula.is_empty() {
+            nodes.push(Node::Apply(op.clone(), (0..operands.len()).collect()));
+        }
         self.region(value, Anchor::Pointwise, reads, nodes);
     }
 
