@@ -28,6 +28,7 @@ UNARY = {
     "neg": (torch.neg, 2, True, True),
     "reciprocal": (torch.reciprocal, 2, False, False),
     "relu": (torch.relu, 2, True, True),
+    "round": (torch.round, 3, False, False),
     "sigmoid": (torch.sigmoid, 4, False, True),
     "silu": (F.silu, 4, False, False),
     "sin": (torch.sin, 4, False, False),
@@ -69,6 +70,8 @@ def unary(cases):
         cases.add(op, "large arguments", UNARY[op][0], large)
     cases.add("sqrt", "below zero", torch.sqrt, torch.tensor([-1.0, -0.0, 4.0]))
     cases.add("reciprocal", "of zero", torch.reciprocal, torch.tensor([0.0, 2.0]))
+    ties = torch.tensor([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.49999997, 8388609.0])
+    cases.add("round", "ties", torch.round, ties)
     least = torch.tensor([-(2**31), 2**31 - 1], dtype=torch.int32)
     cases.add("neg", "least integer", torch.neg, least)
     for op in ["not", "is_nan"]:

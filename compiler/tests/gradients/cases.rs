@@ -20,6 +20,7 @@ pub(crate) const WITHOUT: &[(&str, &str)] = &[
     ("less_equal", "truth values"),
     ("not", "truth values"),
     ("or", "truth values"),
+    ("round", "steps"),
     ("stop_gradient", "none flows"),
 ];
 

@@ -185,6 +185,7 @@ pub(crate) const OPERATORS: &[Operator] = &[
         ],
         resize::resize,
     ),
+    op("Round", 11, &[], pointwise::round),
     op("ScatterND", 11, &["reduction"], movement::scatter_nd),
     op("Shape", 1, &["end", "start"], shape::shape),
     op("Sigmoid", 6, &[], pointwise::sigmoid),

@@ -50,8 +50,8 @@ macro_rules! lowerings {
 
 lowerings! { unary:
     abs = Abs, ceil = Ceil, cos = Cos, erf = Erf, exp = Exp, floor = Floor, is_nan = IsNan,
-    log = Log, neg = Neg, not = Not, reciprocal = Reciprocal, relu = Relu, sigmoid = Sigmoid, sin = Sin,
-    sqrt = Sqrt, tanh = Tanh,
+    log = Log, neg = Neg, not = Not, reciprocal = Reciprocal, relu = Relu, round = Round,
+    sigmoid = Sigmoid, sin = Sin, sqrt = Sqrt, tanh = Tanh,
 }
 lowerings! { binary:
     add = Add, and = And, div = Div, equal = Equal, less = Less, less_or_equal = LessEqual,
