@@ -41,4 +41,3 @@ pub use types::{
 };
 pub use uniform::uniform_values;
 pub use verify::{KernelError, verify};
-pub use walk::each_statement;

@@ -7,7 +7,7 @@
 use crate::kernel::{Carried, Expression, Statement, Value};
 
 /// Calls back for every statement of a block and of the blocks in it, outer ones first.
-pub fn each_statement(block: &[Statement], call: &mut impl FnMut(&Statement)) {
+pub(super) fn each_statement(block: &[Statement], call: &mut impl FnMut(&Statement)) {
     for statement in block {
         call(statement);
         for inner in statement.blocks() {
