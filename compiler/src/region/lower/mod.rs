@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::eval::last_uses;
 use crate::graph::{self, Definition, Func, Value};
-use crate::ops::{
-    Add, Application, Class, ConvTranspose, Gelu, GeluForm, Linear, Mul, Op, Term,
-};
+use crate::ops::{Add, Application, Class, ConvTranspose, Gelu, GeluForm, Linear, Mul, Op, Term};
 use crate::region::access::Step;
 use crate::region::form::Refusal;
 use crate::region::index::Index;
