@@ -122,7 +122,9 @@ impl<M: Machine> Executor<M> {
                 Content::Constant(tensor) => {
                     fixed.insert(buffer, Array::from(tensor));
                 }
-                Content::Param(param) if names.contains(&param.name) => {
+                Content::Param(param)
+                    if param.role == Role::Weight && names.contains(&param.name) =>
+                {
                     let tensor = kept.get(&param.name).ok_or_else(|| ExecuteError::Missing {
                         name: param.name.clone(),
                     })?;
