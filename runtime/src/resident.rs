@@ -4,7 +4,7 @@
 //! writes timesteps, coefficients and noise, and reads latents where it is asked for them; all else
 //! is copied from program to program on the device. Where a part of the network needs the host for
 //! more than inputs, or a step thresholds by a quantile, there is no such loop: the loop of
-//! [`crate::sampling`], which it agrees with up to roundings of f32, takes its place.
+//! `sampling`, which it agrees with up to roundings of f32, takes its place.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +18,13 @@ use compiler::program::sampler::{Guidance, SamplerStep, SamplerTable};
 use compiler::tile::Tuning;
 use compiler::value::tensor::Tensor;
 
+use crate::pipeline::error::{OnStep, SamplingError};
+use crate::pipeline::ports::{floats, timestep};
 use crate::place::{DeviceError, Place, WebGpu};
 use crate::sampler_program::{
     COEFFICIENTS, LATENTS, NOISE, OUTPUT, SAMPLE, SamplerProgram, Shape, slot_name,
 };
 use crate::sampler_step::{SamplerState, SamplerStepError};
-use crate::sampling::{OnStep, SamplingError, floats, timestep};
 use crate::session::{Session, SessionError, converted};
 use crate::staged::{StagedSession, all_same};
 

@@ -471,7 +471,7 @@ mod tests {
     }
 
     fn close(found: &Tensor, wanted: &[f32], what: &str) {
-        let found = crate::sampling::floats(found);
+        let found = crate::pipeline::ports::floats(found);
         assert_eq!(found.len(), wanted.len(), "{what}");
         let largest = wanted
             .iter()

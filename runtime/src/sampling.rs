@@ -6,56 +6,17 @@
 
 use std::collections::BTreeMap;
 
-use compiler::DType;
-use compiler::graph::TensorType;
 use compiler::program::sampler::{Guidance, SamplerStep, SamplerTable};
-use compiler::value::tensor::{Tensor, Values};
-use thiserror::Error;
+use compiler::value::tensor::Tensor;
 
+use crate::pipeline::error::{OnStep, SamplingError};
+use crate::pipeline::ports::{floats, input_type, output, timestep};
 #[cfg(feature = "webgpu")]
 use crate::resident::Resident;
-use crate::sampler_step::{SamplerState, SamplerStepError, guide};
-use crate::session::{Session, SessionError};
+use crate::sampler_step::{SamplerState, guide};
+use crate::session::Session;
 use crate::staged::{Stage, StagedSession};
 use crate::tiling::{Planes, Tiling};
-
-/// Why sampling stopped.
-#[derive(Debug, Error)]
-pub enum SamplingError {
-    /// A component failed.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    /// A component lacks an input or output that sampling needs.
-    #[error("the {component} has {found:?}, wanted {wanted:?} among them")]
-    Interface {
-        /// The component.
-        component: String,
-        /// The names it has.
-        found: Vec<String>,
-        /// The name wanted.
-        wanted: String,
-    },
-    /// Tensors that belong together do not fit.
-    #[error("{what} has shape {found:?}, wanted {wanted:?}")]
-    Shape {
-        /// The tensor.
-        what: &'static str,
-        /// Its shape.
-        found: Vec<usize>,
-        /// The shape wanted.
-        wanted: Vec<usize>,
-    },
-    /// The table, the noise and the latents do not belong together.
-    #[error(transparent)]
-    Step(#[from] SamplerStepError),
-    /// The network gave something that is not a number; from latents that stay on a device this is
-    /// told when they are read, of the call before.
-    #[error("the network's output of call {call} holds NaN or infinity")]
-    NotFinite {
-        /// The call, from 0.
-        call: usize,
-    },
-}
 
 /// What a run of the denoising network is steered by.
 #[derive(Debug, Clone)]
@@ -85,11 +46,6 @@ pub const STAGES: [Stage; 2] = [
         remembered_max: 64,
     },
 ];
-
-/// Is told of each step in order; may read the latents `[batch, channels, height, width]`, f32, in
-/// the sampler's own scale, which costs a wait on some devices. Its error ends the run.
-pub type OnStep<'a> =
-    dyn FnMut(usize, &dyn Fn() -> Result<Tensor, SamplingError>) -> Result<(), SamplingError> + 'a;
 
 /// Runs every step of `table` from unit normal noise `latents` `[batch, channels, height, width]`.
 /// The network's stages are [`STAGES`]. `draw` gives the noise of each draw in order. Gives the
@@ -281,54 +237,4 @@ fn stack(first: &Tensor, second: &Tensor) -> Tensor {
     shape[0] *= 2;
     let bytes = [first.bytes().as_ref(), second.bytes().as_ref()].concat();
     Tensor::new(first.dtype(), shape, bytes.into()).expect("both halves have the first's shape")
-}
-
-/// The timestep as the network declares it: a scalar, or one per picture.
-pub(crate) fn timestep(timestep: f64, ty: &TensorType) -> Tensor {
-    let shape = ty.extents().unwrap_or_default();
-    let count = shape.iter().product();
-    Tensor::from_values(ty.dtype, &shape, &Values::Float(vec![timestep; count]))
-}
-
-pub(crate) fn floats(tensor: &Tensor) -> Vec<f32> {
-    match tensor.cast(DType::F32).values() {
-        Values::Float(values) => values.into_iter().map(|value| value as f32).collect(),
-        Values::Bool(_) | Values::Int(_) => panic!("f32 values are floats"),
-    }
-}
-
-pub(crate) fn input_type<'a>(
-    inputs: &'a [(String, TensorType)],
-    component: &str,
-    wanted: &str,
-) -> Result<&'a TensorType, SamplingError> {
-    match inputs.iter().find(|(name, _)| name == wanted) {
-        Some((_, ty)) => Ok(ty),
-        None => {
-            let found = inputs.iter().map(|(name, _)| name.clone()).collect();
-            Err(SamplingError::Interface {
-                component: component.to_owned(),
-                found,
-                wanted: wanted.to_owned(),
-            })
-        }
-    }
-}
-
-pub(crate) fn output(
-    outputs: &mut Vec<(String, Tensor)>,
-    component: &str,
-    wanted: &str,
-) -> Result<Tensor, SamplingError> {
-    match outputs.iter().position(|(name, _)| name == wanted) {
-        Some(position) => Ok(outputs.swap_remove(position).1),
-        None => {
-            let found = outputs.iter().map(|(name, _)| name.clone()).collect();
-            Err(SamplingError::Interface {
-                component: component.to_owned(),
-                found,
-                wanted: wanted.to_owned(),
-            })
-        }
-    }
 }

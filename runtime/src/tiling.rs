@@ -21,7 +21,7 @@
 
 use thiserror::Error;
 
-use crate::sampling::SamplingError;
+use crate::pipeline::error::SamplingError;
 
 /// Tiles of one shape that cover pictures, in latents: rows, then columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

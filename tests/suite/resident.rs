@@ -13,8 +13,9 @@ use compiler::value::tensor::Tensor;
 use graphs::diffusers;
 use graphs::models::{Options, Timestep};
 use graphs::samplers::{self, SamplerConfig};
+use runtime::pipeline::OnStep;
 use runtime::place::{Choice, Place, WebGpu};
-use runtime::sampling::{Conditioning, OnStep, STAGES, denoise, denoise_on_host};
+use runtime::sampling::{Conditioning, STAGES, denoise, denoise_on_host};
 use runtime::staged::{Staged, StagedSession};
 
 use crate::support::{assert_close, folder, golden};

@@ -18,6 +18,7 @@ pub(crate) mod transformer;
 pub use embedding::Sinusoid;
 pub use fields::ConfigError;
 pub use resnet::Padding;
+pub use transformer::Attention;
 
 /// How a function is to be built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

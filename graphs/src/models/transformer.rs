@@ -6,7 +6,6 @@ use compiler::graph::{GraphError, Value};
 use compiler::ops::Geglu;
 
 use crate::models::layers::{Layers, Window};
-use crate::models::unet::Attention;
 
 /// Epsilon of the normalisation before the tokens (spec 6.2).
 const IMAGE_EPSILON: f64 = 1e-6;
@@ -16,6 +15,21 @@ const TOKEN_EPSILON: f64 = 1e-5;
 
 /// Hidden features of the feed-forward network per feature of the tokens.
 const EXPANSION: usize = 4;
+
+/// Transformers of one level.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attention {
+    /// Channels.
+    pub channels: usize,
+    /// Heads, which divide the channels.
+    pub heads: usize,
+    /// Groups of the normalisation.
+    pub groups: usize,
+    /// Whether the projections are linear layers and not 1×1 convolutions.
+    pub linear_projection: bool,
+    /// Whether the first attention of a block attends to the text as well.
+    pub only_cross: bool,
+}
 
 /// `x` plus what `depth` blocks of self-attention, cross-attention to `text`
 /// `[batch, tokens, text_width]` and feed-forward network make of it.

@@ -9,7 +9,8 @@ use compiler::DType;
 use compiler::program::pipeline::{Component, InputRole, Pipeline, SizeId, TextEncoder};
 use compiler::value::tensor::Tensor;
 
-use crate::sampling::{SamplingError, input_type, output};
+use crate::pipeline::error::SamplingError;
+use crate::pipeline::ports::{floats, input_type, output};
 use crate::session::Session;
 
 /// What one encoder makes of prompts, f32.
@@ -143,7 +144,7 @@ fn side_by_side(texts: &[Text]) -> Result<Tensor, SamplingError> {
                 wanted: vec![tokens[0], tokens[1], width],
             });
         }
-        parts.push((crate::sampling::floats(hidden), width));
+        parts.push((floats(hidden), width));
     }
     let [batch, length] = tokens.unwrap_or([0, 0]);
     let mut values = Vec::new();

@@ -3,5 +3,8 @@
 //! Takes the pipeline as data and sessions of its components. It knows no component by its name.
 
 mod encode;
+pub(crate) mod error;
+pub(crate) mod ports;
 
 pub use encode::{PictureSizes, Text, condition, encode};
+pub use error::{OnStep, SamplingError};

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::{Merges, Vocab};
 
-use super::TokenizerError;
+use super::error::TokenizerError;
 
 /// Length of every CLIP text encoder of Stable Diffusion, where the files leave it open.
 const CLIP_LENGTH: usize = 77;

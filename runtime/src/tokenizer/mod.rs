@@ -4,9 +4,9 @@
 //! transformers 5's `CLIPTokenizer`, cut and padded to the model's length. Never warns: it tells
 //! the caller what was cut.
 
+mod error;
 mod files;
 
-use thiserror::Error;
 use tokenizers::SplitDelimiterBehavior;
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::replace::ReplacePattern;
@@ -15,6 +15,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreSequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 
+pub use self::error::TokenizerError;
 use self::files::Declared;
 pub use self::files::TokenizerFiles;
 
@@ -22,59 +23,6 @@ pub use self::files::TokenizerFiles;
 /// digit, or a run of anything else that is not space (Radford et al. 2021, `simple_tokenizer`).
 const WORDS: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-
-/// Why bytes are not a tokenizer, or a prompt cannot be encoded.
-#[derive(Debug, Error)]
-pub enum TokenizerError {
-    /// There is no vocabulary.
-    #[error("found neither vocab.json and merges.txt nor tokenizer.json in the tokenizer")]
-    NoVocabulary,
-    /// A file is not JSON, or not of the form that it should have.
-    #[error("{file} of the tokenizer is not in its form: {source}")]
-    Json {
-        /// The file's name.
-        file: &'static str,
-        /// What the JSON reader says, with line and column.
-        source: serde_json::Error,
-    },
-    /// `merges.txt` is not text.
-    #[error("merges.txt of the tokenizer is not UTF-8")]
-    MergesNotText,
-    /// A merge is not a pair.
-    #[error("merge {number} of the tokenizer is not two tokens parted by one space")]
-    Merge {
-        /// Counted from 1, the version line not counted.
-        number: usize,
-    },
-    /// The configuration is of another kind of tokenizer.
-    #[error("found a tokenizer of class {found:?}, wanted CLIPTokenizer")]
-    Class {
-        /// What `tokenizer_class` says.
-        found: String,
-    },
-    /// A special token is not in the vocabulary.
-    #[error("the {role} token {content:?} is not in the tokenizer's vocabulary")]
-    SpecialToken {
-        /// `start`, `end` or `padding`.
-        role: &'static str,
-        /// The token's text.
-        content: String,
-    },
-    /// The length leaves no room for the start and end tokens, or is absurd.
-    #[error("found model_max_length {found} in tokenizer_config.json, wanted 2 to {max}")]
-    Length {
-        /// What the file says.
-        found: f64,
-        /// The greatest length accepted.
-        max: usize,
-    },
-    /// The tokenizer's own library refuses.
-    #[error("the tokenizer refuses: {reason}")]
-    Refused {
-        /// The library's words.
-        reason: String,
-    },
-}
 
 /// A prompt's ids.
 #[derive(Debug, Clone, PartialEq, Eq)]

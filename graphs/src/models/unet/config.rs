@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::models::embedding::Sinusoid;
 use crate::models::fields::{ConfigError, Fields, as_count};
 use crate::models::resnet::Padding;
-use crate::models::unet::{Added, Attention, Config, Level, Mid};
+use crate::models::transformer::Attention;
+use crate::models::unet::{Added, Config, Level, Mid};
 
 /// Most levels of resolution; each halves height and width.
 const LEVELS_MAX: usize = 8;

@@ -13,7 +13,7 @@ use compiler::value::dtype::DType;
 use crate::models::embedding::{Sinusoid, sinusoid};
 use crate::models::layers::{Layers, Window};
 use crate::models::resnet::{Norm, Padding, downsample, resnet, upsample};
-use crate::models::transformer::transformer;
+use crate::models::transformer::{Attention, transformer};
 use crate::models::{Options, Timestep};
 
 mod config;
@@ -75,21 +75,6 @@ pub struct Level {
     pub resnets: usize,
     /// The transformer after each residual block, and its depth there.
     pub attention: Option<(Attention, Vec<usize>)>,
-}
-
-/// Transformers of one level.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Attention {
-    /// Channels.
-    pub channels: usize,
-    /// Heads, which divide the channels.
-    pub heads: usize,
-    /// Groups of the normalisation.
-    pub groups: usize,
-    /// Whether the projections are linear layers and not 1×1 convolutions.
-    pub linear_projection: bool,
-    /// Whether the first attention of a block attends to the text as well.
-    pub only_cross: bool,
 }
 
 /// What lies between the halves.
