@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::num::TryFromIntError;
 
 use compiler::graph::TensorType;
-use compiler::program::Program;
 use compiler::program::pipeline::{LatentSize, Pipeline};
 use compiler::value::tensor::Tensor;
 use runtime::artifact::{Artifact, ArtifactProgram, PictureShape, VaeTiling};
+use runtime::sampling::STAGES;
+use runtime::staged::Staged;
 use runtime::tiling::Tiling;
 
 use crate::error::{At, Failure};
@@ -78,9 +79,13 @@ pub(crate) fn load(
         let own = name.strip_prefix(&prefix).map(ToOwned::to_owned);
         (own.unwrap_or(name), tensor)
     };
-    let program = Program::parse(&program.text).at("plan")?;
+    let parts = match program.parts.is_empty() {
+        true => None,
+        false => Some(Staged::stored(program, &STAGES).at("plan")?),
+    };
     Ok(Loaded {
-        program,
+        program: program.program().at("plan")?,
+        parts,
         weights: weights.into_iter().map(strip).collect(),
         patches: Vec::new(),
     })

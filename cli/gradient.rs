@@ -31,6 +31,7 @@ pub(crate) fn of_squared_error(
     };
     Ok(Loaded {
         program,
+        parts: None,
         weights: loaded.weights,
         patches: compiled.patches,
     })

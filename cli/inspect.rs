@@ -186,6 +186,7 @@ fn print_summary(name: &str, loaded: &Loaded) {
         program,
         weights,
         patches,
+        ..
     } = loaded;
     let (plan, cost) = (program.plan(), program.cost());
     let func = program.func();

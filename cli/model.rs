@@ -371,6 +371,7 @@ impl Model {
             })?;
         Ok(self.lent(Loaded {
             program,
+            parts: None,
             weights: imported.weights,
             patches,
         }))

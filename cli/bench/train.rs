@@ -115,6 +115,7 @@ pub(super) fn load(
     Ok(Training {
         loaded: Loaded {
             program,
+            parts: None,
             weights,
             patches,
         },

@@ -280,8 +280,11 @@ fn open_unet(
     size: LatentSize,
 ) -> Result<StagedSession, Failure> {
     let spinner = progress::spinner("compile");
-    let network = Network::new(arguments, here, component, size)?;
-    let staged = Staged::of(&network.loaded.program, &STAGES).at(&network.place)?;
+    let mut network = Network::new(arguments, here, component, size)?;
+    let staged = match network.loaded.parts.take() {
+        Some(parts) => parts,
+        None => Staged::of(&network.loaded.program, &STAGES).at(&network.place)?,
+    };
     let parts: Vec<&Executable> = staged.parts().map(|(_, program)| program).collect();
     network.announce(&parts, &spinner)?;
     let stages = stages::described(&staged);

@@ -13,8 +13,8 @@ use compiler::passes::hoist;
 use compiler::program::{CompileError, Executable, Program};
 use compiler::tile::Tuning;
 use compiler::value::tensor::Tensor;
-use thiserror::Error;
 
+use crate::artifact::{ArtifactError, ArtifactProgram, Port};
 use crate::place::Place;
 use crate::session::{Session, SessionError, converted};
 
@@ -29,14 +29,6 @@ pub struct Stage {
     pub inputs: &'static [&'static str],
     /// For how many different inputs results are remembered, those used last; at least 1 is.
     pub remembered_max: usize,
-}
-
-/// Stored parts that are not those of stages.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("the parts of a program hold {stage:?}, expected stages and then the body")]
-pub struct StageError {
-    /// What was found.
-    pub stage: String,
 }
 
 /// A program in parts: what each stage computes, and the body, which needs all inputs.
@@ -103,44 +95,30 @@ impl Staged {
         })
     }
 
-    /// The parts of a program that an artifact stores, in the order in which they run; the body, the
-    /// last one, takes all `inputs` that no stage of `stages` takes alone.
+    /// The parts in which an artifact stores a program; `stages` are those that it may name.
     ///
     /// # Errors
-    /// When there is no body, or a part has a stage that is not one of `stages`.
-    pub fn stored(
-        inputs: Vec<(String, TensorType)>,
-        parts: Vec<(Option<String>, Executable)>,
-        stages: &[Stage],
-    ) -> Result<Staged, StageError> {
-        let (mut prologues, mut body) = (Vec::new(), None);
-        for (stage, part) in parts {
-            match (stage, &body) {
-                (Some(name), None) => {
-                    let stage = stages.iter().find(|stage| stage.name == name);
-                    let stage = stage.ok_or(StageError { stage: name })?;
-                    prologues.push((*stage, part));
-                }
-                (None, None) => body = Some(part),
-                (_, Some(_)) => {
-                    let stage = "a part behind the body".to_owned();
-                    return Err(StageError { stage });
-                }
-            }
-        }
-        let missing = || StageError {
-            stage: "no body".to_owned(),
+    /// When a part breaks a rule, or the parts are not stages and then the body.
+    pub fn stored(program: &ArtifactProgram, stages: &[Stage]) -> Result<Staged, ArtifactError> {
+        let wrong = || ArtifactError::Damaged {
+            program: format!("{}/{}", program.component, program.name),
+            what: "stages",
         };
+        let mut parts = program.executables()?;
+        let (None, body) = parts.pop().ok_or_else(wrong)? else {
+            return Err(wrong());
+        };
+        let named = |name: &str| stages.iter().find(|stage| stage.name == name);
+        let prologue = |(stage, part): (Option<String>, Executable)| {
+            let stage = named(&stage?)?;
+            Some((*stage, part))
+        };
+        let prologues: Option<Vec<_>> = parts.into_iter().map(prologue).collect();
         Ok(Staged {
-            inputs,
-            prologues,
-            body: body.ok_or_else(missing)?,
+            inputs: program.inputs.iter().map(Port::named).collect(),
+            prologues: prologues.ok_or_else(wrong)?,
+            body,
         })
-    }
-
-    /// The name and type of each input of the whole program, in order.
-    pub fn inputs(&self) -> &[(String, TensorType)] {
-        &self.inputs
     }
 
     /// The programs in the order in which they run, each with its stage; the body has none.

@@ -6,8 +6,8 @@
 use thiserror::Error;
 
 use crate::graph::{Role, TensorType};
-use crate::plan::{Plan, PlanError, plan_regions};
-use crate::region::{self, Buffer, Content, Regions, RegionsError};
+use crate::plan::{Plan, PlanError, plan_regions, weights};
+use crate::region::{self, Content, Regions, RegionsError};
 use crate::target::Limits;
 use crate::value::extents::Extents;
 use crate::value::tensor::Tensor;
@@ -101,55 +101,56 @@ impl Executable {
 
     /// What the program costs.
     pub fn cost(&self) -> Cost {
-        let weights = || self.params(Role::Weight).map(|(_, extents)| extents);
-        let elements = |extents: &Extents| extents.elements() as u64;
-        let bytes = |extents: &Extents| elements(extents) * extents.dtype.bytes() as u64;
+        let weights = weights(&self.regions);
+        let bytes = weights.iter().map(|weight| weight.bytes);
+        let parameters = weights.iter().map(|weight| {
+            let extents = &self.regions.buffer(weight.buffer).extents;
+            extents.elements() as u64
+        });
         Cost {
             nodes: self.counts.nodes,
-            weight_bytes: weights().map(bytes).fold(0, u64::saturating_add),
-            parameters: weights().map(elements).fold(0, u64::saturating_add),
+            weight_bytes: bytes.fold(0, u64::saturating_add),
+            parameters: parameters.fold(0, u64::saturating_add),
             flops: self.counts.flops,
         }
     }
 
-    /// The name and extents of each parameter of a role, in order.
-    pub fn params(&self, wanted: Role) -> impl Iterator<Item = (&str, &Extents)> {
+    /// The name and type of each parameter of a role, in order.
+    pub fn params(&self, wanted: Role) -> impl Iterator<Item = (&str, TensorType)> {
         let buffers = self.regions.buffers.iter();
         buffers.filter_map(move |data| match &data.content {
             Content::Param(param) if param.role == wanted => {
-                Some((param.name.as_str(), &data.extents))
+                Some((param.name.as_str(), ty(&data.extents)))
             }
             Content::Param(_) | Content::Constant(_) | Content::Computed => None,
         })
     }
 
+    /// The name and type of each result, new states included, in order.
+    pub fn results(&self) -> impl Iterator<Item = (&str, TensorType)> {
+        let results = self.regions.results.iter();
+        results.map(|(name, buffer)| (name.as_str(), ty(&self.regions.buffer(*buffer).extents)))
+    }
+
     /// The name and type of each input, in order.
     pub fn inputs(&self) -> Vec<(String, TensorType)> {
-        let inputs = self.params(Role::Input);
-        inputs
-            .map(|(name, own)| (name.to_owned(), ty(own)))
-            .collect()
+        named(self.params(Role::Input))
     }
 
     /// The name and type of each state, in order.
     pub fn states(&self) -> Vec<(String, TensorType)> {
-        let states = self.params(Role::State);
-        states
-            .map(|(name, own)| (name.to_owned(), ty(own)))
-            .collect()
+        named(self.params(Role::State))
     }
 
     /// The name and type of each result that a caller gets, in order: no new states.
     pub fn outputs(&self) -> Vec<(String, TensorType)> {
         let is_state = |name: &str| self.params(Role::State).any(|(own, _)| own == name);
-        let results = self.regions.results.iter();
-        let results = results.filter(|(name, _)| !is_state(name));
-        let output = |(name, buffer): &(String, Buffer)| {
-            let own = &self.regions.buffer(*buffer).extents;
-            (name.clone(), ty(own))
-        };
-        results.map(output).collect()
+        named(self.results().filter(|(name, _)| !is_state(name)))
     }
+}
+
+fn named<'a>(typed: impl Iterator<Item = (&'a str, TensorType)>) -> Vec<(String, TensorType)> {
+    typed.map(|(name, ty)| (name.to_owned(), ty)).collect()
 }
 
 fn ty(extents: &Extents) -> TensorType {

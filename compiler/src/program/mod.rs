@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::graph::text::{self, ParseError};
 use crate::graph::verify::{VerifyError, check_func, verify};
-use crate::graph::{Definition, Func, GraphError, Module, TensorType};
+use crate::graph::{Definition, Func, GraphError, Module, Role, TensorType};
 use crate::passes::{self, PassError, Patch};
 use crate::plan::{PlanError, Recomputation, Recomputed, recompute};
 use crate::region::{FormError, Formed, Refusal, form};
@@ -76,6 +76,12 @@ pub enum CompileError {
     /// The text is not a program.
     #[error(transparent)]
     Parse(#[from] ParseError),
+    /// The regions are not those of the graph.
+    #[error("the graph {func:?} has other parameters or results than its regions")]
+    Foreign {
+        /// The function.
+        func: String,
+    },
     /// The text holds another number of functions than one.
     #[error("the text holds {found} functions, wanted 1")]
     Functions {
@@ -180,10 +186,35 @@ impl Program {
     /// # Errors
     /// When the text does not parse or holds anything but one bound function.
     pub fn parse(text: &str) -> Result<Program, CompileError> {
-        let mut module = text::parse(text)?;
-        match module.funcs.len() {
-            1 => Program::new(module.funcs.remove(0)),
-            found => Err(CompileError::Functions { found }),
+        Program::new(one(text)?)
+    }
+
+    /// The program of a stored graph, as text, and of the regions that were formed of it. It forms
+    /// nothing, so that it tells nothing of fusions.
+    ///
+    /// # Errors
+    /// When the text does not parse or holds anything but one bound function with the parameters and
+    /// results of the regions.
+    pub fn stored(text: &str, executable: Executable) -> Result<Program, CompileError> {
+        let func = one(text)?;
+        check_func(&func)?;
+        let roles = [Role::Input, Role::Weight, Role::State];
+        let same = roles.into_iter().all(|role| {
+            let params = func.params(role).map(|(_, name, ty)| (name, ty.clone()));
+            params.eq(executable.params(role))
+        });
+        let results = func.results().iter();
+        let results = results.map(|(name, value)| (name.as_str(), func.ty(*value).clone()));
+        match same && results.eq(executable.results()) {
+            true => Ok(Program {
+                func,
+                executable,
+                fusions: BTreeMap::new(),
+                refusals: Vec::new(),
+            }),
+            false => Err(CompileError::Foreign {
+                func: func.name().to_owned(),
+            }),
         }
     }
 
@@ -215,6 +246,15 @@ impl Program {
     /// Why rules of fusion were not applied, by region.
     pub fn refusals(&self) -> &[Refusal] {
         &self.refusals
+    }
+}
+
+/// The only function of a text form.
+fn one(text: &str) -> Result<Func, CompileError> {
+    let mut module = text::parse(text)?;
+    match module.funcs.len() {
+        1 => Ok(module.funcs.remove(0)),
+        found => Err(CompileError::Functions { found }),
     }
 }
 

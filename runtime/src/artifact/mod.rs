@@ -36,7 +36,7 @@ use backends::gpu::validate::Invalid;
 use bytes::Bytes;
 use compiler::DType;
 use compiler::program::pipeline::{Pipeline, PipelineError};
-use compiler::program::{Counts, ExecutableError};
+use compiler::program::{CompileError, Counts, ExecutableError};
 use compiler::value::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -319,6 +319,14 @@ pub enum ArtifactError {
         file: String,
         /// What is wrong.
         source: TensorFileError,
+    },
+    /// What the plan stores of a program is not the graph of its regions.
+    #[error("{program:?} of the artifact: {source}")]
+    Graph {
+        /// The component and the program.
+        program: String,
+        /// What is wrong.
+        source: Box<CompileError>,
     },
     /// What the plan stores of a program is not regions that keep the rules.
     #[error("{program:?} of the artifact: {source}")]

@@ -8,11 +8,14 @@ use std::collections::BTreeMap;
 
 use compiler::DType;
 use compiler::graph::TensorType;
-use compiler::program::{Counts, Executable};
+use compiler::program::{Counts, Executable, Program};
 use compiler::value::tensor::Tensor;
 
-use super::plan::{Constant, Part, Plan, Program, Taken};
+use super::plan::{self, Constant, Part, Plan, Taken};
 use super::{ArtifactError, ArtifactPart, ArtifactProgram, Port};
+
+#[cfg(test)]
+mod tests;
 
 /// The constants of a plan that is written, each once.
 #[derive(Default)]
@@ -44,7 +47,10 @@ impl Constants {
 }
 
 /// The message of a program.
-pub(super) fn program_message(program: &ArtifactProgram, constants: &mut Constants) -> Program {
+pub(super) fn program_message(
+    program: &ArtifactProgram,
+    constants: &mut Constants,
+) -> plan::Program {
     let mut part = |part: &ArtifactPart| Part {
         stage: part.stage.clone().unwrap_or_default(),
         regions: part.regions.clone(),
@@ -57,7 +63,7 @@ pub(super) fn program_message(program: &ArtifactProgram, constants: &mut Constan
         flops: part.counts.flops,
         taken: part.taken.iter().map(taken_message).collect(),
     };
-    Program {
+    plan::Program {
         name: program.name.clone(),
         component: program.component.clone(),
         text: program.text.clone(),
@@ -168,6 +174,19 @@ impl ArtifactProgram {
         }
     }
 
+    /// The whole program with its graph.
+    ///
+    /// # Errors
+    /// As [`ArtifactProgram::executable`], and when the graph does not parse, breaks a rule or is of
+    /// another program.
+    pub fn program(&self) -> Result<Program, ArtifactError> {
+        let stored = Program::stored(&self.text, self.executable()?);
+        stored.map_err(|source| ArtifactError::Graph {
+            program: format!("{}/{}", self.component, self.name),
+            source: Box::new(source),
+        })
+    }
+
     /// The parts in which the program runs, in order, with their stages; one without a stage where it
     /// runs whole.
     ///
@@ -209,6 +228,14 @@ impl ArtifactProgram {
 }
 
 impl Port {
+    /// The name and the type.
+    pub(crate) fn named(&self) -> (String, TensorType) {
+        // What does not fit in memory is no tensor: [`ArtifactProgram::executables`] refuses it.
+        let shape = self.shape.iter().map(|&side| usize::try_from(side));
+        let shape = shape.map(|side| side.unwrap_or(usize::MAX));
+        (self.name.clone(), TensorType::new(self.dtype, shape))
+    }
+
     fn is(&self, name: &str, ty: &TensorType) -> bool {
         let shape = self.shape.iter().map(|&side| usize::try_from(side).ok());
         let shape: Option<Vec<usize>> = shape.collect();
