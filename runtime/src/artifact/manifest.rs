@@ -143,25 +143,3 @@ fn check_seal(file: &[u8]) -> Option<()> {
     let content = rest.strip_suffix(SEAL_START.as_bytes())?;
     (hash([content]).as_bytes() == seal).then_some(())
 }
-
-/// An element type as its name.
-pub(super) mod dtype_name {
-    use compiler::DType;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(in super::super) fn serialize<S: Serializer>(
-        dtype: &DType,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(dtype.name())
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<DType, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        DType::from_name(&name)
-            .ok_or_else(|| D::Error::custom(format_args!("found element type {name:?}")))
-    }
-}

@@ -1,16 +1,21 @@
 //! Artifacts in memory: round trips, corruption, lies.
 
-use std::io::{Error, ErrorKind};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Error, ErrorKind};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use compiler::DType;
+use compiler::program::Counts;
 use compiler::program::pipeline::{Component, Extent, Input, InputRole, Pipeline, Task};
+use compiler::value::tensor::Tensor;
 use prost::Message;
 
 use super::*;
 use crate::artifact::manifest::Manifest;
 use crate::artifact::plan::Plan;
 use crate::artifact::stored::hash;
+use crate::tokenizer::TokenizerFiles;
 
 pub(super) type Stored = BTreeMap<String, Bytes>;
 
