@@ -275,6 +275,11 @@ impl Model {
         dtype: Option<DType>,
     ) -> Result<Loaded, Failure> {
         self.check_dtype(component, dtype)?;
+        // What is compiled in tiles has no program for the whole picture.
+        let size = match (component.task, self.tiling()?) {
+            (Task::Decode, Some(tiling)) => size.decoded(Some(tiling.tile())),
+            (_, _) => size,
+        };
         let shapes = component.shapes(&self.pipeline().latents, size)?;
         let model = match &self.form {
             Form::Artifact(artifact) => {

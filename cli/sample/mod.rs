@@ -49,7 +49,10 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         path.map_or(Ok(()), |path| files::check_output(path))?;
     }
     let described = model.pipeline();
-    let networks = Networks::of(described).at(arguments.model.display())?;
+    let networks = Networks::of(described).at(arguments.model.display());
+    let networks = networks.map_err(|failure| {
+        failure.hint("sampling needs a whole pipeline; splamc run takes one graph")
+    })?;
     let start = Start::new(arguments, &described.latents)?;
     model.check_sizes(start.size)?;
     let Schedule {

@@ -64,9 +64,9 @@ impl Start {
                 "{place}: init_latents have shape {shape:?}, {wanted}"
             )));
         };
-        let asked = |axis, pixels: Option<usize>, own| match pixels {
+        let asked = |axis, pixels: Option<usize>, own: usize| match pixels {
             Some(pixels) => model.extent(axis, pixels),
-            None => Ok(own),
+            None => model.extent(axis, own.saturating_mul(model.pixels)),
         };
         let wanted = [
             arguments.batch.unwrap_or(batch),
