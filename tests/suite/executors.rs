@@ -72,7 +72,7 @@ fn cpu(exact: bool) -> Place {
 }
 
 /// The adapter of this machine, opened once.
-fn adapter() -> Option<&'static Place> {
+pub(crate) fn adapter() -> Option<&'static Place> {
     static ADAPTER: OnceLock<Option<Place>> = OnceLock::new();
     let open = || WebGpu::open(Choice::Best, false, false).ok();
     ADAPTER.get_or_init(|| open().map(Place::WebGpu)).as_ref()

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::OnceLock;
 
-use backends::cpu::{self, Executor};
 use compiler::DType;
 use compiler::graph::eval::eval;
 use compiler::graph::{Func, Role};
@@ -15,7 +15,10 @@ use compiler::value::tensor::{Tensor, Values};
 use graphs::models::{Options, Timestep, unet};
 use graphs::noise_schedule::{BetaSchedule, NoiseSchedule, NoiseScheduleSpec};
 use graphs::optimizer::Layout;
+use runtime::place::{self, Place};
+use runtime::session::Session;
 
+use crate::executors::adapter;
 use crate::support::{golden, tensors};
 
 pub(crate) type Named = BTreeMap<String, Tensor>;
@@ -72,24 +75,48 @@ pub(crate) fn exact(func: &Func, inputs: &Named, weights: &Named) -> BTreeMap<St
         .collect()
 }
 
-/// The results of `func` on the CPU, in f32, new states among them.
-pub(crate) fn on_cpu(func: &Func, inputs: &Named, weights: &Named) -> Named {
-    let program = compile(func, &Bindings::new())
-        .expect("the step compiles")
-        .program;
-    let options = cpu::Options {
-        threads: None,
-        exact: true,
-    };
-    let executor = Executor::new(&program, weights.clone(), options, &Tuning::default());
-    let executor = executor.expect("the weights fit");
-    let results = executor.run(inputs).expect("the CPU executes the step");
+/// What executes steps in f32, by name: the CPU, the interpreter of kernels, and the adapter that
+/// this machine prefers, if it has one.
+pub(crate) fn places() -> &'static [(&'static str, Place)] {
+    static PLACES: OnceLock<Vec<(&str, Place)>> = OnceLock::new();
+    PLACES.get_or_init(|| {
+        let mut places = vec![("the CPU", CPU), ("the interpreter", Place::Interpreter)];
+        if let Some(adapter) = adapter() {
+            places.push(("an adapter", adapter.clone()));
+        }
+        places
+    })
+}
+
+/// The processor, by direct sums.
+pub(crate) const CPU: Place = Place::Cpu(place::Options {
+    threads: None,
+    exact: true,
+});
+
+/// A step with its weights and first states at a place.
+pub(crate) fn opened(func: &Func, weights: &Named, place: &Place) -> Session {
+    let program = compile(func, &Bindings::new());
+    let program = program.expect("the step compiles").program;
+    let session = Session::open(&program, weights.clone(), place, &Tuning::default());
+    session.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The results of a step at a place, new states among them.
+pub(crate) fn executed(session: &Session, func: &Func, inputs: &Named) -> Named {
+    let results = session.run(inputs);
+    let results = results.unwrap_or_else(|error| panic!("{error}"));
     let mut results: Named = results.into_iter().collect();
     for (_, name, _) in func.params(Role::State) {
-        let state = executor.state(name).expect("the program has the state");
+        let state = session.state(name).expect("the program has the state");
         results.insert(name.to_owned(), state);
     }
     results
+}
+
+/// The results of `func` at a place, in f32, new states among them.
+pub(crate) fn on(place: &Place, func: &Func, inputs: &Named, weights: &Named) -> Named {
+    executed(&opened(func, weights, place), func, inputs)
 }
 
 /// The numbers of an i64 or f32 vector.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::distill::{
     Case, VARIANTS, denoise_case, denoise_case_in, lcm_case, splad_case, splad_settings,
 };
-use super::networks::{Named, exact, on_cpu};
+use super::networks::{CPU, Named, exact, executed, on, opened, places};
 use crate::support::{golden, tensors};
 
 /// How far the oracle's gradients may lie from torch's in f64, as a share of each one's norm: the
@@ -83,20 +83,20 @@ fn farthest(layout: &Layout, found: &Tensor, file: &str, prefix: &str) -> (f64, 
     worst
 }
 
-/// Compares the gradients of a step with those in a golden file, by the oracle in f64 and by the
-/// CPU in f32.
+/// Compares the gradients of a step with those in a golden file, by the oracle in f64 and by
+/// every place in f32.
 fn check_gradients(case: &Case, file: &str, cpu_tolerance: f64) {
     let layout = Layout::of(&case.student).expect("the weights have known sizes");
     let step = accumulation_step(case.step.clone(), &layout, &SETTINGS).expect("it is a step");
     let mut weights = case.weights.clone();
     weights.extend(zeros(&["gradient"], layout.total()));
     let oracle = flat(&exact(&step, &case.inputs, &weights)["gradient"]);
-    let cpu = on_cpu(&step, &case.inputs, &weights).remove("gradient");
-    let cpu = cpu.expect("it is a result");
-    for (by, found, tolerance) in [
-        ("the oracle", oracle, ORACLE_TOLERANCE),
-        ("the CPU", cpu, cpu_tolerance),
-    ] {
+    let mut all = vec![("the oracle", oracle, ORACLE_TOLERANCE)];
+    for (by, place) in places() {
+        let found = on(place, &step, &case.inputs, &weights).remove("gradient");
+        all.push((by, found.expect("it is a result"), cpu_tolerance));
+    }
+    for (by, found, tolerance) in all {
         let (apart, name) = farthest(&layout, &found, file, "");
         assert!(
             apart <= tolerance,
@@ -136,7 +136,18 @@ fn gradients_of_denoising_agree_with_torch() {
 }
 
 /// What executes a step.
-type Execute = fn(&Func, &Named, &Named) -> Named;
+type Execute = Box<dyn Fn(&Func, &Named, &Named) -> Named>;
+
+/// All that executes steps, by name.
+fn executors() -> Vec<(&'static str, Execute)> {
+    let mut all: Vec<(_, Execute)> = vec![("the oracle", Box::new(by_oracle))];
+    for (by, place) in places() {
+        let execute =
+            |func: &Func, inputs: &Named, weights: &Named| on(place, func, inputs, weights);
+        all.push((by, Box::new(execute)));
+    }
+    all
+}
 
 fn by_oracle(func: &Func, inputs: &Named, weights: &Named) -> Named {
     let results = exact(func, inputs, weights).into_iter();
@@ -196,7 +207,7 @@ fn check_movements(layout: &Layout, states: &Named, before: [&Tensor; 2], file: 
 fn three_steps_of_denoising_agree_with_torch() {
     let facts = golden_facts();
     let log = &facts["cases"]["unet_a"]["train"]["log"];
-    for (by, execute) in [("the oracle", by_oracle as Execute), ("the CPU", on_cpu)] {
+    for (by, execute) in executors() {
         let first = denoise_case("step0.noise", "step0.timesteps", false);
         let layout = Layout::of(&first.student).expect("the weights have known sizes");
         let step = training_step(first.step.clone(), &layout, &SETTINGS).expect("it is a step");
@@ -247,12 +258,51 @@ fn a_step_of_splad_agrees_with_torch() {
     let facts = golden_facts();
     let norm = &facts["splad_distill"]["train"]["grad_norm_before_clip"];
     let norm = norm.as_f64().expect("it is a number");
-    for (by, execute) in [("the oracle", by_oracle as Execute), ("the CPU", on_cpu)] {
+    for (by, execute) in executors() {
         let results = execute(&step, &inputs, &weights);
         assert_near(number(&results, "grad_norm"), norm, 1e-5, by);
         let before = [&weights["student"], &weights["ema"]];
         let file = "grads/splad_distill.step.safetensors";
         check_movements(&layout, &results, before, file, by);
+    }
+}
+
+/// Three steps of SPLAD and of LCM leave every place with the states that the CPU has.
+#[test]
+fn states_follow_those_of_the_cpu() {
+    let (_, gamma_embed, sigma, loss) = VARIANTS[0];
+    let splad = splad_case(splad_settings(gamma_embed, sigma, loss), false);
+    for mut case in [splad, lcm_case(false)] {
+        let layout = Layout::of(&case.student).expect("the weights have known sizes");
+        let step = training_step(case.step, &layout, &SETTINGS).expect("it is a step");
+        case.weights.extend(zeros(&MOMENTS, layout.total()));
+        let student = case.weights["student"].clone();
+        case.weights.entry("ema".to_owned()).or_insert(student);
+        let sessions = places().iter();
+        let sessions = sessions.map(|(by, place)| (by, opened(&step, &case.weights, place)));
+        let sessions: Vec<_> = sessions.collect();
+        for update in 1..=3 {
+            let scalars = Scalars {
+                update,
+                lr: 1e-3,
+                weight_decay: 0.0,
+                ema_decay: 0.95,
+            };
+            case.inputs.extend(scalars.numbers(&SETTINGS));
+            let results = sessions.iter();
+            let results = results.map(|(by, session)| (by, executed(session, &step, &case.inputs)));
+            let results: Vec<_> = results.collect();
+            for (by, found) in &results[1..] {
+                for (name, wanted) in &results[0].1 {
+                    let [found, wanted] = [&found[name], wanted].map(Array::from);
+                    let apart = distance(found.floats(), wanted.floats());
+                    assert!(
+                        apart <= 1e-5,
+                        "{name} of step {update} by {by}: {apart:.1e}"
+                    );
+                }
+            }
+        }
     }
 }
 
@@ -287,7 +337,7 @@ fn networks_of_16_bits_learn_by_parameters_of_32() {
         };
         let mut inputs = case.inputs.clone();
         inputs.extend(scalars.numbers(&settings));
-        let results = on_cpu(&step, &inputs, &weights);
+        let results = on(&CPU, &step, &inputs, &weights);
         assert_eq!(number(&results, "updated"), 1.0);
         let facts = golden_facts();
         for (name, stored) in [("loss", "loss"), ("grad_norm", "grad_norm")] {
