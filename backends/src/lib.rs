@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod cpu;
+pub mod device;
 mod found;
 pub mod gpu;
 mod lookup;

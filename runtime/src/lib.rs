@@ -11,9 +11,7 @@ pub mod noise;
 pub mod pipeline;
 pub mod place;
 pub mod profile;
-#[cfg(feature = "webgpu")]
 mod resident;
-#[cfg(feature = "webgpu")]
 mod sampler_program;
 pub mod sampler_step;
 pub mod sampling;

@@ -3,13 +3,14 @@
 //! Takes what a user wants, gives a [`Place`] that sessions are opened at. Opening an adapter is
 //! the only thing that can fail here.
 
-#[cfg(feature = "webgpu")]
 use std::sync::Arc;
 
+use backends::device::{self, Device, Interpreter, Processor};
 #[cfg(feature = "webgpu")]
 use backends::gpu::commands::Requirements;
+use backends::webgpu::WGSL;
 #[cfg(feature = "webgpu")]
-use backends::webgpu::device;
+use backends::webgpu::device as webgpu;
 
 pub use backends::cpu::Options;
 #[cfg(feature = "webgpu")]
@@ -36,12 +37,23 @@ pub enum Place {
     Interpreter,
 }
 
+impl Place {
+    /// The device.
+    pub(crate) fn device(&self) -> Arc<dyn Device> {
+        match self {
+            Place::Cpu(options) => Arc::new(Processor(*options)),
+            #[cfg(feature = "webgpu")]
+            Place::WebGpu(place) => Arc::new(place.adapter.clone()),
+            Place::Interpreter => Arc::new(Interpreter(&WGSL)),
+        }
+    }
+}
+
 /// An open WebGPU device, what it grants, and the artifact whose programs it runs, if they are one's.
 #[cfg(feature = "webgpu")]
 #[derive(Debug, Clone)]
 pub struct WebGpu {
-    pub(crate) device: device::Device,
-    pub(crate) requirements: Requirements,
+    adapter: device::Adapter,
     pub(crate) artifact: Option<Arc<Artifact>>,
 }
 
@@ -53,18 +65,20 @@ impl WebGpu {
     /// # Errors
     /// When there is no such adapter, it has no 16-bit floats, or its driver fails.
     pub fn open(adapter: Choice, shader_f16: bool, profile: bool) -> Result<WebGpu, DeviceError> {
-        let options = device::Options { adapter, profile };
-        let found = device::adapter(&options.adapter)?;
+        let options = webgpu::Options { adapter, profile };
+        let found = webgpu::adapter(&options.adapter)?;
         let mut requirements = Requirements::DEFAULT;
         requirements.shader_f16 = shader_f16;
         let granted = found.grants.limits;
         let limits = &mut requirements.limits;
         limits.binding_bytes_max = granted.binding_bytes_max.min(BINDING_BYTES_MAX);
         limits.buffer_bytes_max = granted.buffer_bytes_max;
-        let device = device::Device::open(&options, &requirements)?;
-        Ok(WebGpu {
-            device,
+        let adapter = device::Adapter {
+            device: webgpu::Device::open(&options, &requirements)?,
             requirements,
+        };
+        Ok(WebGpu {
+            adapter,
             artifact: None,
         })
     }
@@ -80,6 +94,6 @@ impl WebGpu {
 
     /// The adapter's name.
     pub fn name(&self) -> &str {
-        &self.device.adapter().name
+        &self.adapter.device.adapter().name
     }
 }

@@ -7,12 +7,10 @@
 //! `sampling`, which it agrees with up to roundings of f32, takes its place.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use backends::gpu::commands::{Port, StoredAs};
-use backends::gpu::executor::{ExecuteError, Executor};
-use backends::webgpu::device::Loaded;
-use compiler::DType;
+use backends::device::{Request, Resident as OnDevice};
 use compiler::graph::TensorType;
 use compiler::program::sampler::{Guidance, SamplerStep, SamplerTable};
 use compiler::tile::Tuning;
@@ -20,7 +18,6 @@ use compiler::value::tensor::Tensor;
 
 use crate::pipeline::error::{OnStep, SamplingError};
 use crate::pipeline::ports::{floats, timestep};
-use crate::place::{DeviceError, Place, WebGpu};
 use crate::sampler_program::{
     COEFFICIENTS, LATENTS, NOISE, OUTPUT, SAMPLE, SamplerProgram, Shape, slot_name,
 };
@@ -30,7 +27,6 @@ use crate::staged::{StagedSession, all_same};
 
 /// Tensors by name.
 type Named = BTreeMap<String, Tensor>;
-type OnDevice = Executor<Loaded>;
 
 /// The network's input that steps compute, the one that they name, and its answer.
 const UNET_SAMPLE: &str = "sample";
@@ -51,7 +47,7 @@ pub(crate) struct Resident<'a> {
 
 /// A part of the network, and where its inputs come from.
 struct Part<'a> {
-    executor: &'a OnDevice,
+    executor: &'a dyn OnDevice,
     calls: &'a AtomicU64,
     /// What the host gives.
     given: Vec<String>,
@@ -76,11 +72,17 @@ impl<'a> Resident<'a> {
         let Some((prologues, body)) = parts(unet, fixed) else {
             return Ok(None);
         };
-        let Some((sampler, place)) = sampler(body.executor, table, guidance, shape) else {
+        let Some(sampler) = sampler(body.executor, table, guidance, shape) else {
             return Ok(None);
         };
-        let program = &sampler.program;
-        let step = Session::open(program, Named::new(), &place, &Tuning::default())?;
+        // A table is known when a run begins: no artifact has a program for it.
+        let request = Request {
+            program: &sampler.program,
+            weights: Named::new(),
+            tuning: &Tuning::default(),
+            ahead: None,
+        };
+        let step = Session::on(Arc::clone(unet.device()), request)?;
         let resident = Resident {
             unet,
             table,
@@ -98,12 +100,12 @@ impl<'a> Resident<'a> {
         let step = self.executor();
         let body = self.body.executor;
         step.starts_with(&[COEFFICIENTS, NOISE])
-            && lies_as(body, UNET_OUTPUT, step, OUTPUT)
-            && lies_as(step, SAMPLE, body, UNET_SAMPLE)
+            && body.hands_over(UNET_OUTPUT, step, OUTPUT)
+            && step.hands_over(SAMPLE, body, UNET_SAMPLE)
             && self
                 .kept()
                 .iter()
-                .all(|name| lies_as(step, name, step, name))
+                .all(|name| step.hands_over(name, step, name))
     }
 
     /// The state of a step that the next one reads.
@@ -169,9 +171,9 @@ impl<'a> Resident<'a> {
                 given.insert(UNET_SAMPLE.to_owned(), sample);
             }
             None => {
-                let body = self.body.executor.machine();
-                let copied = self.machine().copy(SAMPLE, body, UNET_SAMPLE);
-                copied.map_err(failed)?;
+                let names = [(SAMPLE, UNET_SAMPLE)];
+                let copied = self.executor().copy(&names, self.body.executor);
+                copied.map_err(SessionError::from)?;
             }
         }
         self.body.start(&given)
@@ -185,9 +187,8 @@ impl<'a> Resident<'a> {
                 .map(|(_, name)| (name.as_str(), name.as_str()))
                 .collect();
             if !names.is_empty() {
-                let copied = earlier.executor.machine();
-                let copied = copied.copy_all(&names, part.executor.machine());
-                copied.map_err(failed)?;
+                let copied = earlier.executor.copy(&names, part.executor);
+                copied.map_err(SessionError::from)?;
             }
         }
         Ok(())
@@ -219,7 +220,7 @@ impl<'a> Resident<'a> {
             ),
             (NOISE.to_owned(), Tensor::from_f32(&self.shape, &noise)),
         ]);
-        let machine = self.machine();
+        let executor = self.executor();
         let kept = self.kept();
         if call == 0 {
             let zero = Tensor::from_f32(&self.shape, &vec![0.0; elements]);
@@ -227,35 +228,34 @@ impl<'a> Resident<'a> {
             let x = Tensor::from_f32(&self.shape, &state.x);
             given.insert(LATENTS.to_owned(), x);
         } else {
-            let inputs = &machine.commands().inputs;
-            let is_read = |name: &&String| inputs.iter().any(|port| port.name == **name);
+            let is_read = |name: &&String| executor.input(name).is_some();
             let names = kept.iter().filter(is_read);
             let names: Vec<(&str, &str)> =
                 names.map(|name| (name.as_str(), name.as_str())).collect();
-            machine.copy_all(&names, machine).map_err(failed)?;
+            executor
+                .copy(&names, executor)
+                .map_err(SessionError::from)?;
         }
         // Inputs may take the place of results: this comes after those were taken.
-        let body = self.body.executor.machine();
-        body.copy(UNET_OUTPUT, machine, OUTPUT).map_err(failed)?;
-        Ok(self.executor().start(&given).map_err(SessionError::from)?)
+        let body = self.body.executor;
+        let copied = body.copy(&[(UNET_OUTPUT, OUTPUT)], executor);
+        copied.map_err(SessionError::from)?;
+        Ok(executor.start(&given).map_err(SessionError::from)?)
     }
 
     /// The latents after the last step, which was number `call`.
     fn latents(&self, call: usize) -> Result<Tensor, SamplingError> {
-        let latents = self.machine().read(LATENTS).map_err(failed)?;
+        let latents = self.executor().read(LATENTS);
+        let latents = latents.map_err(SessionError::from)?;
         match floats(&latents).iter().all(|value| value.is_finite()) {
             true => Ok(latents),
             false => Err(SamplingError::NotFinite { call }),
         }
     }
 
-    fn executor(&self) -> &OnDevice {
-        let executor = self.step.on_adapter();
-        executor.expect("steps are opened on the adapter of the body")
-    }
-
-    fn machine(&self) -> &Loaded {
-        self.executor().machine()
+    fn executor(&self) -> &dyn OnDevice {
+        let executor = self.step.resident();
+        executor.expect("steps are loaded on the device of the body")
     }
 }
 
@@ -278,18 +278,18 @@ impl Part<'_> {
 fn parts<'a>(unet: &'a StagedSession, fixed: &Named) -> Option<(Vec<Part<'a>>, Part<'a>)> {
     let mut parts: Vec<Part> = Vec::new();
     for (session, calls) in unet.parts() {
-        let executor = session.on_adapter()?;
+        let executor = session.resident()?;
         let (mut given, mut taken) = (Vec::new(), Vec::new());
         for (name, _) in session.inputs() {
             if fixed.contains_key(name) || name == UNET_TIMESTEP {
                 given.push(name.clone());
             } else if name != UNET_SAMPLE {
-                let has = |part: &Part| output(part.executor, name).is_some();
+                let has = |part: &Part| part.executor.output(name).is_some();
                 let from = parts.iter().position(has)?;
-                if !lies_as(parts[from].executor, name, executor, name) {
+                if !parts[from].executor.hands_over(name, executor, name) {
                     return None;
                 }
-                if input(executor, name).is_some() {
+                if executor.input(name).is_some() {
                     taken.push((from, name.clone()));
                 }
             }
@@ -309,58 +309,19 @@ fn parts<'a>(unet: &'a StagedSession, fixed: &Named) -> Option<(Vec<Part<'a>>, P
     Some((parts, body))
 }
 
-/// The program of a table's steps for the network's body, and where it runs.
+/// The program of a table's steps for the network's body.
 fn sampler(
-    body: &OnDevice,
+    body: &dyn OnDevice,
     table: &SamplerTable,
     guidance: Option<Guidance>,
     shape: &[usize],
-) -> Option<(SamplerProgram, Place)> {
-    let (sample, answer) = (input(body, UNET_SAMPLE)?, output(body, UNET_OUTPUT)?);
-    let of = |dtype, shape: &[usize]| TensorType::new(dtype, shape.iter().copied());
-    // Answers may take more bits than their type has.
-    let stored = match answer.stored {
-        StoredAs::F32 => DType::F32,
-        StoredAs::F16 => DType::F16,
-        StoredAs::Bf16 => DType::BF16,
-        StoredAs::I32 => return None,
+) -> Option<SamplerProgram> {
+    let shape = Shape {
+        latents: shape,
+        sample: &body.input(UNET_SAMPLE)?,
+        output: &body.output(UNET_OUTPUT)?,
+        guidance,
     };
-    let sampler = SamplerProgram::of(
-        table,
-        Shape {
-            latents: shape,
-            sample: &of(sample.extents.dtype, &sample.extents.shape),
-            output: &of(stored, &answer.extents.shape),
-            guidance,
-        },
-    );
-    let place = Place::WebGpu(WebGpu {
-        device: body.machine().device().clone(),
-        requirements: body.commands().requirements,
-        // A table is known when a run begins: artifacts have no program for it.
-        artifact: None,
-    });
     // What does not fit is told of by the loop of the host.
-    Some((sampler.ok()??, place))
-}
-
-fn input<'a>(of: &'a OnDevice, name: &str) -> Option<&'a Port> {
-    of.commands().inputs.iter().find(|port| port.name == name)
-}
-
-fn output<'a>(of: &'a OnDevice, name: &str) -> Option<&'a Port> {
-    of.commands().outputs.iter().find(|port| port.name == name)
-}
-
-/// Whether a result can be copied to an input, or need not be.
-fn lies_as(from: &OnDevice, result: &str, to: &OnDevice, name: &str) -> bool {
-    match (output(from, result), input(to, name)) {
-        (_, None) => true,
-        (Some(from), Some(to)) => from.lies_as(to),
-        (None, Some(_)) => false,
-    }
-}
-
-fn failed(error: DeviceError) -> SamplingError {
-    SamplingError::Session(SessionError::WebGpu(ExecuteError::Machine(error)))
+    SamplerProgram::of(table, shape).ok()?
 }

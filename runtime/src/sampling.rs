@@ -11,7 +11,6 @@ use compiler::value::tensor::Tensor;
 
 use crate::pipeline::error::{OnStep, SamplingError};
 use crate::pipeline::ports::{floats, input_type, output, timestep};
-#[cfg(feature = "webgpu")]
 use crate::resident::Resident;
 use crate::sampler_step::{SamplerState, guide};
 use crate::session::Session;
@@ -61,7 +60,6 @@ pub fn denoise(
     draw: &mut dyn FnMut(usize) -> Vec<f32>,
     on_step: &mut OnStep<'_>,
 ) -> Result<Tensor, SamplingError> {
-    #[cfg(feature = "webgpu")]
     if let Some(step) = table.steps.first() {
         let shape = latents.shape();
         let fixed = fixed_inputs(unet, conditioning)?;

@@ -4,18 +4,13 @@
 //! caller gives into the type that the program declares only where nothing is lost.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use backends::clock::{Clock, RegionTime};
-use backends::cpu;
-use backends::gpu;
-use backends::gpu::emulator::{Emulator, EmulatorError};
-use backends::gpu::executor::Machine;
-use backends::webgpu;
+use backends::device::{Device, ExecutionError, Loaded, Request, Resident};
 use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::program::Executable;
-use compiler::region::{Content, Regions};
 use compiler::tile::{Tiled, Tuning};
 use compiler::value::tensor::Tensor;
 use thiserror::Error;
@@ -23,59 +18,21 @@ use thiserror::Error;
 #[cfg(feature = "webgpu")]
 use crate::artifact::ArtifactError;
 use crate::place::Place;
-#[cfg(feature = "webgpu")]
-use crate::place::{DeviceError, WebGpu};
 
 /// A program with its weights, ready to run.
 pub struct Session {
-    engine: Engine,
+    program: Box<dyn Loaded>,
+    device: Arc<dyn Device>,
     inputs: Vec<(String, TensorType)>,
-}
-
-/// What runs the program.
-enum Engine {
-    Cpu(Box<cpu::Executor>),
-    #[cfg(feature = "webgpu")]
-    WebGpu(Box<Kernels<webgpu::device::Loaded>>),
-    Interpreter(Box<Kernels<Emulator>>),
-}
-
-/// A program as kernels on a WebGPU adapter, or what takes the place of one.
-struct Kernels<M> {
-    executor: gpu::executor::Executor<M>,
-    /// Once somebody asked.
-    tiled: OnceLock<Tiled>,
-}
-
-impl<M: Machine> Kernels<M> {
-    fn new(executor: gpu::executor::Executor<M>) -> Box<Kernels<M>> {
-        let tiled = OnceLock::new();
-        Box::new(Kernels { executor, tiled })
-    }
-
-    fn tiled(&self) -> &Tiled {
-        let tiled = || gpu::compile::tiled(self.executor.regions(), &webgpu::WGSL);
-        self.tiled.get_or_init(tiled)
-    }
 }
 
 /// Why a session cannot be opened or run.
 #[derive(Debug, Error)]
 pub enum SessionError {
-    /// The processor refuses the program or its weights, or data lie outside of an operator's
+    /// The device refuses the program or its weights, fails, or data lie outside of an operator's
     /// domain.
     #[error(transparent)]
-    Execute(#[from] cpu::ExecuteError),
-    /// The program cannot be compiled for adapters.
-    #[error(transparent)]
-    Compile(#[from] gpu::compile::CompileError),
-    /// The adapter refuses the program or its weights, or fails while it runs.
-    #[cfg(feature = "webgpu")]
-    #[error(transparent)]
-    WebGpu(#[from] gpu::executor::ExecuteError<DeviceError>),
-    /// The interpreter of kernels finds a fault in one, or data lie outside of an operator's domain.
-    #[error(transparent)]
-    Interpreter(#[from] gpu::executor::ExecuteError<EmulatorError>),
+    Device(#[from] ExecutionError),
     /// An artifact has no commands for the program.
     #[cfg(feature = "webgpu")]
     #[error(transparent)]
@@ -121,19 +78,10 @@ impl SessionError {
     /// one could do.
     pub fn is_too_large(&self) -> bool {
         match self {
-            SessionError::Compile(error) => {
-                matches!(error, gpu::compile::CompileError::Plan(_))
-            }
-            #[cfg(feature = "webgpu")]
-            SessionError::WebGpu(error) => matches!(
-                error,
-                gpu::executor::ExecuteError::Machine(DeviceError::Memory { .. })
-            ),
+            SessionError::Device(error) => error.is_too_large(),
             #[cfg(feature = "webgpu")]
             SessionError::Artifact(_) => false,
-            SessionError::Execute(_)
-            | SessionError::Interpreter(_)
-            | SessionError::MissingInput { .. }
+            SessionError::MissingInput { .. }
             | SessionError::UnknownInput { .. }
             | SessionError::UnknownState { .. }
             | SessionError::InputType { .. } => false,
@@ -155,19 +103,43 @@ impl Session {
         place: &Place,
         tuning: &Tuning,
     ) -> Result<Session, SessionError> {
-        let engine = match place {
-            Place::Cpu(options) => {
-                let executor = cpu::Executor::new(program, weights, *options, tuning)?;
-                Engine::Cpu(Box::new(executor))
-            }
+        let ahead = match place {
             #[cfg(feature = "webgpu")]
-            Place::WebGpu(place) => on_adapter(program, weights, place)?,
-            Place::Interpreter => interpreted(program, weights)?,
+            Place::WebGpu(place) => {
+                let artifact = place.artifact.as_ref();
+                artifact
+                    .map(|artifact| artifact.commands(program))
+                    .transpose()?
+            }
+            Place::Cpu(_) | Place::Interpreter => None,
         };
+        let request = Request {
+            program,
+            weights,
+            tuning,
+            ahead,
+        };
+        Session::on(place.device(), request)
+    }
+
+    /// Loads a program on a device.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub(crate) fn on(
+        device: Arc<dyn Device>,
+        request: Request<'_>,
+    ) -> Result<Session, SessionError> {
         Ok(Session {
-            engine,
-            inputs: program.inputs(),
+            inputs: request.program.inputs(),
+            program: device.prepare(request)?,
+            device,
         })
+    }
+
+    /// What the program was loaded on.
+    pub(crate) fn device(&self) -> &Arc<dyn Device> {
+        &self.device
     }
 
     /// The name and type of each input, in order.
@@ -177,31 +149,20 @@ impl Session {
 
     /// What computes each region.
     pub fn tiled(&self) -> &Tiled {
-        match &self.engine {
-            Engine::Cpu(executor) => executor.tiled(),
-            #[cfg(feature = "webgpu")]
-            Engine::WebGpu(kernels) => kernels.tiled(),
-            Engine::Interpreter(kernels) => kernels.tiled(),
-        }
+        self.program.tiled()
     }
 
-    /// What runs the program, if an adapter does.
-    #[cfg(feature = "webgpu")]
-    pub(crate) fn on_adapter(&self) -> Option<&gpu::executor::Executor<webgpu::device::Loaded>> {
-        match &self.engine {
-            Engine::Cpu(_) | Engine::Interpreter(_) => None,
-            Engine::WebGpu(on_adapter) => Some(&on_adapter.executor),
-        }
+    /// The program, if what it computes can stay on its device from run to run.
+    pub(crate) fn resident(&self) -> Option<&dyn Resident> {
+        self.program.resident()
     }
 
     /// What a state holds now; `None` if the program has none of that name.
-    pub fn state(&self, name: &str) -> Option<Tensor> {
-        match &self.engine {
-            Engine::Cpu(executor) => executor.state(name),
-            #[cfg(feature = "webgpu")]
-            Engine::WebGpu(kernels) => kernels.executor.state(name).ok().flatten(),
-            Engine::Interpreter(kernels) => kernels.executor.state(name).ok().flatten(),
-        }
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn state(&self, name: &str) -> Result<Option<Tensor>, SessionError> {
+        Ok(self.program.state(name)?)
     }
 
     /// Replaces what a state holds; the tensor may be of another floating-point type.
@@ -209,12 +170,7 @@ impl Session {
     /// # Errors
     /// When the program has no such state, or the tensor is of another type.
     pub fn set_state(&self, name: &str, tensor: &Tensor) -> Result<(), SessionError> {
-        let found = match &self.engine {
-            Engine::Cpu(executor) => executor.set_state(name, tensor)?,
-            #[cfg(feature = "webgpu")]
-            Engine::WebGpu(kernels) => kernels.executor.set_state(name, tensor)?,
-            Engine::Interpreter(kernels) => kernels.executor.set_state(name, tensor)?,
-        };
+        let found = self.program.set_state(name, tensor)?;
         let unknown = || SessionError::UnknownState {
             name: name.to_owned(),
         };
@@ -232,12 +188,7 @@ impl Session {
         inputs: &BTreeMap<String, Tensor>,
     ) -> Result<Vec<(String, Tensor)>, SessionError> {
         let inputs = converted(&self.inputs, inputs)?;
-        Ok(match &self.engine {
-            Engine::Cpu(executor) => executor.run(&inputs)?,
-            #[cfg(feature = "webgpu")]
-            Engine::WebGpu(kernels) => kernels.executor.run(&inputs)?,
-            Engine::Interpreter(kernels) => kernels.executor.run(&inputs)?,
-        })
+        Ok(self.program.run(&inputs)?)
     }
 
     /// As [`Session::run`]; gives the time that each region took instead of the results.
@@ -250,92 +201,7 @@ impl Session {
         clock: Clock<'_>,
     ) -> Result<Vec<RegionTime>, SessionError> {
         let inputs = converted(&self.inputs, inputs)?;
-        match &self.engine {
-            Engine::Cpu(executor) => Ok(executor.profile(&inputs, clock)?),
-            #[cfg(feature = "webgpu")]
-            Engine::WebGpu(kernels) => {
-                let executor = &kernels.executor;
-                // What launches read is what this run left.
-                executor.run(&inputs)?;
-                let times = executor.machine().profile(clock);
-                let times = times.map_err(gpu::executor::ExecuteError::Machine)?;
-                let of_launch = |time: webgpu::device::LaunchTime| RegionTime {
-                    region: time.region,
-                    seconds: time.seconds,
-                };
-                Ok(times.into_iter().map(of_launch).collect())
-            }
-            // How long an interpreter takes tells nothing of its kernels.
-            Engine::Interpreter(kernels) => {
-                kernels.executor.run(&inputs)?;
-                Ok(Vec::new())
-            }
-        }
-    }
-}
-
-/// Loads a program on an adapter: the commands that an artifact has for it, or new ones.
-#[cfg(feature = "webgpu")]
-fn on_adapter(
-    program: &Executable,
-    mut weights: BTreeMap<String, Tensor>,
-    place: &WebGpu,
-) -> Result<Engine, SessionError> {
-    use gpu::commands::Source;
-    use gpu::executor::{ExecuteError, Executor, host_tensors};
-
-    let (commands, regions) = match &place.artifact {
-        Some(artifact) => artifact.commands(program)?,
-        None => {
-            let compiled = gpu::compile::compile(program, &place.requirements, &webgpu::WGSL)?;
-            (compiled.commands, compiled.regions)
-        }
-    };
-    let kept = kept(&host_tensors(commands.commands(), &regions), &weights);
-    let mut given = |source: &Source| given(&regions, &mut weights, source);
-    let loaded = place.device.load(commands.clone(), &mut given);
-    let loaded = loaded.map_err(ExecuteError::Machine)?;
-    let executor = Executor::new(loaded, commands, regions, &kept)?;
-    Ok(Engine::WebGpu(Kernels::new(executor)))
-}
-
-/// Compiles a program for adapters, for the interpreter of kernels.
-fn interpreted(
-    program: &Executable,
-    mut weights: BTreeMap<String, Tensor>,
-) -> Result<Engine, SessionError> {
-    use gpu::commands::{Requirements, Source};
-    use gpu::executor::{ExecuteError, Executor, host_tensors};
-
-    let compiled = gpu::compile::compile(program, &Requirements::DEFAULT, &webgpu::WGSL)?;
-    let (commands, regions) = (compiled.commands, compiled.regions);
-    let kept = kept(&host_tensors(commands.commands(), &regions), &weights);
-    let mut given = |source: &Source| given(&regions, &mut weights, source);
-    let emulator = Emulator::new(commands.commands(), compiled.kernels, &mut given);
-    let emulator = emulator.map_err(ExecuteError::Machine)?;
-    let executor = Executor::new(emulator, commands, regions, &kept)?;
-    Ok(Engine::Interpreter(Kernels::new(executor)))
-}
-
-/// The weights that the host reads, and first states.
-fn kept(names: &[String], weights: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
-    let kept = names.iter();
-    kept.filter_map(|name| Some((name.clone(), weights.get(name)?.clone())))
-        .collect()
-}
-
-/// The tensor that is uploaded; a weight is taken out.
-fn given(
-    regions: &Regions,
-    weights: &mut BTreeMap<String, Tensor>,
-    source: &gpu::commands::Source,
-) -> Option<Tensor> {
-    match source {
-        gpu::commands::Source::Weight(name) => weights.remove(name),
-        gpu::commands::Source::Constant(buffer) => match &regions.buffer(*buffer).content {
-            Content::Constant(tensor) => Some(tensor.clone()),
-            Content::Param(_) | Content::Computed => None,
-        },
+        Ok(self.program.profile(&inputs, clock)?)
     }
 }
 

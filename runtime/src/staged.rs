@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use backends::device::Device;
 use compiler::graph::{Role, TensorType};
 use compiler::passes::hoist;
 use compiler::program::{CompileError, Executable, Program};
@@ -182,8 +183,12 @@ impl StagedSession {
             .collect()
     }
 
+    /// What the parts were loaded on.
+    pub(crate) fn device(&self) -> &Arc<dyn Device> {
+        self.body.device()
+    }
+
     /// The parts in the order in which they run, the body last, and how often each was computed.
-    #[cfg(feature = "webgpu")]
     pub(crate) fn parts(&self) -> impl Iterator<Item = (&Session, &AtomicU64)> {
         let prologues = self.prologues.iter();
         let prologues = prologues.map(|prologue| (&prologue.session, &prologue.calls));

@@ -7,13 +7,14 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use compiler::kernel::{BufferContents, Fault, Kernel, Scalar, interpret};
+use compiler::kernel::{BufferContents, Kernel, Scalar, interpret};
 use compiler::value::tensor::Tensor;
-use thiserror::Error;
 
 use super::commands::{Argument, Commands, Launch, Pool, Source};
 use super::elements::{ElementsError, Layout, encode};
+use super::error::DeviceError;
 use super::executor::Machine;
+use crate::clock::{Clock, RegionTime};
 
 /// Memory of words, and the kernels that work on it.
 pub struct Emulator {
@@ -22,20 +23,6 @@ pub struct Emulator {
     states: RefCell<Vec<Vec<u32>>>,
     kernels: Vec<Kernel>,
     launches: Vec<Launch>,
-}
-
-/// Why commands are not obeyed.
-#[derive(Debug, Error)]
-pub enum EmulatorError {
-    /// A kernel does what none may do.
-    #[error(transparent)]
-    Fault(#[from] Fault),
-    /// A weight is not given.
-    #[error("found no {0:?}")]
-    Missing(Source),
-    /// A weight does not lie on a device.
-    #[error(transparent)]
-    Elements(#[from] ElementsError),
 }
 
 impl Emulator {
@@ -47,7 +34,7 @@ impl Emulator {
         commands: &Commands,
         kernels: Vec<Kernel>,
         weights: &mut dyn FnMut(&Source) -> Option<Tensor>,
-    ) -> Result<Emulator, EmulatorError> {
+    ) -> Result<Emulator, DeviceError> {
         let memory = |sizes: &[u64]| {
             let words = sizes.iter().map(|&bytes| vec![0; (bytes / 4) as usize]);
             RefCell::new(words.collect())
@@ -61,14 +48,20 @@ impl Emulator {
         };
         for upload in &commands.uploads {
             let tensor = weights(&upload.source);
-            let tensor = tensor.ok_or_else(|| EmulatorError::Missing(upload.source.clone()))?;
+            let tensor = tensor.ok_or_else(|| missing(&upload.source))?;
             let layout = Layout {
                 extents: &upload.extents,
                 order: &upload.order,
                 stored: upload.stored,
             };
-            encode(&tensor, layout, |offset, bytes| {
-                emulator.write(&upload.window, offset, bytes)
+            let give = |offset: u64, bytes: &[u8]| {
+                emulator.put(&upload.window, offset, bytes);
+                Ok(())
+            };
+            let written: Result<(), ElementsError> = encode(&tensor, layout, give);
+            written.map_err(|error| DeviceError::Elements {
+                what: upload.source.to_string(),
+                error,
             })?;
         }
         Ok(emulator)
@@ -82,9 +75,24 @@ impl Emulator {
         }
     }
 
+    fn put(&self, window: &Argument, offset: u64, bytes: &[u8]) {
+        let words = bytes
+            .chunks(4)
+            .map(|word| u32::from_le_bytes(word.try_into().expect("whole words are written")));
+        let words: Vec<u32> = words.collect();
+        let mut pool = self.pool(window.pool).borrow_mut();
+        pool[window.buffer][range(window, offset, bytes.len() as u64)].copy_from_slice(&words);
+    }
+
     fn words(&self, window: &Argument) -> Vec<u32> {
         let pool = self.pool(window.pool).borrow();
         pool[window.buffer][range(window, 0, window.bytes)].to_vec()
+    }
+}
+
+fn missing(source: &Source) -> DeviceError {
+    DeviceError::Missing {
+        what: source.to_string(),
     }
 }
 
@@ -100,31 +108,33 @@ fn range(window: &Argument, offset: u64, bytes: u64) -> Range<usize> {
 }
 
 impl Machine for Emulator {
-    type Error = EmulatorError;
-
-    fn write(&self, window: &Argument, offset: u64, bytes: &[u8]) -> Result<(), EmulatorError> {
-        let words = bytes
-            .chunks(4)
-            .map(|word| u32::from_le_bytes(word.try_into().expect("whole words are written")));
-        let words: Vec<u32> = words.collect();
-        let mut pool = self.pool(window.pool).borrow_mut();
-        pool[window.buffer][range(window, offset, bytes.len() as u64)].copy_from_slice(&words);
+    fn write(&self, window: &Argument, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.put(window, offset, bytes);
         Ok(())
     }
 
-    fn read(&self, window: &Argument) -> Result<Vec<u8>, EmulatorError> {
+    fn read(&self, window: &Argument) -> Result<Vec<u8>, DeviceError> {
         let words = self.words(window);
         Ok(words.iter().flat_map(|word| word.to_le_bytes()).collect())
     }
 
-    fn copy(&self, copies: &[(Argument, Argument)]) -> Result<(), EmulatorError> {
-        let copied = copies.iter().map(|(from, _)| self.read(from));
-        let copied: Vec<Vec<u8>> = copied.collect::<Result<_, _>>()?;
-        let mut pairs = copies.iter().zip(copied);
-        pairs.try_for_each(|((_, to), bytes)| self.write(to, 0, &bytes))
+    fn copy(&self, copies: &[(Argument, Argument)], to: &Emulator) -> Result<(), DeviceError> {
+        let copied: Vec<Vec<u8>> = copies
+            .iter()
+            .map(|(from, _)| self.read(from))
+            .collect::<Result<_, _>>()?;
+        for ((_, window), bytes) in copies.iter().zip(copied) {
+            to.put(window, 0, &bytes);
+        }
+        Ok(())
     }
 
-    fn launch(&self, launches: Range<usize>) -> Result<(), EmulatorError> {
+    /// How long an interpreter takes tells nothing of its kernels.
+    fn profile(&self, _: Clock<'_>) -> Result<Vec<RegionTime>, DeviceError> {
+        Ok(Vec::new())
+    }
+
+    fn launch(&self, launches: Range<usize>) -> Result<(), DeviceError> {
         for launch in &self.launches[launches] {
             let kernel = &self.kernels[launch.kernel];
             let mut contents = Vec::new();
@@ -151,7 +161,7 @@ impl Machine for Emulator {
                     let lanes = contents.words().iter();
                     let lanes = lanes.flat_map(|lane| lane.to_le_bytes()[..each as usize].to_vec());
                     let bytes: Vec<u8> = lanes.collect();
-                    self.write(argument, 0, &bytes)?;
+                    self.put(argument, 0, &bytes);
                 }
             }
         }

@@ -17,45 +17,51 @@ use thiserror::Error;
 
 use super::commands::{Argument, Commands, Port};
 use super::elements::{self, ElementsError, Layout};
+use super::error::DeviceError;
 use super::validate::Valid;
+use crate::clock::{Clock, RegionTime};
 
 /// What obeys commands that it was loaded with.
 pub trait Machine {
-    /// Why it does not.
-    type Error: std::error::Error + 'static;
-
     /// Writes bytes at the beginning of a window, or further by some.
     ///
     /// # Errors
     /// When the machine fails.
-    fn write(&self, window: &Argument, offset: u64, bytes: &[u8]) -> Result<(), Self::Error>;
+    fn write(&self, window: &Argument, offset: u64, bytes: &[u8]) -> Result<(), DeviceError>;
 
     /// The bytes of a window, once all that was launched is done.
     ///
     /// # Errors
     /// When the machine fails.
-    fn read(&self, window: &Argument) -> Result<Vec<u8>, Self::Error>;
+    fn read(&self, window: &Argument) -> Result<Vec<u8>, DeviceError>;
 
     /// Starts some of the launches, in order.
     ///
     /// # Errors
     /// When the machine fails.
-    fn launch(&self, launches: Range<usize>) -> Result<(), Self::Error>;
+    fn launch(&self, launches: Range<usize>) -> Result<(), DeviceError>;
 
-    /// Copies windows, from where to where, once all that was launched is done; all are read before
-    /// the first is written.
+    /// Copies windows to those of another program of the same device, or of this one, once all
+    /// that was launched is done; all are read before the first is written.
     ///
     /// # Errors
     /// When the machine fails.
-    fn copy(&self, copies: &[(Argument, Argument)]) -> Result<(), Self::Error>;
+    fn copy(&self, copies: &[(Argument, Argument)], to: &Self) -> Result<(), DeviceError>;
+
+    /// Starts all launches and returns how long each took; what the host computes between them stays
+    /// as it was. Nothing where that tells nothing.
+    ///
+    /// # Errors
+    /// When the machine fails.
+    fn profile(&self, clock: Clock<'_>) -> Result<Vec<RegionTime>, DeviceError>;
 }
 
 /// Why a run fails.
 #[derive(Debug, Error)]
-pub enum ExecuteError<E: std::error::Error + 'static> {
+pub enum ExecuteError {
     /// The machine fails.
     #[error(transparent)]
-    Machine(E),
+    Machine(#[from] DeviceError),
     /// A tensor does not lie on the machine.
     #[error("{name:?}: {error}")]
     Elements {
@@ -113,7 +119,7 @@ impl<M: Machine> Executor<M> {
         commands: Valid,
         regions: Regions,
         kept: &BTreeMap<String, Tensor>,
-    ) -> Result<Executor<M>, ExecuteError<M::Error>> {
+    ) -> Result<Executor<M>, ExecuteError> {
         let mut fixed = BTreeMap::new();
         let names = host_tensors(commands.commands(), &regions);
         for (number, data) in regions.buffers.iter().enumerate() {
@@ -171,7 +177,7 @@ impl<M: Machine> Executor<M> {
     pub fn run(
         &self,
         inputs: &BTreeMap<String, Tensor>,
-    ) -> Result<Vec<(String, Tensor)>, ExecuteError<M::Error>> {
+    ) -> Result<Vec<(String, Tensor)>, ExecuteError> {
         if let Some(name) = self.inputs().find(|&name| !inputs.contains_key(name)) {
             let name = name.to_owned();
             return Err(ExecuteError::Missing { name });
@@ -227,7 +233,7 @@ impl<M: Machine> Executor<M> {
     ///
     /// # Panics
     /// When it cannot do with the inputs given, see [`Executor::starts_with`].
-    pub fn start(&self, given: &BTreeMap<String, Tensor>) -> Result<(), ExecuteError<M::Error>> {
+    pub fn start(&self, given: &BTreeMap<String, Tensor>) -> Result<(), ExecuteError> {
         self.obey(given).map(drop)
     }
 
@@ -235,7 +241,7 @@ impl<M: Machine> Executor<M> {
     ///
     /// # Errors
     /// When the machine fails.
-    pub fn state(&self, name: &str) -> Result<Option<Tensor>, ExecuteError<M::Error>> {
+    pub fn state(&self, name: &str) -> Result<Option<Tensor>, ExecuteError> {
         self.port(name).map(|port| self.fetch(port)).transpose()
     }
 
@@ -244,7 +250,7 @@ impl<M: Machine> Executor<M> {
     ///
     /// # Errors
     /// When the tensor is of another type, or the machine fails.
-    pub fn set_state(&self, name: &str, tensor: &Tensor) -> Result<bool, ExecuteError<M::Error>> {
+    pub fn set_state(&self, name: &str, tensor: &Tensor) -> Result<bool, ExecuteError> {
         let Some(port) = self.port(name) else {
             return Ok(false);
         };
@@ -272,7 +278,7 @@ impl<M: Machine> Executor<M> {
     fn obey(
         &self,
         given: &BTreeMap<String, Tensor>,
-    ) -> Result<BTreeMap<Buffer, Array>, ExecuteError<M::Error>> {
+    ) -> Result<BTreeMap<Buffer, Array>, ExecuteError> {
         let commands = self.commands.commands();
         let mut known: BTreeMap<Buffer, Array> = BTreeMap::new();
         for (number, data) in self.regions.buffers.iter().enumerate() {
@@ -317,16 +323,15 @@ impl<M: Machine> Executor<M> {
         }
         self.launch(done..commands.launches.len())?;
         if !commands.copies.is_empty() {
-            let copied = self.machine.copy(&commands.copies);
-            copied.map_err(ExecuteError::Machine)?;
+            self.machine.copy(&commands.copies, &self.machine)?;
         }
         Ok(known)
     }
 
-    fn launch(&self, launches: Range<usize>) -> Result<(), ExecuteError<M::Error>> {
+    fn launch(&self, launches: Range<usize>) -> Result<(), ExecuteError> {
         match launches.is_empty() {
             true => Ok(()),
-            false => self.machine.launch(launches).map_err(ExecuteError::Machine),
+            false => Ok(self.machine.launch(launches)?),
         }
     }
 
@@ -337,42 +342,42 @@ impl<M: Machine> Executor<M> {
         extents: &Extents,
         tensor: &Tensor,
         order: &[usize],
-    ) -> Result<(), ExecuteError<M::Error>> {
-        /// What fails on the way.
-        enum Fault<E> {
-            Machine(E),
-            Elements(ElementsError),
-        }
-        impl<E> From<ElementsError> for Fault<E> {
-            fn from(error: ElementsError) -> Fault<E> {
-                Fault::Elements(error)
-            }
-        }
+    ) -> Result<(), ExecuteError> {
         let layout = Layout {
             extents,
             order,
             stored: port.stored,
         };
-        let window = port.window;
-        let give = |offset: u64, bytes: &[u8]| {
-            let written = self.machine.write(&window, offset, bytes);
-            written.map_err(Fault::Machine)
-        };
-        elements::encode(tensor, layout, give).map_err(|fault| match fault {
-            Fault::Machine(error) => ExecuteError::Machine(error),
-            Fault::Elements(error) => ExecuteError::Elements {
+        let give =
+            |offset: u64, bytes: &[u8]| Ok(self.machine.write(&port.window, offset, bytes)?);
+        elements::encode(tensor, layout, give).map_err(|fault: WriteError| match fault {
+            WriteError::Machine(error) => ExecuteError::Machine(error),
+            WriteError::Elements(error) => ExecuteError::Elements {
                 name: port.name.clone(),
                 error,
             },
         })
     }
 
+    /// Reads a result of the last run, waiting for it.
+    ///
+    /// # Errors
+    /// When there is no such result on the machine, or the machine fails.
+    pub fn read(&self, result: &str) -> Result<Tensor, ExecuteError> {
+        let port = self
+            .commands()
+            .outputs
+            .iter()
+            .find(|port| port.name == result);
+        let missing = || ExecuteError::Missing {
+            name: result.to_owned(),
+        };
+        self.fetch(port.ok_or_else(missing)?)
+    }
+
     /// The tensor in a port, as it lies there.
-    fn fetch(&self, port: &Port) -> Result<Tensor, ExecuteError<M::Error>> {
-        let bytes = self
-            .machine
-            .read(&port.window)
-            .map_err(ExecuteError::Machine)?;
+    fn fetch(&self, port: &Port) -> Result<Tensor, ExecuteError> {
+        let bytes = self.machine.read(&port.window)?;
         elements::decode(&bytes, &port.extents, port.stored).map_err(|error| {
             ExecuteError::Elements {
                 name: port.name.clone(),
@@ -382,7 +387,7 @@ impl<M: Machine> Executor<M> {
     }
 
     /// A buffer in row-major order.
-    fn array(&self, buffer: Buffer, port: &Port) -> Result<Array, ExecuteError<M::Error>> {
+    fn array(&self, buffer: Buffer, port: &Port) -> Result<Array, ExecuteError> {
         let lies = self.fetch(port)?;
         let order = &self.regions.buffer(buffer).order;
         // Axis `a` lies at the place that the order names.
@@ -392,4 +397,13 @@ impl<M: Machine> Executor<M> {
         }
         Ok(Array::from(&lies.permuted(&back)))
     }
+}
+
+/// Why a tensor is not written.
+#[derive(Debug, Error)]
+enum WriteError {
+    #[error(transparent)]
+    Machine(#[from] DeviceError),
+    #[error(transparent)]
+    Elements(#[from] ElementsError),
 }

@@ -10,6 +10,7 @@ pub mod compile;
 pub mod dialect;
 pub mod elements;
 pub mod emulator;
+pub mod error;
 pub mod executor;
 mod expand;
 mod hosted;

@@ -108,8 +108,8 @@ pub(crate) fn executed(session: &Session, func: &Func, inputs: &Named) -> Named 
     let results = results.unwrap_or_else(|error| panic!("{error}"));
     let mut results: Named = results.into_iter().collect();
     for (_, name, _) in func.params(Role::State) {
-        let state = session.state(name).expect("the program has the state");
-        results.insert(name.to_owned(), state);
+        let state = session.state(name).expect("the device is there");
+        results.insert(name.to_owned(), state.expect("the program has the state"));
     }
     results
 }

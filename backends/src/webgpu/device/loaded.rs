@@ -13,6 +13,7 @@ use compiler::value::tensor::Tensor;
 
 use super::batches::batches;
 use super::{Device, DeviceError, Inner};
+use crate::clock::{Clock, RegionTime};
 use crate::gpu::commands::{Argument, Commands, Launch, Pool, Port, Source};
 use crate::gpu::elements::{Layout, decode};
 use crate::gpu::executor::Machine;
@@ -80,8 +81,6 @@ impl Device {
 }
 
 impl Machine for Loaded {
-    type Error = DeviceError;
-
     fn write(&self, window: &Argument, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
         self.write_bytes(window, offset, bytes)
     }
@@ -94,9 +93,12 @@ impl Machine for Loaded {
         Loaded::launch(self, launches)
     }
 
-    fn copy(&self, copies: &[(Argument, Argument)]) -> Result<(), DeviceError> {
-        let what = || format!("copying {} states", copies.len());
-        self.copy_windows(copies, self, what)
+    fn copy(&self, copies: &[(Argument, Argument)], to: &Loaded) -> Result<(), DeviceError> {
+        self.copy_windows(copies, to, || format!("copying {} windows", copies.len()))
+    }
+
+    fn profile(&self, clock: Clock<'_>) -> Result<Vec<RegionTime>, DeviceError> {
+        self.times(clock)
     }
 }
 

@@ -6,7 +6,6 @@
 
 mod adapters;
 mod batches;
-mod error;
 mod found;
 mod loaded;
 mod profile;
@@ -23,12 +22,11 @@ use compiler::target::Limits;
 
 use crate::gpu::commands::{Binding, Commands, ENTRY_POINT, Kernel, Requirements};
 
+pub use crate::gpu::error::DeviceError;
 use adapters::find;
 pub use adapters::{Adapter, Choice, Kind, adapter, adapters};
-pub use error::DeviceError;
 pub(crate) use found::found;
 pub use loaded::Loaded;
-pub use profile::LaunchTime;
 use watch::Watch;
 
 /// How a device is opened.

@@ -5,22 +5,9 @@
 
 use std::ops::Range;
 
-use compiler::region::RegionId;
-
-use crate::clock::Clock;
+use crate::clock::{Clock, RegionTime};
 
 use super::{DeviceError, Loaded};
-
-/// The time that one launch took.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LaunchTime {
-    /// Index of the launch.
-    pub launch: usize,
-    /// What it computes.
-    pub region: RegionId,
-    /// How long it took.
-    pub seconds: f64,
-}
 
 impl Loaded {
     /// Runs all launches and tells how long each took: by the adapter's clock where the device was
@@ -29,7 +16,7 @@ impl Loaded {
     ///
     /// # Errors
     /// When the device failed.
-    pub fn profile(&self, clock: Clock) -> Result<Vec<LaunchTime>, DeviceError> {
+    pub(super) fn times(&self, clock: Clock) -> Result<Vec<RegionTime>, DeviceError> {
         let inner = &self.device().inner;
         inner.wait(None, || self.running())?;
         let mut times = Vec::with_capacity(self.commands().launches.len());
@@ -39,8 +26,7 @@ impl Loaded {
                 false => self.timed_by_host(batch.clone(), clock)?,
             };
             let pairs = batch.zip(seconds);
-            times.extend(pairs.map(|(launch, seconds)| LaunchTime {
-                launch,
+            times.extend(pairs.map(|(launch, seconds)| RegionTime {
                 region: self.commands().launches[launch].region,
                 seconds,
             }));

@@ -15,6 +15,7 @@ use super::{arena, commands, constant, floats, kernel, page, port};
 use crate::gpu::commands::{
     Binding, Commands, Hosted, Launch, Requirements, Source, StoredAs, Upload,
 };
+use crate::gpu::executor::Machine;
 use crate::gpu::validate::{requirements, validate};
 
 /// A device for these requirements, if there is any adapter.
@@ -301,8 +302,8 @@ fn launches_are_timed() {
         };
         let loaded = load(&device, commands()).expect("it loads");
         let times = loaded.profile(&clock).expect("it runs");
-        let launches: Vec<usize> = times.iter().map(|time| time.launch).collect();
-        assert_eq!(launches, [0, 1]);
+        let regions: Vec<RegionId> = times.iter().map(|time| time.region).collect();
+        assert_eq!(regions, [0, 1].map(RegionId));
         let by_host = !(profile && device.adapter().timestamp_query);
         for time in &times {
             assert!(

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Range;
 
+use backends::clock::{Clock, RegionTime};
+use backends::gpu::error::DeviceError;
 use backends::gpu::executor::{Executor, Machine, host_tensors};
 use bytes::Bytes;
 use compiler::program::Program;
@@ -201,9 +203,12 @@ struct Memories {
 }
 
 impl Machine for Memories {
-    type Error = Infallible;
-
-    fn write(&self, window: &plain::Argument, offset: u64, bytes: &[u8]) -> Result<(), Infallible> {
+    fn write(
+        &self,
+        window: &plain::Argument,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), DeviceError> {
         let first = (window.offset + offset) as usize;
         assert!(offset as usize + bytes.len() <= window.bytes as usize);
         let mut pools = self.pools.borrow_mut();
@@ -212,23 +217,31 @@ impl Machine for Memories {
         Ok(())
     }
 
-    fn read(&self, window: &plain::Argument) -> Result<Vec<u8>, Infallible> {
+    fn read(&self, window: &plain::Argument) -> Result<Vec<u8>, DeviceError> {
         let first = window.offset as usize;
         let pools = self.pools.borrow();
         Ok(pools[&window.pool][window.buffer][first..first + window.bytes as usize].to_vec())
     }
 
-    fn copy(&self, copies: &[(plain::Argument, plain::Argument)]) -> Result<(), Infallible> {
-        for (from, to) in copies {
+    fn copy(
+        &self,
+        copies: &[(plain::Argument, plain::Argument)],
+        to: &Memories,
+    ) -> Result<(), DeviceError> {
+        for (from, window) in copies {
             let bytes = self.read(from)?;
-            self.write(to, 0, &bytes)?;
+            to.write(window, 0, &bytes)?;
         }
         Ok(())
     }
 
-    fn launch(&self, launches: Range<usize>) -> Result<(), Infallible> {
+    fn launch(&self, launches: Range<usize>) -> Result<(), DeviceError> {
         assert!(launches.end <= self.launches);
         Ok(())
+    }
+
+    fn profile(&self, _: Clock<'_>) -> Result<Vec<RegionTime>, DeviceError> {
+        Ok(Vec::new())
     }
 }
 

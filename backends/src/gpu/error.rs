@@ -4,10 +4,11 @@
 
 use thiserror::Error;
 
+use compiler::kernel::Fault;
 use compiler::region::RegionId;
 
-use crate::gpu::commands::{Argument, Lack};
-use crate::gpu::elements::ElementsError;
+use super::commands::{Argument, Lack};
+use super::elements::ElementsError;
 
 /// Why a device cannot do its work.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -70,6 +71,9 @@ pub enum DeviceError {
         /// What the driver says.
         reason: String,
     },
+    /// A kernel does what none may do, which the interpreter finds.
+    #[error(transparent)]
+    Fault(#[from] Fault),
     /// A weight is not given.
     #[error("found no {what}")]
     Missing {
