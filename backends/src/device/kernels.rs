@@ -10,7 +10,7 @@ use compiler::region::{Content, Regions};
 use compiler::tile::Tiled;
 use compiler::value::tensor::Tensor;
 
-use super::ExecutionError;
+use super::error::ExecutionError;
 use super::loaded::{Device, Loaded, Named, Request, Resident};
 use crate::clock::{Clock, RegionTime};
 use crate::gpu::commands::{Port, Requirements, Source, StoredAs};

@@ -9,7 +9,7 @@ use compiler::region::Regions;
 use compiler::tile::{Tiled, Tuning};
 use compiler::value::tensor::Tensor;
 
-use super::ExecutionError;
+use super::error::ExecutionError;
 use crate::clock::{Clock, RegionTime};
 use crate::gpu::validate::Valid;
 

@@ -3,7 +3,7 @@
 use compiler::tile::Tiled;
 use compiler::value::tensor::Tensor;
 
-use super::ExecutionError;
+use super::error::ExecutionError;
 use super::loaded::{Device, Loaded, Named, Request, Resident};
 use crate::clock::{Clock, RegionTime};
 use crate::cpu::{Executor, Options};
