@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 
 use compiler::DType;
 use compiler::graph::TensorType;
-use compiler::kernel::Kernel;
 use compiler::region::{Content, Regions};
 use compiler::tile::Tiled;
 use compiler::value::tensor::Tensor;
