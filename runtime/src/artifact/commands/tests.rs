@@ -393,6 +393,6 @@ fn plans_without_requirements_are_damaged() {
     let refused = artifact.commands(&program()).map(|_| ());
     assert_eq!(
         refused.expect_err("damage").to_string(),
-        "the commands of \"small\" in the artifact hold damaged requirements"
+        "\"small\" of the artifact holds damaged requirements"
     );
 }
