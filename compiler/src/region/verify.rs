@@ -107,10 +107,15 @@ fn check_region(regions: &Regions, region: &Region) -> Result<(), Broken> {
     Ok(())
 }
 
-/// R1 and R2.
+/// R1, R2, and R7 for buffers that do not exist.
 fn check_access(regions: &Regions, access: &Access) -> Result<(), Broken> {
     for piece in &access.pieces {
-        let Extents { dtype, shape } = &regions.buffer(piece.buffer).extents;
+        let buffer = regions.buffers.get(piece.buffer.0 as usize);
+        let Some(BufferData { extents, .. }) = buffer else {
+            let found = format!("{} read", piece.buffer);
+            return Err(("R7", found, "buffers of the function"));
+        };
+        let Extents { dtype, shape } = extents;
         if *dtype != access.dtype {
             let found = format!("{} of {dtype} read as {}", piece.buffer, access.dtype);
             return Err(("R2", found, "one element type"));
