@@ -158,7 +158,7 @@ pub enum Expression {
     Convert(Scalar, Value),
     /// The same bits in another type of 32 bits.
     Bits(Scalar, Value),
-    /// One number in so many lanes.
+    /// One number in each of N lanes.
     Splat(Value, u8),
     /// One lane.
     Extract(Value, u8),

@@ -49,7 +49,7 @@ pub enum Task {
     Decode,
     /// Pictures to latents.
     EncodePicture,
-    /// Nothing: a graph that is no part of a pipeline.
+    /// Nothing: a graph that is not part of a pipeline.
     Graph,
 }
 
@@ -457,7 +457,7 @@ impl Latents {
     /// Latents for `pixels` along one axis, called `axis` in errors.
     ///
     /// # Errors
-    /// When they are no positive multiple of the pixels per latent.
+    /// When they are not a positive multiple of the pixels per latent.
     pub fn extent(&self, axis: &'static str, pixels: usize) -> Result<usize, PipelineError> {
         let factor = self.pixels;
         match pixels > 0 && pixels.is_multiple_of(factor) {

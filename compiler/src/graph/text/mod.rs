@@ -17,7 +17,7 @@
 //! tensor  = type ("[" element, … "]" | "splat" element | "hex" string)
 //! ```
 //! Values count from 0 in order. A type that is written must be the inferred one. Symbols and
-//! names that are no identifiers are quoted; `#` begins a comment.
+//! names that are not identifiers are quoted; `#` begins a comment.
 
 pub(crate) mod attribute;
 pub(crate) mod cursor;
