@@ -1,14 +1,19 @@
-//! The file system: mapped files to read, and outputs that replace old ones only when complete.
+//! The file system: files to read, and outputs that replace old ones only when complete.
 //!
-//! Takes paths, gives shared bytes; the one place of the project that opens files.
+//! Takes paths, gives shared bytes; the one place of the project that opens files. Large files are
+//! mapped, so that headers are read without the weights behind them; what lies there is read when it
+//! is needed, and refused if the file has changed since.
 
+use std::fmt;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::SystemTime;
 
 use bytes::Bytes;
+use compiler::value::stored::{ReadError, Stored};
 use compiler::value::tensor::Tensor;
 use graphs::source::{self, Source, SourceError};
 use memmap2::Mmap;
@@ -16,81 +21,187 @@ use runtime::artifact::{Files, Storage};
 
 use crate::error::{At, Failure};
 
-/// The bytes of a file, mapped: pages are read when they are touched, and never copied.
-pub(crate) fn map(path: &Path) -> Result<Bytes, Failure> {
-    map_file(path).map_err(said).at(path.display())
+/// The bytes of a file, read into memory.
+pub(crate) fn read(path: &Path) -> Result<Bytes, Failure> {
+    let content = refuse_folder(path).and_then(|()| fs::read(path));
+    content.map(Bytes::from).map_err(said).at(path.display())
 }
 
-/// As [`map`], for callers with errors of their own.
-fn map_file(path: &Path) -> std::io::Result<Bytes> {
-    Ok(match open(path)? {
-        Some(map) => Bytes::from_owner(map),
-        None => Bytes::new(),
-    })
-}
-
-/// The map of a file; `None` of an empty one, which cannot be mapped.
-fn open(path: &Path) -> std::io::Result<Option<Mmap>> {
-    let file = File::open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(std::io::Error::other("found a directory, wanted a file"));
+fn refuse_folder(path: &Path) -> io::Result<()> {
+    match fs::metadata(path)?.is_dir() {
+        true => Err(io::Error::other("found a directory, wanted a file")),
+        false => Ok(()),
     }
-    if file.metadata()?.len() == 0 {
-        return Ok(None);
-    }
-    // SAFETY: the map is read-only and lives as long as bytes of it. Another process that
-    // truncates or rewrites the file meanwhile can change what is read; models and inputs are
-    // files that nobody rewrites in place, and our own outputs are replaced by renaming.
-    #[expect(
-        unsafe_code,
-        reason = "a memory map is what keeps weights from being copied"
-    )]
-    let map = unsafe { Mmap::map(&file)? };
-    Ok(Some(map))
 }
 
-/// Bytes of a map whose pages go back to the system when nobody needs them any more, while the
-/// map itself stays.
-struct Pages {
-    map: Arc<Mmap>,
+/// Bytes up to which a file is read and not mapped.
+const READ_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes that are read at a time.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Bytes of a tensor that one thread reads while others read more of it.
+const SHARE_BYTES: usize = 8 << 20;
+
+/// A file that is mapped. Only headers are read from the map: the rest is read from the file, which
+/// tells when it is cut, where a map would end the process.
+struct Mapped {
+    map: Mmap,
+    file: File,
+    path: PathBuf,
+    /// Its length and when it was last written, as it was opened.
+    stamp: (u64, Option<SystemTime>),
+}
+
+impl Mapped {
+    fn open(path: &Path) -> io::Result<Mapped> {
+        let file = File::open(path)?;
+        let stamp = stamp(&file)?;
+        // SAFETY: the map is read-only and lives as long as bytes of it. Another process that cuts
+        // or rewrites the file meanwhile can change what is read: therefore only headers are, right
+        // after opening, and all else goes through [`Mapped::read`].
+        #[expect(
+            unsafe_code,
+            reason = "a map shows headers without reading what lies behind them"
+        )]
+        let map = unsafe { Mmap::map(&file)? };
+        Ok(Mapped {
+            map,
+            file,
+            path: path.to_owned(),
+            stamp,
+        })
+    }
+
+    /// Where `bytes` lie in the file, if they are a view of the map.
+    fn range_of(&self, bytes: &[u8]) -> Option<Range<usize>> {
+        let start = (bytes.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize)?;
+        let end = start.checked_add(bytes.len())?;
+        (start < end && end <= self.map.len()).then_some(start..end)
+    }
+
+    /// Reads these bytes of the file, by several threads where there are many.
+    fn read(&self, range: Range<usize>) -> io::Result<Vec<u8>> {
+        let mut content = vec![0; range.len()];
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = content.len().div_ceil(threads).max(SHARE_BYTES);
+        let read = |(place, share_of): (usize, &mut [u8])| {
+            read_at(&self.file, share_of, range.start + place * share)
+        };
+        let shares = content.chunks_mut(share).enumerate();
+        std::thread::scope(|scope| {
+            let mut shares: Vec<_> = shares.collect();
+            let own = shares.pop();
+            let others = shares.into_iter();
+            let others: Vec<_> = others.map(|part| scope.spawn(|| read(part))).collect();
+            let own = own.map_or(Ok(()), read);
+            let joined = others.into_iter().map(|thread| match thread.join() {
+                Ok(result) => result,
+                Err(_) => Err(io::Error::other("a thread that read it failed")),
+            });
+            joined.fold(own, Result::and)
+        })
+        .map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => self.changed(),
+            _ => error,
+        })?;
+        self.check()?;
+        Ok(content)
+    }
+
+    /// Hands over the whole file piece by piece.
+    fn pieces(&self, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let mut piece = vec![0; PIECE_BYTES.min(self.map.len())];
+        for start in (0..self.map.len()).step_by(PIECE_BYTES) {
+            let piece = &mut piece[..PIECE_BYTES.min(self.map.len() - start)];
+            read_at(&self.file, piece, start).map_err(|error| match error.kind() {
+                ErrorKind::UnexpectedEof => self.changed(),
+                _ => error,
+            })?;
+            take(piece);
+        }
+        self.check()
+    }
+
+    /// Refuses a file that was written to since it was opened.
+    fn check(&self) -> io::Result<()> {
+        match stamp(&self.file)? == self.stamp {
+            true => Ok(()),
+            false => Err(self.changed()),
+        }
+    }
+
+    fn changed(&self) -> io::Error {
+        let (was, now) = (self.stamp.0, stamp(&self.file).map_or(0, |stamp| stamp.0));
+        io::Error::other(match was == now {
+            true => {
+                "it was changed while it was read; run again when nothing writes to it".to_owned()
+            }
+            false => format!(
+                "it had {was} bytes when it was opened and has {now} now; run again when nothing \
+                 writes to it"
+            ),
+        })
+    }
+}
+
+/// The length of a file and when it was last written.
+fn stamp(file: &File) -> io::Result<(u64, Option<SystemTime>)> {
+    let metadata = file.metadata()?;
+    Ok((metadata.len(), metadata.modified().ok()))
+}
+
+/// Fills `out` from a place in a file, whatever other threads read there.
+fn read_at(file: &File, out: &mut [u8], start: usize) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::read_exact_at(file, out, start as u64);
+    #[cfg(windows)]
+    {
+        let mut done = 0;
+        while done < out.len() {
+            let place = (start + done) as u64;
+            match std::os::windows::fs::FileExt::seek_read(file, &mut out[done..], place)? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                count => done += count,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A view of a map, as the bytes of others are.
+struct View(Arc<Mapped>);
+
+impl AsRef<[u8]> for View {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.map
+    }
+}
+
+/// A part of a mapped file.
+struct Part {
+    mapped: Arc<Mapped>,
     range: Range<usize>,
 }
 
-impl AsRef<[u8]> for Pages {
-    fn as_ref(&self) -> &[u8] {
-        &self.map[self.range.clone()]
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} of {}", self.range, self.mapped.path.display())
     }
 }
 
-impl Drop for Pages {
-    fn drop(&mut self) {
-        #[cfg(unix)]
-        {
-            let (start, length) = (self.range.start, self.range.len());
-            // SAFETY: the map is read-only and of a file: whoever still reads these pages, or
-            // others that the first and the last one hold too, has them read from the file again.
-            #[expect(unsafe_code, reason = "the system takes advice on memory by address")]
-            let advised = unsafe {
-                let advice = memmap2::UncheckedAdvice::DontNeed;
-                self.map.unchecked_advise_range(advice, start, length)
-            };
-            // Without the advice, pages stay until the system needs them.
-            let _ = advised;
-        }
-    }
-}
-
-/// What shares a map with the bytes of other owners.
-struct Shared(Arc<Mmap>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
+impl Stored for Part {
+    fn read(&self) -> Result<Bytes, ReadError> {
+        let content = self.mapped.read(self.range.clone());
+        content.map(Bytes::from).map_err(|error| ReadError {
+            file: self.mapped.path.display().to_string(),
+            reason: said(error),
+        })
     }
 }
 
 /// What the system says of a file, in the words of our messages.
-pub(crate) fn said(error: std::io::Error) -> String {
+pub(crate) fn said(error: io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "found no such file or directory".to_owned(),
         ErrorKind::NotADirectory => "found a file where a directory was wanted".to_owned(),
@@ -125,7 +236,7 @@ pub(crate) fn replace(path: &Path, parts: &[Bytes]) -> Result<(), Failure> {
 }
 
 /// As [`replace`], for callers with errors of their own.
-fn replace_file(path: &Path, parts: &[Bytes]) -> std::io::Result<()> {
+fn replace_file(path: &Path, parts: &[Bytes]) -> io::Result<()> {
     let beside = beside(path);
     let write = || {
         let mut file = File::create(&beside)?;
@@ -148,12 +259,18 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// A folder whose files are mapped when they are read.
+/// A folder whose large files are mapped when they are read.
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
     root: PathBuf,
     /// The maps that somebody still holds.
-    maps: Arc<Mutex<Vec<Weak<Mmap>>>>,
+    maps: Arc<Mutex<Vec<Weak<Mapped>>>>,
+}
+
+impl fmt::Debug for Mapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a map of {}", self.path.display())
+    }
 }
 
 impl Folder {
@@ -165,41 +282,44 @@ impl Folder {
         }
     }
 
-    /// The bytes of a file below the folder.
-    fn map(&self, path: &str) -> std::io::Result<Bytes> {
-        let Some(map) = open(&self.root.join(path))? else {
-            return Ok(Bytes::new());
-        };
-        let map = Arc::new(map);
+    /// The bytes of a file below the folder: in memory if they are few, otherwise in a map.
+    fn open(&self, path: &str) -> io::Result<Bytes> {
+        let path = self.root.join(path);
+        refuse_folder(&path)?;
+        if fs::metadata(&path)?.len() <= READ_BYTES_MAX {
+            return Ok(fs::read(&path)?.into());
+        }
+        let mapped = Arc::new(Mapped::open(&path)?);
         let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         maps.retain(|map| map.strong_count() > 0);
-        maps.push(Arc::downgrade(&map));
-        Ok(Bytes::from_owner(Shared(map)))
+        maps.push(Arc::downgrade(&mapped));
+        Ok(Bytes::from_owner(View(mapped)))
     }
 
-    /// The same tensor, but when its last clone is dropped its pages go back to the system; if it
-    /// lies in no file of this folder, it is itself.
-    pub(crate) fn lend(&self, tensor: Tensor) -> Tensor {
+    /// The part of a file of this folder that `bytes` are a view of.
+    fn part(&self, bytes: &[u8]) -> Option<Part> {
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = tensor.bytes().as_ptr() as usize;
-        let held = maps.iter().filter_map(Weak::upgrade);
-        let found = held.into_iter().find_map(|map| {
-            let start = first.checked_sub(map.as_ptr() as usize)?;
-            let range = start..start.checked_add(tensor.bytes().len())?;
-            (!range.is_empty() && range.end <= map.len()).then_some(Pages { map, range })
-        });
-        let lent = found.and_then(|pages| {
-            let bytes = Bytes::from_owner(pages);
-            Tensor::new(tensor.dtype(), tensor.shape().to_vec(), bytes).ok()
-        });
-        lent.unwrap_or(tensor)
+        let mut held = maps.iter().filter_map(Weak::upgrade);
+        held.find_map(|mapped| {
+            let range = mapped.range_of(bytes)?;
+            Some(Part { mapped, range })
+        })
+    }
+
+    /// The same tensor, to be read from its file when it is needed; if it is no view of a file of
+    /// this folder, it is itself.
+    pub(crate) fn stored(&self, tensor: Tensor) -> Tensor {
+        match self.part(tensor.bytes()) {
+            Some(part) => tensor.stored(Arc::new(part)),
+            None => tensor,
+        }
     }
 }
 
 impl Source for Folder {
     fn read(&self, path: &str) -> Result<Bytes, SourceError> {
         let checked = source::join("", path)?;
-        self.map(&checked).map_err(|error| match error.kind() {
+        self.open(&checked).map_err(|error| match error.kind() {
             ErrorKind::NotFound => SourceError::NotFound {
                 path: checked.clone(),
             },
@@ -222,14 +342,28 @@ impl Source for Folder {
 }
 
 impl Files for Folder {
-    fn read(&self, name: &str) -> std::io::Result<Bytes> {
-        let checked = source::join("", name).map_err(std::io::Error::other)?;
-        self.map(&checked)
+    fn read(&self, name: &str) -> io::Result<Bytes> {
+        let checked = source::join("", name).map_err(io::Error::other)?;
+        fs::read(self.root.join(checked)).map(Bytes::from)
+    }
+
+    fn view(&self, name: &str) -> io::Result<Bytes> {
+        self.open(&source::join("", name).map_err(io::Error::other)?)
+    }
+
+    fn pieces(&self, _: &str, view: &Bytes, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        match self.part(view) {
+            Some(part) => part.mapped.pieces(take),
+            None => {
+                take(view);
+                Ok(())
+            }
+        }
     }
 }
 
 impl Storage for Folder {
-    fn write(&self, name: &str, parts: &[Bytes]) -> std::io::Result<()> {
+    fn write(&self, name: &str, parts: &[Bytes]) -> io::Result<()> {
         let path = self.root.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
@@ -242,7 +376,7 @@ impl Storage for Folder {
         Ok(())
     }
 
-    fn commit(&self, name: &str, content: &Bytes) -> std::io::Result<()> {
+    fn commit(&self, name: &str, content: &Bytes) -> io::Result<()> {
         replace_file(&self.root.join(name), std::slice::from_ref(content))
     }
 }
@@ -250,7 +384,7 @@ impl Storage for Folder {
 /// Folders within folders that are looked into; pipelines have one level.
 const DEPTH_MAX: usize = 4;
 
-fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<String>) -> std::io::Result<()> {
+fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(root.join(below))? {
         let entry = entry?;
         // A name that is not Unicode is none that a model refers to.
@@ -282,26 +416,58 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lent_tensor_is_the_same_and_leaves_the_others() {
-        let dir = std::env::temp_dir().join(format!("splamc-lend-{}", std::process::id()));
+    fn a_file_that_changes_while_it_is_read_is_refused() {
+        let dir = std::env::temp_dir().join(format!("splamc-stored-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("a directory");
-        let content: Vec<u8> = (0..40_000u32).map(|i| (i % 251) as u8).collect();
-        fs::write(dir.join("weights"), &content).expect("written");
-        let folder = Folder::new(&dir);
-        let file = Source::read(&folder, "weights").expect("mapped");
-        let tensor = |range: Range<usize>| {
-            let bytes = file.slice(range.clone());
-            Tensor::new(DType::U8, vec![range.len()], bytes).expect("as many bytes")
+        let path = dir.join("weights");
+        let length = 2 * READ_BYTES_MAX as usize + 5;
+        let content: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+        let others = |byte: u8| vec![byte; length];
+        // What happens to the file once it is open, and what reading says then.
+        type Change<'a> = &'a dyn Fn();
+        let cut = || {
+            let file = File::options().write(true).open(&path);
+            file.and_then(|file| file.set_len(7)).expect("it is cut");
         };
-        for range in [0..40_000, 5..9_000, 8_999..39_999] {
-            let (own, lent) = (tensor(range.clone()), folder.lend(tensor(range.clone())));
-            assert_eq!(own, lent);
-            drop(lent);
-            assert_eq!(own.bytes()[..], content[range]);
+        let rewrite = || fs::write(&path, others(1)).expect("it is written");
+        let replace = || {
+            fs::write(dir.join("new"), others(2)).expect("it is written");
+            fs::rename(dir.join("new"), &path).expect("it is renamed");
+        };
+        let changes: [(Change<'_>, Option<&str>); 4] = [
+            (&|| {}, None),
+            (&replace, None),
+            (&rewrite, Some("it was changed while it was read")),
+            (&cut, Some("bytes when it was opened and has 7 now")),
+        ];
+        for (change, wanted) in changes {
+            fs::write(&path, &content).expect("written");
+            let folder = Folder::new(&dir);
+            let file = Source::read(&folder, "weights").expect("mapped");
+            let tensor = |range: Range<usize>| {
+                let bytes = file.slice(range.clone());
+                let tensor = Tensor::new(DType::U8, vec![range.len()], bytes);
+                folder.stored(tensor.expect("as many bytes"))
+            };
+            let ranges = [0..length, 5..9_000, length - 1..length];
+            // A file system may stamp writes by the tick of a clock.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            change();
+            for range in ranges {
+                let fetched = tensor(range.clone()).fetched();
+                match wanted {
+                    None => assert_eq!(fetched.expect("read").bytes()[..], content[range]),
+                    Some(wanted) => {
+                        let said = fetched.expect_err("the file changed").to_string();
+                        assert!(said.contains(wanted), "{said}");
+                    }
+                }
+            }
         }
         let elsewhere = Tensor::from_f32(&[1], &[1.0]);
         let bytes = elsewhere.bytes().as_ptr();
-        assert_eq!(folder.lend(elsewhere).bytes().as_ptr(), bytes);
+        let same = Folder::new(&dir).stored(elsewhere).fetched();
+        assert_eq!(same.expect("it is in memory").bytes().as_ptr(), bytes);
         fs::remove_dir_all(&dir).expect("removed");
     }
 
@@ -312,7 +478,7 @@ mod tests {
         let path = dir.join("out");
         replace(&path, &[Bytes::from("one")]).expect("written");
         replace(&path, &[Bytes::from("t"), Bytes::from("wo")]).expect("replaced");
-        assert_eq!(map(&path).expect("mapped").as_ref(), b"two");
+        assert_eq!(read(&path).expect("read").as_ref(), b"two");
         assert!(replace(&dir.join("absent/out"), &[]).is_err());
         assert_eq!(fs::read_dir(&dir).expect("listed").count(), 1);
         fs::remove_dir_all(&dir).expect("removed");

@@ -16,6 +16,7 @@ use compiler::program::pipeline::{Component, Task};
 use compiler::region::Content;
 use compiler::target::Target;
 use compiler::tile::Choice;
+use compiler::value::stored::ReadError;
 use compiler::value::tensor::Tensor;
 use runtime::place::{Options, Place};
 use runtime::sampling::STAGES;
@@ -149,7 +150,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
             }
             None => {
                 let loaded = sized(component)?;
-                print_summary(&component.name, &loaded);
+                let unsound = not_finite(&loaded.weights).at(&component.name)?;
+                print_summary(&component.name, &loaded, &unsound);
                 if component.task == Task::Denoise && !arguments.gradient {
                     let staged = Staged::of(&loaded.program, &STAGES).at(&component.name)?;
                     println!("  sampling    {}", stages::described(&staged));
@@ -181,7 +183,7 @@ fn kernel_text(
     kernels::of_commands(commands.commands(), name)
 }
 
-fn print_summary(name: &str, loaded: &Loaded) {
+fn print_summary(name: &str, loaded: &Loaded, unsound: &[(&str, usize)]) {
     let Loaded {
         program,
         weights,
@@ -213,7 +215,7 @@ fn print_summary(name: &str, loaded: &Loaded) {
     if !patches.is_empty() {
         println!("  passes      {}", ranked(passes::counts(patches)));
     }
-    for (tensor, count) in not_finite(weights) {
+    for (tensor, count) in unsound {
         println!("  warning     weight {tensor:?} holds {count} values that are NaN or infinite");
     }
 }
@@ -388,11 +390,12 @@ fn ranked(counts: BTreeMap<&'static str, usize>) -> String {
 }
 
 /// The weights that hold NaN or infinity, with how many.
-fn not_finite(weights: &BTreeMap<String, Tensor>) -> Vec<(&str, usize)> {
+fn not_finite(weights: &BTreeMap<String, Tensor>) -> Result<Vec<(&str, usize)>, ReadError> {
     let counted = weights
         .iter()
-        .map(|(name, tensor)| (name.as_str(), tensor.not_finite()));
-    counted.filter(|&(_, count)| count > 0).collect()
+        .map(|(name, tensor)| Ok((name.as_str(), tensor.fetched()?.not_finite())));
+    let found = counted.filter(|counted| !matches!(counted, Ok((_, 0))));
+    found.collect()
 }
 
 /// A number with its digits in groups of three.

@@ -319,7 +319,7 @@ impl Model {
     }
 
     /// What the denoising network of a diffusers directory looks like, and its function with its
-    /// weights in f32, which give their memory back one by one.
+    /// weights in f32, which are read when they are needed.
     pub(crate) fn unet(&self, timestep: Timestep) -> Result<(unet::Config, Imported), Failure> {
         let config = match &self.form {
             Form::Files(model) => model.unet(),
@@ -333,9 +333,9 @@ impl Model {
         let component = self.pipeline().of_task(Task::Denoise)?;
         let options = options(None, timestep, &Bindings::new());
         let imported = self.imported(component, &options)?;
-        let lend = |(name, tensor)| (name, self.folder.lend(tensor));
+        let stored = |(name, tensor)| (name, self.folder.stored(tensor));
         let imported = Imported {
-            weights: imported.weights.into_iter().map(lend).collect(),
+            weights: imported.weights.into_iter().map(stored).collect(),
             ..imported
         };
         Ok((config.clone(), imported))
@@ -359,7 +359,7 @@ impl Model {
         let loaded = compiled::load(artifact, &component.name, shapes);
         loaded
             .at(self.place_of(component))
-            .map(|loaded| self.lent(loaded))
+            .map(|loaded| self.deferred(loaded))
     }
 
     fn compiled(
@@ -374,7 +374,7 @@ impl Model {
                 Task::Graph => failure.hint("bind open sizes with --bind NAME=SIZE"),
                 Task::EncodeText | Task::Denoise | Task::Decode | Task::EncodePicture => failure,
             })?;
-        Ok(self.lent(Loaded {
+        Ok(self.deferred(Loaded {
             program,
             parts: None,
             weights: imported.weights,
@@ -382,11 +382,11 @@ impl Model {
         }))
     }
 
-    /// Weights that give their memory back one by one.
-    fn lent(&self, loaded: Loaded) -> Loaded {
-        let lend = |(name, tensor)| (name, self.folder.lend(tensor));
+    /// Weights that are read from their files when they are needed.
+    fn deferred(&self, loaded: Loaded) -> Loaded {
+        let stored = |(name, tensor)| (name, self.folder.stored(tensor));
         Loaded {
-            weights: loaded.weights.into_iter().map(lend).collect(),
+            weights: loaded.weights.into_iter().map(stored).collect(),
             ..loaded
         }
     }

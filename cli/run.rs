@@ -52,7 +52,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let spinner = progress::spinner("compile");
     let mut loaded = model.load(component, &inputs)?;
     if let Some(path) = &arguments.weights {
-        loaded.weights = tensors::read(path)?;
+        loaded.weights = tensors::read_weights(path)?;
     }
     let place = arguments.model.display().to_string();
     let at = arguments.execution.place(&model, false)?;

@@ -1,21 +1,32 @@
 //! Named tensors in safetensors files, as `run` and `--latents-in` take and give them.
 //!
-//! Takes paths, gives tensors over mapped bytes and back; never converts a value.
+//! Takes paths, gives tensors and back; never converts a value.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
 use compiler::value::tensor::Tensor;
+use runtime::artifact::Files;
 use runtime::tensor_file;
 
 use crate::error::{At, Failure};
-use crate::files;
+use crate::files::{self, Folder};
 
 /// Reads every tensor of a safetensors file.
 pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Tensor>, Failure> {
-    let bytes = files::map(path)?;
+    let bytes = files::read(path)?;
     tensor_file::read(&bytes).at(path.display())
+}
+
+/// As [`read`], of weights: each is read when it is needed.
+pub(crate) fn read_weights(path: &Path) -> Result<BTreeMap<String, Tensor>, Failure> {
+    let folder = Folder::new(path.parent().unwrap_or(Path::new("")));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let bytes = Files::view(&folder, &name).map_err(files::said);
+    let tensors = tensor_file::read(&bytes.at(path.display())?).at(path.display())?;
+    let stored = |(name, tensor)| (name, folder.stored(tensor));
+    Ok(tensors.into_iter().map(stored).collect())
 }
 
 /// Writes tensors to a safetensors file, beside it first and renamed when complete.

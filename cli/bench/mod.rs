@@ -211,7 +211,7 @@ fn timed(
 /// Reads the weights that a program was compiled without, or makes them up and says so.
 fn complete_weights(arguments: &Arguments, loaded: &mut Loaded) -> Result<(), Failure> {
     if let Some(path) = &arguments.weights {
-        loaded.weights = tensors::read(path)?;
+        loaded.weights = tensors::read_weights(path)?;
     } else if loaded.weights.is_empty() && loaded.program.cost().parameters > 0 {
         progress::warn("the model was compiled without weights, and random ones take their place");
         loaded.weights = inputs::weights(&loaded.program);

@@ -1,6 +1,7 @@
 //! Why a function cannot be executed.
 
 use compiler::graph::eval::EvalError;
+use compiler::value::stored::ReadError;
 use thiserror::Error;
 
 /// Why a function cannot be executed.
@@ -10,6 +11,9 @@ pub enum ExecuteError {
     /// data outside of its domain.
     #[error(transparent)]
     Graph(#[from] EvalError),
+    /// A weight cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The operating system gives no threads.
     #[error("cannot start {wanted} threads: {reason}")]
     Threads {

@@ -133,8 +133,8 @@ enum Lies {
     Arena(usize),
     /// Among the states.
     State,
-    /// In a tensor that is always the same; it may be stored in another float type than the buffer
-    /// has until somebody reads it.
+    /// In a tensor that is always the same; until somebody reads it, it may lie in a file, and in
+    /// another float type than the buffer has.
     Fixed(Tensor),
     /// Nowhere any more: it was packed, or nothing reads it.
     Packed,
@@ -163,7 +163,8 @@ impl Executor {
     /// What `tuning` holds of this machine decides between tile programs.
     ///
     /// # Errors
-    /// When a weight is missing or of another shape, or threads or memory cannot be had.
+    /// When a weight is missing, of another shape or cannot be read, or threads or memory cannot be
+    /// had.
     pub fn new(
         program: &Executable,
         weights: BTreeMap<String, Tensor>,
@@ -270,7 +271,7 @@ impl Executor {
         for (buffer, readers) in readers.iter().enumerate() {
             match &self.places[buffer] {
                 Lies::Fixed(_) if readers.is_empty() => self.places[buffer] = Lies::Packed,
-                Lies::Fixed(_) => self.widen(buffer),
+                Lies::Fixed(_) => self.fetch(buffer)?,
                 Lies::Arena(_) | Lies::State | Lies::Packed => {}
             }
         }
@@ -279,7 +280,9 @@ impl Executor {
 
     /// Packs the right factor of a kernel, which is in `buffers`.
     fn pack(&mut self, kernel: &mut Kernel, buffers: &[usize]) -> Result<(), ExecuteError> {
-        buffers.iter().for_each(|&buffer| self.widen(buffer));
+        for &buffer in buffers {
+            self.fetch(buffer)?;
+        }
         let memory = self.memory.get_mut();
         let memory = memory.unwrap_or_else(PoisonError::into_inner);
         let cells = cells(&self.regions, &self.places, memory);
@@ -296,11 +299,13 @@ impl Executor {
         }
     }
 
-    /// Brings a fixed tensor into the type that its readers expect.
-    fn widen(&mut self, buffer: usize) {
+    /// Brings a fixed tensor into memory, in the type that its readers expect.
+    fn fetch(&mut self, buffer: usize) -> Result<(), ExecuteError> {
         if let Lies::Fixed(tensor) = &mut self.places[buffer] {
-            *tensor = tensor.cast(self.regions.buffers[buffer].extents.dtype);
+            let fetched = tensor.fetched()?;
+            *tensor = fetched.cast(self.regions.buffers[buffer].extents.dtype);
         }
+        Ok(())
     }
 
     /// The regions, and what computes each.

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use compiler::graph::Role;
-use compiler::graph::eval::EvalError;
 use compiler::plan::{Update, updates};
 use compiler::region::{Buffer, Content, Regions};
 use compiler::value::tensor::Tensor;
@@ -82,17 +81,17 @@ impl States {
     /// Replaces a state.
     ///
     /// # Errors
-    /// When there is no tensor or it is of another type.
+    /// When there is no tensor, it is of another type, or cannot be read.
     pub(crate) fn set(
         &mut self,
         regions: &Regions,
         state: Buffer,
         tensor: Option<&Tensor>,
-    ) -> Result<(), EvalError> {
+    ) -> Result<(), ExecuteError> {
         let wanted = ty(&regions.buffer(state).extents);
         let tensor = check(Role::State, name(regions, state), &wanted, tensor, true)?;
         if let Some(cells) = self.cells(regions, state) {
-            cells.fill(tensor.cast(wanted.dtype).bytes());
+            cells.fill(tensor.fetched()?.cast(wanted.dtype).bytes());
         }
         Ok(())
     }

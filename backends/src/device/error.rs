@@ -2,6 +2,7 @@
 //!
 //! Nests what each kind of device says.
 
+use compiler::value::stored::ReadError;
 use thiserror::Error;
 
 use crate::cpu;
@@ -19,6 +20,9 @@ pub enum ExecutionError {
     /// The program cannot be compiled for the device.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// A weight cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The device refuses the program or its weights, or fails while it runs.
     #[error(transparent)]
     Gpu(#[from] ExecuteError),
@@ -39,7 +43,7 @@ impl ExecutionError {
             ExecutionError::Gpu(error) => {
                 matches!(error, ExecuteError::Machine(DeviceError::Memory { .. }))
             }
-            ExecutionError::Cpu(_) => false,
+            ExecutionError::Cpu(_) | ExecutionError::Read(_) => false,
         }
     }
 }

@@ -7,6 +7,7 @@ use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::region::{Content, Regions};
 use compiler::tile::Tiled;
+use compiler::value::stored::ReadError;
 use compiler::value::tensor::Tensor;
 
 use super::error::ExecutionError;
@@ -73,18 +74,28 @@ fn loaded<M: Machine + 'static>(
     load: impl FnOnce(&Valid, Given<'_>) -> Result<M, DeviceError>,
 ) -> Result<Box<dyn Loaded>, ExecutionError> {
     let names = host_tensors(commands.commands(), &regions).into_iter();
-    let kept = names.filter_map(|name| Some((name.clone(), weights.get(&name)?.clone())));
-    let kept: Named = kept.collect();
+    let kept = names.filter_map(|name| {
+        let fetched = weights.get(&name)?.fetched();
+        Some(fetched.map(|tensor| (name, tensor)))
+    });
+    let kept: Named = kept.collect::<Result<_, ReadError>>()?;
+    let mut unread = None;
     let mut given = |source: &Source| match source {
-        Source::Weight(name) => weights.remove(name),
+        Source::Weight(name) => {
+            let fetched = weights.remove(name)?.fetched();
+            fetched.map_err(|error| unread = Some(error)).ok()
+        }
         Source::Constant(buffer) => match &regions.buffer(*buffer).content {
             Content::Constant(tensor) => Some(tensor.clone()),
             Content::Param(_) | Content::Computed => None,
         },
     };
-    let machine = load(&commands, &mut given)?;
+    let machine = load(&commands, &mut given);
+    if let Some(error) = unread {
+        return Err(error.into());
+    }
     Ok(Box::new(Kernels {
-        executor: Executor::new(machine, commands, regions, &kept)?,
+        executor: Executor::new(machine?, commands, regions, &kept)?,
         dialect,
         tiled: OnceLock::new(),
     }))

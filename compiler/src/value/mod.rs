@@ -7,5 +7,6 @@ pub mod array;
 pub mod dim;
 pub mod dtype;
 pub mod extents;
+pub mod stored;
 pub mod tensor;
 pub mod words;

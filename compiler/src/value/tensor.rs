@@ -3,7 +3,9 @@
 //! Takes bytes from importers and users, gives typed values to evaluators; it never copies a
 //! tensor that it can share, and never computes on one.
 
+use std::hash::{Hash, Hasher};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use half::slice::HalfFloatSliceExt;
@@ -11,6 +13,7 @@ use half::{bf16, f16};
 use thiserror::Error;
 
 use super::dtype::DType;
+use super::stored::{ReadError, Stored};
 
 /// Elements that are converted at a time.
 const RUN: usize = 1024;
@@ -21,6 +24,24 @@ pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
     bytes: Bytes,
+    origin: Origin,
+}
+
+/// Where the bytes of a tensor are read from when they are needed, if not from itself. It does not
+/// count in comparisons: the bytes do.
+#[derive(Debug, Clone, Default)]
+struct Origin(Option<Arc<dyn Stored>>);
+
+impl PartialEq for Origin {
+    fn eq(&self, _: &Origin) -> bool {
+        true
+    }
+}
+
+impl Eq for Origin {}
+
+impl Hash for Origin {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// Why bytes are not a tensor.
@@ -73,6 +94,33 @@ impl Tensor {
             dtype,
             shape,
             bytes,
+            origin: Origin::default(),
+        })
+    }
+
+    /// The same tensor, whose bytes are a view of what `origin` reads: the view says how many there
+    /// are, and [`Tensor::fetched`] reads them.
+    pub fn stored(self, origin: Arc<dyn Stored>) -> Tensor {
+        Tensor {
+            origin: Origin(Some(origin)),
+            ..self
+        }
+    }
+
+    /// The same tensor with its bytes in memory, where nobody else can change them. Whoever packs or
+    /// uploads weights asks for this first.
+    ///
+    /// # Errors
+    /// When the bytes lie in a file that was cut or changed.
+    pub fn fetched(&self) -> Result<Tensor, ReadError> {
+        let Origin(Some(origin)) = &self.origin else {
+            return Ok(self.clone());
+        };
+        Ok(Tensor {
+            dtype: self.dtype,
+            shape: self.shape.clone(),
+            bytes: origin.read()?,
+            origin: Origin::default(),
         })
     }
 
@@ -160,6 +208,7 @@ impl Tensor {
             dtype: self.dtype,
             shape,
             bytes: bytes.into(),
+            origin: Origin::default(),
         }
     }
 
@@ -248,6 +297,7 @@ impl Tensor {
             dtype,
             shape: self.shape.clone(),
             bytes: bytes.into(),
+            origin: Origin::default(),
         }
     }
 
@@ -279,6 +329,7 @@ impl Tensor {
             dtype: DType::F32,
             shape: self.shape.clone(),
             bytes: bytes.into(),
+            origin: Origin::default(),
         }
     }
 }

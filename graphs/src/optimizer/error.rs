@@ -2,6 +2,7 @@
 
 use compiler::graph::autodiff::GradientError;
 use compiler::graph::{GraphError, TensorType};
+use compiler::value::stored::ReadError;
 use thiserror::Error;
 
 /// Why there is no training step.
@@ -13,6 +14,9 @@ pub enum OptimizerError {
     /// The loss has no gradient.
     #[error(transparent)]
     Gradient(#[from] GradientError),
+    /// A parameter cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A weight whose size is not known.
     #[error("parameter {name:?} has type {ty}, wanted known extents")]
     Unknown {

@@ -107,13 +107,13 @@ impl Layout {
     /// One flat f32 tensor `[total]` of the parameters in `tensors`, which may have any float type.
     ///
     /// # Errors
-    /// When a parameter is missing or has another shape.
+    /// When a parameter is missing, has another shape or cannot be read.
     pub fn join(&self, tensors: &BTreeMap<String, Tensor>) -> Result<Tensor, OptimizerError> {
         let mut flat = Vec::new();
         for place in &self.places {
             let found = tensors.get(&place.name);
             match found.filter(|tensor| tensor.shape() == place.shape) {
-                Some(tensor) => flat.extend_from_slice(tensor.cast(DType::F32).bytes()),
+                Some(tensor) => flat.extend_from_slice(tensor.fetched()?.cast(DType::F32).bytes()),
                 None => {
                     return Err(OptimizerError::Parameter {
                         name: place.name.clone(),

@@ -6,6 +6,7 @@ use backends::gpu::belong::Foreign;
 use backends::gpu::validate::Invalid;
 use compiler::program::pipeline::PipelineError;
 use compiler::program::{CompileError, ExecutableError};
+use compiler::value::stored::ReadError;
 use thiserror::Error;
 
 use crate::tensor_file::TensorFileError;
@@ -21,6 +22,9 @@ pub enum ArtifactError {
         /// What the files' owner says.
         source: io::Error,
     },
+    /// A weight that is to be written could not be read.
+    #[error(transparent)]
+    Weight(#[from] ReadError),
     /// A file could not be written.
     #[error("cannot write {file} of the artifact: {source}")]
     Write {

@@ -327,8 +327,15 @@ impl Artifact {
         if let Some(tensors) = shard.tensors.get() {
             return Ok(tensors);
         }
-        let content = fetch(&*self.files, &shard.entry)?;
         let file = || shard.entry.file.clone();
+        let content = self.files.view(&shard.entry.file);
+        let content = content.map_err(|source| ArtifactError::Read {
+            file: file(),
+            source,
+        })?;
+        shard.entry.check_pieces(content.len() as u64, |take| {
+            self.files.pieces(&shard.entry.file, &content, take)
+        })?;
         let tensors = tensor_file::read(&content);
         let tensors = tensors.map_err(|source| ArtifactError::Shard {
             file: file(),

@@ -26,11 +26,29 @@ pub trait Storage: Sync {
     fn commit(&self, name: &str, content: &Bytes) -> io::Result<()>;
 }
 
-/// Where an artifact is read from: a name (as in [`Storage`]) to a file's bytes, often a map.
+/// Where an artifact is read from: a name (as in [`Storage`]) to a file's bytes.
 pub trait Files: Send + Sync {
-    /// The file's bytes.
+    /// The file's bytes, in memory.
     ///
     /// # Errors
     /// When there is no such file, or it cannot be read.
     fn read(&self, name: &str) -> io::Result<Bytes>;
+
+    /// The file's bytes where tensors are views of them: in a map, where there are maps, so that a
+    /// tensor's bytes are read when they are needed.
+    ///
+    /// # Errors
+    /// As [`Files::read`].
+    fn view(&self, name: &str) -> io::Result<Bytes> {
+        self.read(name)
+    }
+
+    /// Hands a view's bytes over, piece by piece and in order.
+    ///
+    /// # Errors
+    /// As [`Files::read`].
+    fn pieces(&self, _name: &str, view: &Bytes, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        take(view);
+        Ok(())
+    }
 }

@@ -42,8 +42,8 @@ impl StoredFile {
     /// Checks an entry that was read: the role is a plain name, the hash looks like one, and the
     /// file's name follows from both, so that it cannot lead out of the artifact.
     pub(super) fn check_name(&self, role: &str) -> Result<(), ArtifactError> {
-        let digits = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let hash_good = self.sha256.len() == DIGITS && digits(&self.sha256);
+        let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        let hash_good = self.sha256.len() == DIGITS && self.sha256.bytes().all(digit);
         if check_role(role).is_ok() && hash_good && self.file == stored_name(role, &self.sha256) {
             return Ok(());
         }
@@ -53,18 +53,36 @@ impl StoredFile {
 
     /// Checks content against the entry's length and hash.
     pub(super) fn check_content(&self, content: &Bytes) -> Result<(), ArtifactError> {
-        let length = content.len() as u64;
+        self.check_pieces(content.len() as u64, |take| {
+            take(content);
+            Ok(())
+        })
+    }
+
+    /// Checks content of this length, whose pieces `each` hands over in order.
+    pub(super) fn check_pieces(
+        &self,
+        length: u64,
+        each: impl FnOnce(&mut dyn FnMut(&[u8])) -> std::io::Result<()>,
+    ) -> Result<(), ArtifactError> {
+        let file = || self.file.clone();
         if length != self.bytes {
             return Err(ArtifactError::Length {
-                file: self.file.clone(),
+                file: file(),
                 found: length,
                 wanted: self.bytes,
             });
         }
-        let found = hash([&content[..]]);
+        let mut hasher = Sha256::new();
+        let read = each(&mut |piece| hasher.update(piece));
+        read.map_err(|source| ArtifactError::Read {
+            file: file(),
+            source,
+        })?;
+        let found = digits(hasher);
         if found != self.sha256 {
             return Err(ArtifactError::Hash {
-                file: self.file.clone(),
+                file: file(),
                 found,
                 wanted: self.sha256.clone(),
             });
@@ -79,6 +97,10 @@ pub(super) fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     for part in parts {
         hasher.update(part);
     }
+    digits(hasher)
+}
+
+fn digits(hasher: Sha256) -> String {
     let digest = hasher.finalize();
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

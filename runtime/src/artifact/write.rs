@@ -9,6 +9,7 @@ use std::collections::btree_map::{BTreeMap, Entry};
 
 use backends::gpu::commands::Commands;
 use bytes::Bytes;
+use compiler::value::stored::ReadError;
 use prost::Message;
 use rayon::prelude::*;
 
@@ -43,8 +44,8 @@ pub struct Written {
 /// Writes an artifact through `storage`; shards are hashed and written in parallel.
 ///
 /// # Errors
-/// When a name cannot be a file's, a program's name occurs twice, kernels of one name differ, or the
-/// storage fails. There is then no new manifest.
+/// When a name cannot be a file's, a program's name occurs twice, kernels of one name differ, a weight
+/// cannot be read, or the storage fails. There is then no new manifest.
 pub fn write(storage: &dyn Storage, contents: &ArtifactContents) -> Result<Written, ArtifactError> {
     check_programs(&contents.programs)?;
     let cut = contents.weights.as_ref().map(shards);
@@ -78,7 +79,10 @@ pub fn write(storage: &dyn Storage, contents: &ArtifactContents) -> Result<Writt
     let shards = cut.map(|cut| {
         let stored = cut.into_par_iter().map(|shard| {
             let file = || SHARD_ROLE.to_owned();
-            let parts = tensor_file::parts(shard);
+            let fetched = shard.into_iter();
+            let fetched = fetched.map(|(name, tensor)| Ok((name, tensor.fetched()?)));
+            let fetched: Vec<_> = fetched.collect::<Result<_, ReadError>>()?;
+            let parts = tensor_file::parts(fetched.iter().map(|(name, tensor)| (*name, tensor)));
             let parts = parts.map_err(|source| ArtifactError::Shard {
                 file: file(),
                 source,
