@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::value::dim::{Bindings, Dim};
 use crate::value::dtype::DType;
+use crate::value::extents::Extents;
 use crate::value::tensor::Tensor;
 
 /// A value of one function; prints as in the text form, `%7`.
@@ -76,6 +77,12 @@ impl TensorType {
     }
 }
 
+impl From<&Extents> for TensorType {
+    fn from(extents: &Extents) -> TensorType {
+        TensorType::new(extents.dtype, extents.shape.iter().copied())
+    }
+}
+
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}[", self.dtype)?;
@@ -106,6 +113,12 @@ impl Role {
             Role::Weight => "weight",
             Role::State => "state",
         }
+    }
+
+    /// The role that a word stands for.
+    pub(crate) fn from_word(word: &str) -> Option<Role> {
+        let mut roles = [Role::Input, Role::Weight, Role::State].into_iter();
+        roles.find(|role| role.what() == word)
     }
 
     /// Among whose names its own are distinct: states are given together with weights.

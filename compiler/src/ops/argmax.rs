@@ -7,7 +7,6 @@ use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{axis, numeric};
 use crate::ops::{Class, Operator, Violation};
 use crate::value::array::{Array, Fault};
-use crate::value::dim::Dim;
 use crate::value::dtype::DType;
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
@@ -52,15 +51,11 @@ impl Operator for Argmax {
         let x = &operands[0];
         axis("C1", x, self.axis)?;
         numeric("C2", x)?;
-        if x.shape[self.axis].is(0) {
-            return Err(Violation::new("C3", x, "an axis with elements"));
-        }
+        let empty = x.shape[self.axis].is(0);
+        Violation::unless(!empty, "C3", x, "an axis with elements")?;
         let mut shape = x.shape.clone();
         shape.remove(self.axis);
-        Ok(TensorType {
-            dtype: DType::I64,
-            shape,
-        })
+        Ok(TensorType::new(DType::I64, shape))
     }
 
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
@@ -79,10 +74,6 @@ impl Operator for Argmax {
 
     fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
         at.none()
-    }
-
-    fn flops(&self, operands: &[TensorType], _result: &TensorType) -> Dim {
-        operands[0].elements()
     }
 }
 

@@ -73,10 +73,9 @@ impl Operator for AttentionGradient {
         exact_shape("C4", v, &matrix(&keys))?;
         let sums = [batch.clone(), heads.clone(), queries.clone()];
         exact_shape("C6", log_sum, &sums)?;
-        if log_sum.dtype != dtype.accumulator() {
-            let wanted = format!("sums of {}", dtype.accumulator());
-            return Err(Violation::new("C6", log_sum, wanted));
-        }
+        let wide = dtype.accumulator();
+        let wanted = format_args!("sums of {wide}");
+        Violation::unless(log_sum.dtype == wide, "C6", log_sum, wanted)?;
         exact_shape("C7", r, &matrix(&queries))?;
         exact_shape("C7", dr, &matrix(&queries))?;
         let columns = wider(&d, &e)?;

@@ -29,10 +29,9 @@ pub(crate) fn infer_scores(
     exact_shape("C3", k, &[batch.clone(), heads.clone(), keys.clone(), d])?;
     let scores = [batch, heads, queries, keys];
     if let Some(mask) = mask {
-        if mask.dtype != DType::Bool && mask.dtype != q.dtype {
-            let wanted = format!("a mask of bool or {}", q.dtype);
-            return Err(Violation::new("C1", mask, wanted));
-        }
+        let holds = [DType::Bool, q.dtype].contains(&mask.dtype);
+        let wanted = format_args!("a mask of bool or {}", q.dtype);
+        Violation::unless(holds, "C1", mask, wanted)?;
         stretches_to("C5", mask, &scores)?;
     }
     Ok(scores)

@@ -119,21 +119,15 @@ impl Operator for AveragePool {
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let x = &operands[0];
         float("C1", x)?;
-        if x.rank() < 3 {
-            return Err(Violation::new("C2", x, "three axes or more"));
-        }
-        if self.overhang.len() != self.pads_after.len() {
-            let found = format!("overhang {:?}", self.overhang);
-            return Err(Violation::new("C3", found, "an entry per spatial axis"));
-        }
+        Violation::unless(x.rank() >= 3, "C2", x, "at least three axes")?;
+        let found = format_args!("overhang {:?}", self.overhang);
+        let entries = self.overhang.len() == self.pads_after.len();
+        Violation::unless(entries, "C3", found, "an entry per spatial axis")?;
         let reach = self.reach();
         let positions = self.windows(&reach).positions("C3", "C4", &x.shape[2..])?;
         let mut shape = x.shape[..2].to_vec();
         shape.extend(positions);
-        Ok(TensorType {
-            dtype: x.dtype,
-            shape,
-        })
+        Ok(TensorType::new(x.dtype, shape))
     }
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
@@ -143,21 +137,16 @@ impl Operator for AveragePool {
         let (image_size, size): (usize, usize) =
             (image.iter().product(), positions.iter().product());
         let mut values = vec![0.0; result.elements()];
-        let mut at = 0;
+        let mut shares = self.shares(image, positions).into_iter().enumerate();
         let reach = self.reach();
-        self.windows(&reach)
-            .each(image, positions, |position, taps| {
-                let count = match self.count_padding {
-                    true => self.places(position, image),
-                    false => taps.len(),
-                };
-                for plane in 0..planes {
-                    let x = &x[plane * image_size..];
-                    let sum: f64 = taps.iter().map(|tap| x[tap.image]).sum();
-                    values[plane * size + at] = sum / count as f64;
-                }
-                at += 1;
-            });
+        self.windows(&reach).each(image, positions, |_, taps| {
+            let (at, share) = shares.next().expect("a share for each position");
+            for plane in 0..planes {
+                let x = &x[plane * image_size..];
+                let sum: f64 = taps.iter().map(|tap| x[tap.image]).sum();
+                values[plane * size + at] = sum * share;
+            }
+        });
         Ok(Values::Float(values))
     }
 
@@ -176,11 +165,10 @@ impl Operator for AveragePool {
             let window: usize = self.kernel.iter().product();
             let ones = [&[1, 1][..], &self.kernel].concat();
             let ones = at.tensor(dtype, &ones, vec![1.0; window])?;
-            let pads = self.pads_after.iter().zip(&self.overhang);
             let back = ConvTranspose {
                 strides: self.strides.clone(),
                 pads_before: self.pads_before.clone(),
-                pads_after: pads.map(|(pad, overhang)| pad + overhang).collect(),
+                pads_after: self.reach(),
                 dilations: self.dilations.clone(),
                 groups: 1,
                 extents: dims(&x[2..]),

@@ -4,7 +4,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::pick;
 use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset};
+use crate::ops::shape::{broadcast_strides, each_index, offset, stretches_to};
 use crate::ops::{Class, Operator, Violation};
 use crate::value::array::{Array, Fault};
 use crate::value::dim::Dim;
@@ -44,19 +44,8 @@ impl Operator for Broadcast {
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
-        let shape = broadcast("C1", &operands[0].shape, &self.shape)?;
-        let ty = TensorType {
-            dtype: operands[0].dtype,
-            shape: self.shape.clone(),
-        };
-        match shape == self.shape {
-            true => Ok(ty),
-            false => Err(Violation::new(
-                "C1",
-                operands[0],
-                format!("a shape that broadcasts to {ty}"),
-            )),
-        }
+        stretches_to("C1", operands[0], &self.shape)?;
+        Ok(TensorType::new(operands[0].dtype, self.shape.clone()))
     }
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
@@ -70,10 +59,6 @@ impl Operator for Broadcast {
 
     fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
         at.unary(|at| at.sum_to(at.cotangent, at.operand(0)))
-    }
-
-    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
-        Dim::from(0)
     }
 }
 

@@ -62,10 +62,7 @@ impl Call {
 
     /// The type of the result.
     pub fn ty(&self) -> TensorType {
-        TensorType {
-            dtype: self.dtype,
-            shape: self.shape.clone(),
-        }
+        TensorType::new(self.dtype, self.shape.clone())
     }
 
     /// The types of a call's operands: the inputs of `func`, then its weights.

@@ -44,10 +44,7 @@ impl Operator for Cast {
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
-        Ok(TensorType {
-            dtype: self.dtype,
-            shape: operands[0].shape.clone(),
-        })
+        Ok(TensorType::new(self.dtype, operands[0].shape.clone()))
     }
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {

@@ -7,7 +7,6 @@ use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{axis, same_dtype};
 use crate::ops::{Class, Operator, Violation};
 use crate::value::array::{Array, Fault};
-use crate::value::dim::Dim;
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
 
@@ -84,15 +83,12 @@ impl Operator for Concat {
         }
         Ok(gradients)
     }
-
-    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
-        Dim::from(0)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Dim;
     use crate::ops::Op;
     use crate::value::dtype::DType;
 

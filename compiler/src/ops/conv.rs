@@ -4,7 +4,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reverse::{Gradients, Reverse, dims};
 use crate::ops::shape::{exact_shape, known_extents, one_float};
-use crate::ops::window::Windows;
+use crate::ops::window::{Windows, conv_flops};
 use crate::ops::{Class, ConvTranspose, ConvWeightGradient, Operator, Violation};
 use crate::value::array::{Array, Fault};
 use crate::value::dim::Dim;
@@ -101,15 +101,12 @@ impl Conv {
 
     fn check_groups(&self, channels: &Dim, features: &Dim, depth: &Dim) -> Result<(), Violation> {
         let groups = Dim::from(self.groups);
-        if self.groups > 0
+        let even = self.groups > 0
             && features.exact_div(&groups).is_some()
-            && depth.mul(&groups) == *channels
-        {
-            return Ok(());
-        }
-        let found = format!("{channels} channels, {features} features of depth {depth}");
-        let wanted = format!("numbers that {groups} groups share evenly");
-        Err(Violation::new("C4", found, wanted))
+            && depth.mul(&groups) == *channels;
+        let found = format_args!("{channels} channels, {features} features of depth {depth}");
+        let wanted = format_args!("numbers that {groups} groups share evenly");
+        Violation::unless(even, "C4", found, wanted)
     }
 }
 
@@ -123,10 +120,14 @@ impl Operator for Conv {
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let dtype = one_float("C1", operands)?;
         let (x, w) = (operands[0], operands[1]);
-        if x.rank() < 3 || w.rank() != x.rank() {
-            let found = format!("{x} and a kernel {w}");
-            return Err(Violation::new("C2", found, "three axes or more in both"));
-        }
+        let found = format_args!("{x} and a kernel {w}");
+        let ranks = x.rank() >= 3 && w.rank() == x.rank();
+        Violation::unless(
+            ranks,
+            "C2",
+            found,
+            "the same number of axes, at least three",
+        )?;
         let kernel = known_extents("C3", w, 2)?;
         self.check_groups(&x.shape[1], &w.shape[0], &w.shape[1])?;
         let positions = self.windows(&kernel).positions("C5", "C6", &x.shape[2..])?;
@@ -139,35 +140,17 @@ impl Operator for Conv {
     }
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
-        let (image, kernel) = (&operands[0].shape[2..], &operands[1].shape[2..]);
         let (x, w) = (operands[0].floats(), operands[1].floats());
+        let [image, kernel] = [0, 1].map(|number| &operands[number].shape[..]);
+        let size: usize = result.shape[2..].iter().product();
         let bias = operands.get(2).map(|bias| bias.floats());
-        let (channels, depth) = (operands[0].shape[1], operands[1].shape[1]);
-        let (batch, features) = (result.shape[0], result.shape[1]);
-        let positions = &result.shape[2..];
-        let (image_size, kernel_size): (usize, usize) =
-            (image.iter().product(), kernel.iter().product());
-        let positions_size: usize = positions.iter().product();
-        let mut values = vec![0.0; result.elements()];
-        let mut position = 0;
-        self.windows(kernel).each(image, positions, |_, taps| {
-            for b in 0..batch {
-                for o in 0..features {
-                    let group = o / (features / self.groups);
-                    let mut sum = bias.map_or(0.0, |bias| bias[o]);
-                    for c in 0..depth {
-                        let x = &x[(b * channels + group * depth + c) * image_size..];
-                        let w = &w[(o * depth + c) * kernel_size..];
-                        sum += taps
-                            .iter()
-                            .map(|tap| x[tap.image] * w[tap.kernel])
-                            .sum::<f64>();
-                    }
-                    values[(b * features + o) * positions_size + position] = sum;
-                }
-            }
-            position += 1;
-        });
+        let start = |at: usize| bias.map_or(0.0, |bias| bias[at / size % bias.len()]);
+        let mut values: Vec<f64> = (0..result.elements()).map(start).collect();
+        let shapes = [image, kernel, &result.shape];
+        self.windows(&kernel[2..])
+            .each_product(self.groups, shapes, |at| {
+                values[at.position] += x[at.image] * w[at.kernel];
+            });
         Ok(Values::Float(values))
     }
 
@@ -190,9 +173,6 @@ impl Operator for Conv {
     }
 
     fn flops(&self, operands: &[TensorType], result: &TensorType) -> Dim {
-        let products = operands[1].shape[1..]
-            .iter()
-            .fold(result.elements(), |product, extent| product.mul(extent));
-        products.mul(&Dim::from(2))
+        conv_flops(result, &operands[1])
     }
 }

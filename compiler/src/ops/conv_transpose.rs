@@ -4,7 +4,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{known_extents, one_float};
-use crate::ops::window::Windows;
+use crate::ops::window::{Windows, conv_flops};
 use crate::ops::{Class, Conv, Operator, Violation};
 use crate::value::array::{Array, Fault};
 use crate::value::dim::Dim;
@@ -100,59 +100,43 @@ impl Operator for ConvTranspose {
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let dtype = one_float("C1", operands)?;
         let (x, w) = (operands[0], operands[1]);
-        if x.rank() < 3 || w.rank() != x.rank() {
-            let found = format!("{x} and a kernel {w}");
-            return Err(Violation::new("C2", found, "three axes or more in both"));
-        }
+        let found = format_args!("{x} and a kernel {w}");
+        let ranks = x.rank() >= 3 && w.rank() == x.rank();
+        Violation::unless(
+            ranks,
+            "C2",
+            found,
+            "the same number of axes, at least three",
+        )?;
         let kernel = known_extents("C3", w, 2)?;
         let groups = Dim::from(self.groups);
         let features = &x.shape[1];
-        if self.groups == 0 || *features != w.shape[0] || features.exact_div(&groups).is_none() {
-            let found = format!("{features} features and a kernel {w}");
-            let wanted = format!("equal features that {groups} groups share evenly");
-            return Err(Violation::new("C4", found, wanted));
-        }
-        let spatial = x.rank() - 2;
-        if self.extents.len() != spatial {
-            let found = format!("{} extents", self.extents.len());
-            return Err(Violation::new("C5", found, format!("{spatial} entries")));
-        }
+        let even = self.groups > 0 && features.exact_div(&groups).is_some();
+        let found = format_args!("{features} features and a kernel {w}");
+        let wanted = format_args!("equal features that {groups} groups share evenly");
+        Violation::unless(even && *features == w.shape[0], "C4", found, wanted)?;
+        let (spatial, given) = (x.rank() - 2, self.extents.len());
+        let (found, wanted) = (format!("{given} extents"), format!("{spatial} entries"));
+        Violation::unless(given == spatial, "C5", found, wanted)?;
         let positions = self.windows(&kernel).positions("C5", "C6", &self.extents)?;
-        if positions != x.shape[2..] {
-            let positions = TensorType::new(dtype, positions);
-            let wanted = format!("the positions {positions} of a convolution");
-            return Err(Violation::new("C7", x, wanted));
-        }
+        let fit = positions == x.shape[2..];
+        let positions = TensorType::new(dtype, positions);
+        let wanted = format_args!("the positions {positions} of a convolution");
+        Violation::unless(fit, "C7", x, wanted)?;
         let mut shape = vec![x.shape[0].clone(), w.shape[1].mul(&groups)];
         shape.extend(self.extents.iter().cloned());
         Ok(TensorType { dtype, shape })
     }
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
-        let (positions, kernel) = (&operands[0].shape[2..], &operands[1].shape[2..]);
         let (x, w) = (operands[0].floats(), operands[1].floats());
-        let (features, depth) = (operands[1].shape[0], operands[1].shape[1]);
-        let (batch, channels, image) = (result.shape[0], result.shape[1], &result.shape[2..]);
-        let [image_size, kernel_size, positions_size] =
-            [image, kernel, positions].map(|extents| extents.iter().product::<usize>());
+        let [positions, kernel] = [0, 1].map(|number| &operands[number].shape[..]);
         let mut values = vec![0.0; result.elements()];
-        let mut position = 0;
-        self.windows(kernel).each(image, positions, |_, taps| {
-            for b in 0..batch {
-                for o in 0..features {
-                    let group = o / (features / self.groups);
-                    let x = x[(b * features + o) * positions_size + position];
-                    for c in 0..depth {
-                        let w = &w[(o * depth + c) * kernel_size..];
-                        let out = &mut values[(b * channels + group * depth + c) * image_size..];
-                        for tap in taps {
-                            out[tap.image] += x * w[tap.kernel];
-                        }
-                    }
-                }
-            }
-            position += 1;
-        });
+        let shapes = [&result.shape, kernel, positions];
+        self.windows(&kernel[2..])
+            .each_product(self.groups, shapes, |at| {
+                values[at.image] += x[at.position] * w[at.kernel];
+            });
         Ok(Values::Float(values))
     }
 
@@ -167,12 +151,7 @@ impl Operator for ConvTranspose {
     }
 
     fn flops(&self, operands: &[TensorType], _result: &TensorType) -> Dim {
-        let products = operands[1].shape[1..]
-            .iter()
-            .fold(operands[0].elements(), |product, extent| {
-                product.mul(extent)
-            });
-        products.mul(&Dim::from(2))
+        conv_flops(&operands[0], &operands[1])
     }
 }
 

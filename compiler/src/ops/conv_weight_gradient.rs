@@ -4,7 +4,7 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reverse::{Gradients, Reverse, dims};
 use crate::ops::shape::one_float;
-use crate::ops::window::Windows;
+use crate::ops::window::{Windows, conv_flops};
 use crate::ops::{Class, Conv, Operator, Violation};
 use crate::value::array::{Array, Fault};
 use crate::value::dim::Dim;
@@ -99,14 +99,15 @@ impl Operator for ConvWeightGradient {
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let dtype = one_float("C1", operands)?;
         let (x, dr) = (operands[0], operands[1]);
-        if x.rank() < 3 || dr.rank() != x.rank() {
-            let found = format!("{x} and {dr}");
-            return Err(Violation::new("C2", found, "three axes or more in both"));
-        }
-        if x.shape[0] != dr.shape[0] {
-            let found = format!("{x} and {dr}");
-            return Err(Violation::new("C3", found, "one batch"));
-        }
+        let found = format_args!("{x} and {dr}");
+        let ranks = x.rank() >= 3 && dr.rank() == x.rank();
+        Violation::unless(
+            ranks,
+            "C2",
+            found,
+            "the same number of axes, at least three",
+        )?;
+        Violation::unless(x.shape[0] == dr.shape[0], "C3", found, "one batch")?;
         let (channels, features) = (&x.shape[1], &dr.shape[1]);
         let groups = Dim::from(self.groups);
         let shared = |extent: &Dim| match self.groups {
@@ -119,40 +120,21 @@ impl Operator for ConvWeightGradient {
             return Err(Violation::new("C4", found, wanted));
         };
         let positions = self.windows().positions("C5", "C6", &x.shape[2..])?;
-        if positions != dr.shape[2..] {
-            let positions = TensorType::new(dtype, positions);
-            let wanted = format!("the positions {positions} of a convolution");
-            return Err(Violation::new("C7", dr, wanted));
-        }
+        let fit = positions == dr.shape[2..];
+        let positions = TensorType::new(dtype, positions);
+        let wanted = format_args!("the positions {positions} of a convolution");
+        Violation::unless(fit, "C7", dr, wanted)?;
         let mut shape = vec![features.clone(), depth];
         shape.extend(self.kernel.iter().map(|&extent| Dim::from(extent)));
         Ok(TensorType { dtype, shape })
     }
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
-        let (image, positions) = (&operands[0].shape[2..], &operands[1].shape[2..]);
         let (x, dr) = (operands[0].floats(), operands[1].floats());
-        let (batch, channels) = (operands[0].shape[0], operands[0].shape[1]);
-        let (features, depth) = (result.shape[0], result.shape[1]);
-        let [image_size, kernel_size, positions_size] =
-            [image, &self.kernel, positions].map(|extents| extents.iter().product::<usize>());
         let mut values = vec![0.0; result.elements()];
-        let mut position = 0;
-        self.windows().each(image, positions, |_, taps| {
-            for b in 0..batch {
-                for o in 0..features {
-                    let group = o / (features / self.groups);
-                    let dr = dr[(b * features + o) * positions_size + position];
-                    for c in 0..depth {
-                        let x = &x[(b * channels + group * depth + c) * image_size..];
-                        let out = &mut values[(o * depth + c) * kernel_size..];
-                        for tap in taps {
-                            out[tap.kernel] += dr * x[tap.image];
-                        }
-                    }
-                }
-            }
-            position += 1;
+        let shapes = [&operands[0].shape[..], &result.shape, &operands[1].shape];
+        self.windows().each_product(self.groups, shapes, |at| {
+            values[at.kernel] += dr[at.position] * x[at.image];
         });
         Ok(Values::Float(values))
     }
@@ -168,12 +150,7 @@ impl Operator for ConvWeightGradient {
     }
 
     fn flops(&self, operands: &[TensorType], result: &TensorType) -> Dim {
-        let products = result.shape[1..]
-            .iter()
-            .fold(operands[1].elements(), |product, extent| {
-                product.mul(extent)
-            });
-        products.mul(&Dim::from(2))
+        conv_flops(&operands[1], result)
     }
 }
 

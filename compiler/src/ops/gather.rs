@@ -7,7 +7,6 @@ use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{axis, index_type};
 use crate::ops::{Class, Operator, ScatterNd, ScatterReduction, Violation};
 use crate::value::array::{Array, Fault};
-use crate::value::dim::Dim;
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
 
@@ -54,10 +53,7 @@ impl Operator for Gather {
             &data.shape[self.axis + 1..],
         ]
         .concat();
-        Ok(TensorType {
-            dtype: data.dtype,
-            shape,
-        })
+        Ok(TensorType::new(data.dtype, shape))
     }
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
@@ -105,10 +101,6 @@ impl Operator for Gather {
             at.transpose(added, &back)
         })?;
         Ok(vec![ddata, None])
-    }
-
-    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
-        Dim::from(0)
     }
 }
 

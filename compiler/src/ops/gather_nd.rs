@@ -51,23 +51,17 @@ impl Operator for GatherNd {
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let (data, indices) = (operands[0], operands[1]);
         index_type("C1", indices)?;
-        if self.batch_axes >= data.rank().min(indices.rank()) {
-            let found = format!("{data} and {indices}");
-            let wanted = format!("more axes than the {} of the batch", self.batch_axes);
-            return Err(Violation::new("C2", found, wanted));
-        }
-        if data.shape[..self.batch_axes] != indices.shape[..self.batch_axes] {
-            let found = format!("{data} and {indices}");
-            return Err(Violation::new("C3", found, "equal batch extents"));
-        }
+        let found = format_args!("{data} and {indices}");
+        let wanted = format_args!("more axes than the {} of the batch", self.batch_axes);
+        let more = self.batch_axes < data.rank().min(indices.rank());
+        Violation::unless(more, "C2", found, wanted)?;
+        let [own, named] = [data, indices].map(|ty| &ty.shape[..self.batch_axes]);
+        Violation::unless(own == named, "C3", found, "equal batch extents")?;
         let below = data.rank() - self.batch_axes;
         let depth = index_depth("C4", indices, 1, below)?;
         let (_, rows) = indices.shape.split_last().expect("C2 wants an axis");
         let shape = [rows, &data.shape[self.batch_axes + depth..]].concat();
-        Ok(TensorType {
-            dtype: data.dtype,
-            shape,
-        })
+        Ok(TensorType::new(data.dtype, shape))
     }
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
@@ -108,10 +102,6 @@ impl Operator for GatherNd {
             at.push(ScatterNd { reduction }, &[zeros, indices, at.cotangent])
         })?;
         Ok(vec![ddata, None])
-    }
-
-    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
-        Dim::from(0)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::graph::{TensorType, Value};
 use crate::ops::attribute::attributes;
-use crate::ops::normalize::{check_epsilon, norm_gradient, normalize_rows};
+use crate::ops::normalize::{check_epsilon, check_groups, norm_gradient, normalize_rows};
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{exact_shape, one_float};
 use crate::ops::{Class, GroupStatistics, Operator, Violation};
@@ -53,14 +53,7 @@ impl Operator for GroupNorm {
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         one_float("C1", operands)?;
         let x = operands[0];
-        if x.rank() < 2 {
-            return Err(Violation::new("C2", x, "two axes or more"));
-        }
-        let groups = Dim::from(self.groups);
-        if self.groups == 0 || x.shape[1].exact_div(&groups).is_none() {
-            let found = format!("{groups} groups of {} channels", x.shape[1]);
-            return Err(Violation::new("C3", found, "groups of equal size"));
-        }
+        check_groups(x, self.groups)?;
         for parameter in &operands[1..] {
             exact_shape("C4", parameter, &x.shape[1..2])?;
         }

@@ -2,7 +2,7 @@
 
 use crate::graph::{TensorType, Value};
 use crate::ops::attribute::attributes;
-use crate::ops::normalize::check_epsilon;
+use crate::ops::normalize::{check_epsilon, check_groups};
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
 use crate::ops::{Class, Operator, Violation};
@@ -55,16 +55,9 @@ impl Operator for GroupStatistics {
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let x = &operands[0];
         float("C1", x)?;
-        if x.rank() < 2 {
-            return Err(Violation::new("C2", x, "two axes or more"));
-        }
-        let groups = Dim::from(self.groups);
-        if self.groups == 0 || x.shape[1].exact_div(&groups).is_none() {
-            let found = format!("{groups} groups of {} channels", x.shape[1]);
-            return Err(Violation::new("C3", found, "groups of equal size"));
-        }
+        check_groups(x, self.groups)?;
         check_epsilon("C4", self.epsilon)?;
-        let shape = [x.shape[0].clone(), groups, Dim::from(2)];
+        let shape = [x.shape[0].clone(), Dim::from(self.groups), Dim::from(2)];
         Ok(TensorType::new(x.dtype.accumulator(), shape))
     }
 

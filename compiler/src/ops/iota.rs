@@ -48,14 +48,10 @@ impl Operator for Iota {
     fn infer(&self, _operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let ty = TensorType::new(self.dtype, [self.length.clone()]);
         numeric("C1", &ty)?;
-        match self.length.known() {
-            Some(length) if length < 0 => Err(Violation::new(
-                "C2",
-                format!("length {length}"),
-                "0 or more",
-            )),
-            Some(_) | None => Ok(ty),
-        }
+        let negative = self.length.known().is_some_and(|length| length < 0);
+        let found = format_args!("length {}", self.length);
+        Violation::unless(!negative, "C2", found, "at least 0")?;
+        Ok(ty)
     }
 
     fn eval(&self, _operands: &[&Array], result: &Extents) -> Result<Values, Fault> {

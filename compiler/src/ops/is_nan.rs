@@ -40,10 +40,7 @@ impl Operator for IsNan {
 
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         float("C1", operands[0])?;
-        Ok(TensorType {
-            dtype: DType::Bool,
-            shape: operands[0].shape.clone(),
-        })
+        Ok(TensorType::new(DType::Bool, operands[0].shape.clone()))
     }
 
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {

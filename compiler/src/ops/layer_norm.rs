@@ -52,10 +52,9 @@ impl Operator for LayerNorm {
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         one_float("C1", operands)?;
         let x = operands[0];
-        if self.axes == 0 || self.axes > x.rank() {
-            let found = format!("{} normalised axes of {x}", self.axes);
-            return Err(Violation::new("C2", found, "from 1 to all of the axes"));
-        }
+        let found = format_args!("{} normalised axes of {x}", self.axes);
+        let holds = (1..=x.rank()).contains(&self.axes);
+        Violation::unless(holds, "C2", found, "from 1 to all of the axes")?;
         let wanted = &x.shape[x.rank() - self.axes..];
         for parameter in &operands[1..] {
             exact_shape("C3", parameter, wanted)?;

@@ -49,10 +49,8 @@ impl Operator for Linear {
         let Some((inner, leading)) = x.shape.split_last() else {
             return Err(Violation::new("C2", x, "an axis or more"));
         };
-        if *inner != w.shape[1] {
-            let found = format!("inner extents {inner} and {}", w.shape[1]);
-            return Err(Violation::new("C3", found, "equal extents"));
-        }
+        let found = format_args!("inner extents {inner} and {}", w.shape[1]);
+        Violation::unless(*inner == w.shape[1], "C3", found, "equal extents")?;
         if let Some(bias) = operands.get(2) {
             exact_shape("C4", bias, &w.shape[..1])?;
         }

@@ -3,7 +3,7 @@
 use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset, same_dtype};
+use crate::ops::shape::{broadcast, broadcast_strides, each_index, numeric, offset, same_dtype};
 use crate::ops::{Class, Operator, Violation};
 use crate::value::array::{Array, Fault};
 use crate::value::dim::Dim;
@@ -44,16 +44,15 @@ impl Operator for Matmul {
 
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let dtype = same_dtype("C1", operands)?;
-        crate::ops::shape::numeric("C1", operands[0])?;
+        numeric("C1", operands[0])?;
         if let Some(vector) = operands.iter().find(|operand| operand.rank() < 2) {
             return Err(Violation::new("C3", vector, "two axes or more"));
         }
         let (a, b) = (&operands[0].shape, &operands[1].shape);
         let (m, n) = (a[a.len() - 2].clone(), b[b.len() - 1].clone());
-        if a[a.len() - 1] != b[b.len() - 2] {
-            let found = format!("inner extents {} and {}", a[a.len() - 1], b[b.len() - 2]);
-            return Err(Violation::new("C4", found, "equal extents"));
-        }
+        let (left, right) = (&a[a.len() - 1], &b[b.len() - 2]);
+        let found = format_args!("inner extents {left} and {right}");
+        Violation::unless(left == right, "C4", found, "equal extents")?;
         let mut shape = broadcast("C2", &a[..a.len() - 2], &b[..b.len() - 2])?;
         shape.extend([m, n]);
         Ok(TensorType { dtype, shape })

@@ -94,156 +94,93 @@ pub mod trilu;
 pub mod upsample_nearest;
 pub(crate) mod window;
 
-pub use abs::Abs;
-pub use add::Add;
-pub use and::And;
-pub use argmax::Argmax;
-pub use attention::Attention;
-pub use attention_gradient::AttentionGradient;
-pub use attention_log_sum::AttentionLogSum;
 pub use attribute::{Attribute, AttributeError, Attributes, Field};
-pub use average_pool::AveragePool;
-pub use broadcast::Broadcast;
-pub use call::Call;
-pub use cast::Cast;
-pub use ceil::Ceil;
 pub use class::Class;
-pub use concat::Concat;
-pub use constant::Constant;
-pub use conv::Conv;
-pub use conv_transpose::ConvTranspose;
-pub use conv_weight_gradient::ConvWeightGradient;
-pub use cos::Cos;
-pub use cumsum::Cumsum;
-pub use div::Div;
-pub use dot::Dot;
 pub use elementary::Pointwise;
-pub use equal::Equal;
-pub use erf::Erf;
-pub use exp::Exp;
-pub use floor::Floor;
 pub use formula::{Application, Term};
-pub use gather::Gather;
-pub use gather_nd::GatherNd;
-pub use geglu::Geglu;
-pub use gelu::{Gelu, GeluForm};
-pub use group_norm::GroupNorm;
-pub use group_statistics::GroupStatistics;
-pub use iota::Iota;
-pub use is_nan::IsNan;
-pub use layer_norm::LayerNorm;
-pub use less::Less;
-pub use less_equal::LessEqual;
-pub use linear::Linear;
-pub use log::Log;
-pub use matmul::Matmul;
-pub use max::Max;
-pub use min::Min;
+pub use gelu::GeluForm;
 pub use movement::wrap_index;
-pub use mul::Mul;
-pub use neg::Neg;
-pub use not::Not;
 pub use operator::{Operator, Violation};
-pub use or::Or;
-pub use pad::{Pad, PadMode};
-pub use pow::Pow;
-pub use reciprocal::Reciprocal;
-pub use reduce_max::ReduceMax;
-pub use reduce_mean::ReduceMean;
-pub use reduce_sum::ReduceSum;
-pub use relu::Relu;
-pub use reshape::Reshape;
+pub use pad::PadMode;
 pub use reverse::{Gradients, Reverse, RuleError};
-pub use round::Round;
-pub use scatter_nd::{ScatterNd, ScatterReduction};
-pub use select::Select;
-pub use sigmoid::Sigmoid;
-pub use silu::Silu;
-pub use sin::Sin;
-pub use slice::Slice;
-pub use softmax::Softmax;
-pub use sqrt::Sqrt;
-pub use stop_gradient::StopGradient;
-pub use sub::Sub;
-pub use tanh::Tanh;
-pub use transpose::Transpose;
-pub use trilu::Trilu;
-pub use upsample_nearest::UpsampleNearest;
+pub use scatter_nd::ScatterReduction;
 
 operators! {
-    Abs,
-    Add,
-    And,
-    Argmax,
-    Attention,
-    AttentionGradient,
-    AttentionLogSum,
-    AveragePool,
-    Broadcast,
-    Call,
-    Cast,
-    Ceil,
-    Concat,
-    Constant,
-    Conv,
-    ConvTranspose,
-    ConvWeightGradient,
-    Cos,
-    Cumsum,
-    Div,
-    Dot,
-    Equal,
-    Erf,
-    Exp,
-    Floor,
-    Gather,
-    GatherNd,
-    Geglu,
-    Gelu,
-    GroupNorm,
-    GroupStatistics,
-    Iota,
-    IsNan,
-    LayerNorm,
-    Less,
-    LessEqual,
-    Linear,
-    Log,
-    Matmul,
-    Max,
-    Min,
-    Mul,
-    Neg,
-    Not,
-    Or,
-    Pad,
-    Pow,
-    Reciprocal,
-    ReduceMax,
-    ReduceMean,
-    ReduceSum,
-    Relu,
-    Reshape,
-    Round,
-    ScatterNd,
-    Select,
-    Sigmoid,
-    Silu,
-    Sin,
-    Slice,
-    Softmax,
-    Sqrt,
-    StopGradient,
-    Sub,
-    Tanh,
-    Transpose,
-    Trilu,
-    UpsampleNearest,
+    abs::Abs,
+    add::Add,
+    and::And,
+    argmax::Argmax,
+    attention::Attention,
+    attention_gradient::AttentionGradient,
+    attention_log_sum::AttentionLogSum,
+    average_pool::AveragePool,
+    broadcast::Broadcast,
+    call::Call,
+    cast::Cast,
+    ceil::Ceil,
+    concat::Concat,
+    constant::Constant,
+    conv::Conv,
+    conv_transpose::ConvTranspose,
+    conv_weight_gradient::ConvWeightGradient,
+    cos::Cos,
+    cumsum::Cumsum,
+    div::Div,
+    dot::Dot,
+    equal::Equal,
+    erf::Erf,
+    exp::Exp,
+    floor::Floor,
+    gather::Gather,
+    gather_nd::GatherNd,
+    geglu::Geglu,
+    gelu::Gelu,
+    group_norm::GroupNorm,
+    group_statistics::GroupStatistics,
+    iota::Iota,
+    is_nan::IsNan,
+    layer_norm::LayerNorm,
+    less::Less,
+    less_equal::LessEqual,
+    linear::Linear,
+    log::Log,
+    matmul::Matmul,
+    max::Max,
+    min::Min,
+    mul::Mul,
+    neg::Neg,
+    not::Not,
+    or::Or,
+    pad::Pad,
+    pow::Pow,
+    reciprocal::Reciprocal,
+    reduce_max::ReduceMax,
+    reduce_mean::ReduceMean,
+    reduce_sum::ReduceSum,
+    relu::Relu,
+    reshape::Reshape,
+    round::Round,
+    scatter_nd::ScatterNd,
+    select::Select,
+    sigmoid::Sigmoid,
+    silu::Silu,
+    sin::Sin,
+    slice::Slice,
+    softmax::Softmax,
+    sqrt::Sqrt,
+    stop_gradient::StopGradient,
+    sub::Sub,
+    tanh::Tanh,
+    transpose::Transpose,
+    trilu::Trilu,
+    upsample_nearest::UpsampleNearest,
 }
 
-/// Declares [`Op`] over the operators, sorted by name.
+/// Exports the operators, sorted by name, and declares [`Op`] over them.
 macro_rules! operators {
-    ($($op:ident),* $(,)?) => {
+    ($($file:ident::$op:ident),* $(,)?) => {
+        $(pub use $file::$op;)*
+
         /// Any operator, with its attributes.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Op {
@@ -324,10 +261,9 @@ macro_rules! operators {
                 operands: &[impl Borrow<TensorType>],
             ) -> Result<TensorType, Violation> {
                 let (least, most) = self.operands();
-                if operands.len() < least || operands.len() > most {
-                    let found = format!("{} operands", operands.len());
-                    return Err(Violation::new("C0", found, format!("{least} to {most}")));
-                }
+                let found = format_args!("{} operands", operands.len());
+                let holds = (least..=most).contains(&operands.len());
+                Violation::unless(holds, "C0", found, format_args!("{least} to {most}"))?;
                 let operands: Vec<&TensorType> = operands.iter().map(Borrow::borrow).collect();
                 match self { $(Op::$op(op) => op.infer(&operands)),* }
             }

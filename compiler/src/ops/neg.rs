@@ -1,15 +1,7 @@
 //! The operator [`Neg`].
 
-use crate::graph::TensorType;
-use crate::ops::attribute::attributes;
-use crate::ops::elementary::{Elementary, Pointwise};
-use crate::ops::pointwise::map_numbers;
-use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::shape::numeric;
-use crate::ops::{Class, Operator, Violation};
-use crate::value::array::{Array, Fault};
-use crate::value::extents::Extents;
-use crate::value::tensor::Values;
+use crate::ops::elementary::Elementary;
+use crate::ops::pointwise::{Function, pointwise_operator};
 
 /// # Meaning
 /// `result = −x`; integers wrap.
@@ -31,32 +23,10 @@ use crate::value::tensor::Values;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Neg;
 
-attributes!(Neg {});
-
-impl Operator for Neg {
-    const NAME: &'static str = "neg";
-    const OPERANDS: (usize, usize) = (1, 1);
-    const CLASS: Class = Class::Pointwise;
-    const TOLERANCE: f64 = 0.0;
-
-    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
-        numeric("C1", operands[0])?;
-        Ok(operands[0].clone())
-    }
-
-    fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
-        Ok(map_numbers(
-            operands[0],
-            Elementary::Neg.exact(),
-            i64::wrapping_neg,
-        ))
-    }
-
-    fn pointwise(&self) -> Option<Pointwise> {
-        Some(Pointwise::Unary(Elementary::Neg))
-    }
-
-    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
-        at.unary(|at| at.neg(at.cotangent))
-    }
-}
+pointwise_operator!(
+    Neg,
+    "neg",
+    0.0,
+    Function::Number(Elementary::Neg, i64::wrapping_neg),
+    |at| at.unary(|at| at.neg(at.cotangent))
+);

@@ -3,20 +3,25 @@
 //! Takes rows of floats, gives them with mean 0 and variance 1, and the gradient of that; it knows
 //! no scale and no bias.
 
-use crate::graph::Value;
+use crate::graph::{TensorType, Value};
 use crate::ops::Violation;
 use crate::ops::reverse::{Reverse, RuleError};
+use crate::value::dim::Dim;
 use crate::value::dtype::DType;
 
 /// Checks that `epsilon` can be added to a variance.
 pub(crate) fn check_epsilon(constraint: &'static str, epsilon: f64) -> Result<(), Violation> {
-    match epsilon.is_finite() && epsilon >= 0.0 {
-        true => Ok(()),
-        false => {
-            let found = format!("epsilon {epsilon}");
-            Err(Violation::new(constraint, found, "a finite epsilon from 0"))
-        }
-    }
+    let holds = epsilon.is_finite() && epsilon >= 0.0;
+    let found = format_args!("epsilon {epsilon}");
+    Violation::unless(holds, constraint, found, "a finite epsilon of at least 0")
+}
+
+/// Checks that the channels of `x`, its second axis, form `groups` groups of equal size (C2, C3).
+pub(crate) fn check_groups(x: &TensorType, groups: usize) -> Result<(), Violation> {
+    Violation::unless(x.rank() >= 2, "C2", x, "at least two axes")?;
+    let even = groups > 0 && x.shape[1].exact_div(&Dim::from(groups)).is_some();
+    let found = format_args!("{groups} groups of {} channels", x.shape[1]);
+    Violation::unless(even, "C3", found, "groups of equal size")
 }
 
 /// Every `extent` neighbours of `x` with their mean removed and divided by

@@ -64,13 +64,18 @@ pub trait Operator: Attributes {
 
     /// Floating-point operations, counting a multiply-add as two.
     fn flops(&self, operands: &[TensorType], result: &TensorType) -> Dim {
-        let _ = operands;
         let each = match self.pointwise() {
             Some(Pointwise::Unary(function)) => function.flops(),
             Some(Pointwise::Binary(function)) => function.flops(),
             None => 1,
         };
-        result.elements().mul(&Dim::from(each))
+        match Self::CLASS {
+            Class::Movement | Class::Gather => Dim::from(0),
+            Class::Row => operands[0].elements(),
+            Class::Pointwise | Class::Gemm | Class::Conv | Class::Attention | Class::Plain => {
+                result.elements().mul(&Dim::from(each))
+            }
+        }
     }
 }
 
@@ -93,6 +98,22 @@ impl Violation {
             constraint,
             found: found.to_string(),
             wanted: wanted.to_string(),
+        }
+    }
+
+    /// Requires that a constraint holds; formats `found` and `wanted` only where it does not.
+    ///
+    /// # Errors
+    /// The constraint, if `holds` is false.
+    pub(crate) fn unless(
+        holds: bool,
+        constraint: &'static str,
+        found: impl ToString,
+        wanted: impl ToString,
+    ) -> Result<(), Violation> {
+        match holds {
+            true => Ok(()),
+            false => Err(Violation::new(constraint, found, wanted)),
         }
     }
 }

@@ -1,14 +1,6 @@
 //! The operator [`Or`].
 
-use crate::graph::TensorType;
-use crate::ops::attribute::attributes;
-use crate::ops::pointwise::{infer_binary, zip};
-use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::shape::truth;
-use crate::ops::{Class, Operator, Violation};
-use crate::value::array::{Array, Fault};
-use crate::value::extents::Extents;
-use crate::value::tensor::Values;
+use crate::ops::pointwise::{Function, pointwise_operator};
 
 /// # Meaning
 /// `result` is true where one of the operands is.
@@ -32,26 +24,5 @@ use crate::value::tensor::Values;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Or;
 
-attributes!(Or {});
-
-impl Operator for Or {
-    const NAME: &'static str = "or";
-    const OPERANDS: (usize, usize) = (2, 2);
-    const CLASS: Class = Class::Pointwise;
-    const TOLERANCE: f64 = 0.0;
-
-    fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
-        let ty = infer_binary(operands)?;
-        truth("C3", &ty)?;
-        Ok(ty)
-    }
-
-    fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
-        let (a, b) = (operands[0].truths(), operands[1].truths());
-        zip(operands, result, |i, j| Ok(a[i] || b[j])).map(Values::Bool)
-    }
-
-    fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
-        at.none()
-    }
-}
+pointwise_operator!(Or, "or", 0.0, Function::Logic(|a, b| a || b), |at| at
+    .none());

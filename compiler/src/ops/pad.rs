@@ -104,13 +104,9 @@ impl Operator for Pad {
         if let Some(value) = operands.get(1) {
             same_dtype("C2", operands)?;
             rank("C2", value, 0)?;
-            if self.mode != PadMode::Constant {
-                return Err(Violation::new(
-                    "C2",
-                    format!("{:?}", self.mode),
-                    "constant mode",
-                ));
-            }
+            let found = format_args!("{:?}", self.mode);
+            let constant = self.mode == PadMode::Constant;
+            Violation::unless(constant, "C2", found, "constant mode")?;
         }
         let mut shape = Vec::with_capacity(x.rank());
         for (axis, extent) in x.shape.iter().enumerate() {
@@ -118,10 +114,7 @@ impl Operator for Pad {
             self.check_axis(axis, extent, before.max(after))?;
             shape.push(extent.add(&Dim::from(before)).add(&Dim::from(after)));
         }
-        Ok(TensorType {
-            dtype: x.dtype,
-            shape,
-        })
+        Ok(TensorType::new(x.dtype, shape))
     }
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
@@ -168,10 +161,6 @@ impl Operator for Pad {
         }
         Ok(gradients)
     }
-
-    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
-        Dim::from(0)
-    }
 }
 
 impl Pad {
@@ -182,17 +171,10 @@ impl Pad {
             PadMode::Reflect => ("C3", width.saturating_add(1)),
             PadMode::Edge | PadMode::Wrap => ("C4", 1),
         };
-        match extent.known() {
-            Some(known) if width > 0 && known < least => {
-                let found = format!("a border of {width} for extent {known} of axis {axis}");
-                Err(Violation::new(
-                    constraint,
-                    found,
-                    format!("an extent of {least} or more"),
-                ))
-            }
-            Some(_) | None => Ok(()),
-        }
+        let short = width > 0 && extent.known().is_some_and(|known| known < least);
+        let found = format_args!("a border of {width} for extent {extent} of axis {axis}");
+        let wanted = format_args!("an extent of at least {least}");
+        Violation::unless(!short, constraint, found, wanted)
     }
 
     /// The index in an axis of `extent` elements that position `at` shows, which lies before or

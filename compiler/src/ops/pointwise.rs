@@ -4,22 +4,99 @@
 //! their formulas in their own files.
 
 use crate::graph::TensorType;
+use crate::ops::elementary::{Arithmetic, Elementary};
 use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset, same_dtype};
-use crate::ops::{Equal, Less, Select, Violation};
+use crate::ops::shape::{
+    broadcast, broadcast_strides, each_index, float, numeric, offset, same_dtype, truth,
+};
+use crate::ops::{Equal, Less, Pointwise, Select, Violation};
 use crate::value::array::{Array, Fault};
+use crate::value::dtype::DType;
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
 
-/// Implements [`Operator`](crate::ops::Operator) for the elementary function of its name, of
-/// floats (C1): from the operator's name, its tolerance and its gradient rule.
-macro_rules! float_function {
-    ($op:ident, $name:literal, $tolerance:literal, $gradient:expr $(,)?) => {
+/// What a pointwise operator without attributes computes from each element, or each pair.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Function {
+    /// A function of a float (C1).
+    Float(Elementary),
+    /// A function of a number (C1), given for floats and for integers.
+    Number(Elementary, fn(i64) -> i64),
+    /// A function of two numbers (C3), given for floats and for integers.
+    Arithmetic(Arithmetic, fn(i64, i64) -> Result<i64, Fault>),
+    /// A comparison of two numbers (C3), given for floats and for integers.
+    Comparison(fn(f64, f64) -> bool, fn(i64, i64) -> bool),
+    /// A function of two truth values (C3).
+    Logic(fn(bool, bool) -> bool),
+}
+
+impl Function {
+    /// The number of operands.
+    pub(crate) const fn operands(self) -> usize {
+        match self {
+            Function::Float(_) | Function::Number(_, _) => 1,
+            Function::Arithmetic(_, _) | Function::Comparison(_, _) | Function::Logic(_) => 2,
+        }
+    }
+
+    pub(crate) fn infer(self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
+        let mut ty = match self.operands() {
+            1 => operands[0].clone(),
+            _ => infer_binary(operands)?,
+        };
+        match self {
+            Function::Float(_) => float("C1", &ty)?,
+            Function::Number(_, _) => numeric("C1", &ty)?,
+            Function::Arithmetic(_, _) => numeric("C3", &ty)?,
+            Function::Comparison(_, _) => {
+                numeric("C3", &ty)?;
+                ty.dtype = DType::Bool;
+            }
+            Function::Logic(_) => truth("C3", &ty)?,
+        }
+        Ok(ty)
+    }
+
+    pub(crate) fn eval(self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
+        match self {
+            Function::Float(float) => Ok(map_floats(operands[0], float.exact())),
+            Function::Number(float, int) => Ok(map_numbers(operands[0], float.exact(), int)),
+            Function::Arithmetic(float, int) => arithmetic(operands, result, float.exact(), int),
+            Function::Comparison(float, int) => compare(operands, result, float, int),
+            Function::Logic(function) => {
+                let (a, b) = (operands[0].truths(), operands[1].truths());
+                zip(operands, result, |i, j| Ok(function(a[i], b[j]))).map(Values::Bool)
+            }
+        }
+    }
+
+    /// What a machine computes for it, as [`Operator::pointwise`](crate::ops::Operator::pointwise)
+    /// says.
+    pub(crate) fn pointwise(self) -> Option<Pointwise> {
+        match self {
+            Function::Float(float) | Function::Number(float, _) => Some(Pointwise::Unary(float)),
+            Function::Arithmetic(float, _) => Some(Pointwise::Binary(float)),
+            Function::Comparison(_, _) | Function::Logic(_) => None,
+        }
+    }
+}
+
+/// Implements [`Operator`](crate::ops::Operator) for a pointwise operator without attributes: from
+/// its name, its tolerance, its [`Function`] and its gradient rule.
+macro_rules! pointwise_operator {
+    ($op:ident, $name:literal, $tolerance:literal, $function:expr, $gradient:expr $(,)?) => {
         $crate::ops::attribute::attributes!($op {});
+
+        impl $op {
+            const FUNCTION: $crate::ops::pointwise::Function = $function;
+        }
 
         impl $crate::ops::Operator for $op {
             const NAME: &'static str = $name;
-            const OPERANDS: (usize, usize) = (1, 1);
+            const OPERANDS: (usize, usize) = {
+                let count = $op::FUNCTION.operands();
+                (count, count)
+            };
             const CLASS: $crate::ops::Class = $crate::ops::Class::Pointwise;
             const TOLERANCE: f64 = $tolerance;
 
@@ -27,22 +104,19 @@ macro_rules! float_function {
                 &self,
                 operands: &[&$crate::graph::TensorType],
             ) -> Result<$crate::graph::TensorType, $crate::ops::Violation> {
-                $crate::ops::shape::float("C1", operands[0])?;
-                Ok(operands[0].clone())
+                $op::FUNCTION.infer(operands)
             }
 
             fn eval(
                 &self,
                 operands: &[&$crate::value::array::Array],
-                _result: &$crate::value::extents::Extents,
+                result: &$crate::value::extents::Extents,
             ) -> Result<$crate::value::tensor::Values, $crate::value::array::Fault> {
-                let exact = $crate::ops::elementary::Elementary::$op.exact();
-                Ok($crate::ops::pointwise::map_floats(operands[0], exact))
+                $op::FUNCTION.eval(operands, result)
             }
 
             fn pointwise(&self) -> Option<$crate::ops::Pointwise> {
-                let function = $crate::ops::elementary::Elementary::$op;
-                Some($crate::ops::Pointwise::Unary(function))
+                $op::FUNCTION.pointwise()
             }
 
             fn gradient(
@@ -57,54 +131,36 @@ macro_rules! float_function {
         }
     };
 }
+pub(crate) use pointwise_operator;
+
+/// [`pointwise_operator`] for the elementary function of the operator's name.
+macro_rules! float_function {
+    ($op:ident, $name:literal, $tolerance:literal, $gradient:expr $(,)?) => {
+        $crate::ops::pointwise::pointwise_operator!(
+            $op,
+            $name,
+            $tolerance,
+            $crate::ops::pointwise::Function::Float($crate::ops::elementary::Elementary::$op),
+            $gradient
+        );
+    };
+}
 pub(crate) use float_function;
 
-/// Implements [`Operator`](crate::ops::Operator) for the arithmetic function of its name, of two
-/// operands of one type (C1) that broadcast (C2) and are numeric (C3): from the operator's name,
-/// its tolerance, its meaning for integers and its gradient rule.
+/// [`pointwise_operator`] for the arithmetic function of the operator's name, which `$integers`
+/// computes for integers.
 macro_rules! arithmetic_function {
     ($op:ident, $name:literal, $tolerance:literal, $integers:expr, $gradient:expr $(,)?) => {
-        $crate::ops::attribute::attributes!($op {});
-
-        impl $crate::ops::Operator for $op {
-            const NAME: &'static str = $name;
-            const OPERANDS: (usize, usize) = (2, 2);
-            const CLASS: $crate::ops::Class = $crate::ops::Class::Pointwise;
-            const TOLERANCE: f64 = $tolerance;
-
-            fn infer(
-                &self,
-                operands: &[&$crate::graph::TensorType],
-            ) -> Result<$crate::graph::TensorType, $crate::ops::Violation> {
-                let ty = $crate::ops::pointwise::infer_binary(operands)?;
-                $crate::ops::shape::numeric("C3", &ty)?;
-                Ok(ty)
-            }
-
-            fn eval(
-                &self,
-                operands: &[&$crate::value::array::Array],
-                result: &$crate::value::extents::Extents,
-            ) -> Result<$crate::value::tensor::Values, $crate::value::array::Fault> {
-                let exact = $crate::ops::elementary::Arithmetic::$op.exact();
-                $crate::ops::pointwise::arithmetic(operands, result, exact, $integers)
-            }
-
-            fn pointwise(&self) -> Option<$crate::ops::Pointwise> {
-                let function = $crate::ops::elementary::Arithmetic::$op;
-                Some($crate::ops::Pointwise::Binary(function))
-            }
-
-            fn gradient(
-                &self,
-                at: &mut $crate::ops::reverse::Reverse<'_>,
-            ) -> $crate::ops::reverse::Gradients {
-                let rule: fn(
-                    &mut $crate::ops::reverse::Reverse<'_>,
-                ) -> $crate::ops::reverse::Gradients = $gradient;
-                rule(at)
-            }
-        }
+        $crate::ops::pointwise::pointwise_operator!(
+            $op,
+            $name,
+            $tolerance,
+            $crate::ops::pointwise::Function::Arithmetic(
+                $crate::ops::elementary::Arithmetic::$op,
+                $integers
+            ),
+            $gradient
+        );
     };
 }
 pub(crate) use arithmetic_function;
@@ -164,7 +220,7 @@ pub(crate) fn zip<T>(
 ///
 /// # Panics
 /// When the operands are truth values: the operators' constraints exclude them.
-pub(crate) fn arithmetic(
+fn arithmetic(
     operands: &[&Array],
     result: &Extents,
     float: impl Fn(f64, f64) -> f64,

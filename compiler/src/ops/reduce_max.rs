@@ -7,7 +7,6 @@ use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
 use crate::ops::{Class, Equal, Operator, Select, Violation};
 use crate::value::array::{Array, Fault};
-use crate::value::dim::Dim;
 use crate::value::dtype::DType;
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
@@ -97,10 +96,6 @@ impl Operator for ReduceMax {
             let share = at.div(dr, count)?;
             at.mul(ones, share)
         })
-    }
-
-    fn flops(&self, operands: &[TensorType], _result: &TensorType) -> Dim {
-        operands[0].elements()
     }
 }
 

@@ -7,7 +7,6 @@ use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::float;
 use crate::ops::{Class, Operator, Violation};
 use crate::value::array::{Array, Fault};
-use crate::value::dim::Dim;
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
 
@@ -71,10 +70,6 @@ impl Operator for ReduceMean {
             let share = at.reshape(share, &kept)?;
             at.broadcast(share, &shape)
         })
-    }
-
-    fn flops(&self, operands: &[TensorType], _result: &TensorType) -> Dim {
-        operands[0].elements()
     }
 }
 

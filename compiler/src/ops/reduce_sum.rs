@@ -7,7 +7,6 @@ use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::numeric;
 use crate::ops::{Class, Operator, Violation};
 use crate::value::array::{Array, Fault};
-use crate::value::dim::Dim;
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
 
@@ -74,10 +73,6 @@ impl Operator for ReduceSum {
             let dr = at.reshape(at.cotangent, &kept)?;
             at.broadcast(dr, &shape)
         })
-    }
-
-    fn flops(&self, operands: &[TensorType], _result: &TensorType) -> Dim {
-        operands[0].elements()
     }
 }
 

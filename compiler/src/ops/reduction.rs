@@ -16,14 +16,10 @@ pub(crate) fn infer(
     keep: bool,
 ) -> Result<TensorType, Violation> {
     let sorted = axes.windows(2).all(|pair| pair[0] < pair[1]);
-    if !sorted || axes.last().is_some_and(|&last| last >= operand.rank()) {
-        let found = format!("axes {axes:?} of {operand}");
-        return Err(Violation::new(
-            "C1",
-            found,
-            "sorted and distinct axes of the operand",
-        ));
-    }
+    let inside = axes.last().is_none_or(|&last| last < operand.rank());
+    let found = format_args!("axes {axes:?} of {operand}");
+    let wanted = "sorted and distinct axes of the operand";
+    Violation::unless(sorted && inside, "C1", found, wanted)?;
     let extents = operand.shape.iter().enumerate();
     let extents = extents.filter_map(|(axis, extent)| match (axes.contains(&axis), keep) {
         (false, _) => Some(extent.clone()),

@@ -41,18 +41,13 @@ impl Operator for Reshape {
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
-        let ty = TensorType {
-            dtype: operands[0].dtype,
-            shape: self.shape.clone(),
-        };
-        match ty.elements() == operands[0].elements() {
-            true => Ok(ty),
-            false => {
-                let found = format!("{} elements in {}", operands[0].elements(), operands[0]);
-                let wanted = format!("{} elements for {ty}", ty.elements());
-                Err(Violation::new("C1", found, wanted))
-            }
-        }
+        let ty = TensorType::new(operands[0].dtype, self.shape.clone());
+        let (own, wanted) = (operands[0].elements(), ty.elements());
+        let holds = own == wanted;
+        let found = format_args!("{own} elements in {}", operands[0]);
+        let wanted = format_args!("{wanted} elements for {ty}");
+        Violation::unless(holds, "C1", found, wanted)?;
+        Ok(ty)
     }
 
     fn eval(&self, operands: &[&Array], _result: &Extents) -> Result<Values, Fault> {
@@ -64,9 +59,5 @@ impl Operator for Reshape {
             let shape = at.shape(at.operand(0));
             at.reshape(at.cotangent, &shape)
         })
-    }
-
-    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
-        Dim::from(0)
     }
 }

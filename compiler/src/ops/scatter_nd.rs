@@ -4,11 +4,10 @@ use crate::graph::TensorType;
 use crate::ops::attribute::{attributes, named_field};
 use crate::ops::gather_nd::{index_depth, row_offset};
 use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::shape::{index_type, same_dtype};
+use crate::ops::shape::{exact_shape, index_type, numeric, same_dtype};
 use crate::ops::{Class, GatherNd, Operator, Violation};
 use crate::value::array::{Array, Fault};
 use crate::value::dim::Dim;
-use crate::value::dtype::DType;
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
 
@@ -77,23 +76,15 @@ impl Operator for ScatterNd {
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let (data, indices, updates) = (operands[0], operands[1], operands[2]);
         index_type("C1", indices)?;
-        if data.rank() == 0 {
-            return Err(Violation::new("C2", data, "one axis or more"));
-        }
+        Violation::unless(data.rank() > 0, "C2", data, "at least one axis")?;
         let depth = index_depth("C2", indices, 0, data.rank())?;
         same_dtype("C3", &[data, updates])?;
-        if data.dtype == DType::Bool && self.reduction != ScatterReduction::Replace {
-            return Err(Violation::new("C3", data, "a numeric type"));
+        if self.reduction != ScatterReduction::Replace {
+            numeric("C3", data)?;
         }
         let (_, rows) = indices.shape.split_last().expect("C2 wants an axis");
         let shape = [rows, &data.shape[depth..]].concat();
-        if updates.shape != shape {
-            let wanted = TensorType {
-                dtype: data.dtype,
-                shape,
-            };
-            return Err(Violation::new("C4", updates, format!("updates {wanted}")));
-        }
+        exact_shape("C4", updates, &shape)?;
         Ok(data.clone())
     }
 
@@ -212,6 +203,7 @@ impl<'a> Target<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DType;
     use crate::ops::Op;
 
     #[test]

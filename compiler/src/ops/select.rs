@@ -4,10 +4,9 @@ use crate::graph::TensorType;
 use crate::ops::attribute::attributes;
 use crate::ops::movement::pick;
 use crate::ops::reverse::{Gradients, Reverse};
-use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset, same_dtype};
+use crate::ops::shape::{broadcast, broadcast_strides, each_index, offset, same_dtype, truth};
 use crate::ops::{Class, Operator, Violation};
 use crate::value::array::{Array, Fault};
-use crate::value::dtype::DType;
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
 
@@ -44,9 +43,7 @@ impl Operator for Select {
 
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let dtype = same_dtype("C1", &operands[1..])?;
-        if operands[0].dtype != DType::Bool {
-            return Err(Violation::new("C3", operands[0], "a condition of bool"));
-        }
+        truth("C3", operands[0])?;
         let choices = broadcast("C2", &operands[1].shape, &operands[2].shape)?;
         let shape = broadcast("C2", &operands[0].shape, &choices)?;
         Ok(TensorType { dtype, shape })

@@ -51,26 +51,28 @@ pub(crate) fn same_dtype(
 
 /// Checks that an operand's elements are floats.
 pub(crate) fn float(constraint: &'static str, operand: &TensorType) -> Result<(), Violation> {
-    match operand.dtype.is_float() {
-        true => Ok(()),
-        false => Err(Violation::new(constraint, operand, "a floating-point type")),
-    }
+    Violation::unless(
+        operand.dtype.is_float(),
+        constraint,
+        operand,
+        "a floating-point type",
+    )
 }
 
 /// Checks that an operand's elements are floats or integers.
 pub(crate) fn numeric(constraint: &'static str, operand: &TensorType) -> Result<(), Violation> {
-    match operand.dtype {
-        DType::Bool => Err(Violation::new(constraint, operand, "a numeric type")),
-        _ => Ok(()),
-    }
+    let numeric = operand.dtype != DType::Bool;
+    Violation::unless(numeric, constraint, operand, "a numeric type")
 }
 
 /// Checks that an operand's elements are truth values.
 pub(crate) fn truth(constraint: &'static str, operand: &TensorType) -> Result<(), Violation> {
-    match operand.dtype == DType::Bool {
-        true => Ok(()),
-        false => Err(Violation::new(constraint, operand, "truth values")),
-    }
+    Violation::unless(
+        operand.dtype == DType::Bool,
+        constraint,
+        operand,
+        "truth values",
+    )
 }
 
 /// Checks that all operands have one floating-point element type.
@@ -88,13 +90,8 @@ pub(crate) fn exact_shape(
     operand: &TensorType,
     wanted: &[Dim],
 ) -> Result<(), Violation> {
-    match operand.shape == wanted {
-        true => Ok(()),
-        false => {
-            let wanted = TensorType::new(operand.dtype, wanted.iter().cloned());
-            Err(Violation::new(constraint, operand, wanted))
-        }
-    }
+    let ty = TensorType::new(operand.dtype, wanted.iter().cloned());
+    Violation::unless(operand.shape == wanted, constraint, operand, ty)
 }
 
 /// Checks that an operand stretches to exactly the extents `wanted` by NumPy's rule.
@@ -103,14 +100,10 @@ pub(crate) fn stretches_to(
     operand: &TensorType,
     wanted: &[Dim],
 ) -> Result<(), Violation> {
-    match broadcast(constraint, &operand.shape, wanted)? == wanted {
-        true => Ok(()),
-        false => {
-            let wanted = TensorType::new(operand.dtype, wanted.iter().cloned());
-            let wanted = format!("a shape that stretches to {wanted}");
-            Err(Violation::new(constraint, operand, wanted))
-        }
-    }
+    let stretches = broadcast(constraint, &operand.shape, wanted)? == wanted;
+    let ty = TensorType::new(operand.dtype, wanted.iter().cloned());
+    let wanted = format_args!("a shape that broadcasts to {ty}");
+    Violation::unless(stretches, constraint, operand, wanted)
 }
 
 /// The extents of an operand from axis `first` on, which must be known.
@@ -130,10 +123,12 @@ pub(crate) fn rank(
     operand: &TensorType,
     rank: usize,
 ) -> Result<(), Violation> {
-    match operand.rank() == rank {
-        true => Ok(()),
-        false => Err(Violation::new(constraint, operand, format!("{rank} axes"))),
-    }
+    Violation::unless(
+        operand.rank() == rank,
+        constraint,
+        operand,
+        format!("{rank} axes"),
+    )
 }
 
 /// Checks that `axis` is one of the operand's.
@@ -142,13 +137,9 @@ pub(crate) fn axis(
     operand: &TensorType,
     axis: usize,
 ) -> Result<(), Violation> {
-    match axis < operand.rank() {
-        true => Ok(()),
-        false => {
-            let found = format!("axis {axis} of {operand}");
-            Err(Violation::new(constraint, found, "an axis of the operand"))
-        }
-    }
+    let found = format_args!("axis {axis} of {operand}");
+    let holds = axis < operand.rank();
+    Violation::unless(holds, constraint, found, "an axis of the operand")
 }
 
 /// Row-major strides in elements.
@@ -203,8 +194,10 @@ pub(crate) fn each_index(shape: &[usize], mut visit: impl FnMut(&[usize])) {
 
 /// Checks that an operand's elements can be indices.
 pub(crate) fn index_type(constraint: &'static str, operand: &TensorType) -> Result<(), Violation> {
-    match matches!(operand.dtype, DType::I32 | DType::I64) {
-        true => Ok(()),
-        false => Err(Violation::new(constraint, operand, "indices of i32 or i64")),
-    }
+    Violation::unless(
+        matches!(operand.dtype, DType::I32 | DType::I64),
+        constraint,
+        operand,
+        "indices of i32 or i64",
+    )
 }

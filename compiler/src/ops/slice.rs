@@ -44,6 +44,18 @@ pub struct Slice {
     pub step: i64,
 }
 
+impl Slice {
+    /// `length` neighbouring elements.
+    pub fn new(axis: usize, start: impl Into<Dim>, length: impl Into<Dim>) -> Slice {
+        Slice {
+            axis,
+            start: start.into(),
+            length: length.into(),
+            step: 1,
+        }
+    }
+}
+
 attributes!(Slice {
     axis,
     start,
@@ -60,26 +72,19 @@ impl Operator for Slice {
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let x = operands[0];
         axis("C1", x, self.axis)?;
-        if self.step == 0 {
-            return Err(Violation::new("C2", "step 0", "a step other than 0"));
-        }
-        if let Some(length) = self.length.known().filter(|&length| length < 0) {
-            return Err(Violation::new(
-                "C3",
-                format!("length {length}"),
-                "0 or more",
-            ));
-        }
+        Violation::unless(self.step != 0, "C2", "step 0", "a step other than 0")?;
+        let negative = self.length.known().is_some_and(|length| length < 0);
+        let found = format_args!("length {}", self.length);
+        Violation::unless(!negative, "C3", found, "at least 0")?;
         let extent = &x.shape[self.axis];
         if let (Some(start), Some(length), Some(extent)) =
             (self.start.known(), self.length.known(), extent.known())
         {
             let last = i128::from(start) + (i128::from(length) - 1) * i128::from(self.step);
             let inside = |index: i128| (0..i128::from(extent)).contains(&index);
-            if length > 0 && !(inside(i128::from(start)) && inside(last)) {
-                let found = format!("elements {start} to {last} of axis {} of {x}", self.axis);
-                return Err(Violation::new("C4", found, "elements of the axis"));
-            }
+            let found = format_args!("elements {start} to {last} of axis {} of {x}", self.axis);
+            let holds = length == 0 || inside(i128::from(start)) && inside(last);
+            Violation::unless(holds, "C4", found, "elements of the axis")?;
         }
         let mut ty = x.clone();
         ty.shape[self.axis] = self.length.clone();
@@ -156,10 +161,6 @@ impl Operator for Slice {
             after[axis] = shape[axis] as i64 - first - at.shape(spread)[axis] as i64;
             at.pad(spread, before, after)
         })
-    }
-
-    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
-        Dim::from(0)
     }
 }
 

@@ -5,7 +5,6 @@ use crate::ops::attribute::attributes;
 use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::{Class, Operator, Violation};
 use crate::value::array::{Array, Fault};
-use crate::value::dim::Dim;
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
 
@@ -47,9 +46,5 @@ impl Operator for StopGradient {
 
     fn gradient(&self, at: &mut Reverse<'_>) -> Gradients {
         at.none()
-    }
-
-    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
-        Dim::from(0)
     }
 }

@@ -7,7 +7,6 @@ use crate::ops::reverse::{Gradients, Reverse};
 use crate::ops::shape::{each_index, offset, rank, strides};
 use crate::ops::{Class, Operator, Violation};
 use crate::value::array::{Array, Fault};
-use crate::value::dim::Dim;
 use crate::value::extents::Extents;
 use crate::value::tensor::Values;
 
@@ -76,10 +75,6 @@ impl Operator for Transpose {
             places.for_each(|(place, &axis)| back[axis] = place);
             at.transpose(at.cotangent, &back)
         })
-    }
-
-    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
-        Dim::from(0)
     }
 }
 

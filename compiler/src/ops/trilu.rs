@@ -45,10 +45,9 @@ impl Operator for Trilu {
     const TOLERANCE: f64 = 0.0;
 
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
-        match operands[0].rank() {
-            0 | 1 => Err(Violation::new("C1", operands[0], "two axes or more")),
-            _ => Ok(operands[0].clone()),
-        }
+        let holds = operands[0].rank() >= 2;
+        Violation::unless(holds, "C1", operands[0], "at least two axes")?;
+        Ok(operands[0].clone())
     }
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {

@@ -48,23 +48,17 @@ impl Operator for UpsampleNearest {
 
     fn infer(&self, operands: &[&TensorType]) -> Result<TensorType, Violation> {
         let x = &operands[0];
-        if x.rank() < 3 {
-            return Err(Violation::new("C1", x, "three axes or more"));
-        }
-        if self.size.len() != x.rank() - 2 {
-            let found = format!("{} sizes for {x}", self.size.len());
-            return Err(Violation::new("C2", found, "a size per spatial axis"));
-        }
+        Violation::unless(x.rank() >= 3, "C1", x, "at least three axes")?;
+        let found = format_args!("{} sizes for {x}", self.size.len());
+        let sizes = self.size.len() == x.rank() - 2;
+        Violation::unless(sizes, "C2", found, "a size per spatial axis")?;
         let mut pairs = x.shape[2..].iter().zip(&self.size);
         if let Some((_, size)) = pairs.find(|(extent, size)| extent.is(0) && !size.is(0)) {
             let found = format!("size {size} for an axis of 0");
             return Err(Violation::new("C3", found, "size 0"));
         }
         let shape = [&x.shape[..2], &self.size].concat();
-        Ok(TensorType {
-            dtype: x.dtype,
-            shape,
-        })
+        Ok(TensorType::new(x.dtype, shape))
     }
 
     fn eval(&self, operands: &[&Array], result: &Extents) -> Result<Values, Fault> {
@@ -99,10 +93,6 @@ impl Operator for UpsampleNearest {
                     })
                 })
         })
-    }
-
-    fn flops(&self, _operands: &[TensorType], _result: &TensorType) -> Dim {
-        Dim::from(0)
     }
 }
 

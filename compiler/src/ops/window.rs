@@ -3,6 +3,7 @@
 //! Takes kernel extents, strides, paddings and dilations, gives the extents of the result or the
 //! constraint that fails, and for the oracle the elements under each window. It never reads data.
 
+use crate::graph::TensorType;
 use crate::ops::Violation;
 use crate::ops::shape::{each_index, offset, strides};
 use crate::value::dim::Dim;
@@ -23,6 +24,17 @@ pub(crate) struct Windows<'a> {
 pub(crate) struct Tap {
     pub(crate) kernel: usize,
     pub(crate) image: usize,
+}
+
+/// The positions of the three elements that a product of a convolution relates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Product {
+    /// In the image, `[batch, channels, …]`.
+    pub(crate) image: usize,
+    /// In the kernel, `[features, channels / groups, …]`.
+    pub(crate) kernel: usize,
+    /// In the result, `[batch, features, …]`.
+    pub(crate) position: usize,
 }
 
 impl Windows<'_> {
@@ -71,10 +83,9 @@ impl Windows<'_> {
             .add(&Dim::from(self.pads_after[axis]));
         let room = padded.sub(&window);
         // Saturated windows are larger than every padded extent, see `check_list`.
-        if room.known().is_some_and(|room| room < 0) {
-            let found = format!("a window of {window} on a padded extent of {padded}");
-            return Err(Violation::new(fits, found, "a window that fits"));
-        }
+        let short = room.known().is_some_and(|room| room < 0);
+        let found = format_args!("a window of {window} on a padded extent of {padded}");
+        Violation::unless(!short, fits, found, "a window that fits")?;
         let stride = i64::try_from(self.strides[axis]).expect("checked to be small");
         Ok(room.floor_div(stride).add(&Dim::from(1)))
     }
@@ -102,6 +113,34 @@ impl Windows<'_> {
         });
     }
 
+    /// Visits every product of a convolution with `groups` groups, given the whole shapes of image,
+    /// kernel and result.
+    pub(crate) fn each_product(
+        &self,
+        groups: usize,
+        [image, kernel, positions]: [&[usize]; 3],
+        mut visit: impl FnMut(Product),
+    ) {
+        let [image_size, kernel_size, size] =
+            [image, kernel, positions].map(|shape| shape[2..].iter().product::<usize>());
+        let (channels, features, depth) = (image[1], kernel[0], kernel[1]);
+        let mut position = 0;
+        self.each(&image[2..], &positions[2..], |_, taps| {
+            for (b, o) in (0..image[0]).flat_map(|b| (0..features).map(move |o| (b, o))) {
+                let group = o / (features / groups);
+                for (c, tap) in (0..depth).flat_map(|c| taps.iter().map(move |tap| (c, tap))) {
+                    let channel = b * channels + group * depth + c;
+                    visit(Product {
+                        image: channel * image_size + tap.image,
+                        kernel: (o * depth + c) * kernel_size + tap.kernel,
+                        position: (b * features + o) * size + position,
+                    });
+                }
+            }
+            position += 1;
+        });
+    }
+
     /// The index in the image under element `tap` of the window at `position`, unless that is
     /// padding.
     fn inside(&self, position: &[usize], tap: &[usize], image: &[usize]) -> Option<Vec<usize>> {
@@ -125,13 +164,16 @@ fn check_list(
     least: usize,
 ) -> Result<(), Violation> {
     let most = usize::try_from(ELEMENTS_MAX).unwrap_or(usize::MAX);
-    if list.len() == axes && list.iter().all(|entry| (least..=most).contains(entry)) {
-        return Ok(());
-    }
-    let wanted = format!("{axes} entries from {least} to {most}");
-    Err(Violation::new(
-        constraint,
-        format!("{name} {list:?}"),
-        wanted,
-    ))
+    let holds = list.len() == axes && list.iter().all(|entry| (least..=most).contains(entry));
+    let found = format_args!("{name} {list:?}");
+    let wanted = format_args!("{axes} entries from {least} to {most}");
+    Violation::unless(holds, constraint, found, wanted)
+}
+
+/// Floating-point operations of a convolution: two for each element of a filter at each of
+/// `positions`.
+pub(crate) fn conv_flops(positions: &TensorType, kernel: &TensorType) -> Dim {
+    let filter = kernel.shape[1..].iter();
+    let products = filter.fold(positions.elements(), |product, extent| product.mul(extent));
+    products.mul(&Dim::from(2))
 }
