@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use compiler::Bindings;
 use compiler::graph::autodiff::backward;
-use compiler::graph::text::{parse, print, print_func};
+use compiler::graph::text::{ParseError, ParseFault, parse, print, print_func};
 use compiler::graph::verify::{rule, verify};
 use compiler::graph::{Builder, Func, GraphError, Module, Role, Value};
 use compiler::kernel;
@@ -131,7 +131,10 @@ fn run(header: &str, input: &str) -> String {
     }
     let module = match parse(input) {
         Ok(module) => module,
-        Err(compiler::graph::text::ParseError::Graph { source, .. }) => return broken(&source),
+        Err(ParseError {
+            fault: ParseFault::Graph(source),
+            ..
+        }) => return broken(&source),
         Err(error) => return format!("error: {error}\n"),
     };
     let printed = print(&module);

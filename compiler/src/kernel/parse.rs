@@ -45,18 +45,17 @@ pub fn parse(text: &str) -> Result<Kernel, ParseError> {
 }
 
 fn head(cursor: &mut Cursor<'_>) -> Result<Kernel, ParseError> {
-    keyword(cursor, "kernel", "`kernel`")?;
-    let name = word(cursor, "the name of the kernel")?;
-    keyword(cursor, "invocations", "`invocations`")?;
-    let invocations = number(cursor, "a number of invocations")?;
-    keyword(cursor, "grid", "`grid`")?;
+    cursor.keyword("kernel", "`kernel`")?;
+    let name = cursor.word("the name of the kernel")?.to_owned();
+    cursor.keyword("invocations", "`invocations`")?;
+    let invocations = cursor.number("a number of invocations")?;
+    cursor.keyword("grid", "`grid`")?;
     let mut grid = [0; 3];
     for groups in &mut grid {
-        *groups = number(cursor, "a number of workgroups along each of three axes")?;
+        *groups = cursor.number("a number of workgroups along each of three axes")?;
     }
     let mut comment = Vec::new();
-    while cursor.token() == Token::Word("about") {
-        cursor.advance();
+    while cursor.skip_word("about") {
         comment.push(cursor.string("a line in quotes")?);
     }
     cursor.expect('{', "`about` or `{`")?;
@@ -70,43 +69,6 @@ fn head(cursor: &mut Cursor<'_>) -> Result<Kernel, ParseError> {
         body: Vec::new(),
         types: Vec::new(),
     })
-}
-
-fn keyword(
-    cursor: &mut Cursor<'_>,
-    word: &'static str,
-    wanted: &'static str,
-) -> Result<(), ParseError> {
-    match cursor.token() == Token::Word(word) {
-        true => {
-            cursor.advance();
-            Ok(())
-        }
-        false => Err(cursor.wanted(wanted)),
-    }
-}
-
-fn word(cursor: &mut Cursor<'_>, wanted: &'static str) -> Result<String, ParseError> {
-    match cursor.token() {
-        Token::Word(word) => {
-            cursor.advance();
-            Ok(word.to_owned())
-        }
-        _ => Err(cursor.wanted(wanted)),
-    }
-}
-
-fn number<T: std::str::FromStr>(
-    cursor: &mut Cursor<'_>,
-    wanted: &'static str,
-) -> Result<T, ParseError> {
-    let read = match cursor.token() {
-        Token::Number(digits) => digits.parse().ok(),
-        _ => None,
-    };
-    let read = read.ok_or_else(|| cursor.wanted(wanted))?;
-    cursor.advance();
-    Ok(read)
 }
 
 struct Parser<'a> {
@@ -131,18 +93,18 @@ impl Parser<'_> {
             self.cursor
                 .expect(mark, "`$` of a buffer or `@` of shared memory")?;
             let start = self.cursor.wanted("memories numbered in order");
-            if number::<usize>(&mut self.cursor, "the number of the memory")? != count {
+            if self.cursor.number::<usize>("the number of the memory")? != count {
                 return Err(start);
             }
-            let name = word(&mut self.cursor, "the name of the memory")?;
+            let name = self.cursor.word("the name of the memory")?.to_owned();
             self.cursor.expect(':', "`:`")?;
             let element = self.ty()?;
             self.cursor.expect('[', "`[`")?;
-            let elements = number(&mut self.cursor, "a number of elements")?;
+            let elements = self.cursor.number("a number of elements")?;
             self.cursor.expect(']', "`]`")?;
             match mark {
                 '$' => {
-                    let written = self.skip_word("written");
+                    let written = self.cursor.skip_word("written");
                     self.kernel.buffers.push(Buffer {
                         name,
                         element,
@@ -159,32 +121,15 @@ impl Parser<'_> {
         }
     }
 
-    fn skip_word(&mut self, word: &str) -> bool {
-        let here = self.cursor.token() == Token::Word(word);
-        if here {
-            self.cursor.advance();
-        }
-        here
-    }
-
     fn ty(&mut self) -> Result<Type, ParseError> {
-        let ty = match self.cursor.token() {
-            Token::Word(name) => Type::from_name(name),
-            _ => None,
-        };
-        let ty = ty.ok_or_else(|| self.cursor.wanted("a type such as i32 or f32x4"))?;
-        self.cursor.advance();
-        Ok(ty)
+        let wanted = "a type such as i32 or f32x4";
+        self.cursor
+            .read(wanted, |token| Type::from_name(token.word()?))
     }
 
     fn value(&mut self) -> Result<Value, ParseError> {
-        let read = match self.cursor.token() {
-            Token::Value(digits) => digits.parse().ok(),
-            _ => None,
-        };
-        let number = read.ok_or_else(|| self.cursor.wanted("a value such as %7"))?;
-        self.cursor.advance();
-        Ok(Value(number))
+        self.cursor
+            .read("a value such as %7", |token| token.value().map(Value))
     }
 
     /// The value here, which the statement defines.
@@ -269,16 +214,16 @@ impl Parser<'_> {
         self.cursor.advance();
         let condition = self.value()?;
         let then = self.block()?;
-        let otherwise = match self.skip_word("else") {
+        let otherwise = match self.cursor.skip_word("else") {
             true => self.block()?,
             false => Vec::new(),
         };
         let mut results = Vec::new();
-        let mut more = self.skip_word("gives");
+        let mut more = self.cursor.skip_word("gives");
         while more {
             let (value, _) = self.typed()?;
             let yes = self.value()?;
-            keyword(&mut self.cursor, "else", "`else`")?;
+            self.cursor.keyword("else", "`else`")?;
             results.push((value, yes, self.value()?));
             more = self.cursor.skip(',');
         }
@@ -297,18 +242,18 @@ impl Parser<'_> {
         self.define(start, counter, Type::one(Scalar::I32))?;
         self.cursor.expect('=', "`=`")?;
         let start = self.value()?;
-        keyword(&mut self.cursor, "to", "`to`")?;
+        self.cursor.keyword("to", "`to`")?;
         let end = self.value()?;
-        keyword(&mut self.cursor, "step", "`step`")?;
+        self.cursor.keyword("step", "`step`")?;
         let step = self.signed("a step")?;
         let mut carried = Vec::new();
-        let mut more = self.skip_word("carry");
+        let mut more = self.cursor.skip_word("carry");
         while more {
             let (value, ty) = self.typed()?;
             let initial = self.value()?;
-            keyword(&mut self.cursor, "next", "`next`")?;
+            self.cursor.keyword("next", "`next`")?;
             let next = self.value()?;
-            keyword(&mut self.cursor, "left", "`left`")?;
+            self.cursor.keyword("left", "`left`")?;
             let start = self.cursor.start();
             let result = self.target()?;
             self.define(start, result, ty)?;
@@ -337,7 +282,7 @@ impl Parser<'_> {
         if !is_buffer {
             self.cursor.expect('@', WANTED)?;
         }
-        let number = number(&mut self.cursor, WANTED)?;
+        let number = self.cursor.number(WANTED)?;
         let memory = match is_buffer {
             true => Memory::Buffer(BufferId(number)),
             false => Memory::Shared(SharedId(number)),
@@ -350,20 +295,16 @@ impl Parser<'_> {
 
     fn signed(&mut self, wanted: &'static str) -> Result<i32, ParseError> {
         let sign = if self.cursor.skip('-') { "-" } else { "" };
-        let read = match self.cursor.token() {
-            Token::Number(digits) => format!("{sign}{digits}").parse().ok(),
-            _ => None,
-        };
-        let read = read.ok_or_else(|| self.cursor.wanted(wanted))?;
-        self.cursor.advance();
-        Ok(read)
+        self.cursor.read(wanted, |token| {
+            format!("{sign}{}", token.number()?).parse().ok()
+        })
     }
 
     fn constant(&mut self, ty: Type) -> Result<Constant, ParseError> {
         const WANTED: &str = "a number of the type written before";
         match ty.scalar {
             Scalar::I32 => Ok(Constant::I32(self.signed(WANTED)?)),
-            Scalar::U32 => Ok(Constant::U32(number(&mut self.cursor, WANTED)?)),
+            Scalar::U32 => Ok(Constant::U32(self.cursor.number(WANTED)?)),
             Scalar::F32 => self.float(WANTED),
             Scalar::Bool => match self.cursor.token() {
                 Token::Word(word @ ("true" | "false")) => {
@@ -378,7 +319,7 @@ impl Parser<'_> {
 
     fn float(&mut self, wanted: &'static str) -> Result<Constant, ParseError> {
         let sign = if self.cursor.skip('-') { "-" } else { "" };
-        let read = match self.cursor.token() {
+        let read = self.cursor.read(wanted, |token| match token {
             Token::Number(digits) => match digits.strip_prefix("0x") {
                 Some(digits) if sign.is_empty() => {
                     u32::from_str_radix(digits, 16).ok().map(f32::from_bits)
@@ -388,9 +329,7 @@ impl Parser<'_> {
             },
             Token::Word("inf") => format!("{sign}inf").parse().ok(),
             _ => None,
-        };
-        let read = read.ok_or_else(|| self.cursor.wanted(wanted))?;
-        self.cursor.advance();
+        })?;
         Ok(Constant::F32(read))
     }
 
@@ -413,7 +352,7 @@ impl Parser<'_> {
         match word {
             "local" => Ok(Expression::Builtin(Builtin::Local)),
             "group" => {
-                let axis = number(&mut self.cursor, "an axis of the grid")?;
+                let axis = self.cursor.number("an axis of the grid")?;
                 Ok(Expression::Builtin(Builtin::Group(axis)))
             }
             "fma" => self.values().map(|[a, b, c]| Expression::Fma(a, b, c)),
@@ -424,7 +363,7 @@ impl Parser<'_> {
             "extract" => {
                 let x = self.value()?;
                 self.cursor.expect(',', "`,`")?;
-                Ok(Expression::Extract(x, number(&mut self.cursor, "a lane")?))
+                Ok(Expression::Extract(x, self.cursor.number("a lane")?))
             }
             "extract_at" => self
                 .values()

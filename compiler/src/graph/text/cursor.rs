@@ -2,8 +2,10 @@
 //!
 //! Takes text, gives one token at a time and errors that say where; it knows no grammar.
 
-use super::error::ParseError;
-use crate::graph::builder::GraphError;
+use std::str::FromStr;
+
+use super::error::{ParseError, ParseFault};
+use crate::value::dtype::DType;
 use crate::value::words::continues_word;
 
 /// One token; the text of words and numbers as written, that of strings without quotes.
@@ -23,6 +25,32 @@ pub(crate) enum Token<'a> {
     Mark(char),
     /// The end of the text.
     End,
+}
+
+impl<'a> Token<'a> {
+    /// The text of a word.
+    pub(crate) fn word(self) -> Option<&'a str> {
+        match self {
+            Token::Word(word) => Some(word),
+            _ => None,
+        }
+    }
+
+    /// The digits of a number.
+    pub(crate) fn number(self) -> Option<&'a str> {
+        match self {
+            Token::Number(digits) => Some(digits),
+            _ => None,
+        }
+    }
+
+    /// The number of a value: 7 of `%7`.
+    pub(crate) fn value(self) -> Option<u32> {
+        match self {
+            Token::Value(digits) => digits.parse().ok(),
+            _ => None,
+        }
+    }
 }
 
 /// A place in the text, at a token.
@@ -80,34 +108,32 @@ impl<'a> Cursor<'a> {
     }
 
     fn syntax(&self, at: usize, found: String, wanted: &'static str) -> ParseError {
+        self.error(at, ParseFault::Syntax { found, wanted })
+    }
+
+    /// The error that `fault` is what is wrong at the position `at`.
+    pub(crate) fn error(&self, at: usize, fault: impl Into<ParseFault>) -> ParseError {
         let (line, column) = self.place(at);
-        ParseError::Syntax {
+        let fault = fault.into();
+        ParseError {
             line,
             column,
-            found,
-            wanted,
+            fault,
         }
     }
 
     /// The error that the expression which began at `start` is too large.
     pub(crate) fn intricate(&self, start: usize) -> ParseError {
-        let (line, column) = self.place(start);
-        ParseError::Intricate { line, column }
-    }
-
-    /// The error that the graph written at `start` cannot be built.
-    pub(crate) fn ill_typed(&self, start: usize, source: GraphError) -> ParseError {
-        let (line, column) = self.place(start);
-        ParseError::Graph {
-            line,
-            column,
-            source,
-        }
+        self.error(start, ParseFault::Intricate)
     }
 
     /// Goes past the mark `c` if it is here.
     pub(crate) fn skip(&mut self, c: char) -> bool {
-        let here = self.token == Token::Mark(c);
+        self.skip_token(Token::Mark(c))
+    }
+
+    fn skip_token(&mut self, token: Token<'_>) -> bool {
+        let here = self.token == token;
         if here {
             self.advance();
         }
@@ -120,6 +146,74 @@ impl<'a> Cursor<'a> {
             true => Ok(()),
             false => Err(self.wanted(wanted)),
         }
+    }
+
+    /// Skips the current token and returns what `read` makes of it; the error that `wanted` was
+    /// wanted, if that is nothing.
+    pub(crate) fn read<T>(
+        &mut self,
+        wanted: &'static str,
+        read: impl FnOnce(Token<'a>) -> Option<T>,
+    ) -> Result<T, ParseError> {
+        let value = read(self.token).ok_or_else(|| self.wanted(wanted))?;
+        self.advance();
+        Ok(value)
+    }
+
+    /// Skips a word and returns it.
+    pub(crate) fn word(&mut self, wanted: &'static str) -> Result<&'a str, ParseError> {
+        self.read(wanted, Token::word)
+    }
+
+    /// Skips a number without a sign and returns it.
+    pub(crate) fn number<T: FromStr>(&mut self, wanted: &'static str) -> Result<T, ParseError> {
+        self.read(wanted, |token| token.number()?.parse().ok())
+    }
+
+    /// Skips an element type and returns it.
+    pub(crate) fn dtype(&mut self) -> Result<DType, ParseError> {
+        self.read("an element type", |token| DType::from_name(token.word()?))
+    }
+
+    /// Skips the word `word` if it is the current token; returns whether it was.
+    pub(crate) fn skip_word(&mut self, word: &str) -> bool {
+        self.skip_token(Token::Word(word))
+    }
+
+    /// Skips the word `word`.
+    pub(crate) fn keyword(&mut self, word: &str, wanted: &'static str) -> Result<(), ParseError> {
+        match self.skip_word(word) {
+            true => Ok(()),
+            false => Err(self.wanted(wanted)),
+        }
+    }
+
+    /// Skips a name: an identifier, or a string.
+    pub(crate) fn name(&mut self, wanted: &'static str) -> Result<String, ParseError> {
+        match self.token {
+            Token::Word(name) => {
+                self.advance();
+                Ok(name.to_owned())
+            }
+            _ => self.string(wanted),
+        }
+    }
+
+    /// Skips items separated by commas, and the mark `close` after them.
+    pub(crate) fn list<T>(
+        &mut self,
+        close: char,
+        wanted: &'static str,
+        mut item: impl FnMut(&mut Cursor<'a>) -> Result<T, ParseError>,
+    ) -> Result<Vec<T>, ParseError> {
+        let mut items = Vec::new();
+        while !self.skip(close) {
+            if !items.is_empty() {
+                self.expect(',', wanted)?;
+            }
+            items.push(item(self)?);
+        }
+        Ok(items)
     }
 
     /// Goes past a string; gives what it says.

@@ -25,14 +25,7 @@ pub(super) fn shape(cursor: &mut Cursor<'_>) -> Result<Vec<Dim>, ParseError> {
 /// Reads `[extent, …]`.
 pub(super) fn list(cursor: &mut Cursor<'_>) -> Result<Vec<Dim>, ParseError> {
     cursor.expect('[', "`[`")?;
-    let mut dims = Vec::new();
-    while !cursor.skip(']') {
-        if !dims.is_empty() {
-            cursor.expect(',', "`,` or `]`")?;
-        }
-        dims.push(extent(cursor)?);
-    }
-    Ok(dims)
+    cursor.list(']', "`,` or `]`", extent)
 }
 
 /// Reads one extent.
@@ -87,12 +80,9 @@ fn divided(cursor: &mut Cursor<'_>, negative: bool, depth: usize) -> Result<Dim,
     let start = cursor.start();
     let mut dim = primary(cursor, negative, depth)?;
     while cursor.skip('/') {
-        let divisor = match cursor.token() {
-            Token::Number(digits) => digits.parse::<i64>().ok().filter(|&by| by > 0),
-            _ => None,
-        };
-        let divisor = divisor.ok_or_else(|| cursor.wanted("a positive integer"))?;
-        cursor.advance();
+        let divisor = cursor.read("a positive integer", |token| {
+            token.number()?.parse().ok().filter(|&by| by > 0)
+        })?;
         dim = dim.floor_div(divisor);
         if dim.size() > EXTENT_PARTS_MAX {
             return Err(cursor.intricate(start));

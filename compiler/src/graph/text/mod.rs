@@ -27,7 +27,7 @@ mod parse;
 mod print;
 pub(crate) mod tensor;
 
-pub use error::ParseError;
+pub use error::{ParseError, ParseFault};
 pub use parse::parse;
 pub(crate) use parse::{attributes, op};
 pub use print::{print, print_func};

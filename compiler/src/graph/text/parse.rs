@@ -4,14 +4,13 @@
 //! place that is wrong. Never repairs anything.
 
 use super::cursor::{Cursor, Token};
-use super::error::ParseError;
+use super::error::{ParseError, ParseFault};
 use super::tensor::SPLAT_BYTES_MAX;
 use super::{attribute, extent};
 use crate::graph::builder::Builder;
 use crate::graph::func::{Func, Module};
 use crate::graph::types::{Role, TensorType, Value};
 use crate::ops::{Attribute, Op};
-use crate::value::dtype::DType;
 
 /// No operator has more attributes than this.
 const ATTRIBUTES_MAX: usize = 32;
@@ -31,29 +30,19 @@ pub fn parse(text: &str) -> Result<Module, ParseError> {
 }
 
 fn func(cursor: &mut Cursor<'_>, splat_bytes: &mut usize) -> Result<Func, ParseError> {
-    if cursor.token() != Token::Word("func") {
-        return Err(cursor.wanted("`func`"));
-    }
-    cursor.advance();
-    let name = match cursor.token() {
-        Token::Word(name) => {
-            cursor.advance();
-            name.to_owned()
-        }
-        _ => cursor.string("the name of the function")?,
-    };
+    cursor.keyword("func", "`func`")?;
+    let name = cursor.name("the name of the function")?;
     let mut builder = Builder::new(&name);
     cursor.expect('{', "`{`")?;
     while let Token::Value(_) = cursor.token() {
         definition(cursor, &mut builder, splat_bytes)?;
     }
-    while cursor.token() == Token::Word("return") {
-        cursor.advance();
+    while cursor.skip_word("return") {
         let start = cursor.start();
         let name = cursor.string("the name of the result")?;
         let value = value(cursor)?;
         let named = builder.result(&name, value);
-        named.map_err(|source| cursor.ill_typed(start, source))?;
+        named.map_err(|source| cursor.error(start, source))?;
     }
     cursor.expect('}', "a value, `return` or `}`")?;
     Ok(builder.finish())
@@ -71,7 +60,7 @@ fn definition(
     splat_bytes: &mut usize,
 ) -> Result<(), ParseError> {
     let next = builder.func().values().len();
-    if value_index(cursor) != u32::try_from(next).ok() {
+    if cursor.token().value() != u32::try_from(next).ok() {
         return Err(cursor.wanted("the next value: they count from %0"));
     }
     cursor.advance();
@@ -94,17 +83,11 @@ fn definition(
         (Right::Param(..), None) => return Err(cursor.wanted("`:` and the parameter's type")),
         (Right::Node(op, operands), _) => builder.push(op, &operands),
     };
-    let value = built.map_err(|source| cursor.ill_typed(start, source))?;
+    let value = built.map_err(|source| cursor.error(start, source))?;
     match written {
         Some(found) if found != *builder.ty(value) => {
-            let (line, column) = cursor.place(type_start);
             let wanted = builder.ty(value).clone();
-            Err(ParseError::Type {
-                line,
-                column,
-                found,
-                wanted,
-            })
+            Err(cursor.error(type_start, ParseFault::Type { found, wanted }))
         }
         Some(_) | None => Ok(()),
     }
@@ -112,17 +95,8 @@ fn definition(
 
 fn right(cursor: &mut Cursor<'_>, splat_bytes: &mut usize) -> Result<Right, ParseError> {
     let start = cursor.start();
-    let Token::Word(word) = cursor.token() else {
-        return Err(cursor.wanted("`input`, `weight`, `state` or an operator"));
-    };
-    cursor.advance();
-    let role = match word {
-        "input" => Some(Role::Input),
-        "weight" => Some(Role::Weight),
-        "state" => Some(Role::State),
-        _ => None,
-    };
-    if let Some(role) = role {
+    let word = cursor.word("`input`, `weight`, `state` or an operator")?;
+    if let Some(role) = Role::from_word(word) {
         return Ok(Right::Param(role, cursor.string("the parameter's name")?));
     }
     let operands = operands(cursor)?;
@@ -137,33 +111,19 @@ pub(crate) fn op(
     name: &str,
     attributes: &[(String, Attribute)],
 ) -> Result<Op, ParseError> {
-    let op = Op::parse(name, attributes).ok_or_else(|| {
-        let (line, column) = cursor.place(start);
-        let name = name.to_owned();
-        ParseError::Operator { line, column, name }
-    })?;
-    op.map_err(|source| {
-        let (line, column) = cursor.place(start);
-        let op = name.to_owned();
-        ParseError::Attributes {
-            line,
-            column,
-            op,
-            source,
-        }
-    })
+    let name = name.to_owned();
+    match Op::parse(&name, attributes) {
+        None => Err(cursor.error(start, ParseFault::Operator { name })),
+        Some(op) => op.map_err(|source| {
+            let op = name;
+            cursor.error(start, ParseFault::Attributes { op, source })
+        }),
+    }
 }
 
 fn operands(cursor: &mut Cursor<'_>) -> Result<Vec<Value>, ParseError> {
-    let mut operands = Vec::new();
     cursor.expect('(', "`(`")?;
-    while !cursor.skip(')') {
-        if !operands.is_empty() {
-            cursor.expect(',', "`,` or `)`")?;
-        }
-        operands.push(value(cursor)?);
-    }
-    Ok(operands)
+    cursor.list(')', "`,` or `)`", value)
 }
 
 /// Reads attributes in braces, if there are any.
@@ -171,91 +131,27 @@ pub(crate) fn attributes(
     cursor: &mut Cursor<'_>,
     splat_bytes: &mut usize,
 ) -> Result<Vec<(String, Attribute)>, ParseError> {
-    let mut attributes = Vec::new();
     if !cursor.skip('{') {
-        return Ok(attributes);
+        return Ok(Vec::new());
     }
-    while !cursor.skip('}') {
-        if !attributes.is_empty() {
-            cursor.expect(',', "`,` or `}`")?;
-        }
-        let Token::Word(name) = cursor.token() else {
-            return Err(cursor.wanted("the name of an attribute"));
-        };
-        if attributes.len() == ATTRIBUTES_MAX {
-            return Err(cursor.wanted("at most 32 attributes"));
-        }
-        cursor.advance();
+    let start = cursor.start();
+    let attributes = cursor.list('}', "`,` or `}`", |cursor| {
+        let name = cursor.word("the name of an attribute")?.to_owned();
         cursor.expect('=', "`=`")?;
-        attributes.push((name.to_owned(), attribute::read(cursor, splat_bytes)?));
+        Ok((name, attribute::read(cursor, splat_bytes)?))
+    })?;
+    match attributes.len() <= ATTRIBUTES_MAX {
+        true => Ok(attributes),
+        false => Err(cursor.wanted_at(start, "at most 32 attributes")),
     }
-    Ok(attributes)
 }
 
 fn tensor_type(cursor: &mut Cursor<'_>) -> Result<TensorType, ParseError> {
-    let dtype = match cursor.token() {
-        Token::Word(word) => DType::from_name(word),
-        _ => None,
-    };
-    let dtype = dtype.ok_or_else(|| cursor.wanted("an element type"))?;
-    cursor.advance();
+    let dtype = cursor.dtype()?;
     let shape = extent::shape(cursor)?;
     Ok(TensorType { dtype, shape })
 }
 
 fn value(cursor: &mut Cursor<'_>) -> Result<Value, ParseError> {
-    let index = value_index(cursor).ok_or_else(|| cursor.wanted("a value such as %7"))?;
-    cursor.advance();
-    Ok(Value(index))
-}
-
-fn value_index(cursor: &Cursor<'_>) -> Option<u32> {
-    match cursor.token() {
-        Token::Value(digits) => digits.parse().ok(),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::graph::GraphError;
-    use crate::graph::text::print;
-    use crate::ops::Call;
-
-    #[test]
-    fn a_call_has_as_many_operands_as_the_function_has_parameters() {
-        let weights = |name: &str| {
-            let mut builder = Builder::new(name);
-            let mut weight = |number: u32| {
-                let ty = TensorType::new(DType::F32, [2]);
-                builder.weight(&number.to_string(), ty).expect("a weight")
-            };
-            let weights: Vec<Value> = (0..3000).map(&mut weight).collect();
-            (builder, weights)
-        };
-        let (mut builder, values) = weights("callee");
-        builder.result("r", values[0]).expect("a result");
-        let callee = builder.finish();
-        let (mut builder, values) = weights("caller");
-        let call = Call::of(&callee, 0).expect("the result");
-        let result = builder.push(call, &values).expect("a call");
-        builder.result("r", result).expect("a result");
-        let funcs = vec![callee, builder.finish()];
-        let module = Module { funcs };
-        assert_eq!(parse(&print(&module)), Ok(module));
-    }
-
-    #[test]
-    fn the_error_for_too_many_operands_is_short() {
-        let operands = vec!["%0"; 100_000].join(", ");
-        let text = format!("func f {{\n%0 = input \"x\" : f32[1]\n%1 = abs({operands})\n}}\n");
-        let Err(ParseError::Graph { source, .. }) = parse(&text) else {
-            panic!("abs takes one operand");
-        };
-        let GraphError::Constraint { operands, .. } = &source else {
-            panic!("found {source}");
-        };
-        assert!(operands.len() < 100, "{} types", operands.len());
-    }
+    cursor.read("a value such as %7", |token| token.value().map(Value))
 }

@@ -7,7 +7,6 @@ use std::fmt::Write;
 use super::tensor::SPLAT_BYTES_MAX;
 use super::{attribute, tensor};
 use crate::graph::func::{Definition, Func, Module, Node};
-use crate::graph::types::Role;
 use crate::ops::Op;
 use crate::value::tensor::Tensor;
 use crate::value::words::{is_identifier, write_quoted};
@@ -55,11 +54,7 @@ fn write_func(out: &mut String, func: &Func, splat_bytes: &mut usize) {
         let _ = write!(out, "  {value} = ");
         match &data.definition {
             Definition::Param(param) => {
-                out.push_str(match param.role {
-                    Role::Input => "input ",
-                    Role::Weight => "weight ",
-                    Role::State => "state ",
-                });
+                let _ = write!(out, "{} ", param.role);
                 quote(out, &param.name);
             }
             Definition::Node(node) => write_node(out, node, splat_bytes),

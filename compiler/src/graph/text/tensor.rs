@@ -65,37 +65,23 @@ pub(crate) fn read(
         Token::Word("splat") => splat(cursor, dtype, &shape, splat_bytes)?,
         _ => return Err(cursor.wanted("elements: `[`, `splat` or `hex`")),
     };
-    Tensor::new(dtype, shape, Bytes::from(bytes)).map_err(|source| {
-        let (line, column) = cursor.place(start);
-        ParseError::Tensor {
-            line,
-            column,
-            source,
-        }
-    })
+    let tensor = Tensor::new(dtype, shape, Bytes::from(bytes));
+    tensor.map_err(|source| cursor.error(start, source))
 }
 
 fn numbers(cursor: &mut Cursor<'_>, dtype: DType) -> Result<Vec<u8>, ParseError> {
     cursor.expect('[', "`[`")?;
-    let mut bytes = Vec::new();
-    while !cursor.skip(']') {
-        if !bytes.is_empty() {
-            cursor.expect(',', "`,` or `]`")?;
-        }
-        bytes.extend(read_element(cursor, dtype)?);
-    }
-    Ok(bytes)
+    let elements = cursor.list(']', "`,` or `]`", |cursor| read_element(cursor, dtype))?;
+    Ok(elements.concat())
 }
 
 fn hex(cursor: &mut Cursor<'_>) -> Result<Vec<u8>, ParseError> {
-    const WANTED: &str = "pairs of hexadecimal digits in quotes";
     cursor.advance();
-    let Token::Text(digits) = cursor.token() else {
-        return Err(cursor.wanted(WANTED));
-    };
-    let bytes = decode_hex(digits).ok_or_else(|| cursor.wanted(WANTED))?;
-    cursor.advance();
-    Ok(bytes)
+    let wanted = "pairs of hexadecimal digits in quotes";
+    cursor.read(wanted, |token| match token {
+        Token::Text(digits) => decode_hex(digits),
+        _ => None,
+    })
 }
 
 fn splat(
@@ -169,7 +155,7 @@ fn canonical_nan(dtype: DType) -> u64 {
 /// Reads one element; gives its bytes.
 fn read_element(cursor: &mut Cursor<'_>, dtype: DType) -> Result<Vec<u8>, ParseError> {
     let sign = if cursor.skip('-') { "-" } else { "" };
-    let bits = match cursor.token() {
+    let bits = cursor.read("an element of the tensor's type", |token| match token {
         Token::Number(digits) => match digits.strip_prefix("0x") {
             Some(digits) => u64::from_str_radix(digits, 16)
                 .ok()
@@ -181,9 +167,7 @@ fn read_element(cursor: &mut Cursor<'_>, dtype: DType) -> Result<Vec<u8>, ParseE
         Token::Word("true") if dtype == DType::Bool => Some(1),
         Token::Word("false") if dtype == DType::Bool => Some(0),
         _ => None,
-    };
-    let bits = bits.ok_or_else(|| cursor.wanted("an element of the tensor's type"))?;
-    cursor.advance();
+    })?;
     Ok(bits.to_le_bytes()[..dtype.bytes()].to_vec())
 }
 

@@ -18,7 +18,6 @@ use crate::graph::text::ParseError;
 use crate::graph::text::cursor::{Cursor, Token};
 use crate::graph::text::tensor;
 use crate::region::{Access, Bound, Buffer, Index, Part, Piece, Scope};
-use crate::value::dtype::DType;
 
 /// Numbers and extents are at most this: a sum of products of two of them is one of 128 bits.
 pub(crate) const NUMBER_MAX: u64 = 1 << 48;
@@ -48,10 +47,10 @@ pub(crate) fn read_access(cursor: &mut Cursor<'_>) -> Result<Access, ParseError>
     while cursor.skip('|') {
         pieces.push(piece(cursor)?);
     }
-    let fill = match skip_word(cursor, "else") {
+    let fill = match cursor.skip_word("else") {
         true => {
             let wanted = "one number of the element type";
-            let dtype = dtype(cursor)?;
+            let dtype = cursor.dtype()?;
             let fill = tensor::read(cursor, dtype, &mut 0)?;
             if fill.elements() != 1 {
                 return Err(cursor.wanted_at(start, wanted));
@@ -61,7 +60,7 @@ pub(crate) fn read_access(cursor: &mut Cursor<'_>) -> Result<Access, ParseError>
         false => None,
     };
     cursor.expect(':', "`|`, `where`, `else` or `:` and the type")?;
-    let dtype = dtype(cursor)?;
+    let dtype = cursor.dtype()?;
     let shape = extents(cursor)?;
     let whole = |(buffer, index, bounds): Unshaped| Piece {
         buffer,
@@ -98,7 +97,7 @@ fn piece(cursor: &mut Cursor<'_>) -> Result<Unshaped, ParseError> {
     };
     let mut bounds = Vec::new();
     let mut next = "where";
-    while skip_word(cursor, next) {
+    while cursor.skip_word(next) {
         bounds.push(bound(cursor)?);
         next = "and";
     }
@@ -241,16 +240,6 @@ pub(super) fn reaches(index: &Index, domain: &[usize]) -> bool {
     reach <= REACH_MAX
 }
 
-pub(super) fn dtype(cursor: &mut Cursor<'_>) -> Result<DType, ParseError> {
-    let dtype = match cursor.token() {
-        Token::Word(word) => DType::from_name(word),
-        _ => None,
-    };
-    let dtype = dtype.ok_or_else(|| cursor.wanted("an element type"))?;
-    cursor.advance();
-    Ok(dtype)
-}
-
 /// Reads `[extent, …]`, all known.
 pub(crate) fn extents(cursor: &mut Cursor<'_>) -> Result<Vec<usize>, ParseError> {
     let start = cursor.start();
@@ -271,14 +260,7 @@ pub(super) fn list<T>(
     cursor: &mut Cursor<'_>,
     item: impl Fn(&mut Cursor<'_>) -> Result<T, ParseError>,
 ) -> Result<Vec<T>, ParseError> {
-    let mut items = Vec::new();
-    while !cursor.skip(']') {
-        if !items.is_empty() {
-            cursor.expect(',', "`,` or `]`")?;
-        }
-        items.push(item(cursor)?);
-    }
-    Ok(items)
+    cursor.list(']', "`,` or `]`", item)
 }
 
 /// Reads a word of `letter` and a number.
@@ -287,15 +269,10 @@ pub(crate) fn numbered(
     letter: char,
     wanted: &'static str,
 ) -> Result<u32, ParseError> {
-    let number = match cursor.token() {
-        Token::Word(word) => word
-            .strip_prefix(letter)
-            .and_then(|digits| digits.parse().ok()),
-        _ => None,
-    };
-    let number = number.ok_or_else(|| cursor.wanted(wanted))?;
-    cursor.advance();
-    Ok(number)
+    cursor.read(wanted, |token| {
+        let digits = token.word()?.strip_prefix(letter)?;
+        digits.parse().ok()
+    })
 }
 
 /// Reads a number that is not negative.
@@ -311,20 +288,8 @@ fn signed_number(cursor: &mut Cursor<'_>) -> Result<i64, ParseError> {
 }
 
 fn number(cursor: &mut Cursor<'_>) -> Result<i64, ParseError> {
-    let number = match cursor.token() {
-        Token::Number(digits) => digits.parse::<u64>().ok().filter(|&n| n <= NUMBER_MAX),
-        _ => None,
-    };
-    let number = number.ok_or_else(|| cursor.wanted(WANTED_NUMBER))?;
-    cursor.advance();
-    Ok(number as i64)
-}
-
-/// Goes past a word if it is here.
-pub(crate) fn skip_word(cursor: &mut Cursor<'_>, word: &str) -> bool {
-    let here = cursor.token() == Token::Word(word);
-    if here {
-        cursor.advance();
-    }
-    here
+    cursor.read(WANTED_NUMBER, |token| {
+        let number = token.number()?.parse().ok();
+        number.filter(|&number: &i64| number.unsigned_abs() <= NUMBER_MAX)
+    })
 }

@@ -32,7 +32,7 @@ use crate::region::{
 use crate::value::dtype::DType;
 use crate::value::extents::Extents;
 use crate::value::tensor::Tensor;
-use access::{dtype, extents, index, list, numbered, read_access, skip_word, whole_number};
+use access::{extents, index, list, numbered, read_access, whole_number};
 
 pub(crate) mod access;
 
@@ -126,14 +126,8 @@ enum Operand {
 
 impl Reader<'_> {
     fn regions(&mut self) -> Result<Regions, ParseError> {
-        self.word("regions", "`regions`")?;
-        let name = match self.cursor.token() {
-            Token::Word(name) => {
-                self.cursor.advance();
-                name.to_owned()
-            }
-            _ => self.cursor.string("the name of the function")?,
-        };
+        self.cursor.keyword("regions", "`regions`")?;
+        let name = self.cursor.name("the name of the function")?;
         self.cursor.expect('{', "`{`")?;
         let mut regions = Regions {
             name,
@@ -142,17 +136,17 @@ impl Reader<'_> {
             joined: Vec::new(),
             results: Vec::new(),
         };
-        while self.is_numbered('b') && regions.regions.is_empty() {
+        while is_numbered(&self.cursor, 'b') && regions.regions.is_empty() {
             self.given()?;
         }
-        while self.is_numbered('r') {
+        while is_numbered(&self.cursor, 'r') {
             let region = self.region(regions.regions.len())?;
             regions.regions.push(region);
         }
-        while self.is_numbered('b') {
+        while is_numbered(&self.cursor, 'b') {
             regions.joined.push(self.joined()?);
         }
-        while skip_word(&mut self.cursor, "return") {
+        while self.cursor.skip_word("return") {
             let name = self.cursor.string("the name of the result")?;
             regions.results.push((name, self.buffer()?));
         }
@@ -176,18 +170,13 @@ impl Reader<'_> {
         let start = self.cursor.start();
         let buffer = self.buffer()?;
         self.cursor.expect('=', "`=`")?;
-        let role = match self.cursor.token() {
-            Token::Word("input") => Some(Role::Input),
-            Token::Word("weight") => Some(Role::Weight),
-            Token::Word("state") => Some(Role::State),
-            Token::Word("constant") => None,
-            _ => {
-                let wanted = "`input`, `weight`, `state` or `constant`";
-                return Err(self.cursor.wanted(wanted));
-            }
-        };
-        self.cursor.advance();
-        let content = match role {
+        let word = self
+            .cursor
+            .read("`input`, `weight`, `state` or `constant`", |token| {
+                let word = token.word()?;
+                (word == "constant" || Role::from_word(word).is_some()).then_some(word)
+            })?;
+        let content = match Role::from_word(word) {
             Some(role) => {
                 let name = self.cursor.string("the parameter's name")?;
                 Content::Param(Param { role, name })
@@ -195,22 +184,14 @@ impl Reader<'_> {
             // The elements are beside the text.
             None => Content::Constant(Tensor::from_i64(&[0], &[])),
         };
-        let (extents, order) = self.typed()?;
-        let data = BufferData {
-            extents,
-            content,
-            order,
-        };
+        let data = self.typed(content)?;
         self.define(start, buffer, data)
     }
 
     fn region(&mut self, number: usize) -> Result<Region, ParseError> {
         self.count('r', number)?;
         let class_start = self.cursor.start();
-        let Token::Word(class) = self.cursor.token() else {
-            return Err(self.cursor.wanted("the class of the region"));
-        };
-        self.cursor.advance();
+        let class = self.cursor.word("the class of the region")?;
         let (anchor, written) = match class {
             "pointwise" => (Anchor::Pointwise, None),
             _ => self.anchor()?,
@@ -230,7 +211,7 @@ impl Reader<'_> {
             outputs: Vec::new(),
             origin,
         };
-        while self.is_numbered('x') {
+        while is_numbered(&self.cursor, 'x') {
             self.count('x', region.operands.len())?;
             region.operands.push(read_access(&mut self.cursor)?);
         }
@@ -258,10 +239,7 @@ impl Reader<'_> {
     /// Reads an operator on the first operands, and its type.
     fn anchor(&mut self) -> Result<(Anchor, Option<Extents>), ParseError> {
         let start = self.cursor.start();
-        let Token::Word(name) = self.cursor.token() else {
-            return Err(self.cursor.wanted("the name of an operator"));
-        };
-        self.cursor.advance();
+        let name = self.cursor.word("the name of an operator")?;
         let attributes = attributes(&mut self.cursor, &mut 0)?;
         let statistics: Vec<(&str, &Attribute)> = attributes
             .iter()
@@ -319,18 +297,18 @@ impl Reader<'_> {
             }
         };
         self.cursor.expect(':', "`:` and the type of the anchor")?;
-        let (dtype, shape) = (dtype(&mut self.cursor)?, extents(&mut self.cursor)?);
+        let (dtype, shape) = (self.cursor.dtype()?, extents(&mut self.cursor)?);
         Ok((anchor, Some(Extents { dtype, shape })))
     }
 
     fn is_output(&self) -> bool {
-        self.is_numbered('b') || self.is_numbered('n')
+        is_numbered(&self.cursor, 'b') || is_numbered(&self.cursor, 'n')
     }
 
     fn output(&mut self) -> Result<Output, ParseError> {
         let mut applied: Vec<(Op, Vec<Operand>)> = Vec::new();
         let mut first = None;
-        while self.is_numbered('n') {
+        while is_numbered(&self.cursor, 'n') {
             let start = self.cursor.start();
             let number = numbered(&mut self.cursor, 'n', "a node such as n7")? as usize;
             let expected = *first.get_or_insert(number) + applied.len();
@@ -348,10 +326,11 @@ impl Reader<'_> {
             true => Some(list(&mut self.cursor, index)?),
             false => None,
         };
-        let (extents, order) = self.typed()?;
+        let data = self.typed(Content::Computed)?;
+        let extents = data.extents.clone();
         self.cursor.expect('=', "`=`")?;
-        let last = self.leaf()?;
-        let domain = match skip_word(&mut self.cursor, "over") {
+        let last = leaf(&mut self.cursor)?;
+        let domain = match self.cursor.skip_word("over") {
             true => access::extents(&mut self.cursor)?,
             false => extents.shape.clone(),
         };
@@ -362,9 +341,9 @@ impl Reader<'_> {
             let wanted = "small indices, and nodes that count from the number of different leaves";
             return Err(self.cursor.wanted_at(start, wanted));
         };
-        let moments = match skip_word(&mut self.cursor, "with") {
+        let moments = match self.cursor.skip_word("with") {
             true => {
-                self.word("moments", "`moments`")?;
+                self.cursor.keyword("moments", "`moments`")?;
                 let moments = self.buffer()?;
                 let [batch, channels] = [0, 1].map(|axis| extents.shape.get(axis).copied());
                 let shape = [batch.unwrap_or(0), channels.unwrap_or(0), 2].to_vec();
@@ -374,11 +353,6 @@ impl Reader<'_> {
                 Some(moments)
             }
             false => None,
-        };
-        let data = BufferData {
-            extents,
-            content: Content::Computed,
-            order,
         };
         self.define(start, buffer, data)?;
         Ok(Output {
@@ -392,78 +366,45 @@ impl Reader<'_> {
 
     fn node(&mut self) -> Result<(Op, Vec<Operand>), ParseError> {
         let start = self.cursor.start();
-        let Token::Word(name) = self.cursor.token() else {
-            return Err(self.cursor.wanted("the name of an operator"));
-        };
-        self.cursor.advance();
+        let name = self.cursor.word("the name of an operator")?;
         let attributes = attributes(&mut self.cursor, &mut 0)?;
         let op = op(&self.cursor, start, name, &attributes)?;
         self.cursor.expect('(', "`(`")?;
-        let mut operands = Vec::new();
-        while !self.cursor.skip(')') {
-            if !operands.is_empty() {
-                self.cursor.expect(',', "`,` or `)`")?;
-            }
-            operands.push(self.leaf()?);
-        }
+        let operands = self.cursor.list(')', "`,` or `)`", leaf)?;
         Ok((op, operands))
-    }
-
-    fn leaf(&mut self) -> Result<Operand, ParseError> {
-        const WANTED: &str = "`anchor`, an operand such as x1, a node such as n7 or a number";
-        if self.is_numbered('n') {
-            let number = numbered(&mut self.cursor, 'n', WANTED)?;
-            return Ok(Operand::Node(number as usize));
-        }
-        if self.is_numbered('x') {
-            let number = numbered(&mut self.cursor, 'x', WANTED)?;
-            return Ok(Operand::Leaf(Node::Read(number as usize)));
-        }
-        if skip_word(&mut self.cursor, "anchor") {
-            return Ok(match self.cursor.skip('[') {
-                true => Operand::Leaf(Node::Anchor(list(&mut self.cursor, index)?)),
-                false => Operand::Anchor,
-            });
-        }
-        let Token::Word(_) = self.cursor.token() else {
-            return Err(self.cursor.wanted(WANTED));
-        };
-        let dtype = dtype(&mut self.cursor)?;
-        let tensor = tensor::read(&mut self.cursor, dtype, &mut 0)?;
-        Ok(Operand::Leaf(Node::Scalar(tensor)))
     }
 
     fn joined(&mut self) -> Result<Joined, ParseError> {
         let start = self.cursor.start();
         let whole = self.buffer()?;
         self.cursor.expect('=', "`=`")?;
-        self.word("joined", "`joined`")?;
+        self.cursor.keyword("joined", "`joined`")?;
         let mut parts = vec![self.buffer()?];
         while self.cursor.skip(',') {
             parts.push(self.buffer()?);
         }
-        let (extents, order) = self.typed()?;
-        let data = BufferData {
-            extents,
-            content: Content::Computed,
-            order,
-        };
+        let data = self.typed(Content::Computed)?;
         self.define(start, whole, data)?;
         Ok(Joined { whole, parts })
     }
 
     /// Reads `:`, the type of a buffer and the order of its axes.
-    fn typed(&mut self) -> Result<(Extents, Vec<usize>), ParseError> {
+    fn typed(&mut self, content: Content) -> Result<BufferData, ParseError> {
         self.cursor.expect(':', "`:` and the type")?;
-        let (dtype, shape) = (dtype(&mut self.cursor)?, extents(&mut self.cursor)?);
-        let order = match skip_word(&mut self.cursor, "order") {
+        let (dtype, shape) = (self.cursor.dtype()?, extents(&mut self.cursor)?);
+        let order = match self.cursor.skip_word("order") {
             true => {
                 self.cursor.expect('[', "`[`")?;
                 list(&mut self.cursor, whole_number)?
             }
             false => (0..shape.len()).collect(),
         };
-        Ok((Extents { dtype, shape }, order))
+        let extents = Extents { dtype, shape };
+        Ok(BufferData {
+            extents,
+            content,
+            order,
+        })
     }
 
     fn buffer(&mut self) -> Result<Buffer, ParseError> {
@@ -484,16 +425,6 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether a word of this letter and digits is here.
-    fn is_numbered(&self, letter: char) -> bool {
-        match self.cursor.token() {
-            Token::Word(word) => word
-                .strip_prefix(letter)
-                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())),
-            _ => false,
-        }
-    }
-
     /// Goes past `letter` with this number and `=`.
     fn count(&mut self, letter: char, number: usize) -> Result<(), ParseError> {
         const WANTED: &str = "the next number: they count from 0";
@@ -503,13 +434,37 @@ impl Reader<'_> {
         self.cursor.advance();
         self.cursor.expect('=', "`=`")
     }
+}
 
-    fn word(&mut self, word: &str, wanted: &'static str) -> Result<(), ParseError> {
-        match skip_word(&mut self.cursor, word) {
-            true => Ok(()),
-            false => Err(self.cursor.wanted(wanted)),
-        }
+fn leaf(cursor: &mut Cursor<'_>) -> Result<Operand, ParseError> {
+    const WANTED: &str = "`anchor`, an operand such as x1, a node such as n7 or a number";
+    if is_numbered(cursor, 'n') {
+        let number = numbered(cursor, 'n', WANTED)?;
+        return Ok(Operand::Node(number as usize));
     }
+    if is_numbered(cursor, 'x') {
+        let number = numbered(cursor, 'x', WANTED)?;
+        return Ok(Operand::Leaf(Node::Read(number as usize)));
+    }
+    if cursor.skip_word("anchor") {
+        return Ok(match cursor.skip('[') {
+            true => Operand::Leaf(Node::Anchor(list(cursor, index)?)),
+            false => Operand::Anchor,
+        });
+    }
+    let Token::Word(_) = cursor.token() else {
+        return Err(cursor.wanted(WANTED));
+    };
+    let dtype = cursor.dtype()?;
+    let tensor = tensor::read(cursor, dtype, &mut 0)?;
+    Ok(Operand::Leaf(Node::Scalar(tensor)))
+}
+
+/// Whether a word of this letter and digits is here.
+fn is_numbered(cursor: &Cursor<'_>, letter: char) -> bool {
+    let word = cursor.token().word().unwrap_or_default();
+    word.strip_prefix(letter)
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// The nodes of an output: first every leaf once, as it is first read, then what applies operators,

@@ -29,14 +29,14 @@ use thiserror::Error;
 
 use crate::graph::text::ParseError;
 use crate::graph::text::cursor::{Cursor, Token};
-use crate::region::{RegionId, numbered, read_access, skip_word, whole_number};
+use crate::region::{RegionId, numbered, read_access, whole_number};
 use crate::tile::programs::names;
 use crate::tile::{BlockProgram, OutputViews, Roles, TileError, View};
 
 mod steps;
 mod words;
 
-use words::{exactly, range, word};
+use words::{exactly, range};
 
 /// Why text is no block program.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -83,11 +83,11 @@ fn program(cursor: &mut Cursor<'_>) -> Result<BlockProgram, ParseError> {
     cursor.advance();
     cursor.expect(':', "`:`")?;
     let [batch, rows, columns] = exactly(cursor, "batch, rows and columns")?;
-    word(cursor, "in", "`in blocks`")?;
-    word(cursor, "blocks", "`blocks`")?;
+    cursor.keyword("in", "`in blocks`")?;
+    cursor.keyword("blocks", "`blocks`")?;
     let block = exactly(cursor, "rows and columns of a block")?;
     cursor.expect(',', "`,`")?;
-    word(cursor, "grid", "`grid`")?;
+    cursor.keyword("grid", "`grid`")?;
     let mut program = BlockProgram {
         program: name,
         region,
@@ -135,7 +135,7 @@ fn next_is(cursor: &mut Cursor<'_>, letter: char, number: usize) -> Result<bool,
 
 fn view(cursor: &mut Cursor<'_>) -> Result<View, ParseError> {
     let access = read_access(cursor)?;
-    word(cursor, "as", "`as` and the axes of each role")?;
+    cursor.keyword("as", "`as` and the axes of each role")?;
     let start = cursor.start();
     let [batch, planes, rows, columns] = exactly(cursor, "four numbers of axes")?;
     let axes = [batch, planes, rows, columns];
@@ -156,16 +156,16 @@ fn view(cursor: &mut Cursor<'_>) -> Result<View, ParseError> {
 
 fn output(cursor: &mut Cursor<'_>) -> Result<OutputViews, ParseError> {
     const WANTED: &str = "the columns as a range such as 0..64";
-    word(cursor, "columns", "`columns`")?;
+    cursor.keyword("columns", "`columns`")?;
     let (first_column, end) = range(cursor, WANTED)?;
     let columns = end.checked_sub(first_column);
     let columns = columns.ok_or_else(|| cursor.wanted("columns that end behind their first"))?;
     cursor.expect('{', "`{`")?;
     let (mut planes, mut reads) = (Vec::new(), Vec::new());
     while next_is(cursor, 'n', planes.len())? {
-        let (plane, read) = if skip_word(cursor, "plane") {
+        let (plane, read) = if cursor.skip_word("plane") {
             (Some(whole_number(cursor)?), None)
-        } else if skip_word(cursor, "computed") {
+        } else if cursor.skip_word("computed") {
             (None, None)
         } else {
             (None, Some(view(cursor)?))
@@ -173,7 +173,7 @@ fn output(cursor: &mut Cursor<'_>) -> Result<OutputViews, ParseError> {
         planes.push(plane);
         reads.push(read);
     }
-    word(cursor, "store", "a node or `store`")?;
+    cursor.keyword("store", "a node or `store`")?;
     let store = view(cursor)?;
     cursor.expect('}', "`}`")?;
     Ok(OutputViews {

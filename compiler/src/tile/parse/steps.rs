@@ -5,10 +5,10 @@
 use crate::graph::text::cursor::{Cursor, Token};
 use crate::graph::text::{ParseError, attribute};
 use crate::ops::Attribute;
-use crate::region::{numbered, skip_word, whole_number};
+use crate::region::{numbered, whole_number};
 use crate::tile::{Origin, Scope, Step, Tile, TileId, Transform};
 
-use super::words::{exactly, range, word};
+use super::words::{exactly, range};
 
 /// The names that programs give their tiles.
 const TILE_NAMES: [&str; 22] = [
@@ -73,7 +73,7 @@ fn declaration(
         _ => return Err(cursor.wanted("`shared` or `fragment`")),
     };
     cursor.advance();
-    word(cursor, "f32", "`f32` and the extents")?;
+    cursor.keyword("f32", "`f32` and the extents")?;
     let [planes, rows, columns] = exactly(cursor, "planes, rows and columns")?;
     tiles.push(Tile {
         name,
@@ -99,19 +99,19 @@ fn looped(
     if over == Origin::Zero {
         return Err(cursor.wanted_at(start, "`row`, `column` or `k`"));
     }
-    word(cursor, "in", "`in`")?;
+    cursor.keyword("in", "`in`")?;
     let start = cursor.start();
     let (0, extent) = range(cursor, "the axis as a range such as 0..64")? else {
         return Err(cursor.wanted_at(start, "a range that begins at 0"));
     };
-    word(cursor, "by", "`by`")?;
+    cursor.keyword("by", "`by`")?;
     let start = cursor.start();
     let step = whole_number(cursor)?;
     if step == 0 {
         return Err(cursor.wanted_at(start, "parts of one or more"));
     }
     cursor.expect(',', "`,`")?;
-    word(cursor, "stages", "`stages`")?;
+    cursor.keyword("stages", "`stages`")?;
     let stages = whole_number(cursor)?;
     cursor.expect('{', "`{`")?;
     Ok(Step::Loop {
@@ -139,7 +139,7 @@ fn statement(cursor: &mut Cursor<'_>, tiles: &[Tile], first: &str) -> Result<Ste
         "fold" => fold(cursor, tiles),
         "weigh" => weigh(cursor, tiles),
         _ => {
-            let tile = match skip_word(cursor, "epilogue") {
+            let tile = match cursor.skip_word("epilogue") {
                 true => None,
                 false => Some(tile(cursor, tiles)?),
             };
@@ -157,7 +157,7 @@ fn fold(cursor: &mut Cursor<'_>, tiles: &[Tile]) -> Result<Step, ParseError> {
         true => Some(tile(cursor, tiles)?),
         false => None,
     };
-    let down = skip_word(cursor, "down");
+    let down = cursor.skip_word("down");
     Ok(Step::Fold {
         acc,
         from,
@@ -184,7 +184,7 @@ fn weigh(cursor: &mut Cursor<'_>, tiles: &[Tile]) -> Result<Step, ParseError> {
     let scores = tile(cursor, tiles)?;
     cursor.expect(',', "`,`")?;
     let changes = tile(cursor, tiles)?;
-    word(cursor, "by", "`by`")?;
+    cursor.keyword("by", "`by`")?;
     let log_sum = view_number(cursor)?;
     cursor.expect(',', "`,`")?;
     let result = view_number(cursor)?;
@@ -204,13 +204,13 @@ fn weigh(cursor: &mut Cursor<'_>, tiles: &[Tile]) -> Result<Step, ParseError> {
 
 /// Reads what becomes of scores: a factor, and what hides some.
 fn scaled(cursor: &mut Cursor<'_>) -> Result<(f64, bool, Option<usize>), ParseError> {
-    word(cursor, "scale", "`scale`")?;
+    cursor.keyword("scale", "`scale`")?;
     let start = cursor.start();
     let Attribute::Float(scale) = attribute::read(cursor, &mut 0)? else {
         return Err(cursor.wanted_at(start, "a number with a fraction or an exponent"));
     };
-    let causal = skip_word(cursor, "causal");
-    let mask = match skip_word(cursor, "mask") {
+    let causal = cursor.skip_word("causal");
+    let mask = match cursor.skip_word("mask") {
         true => Some(view_number(cursor)?),
         false => None,
     };
