@@ -77,11 +77,6 @@ impl Builder {
         self.kernel.buffers.len()
     }
 
-    /// What is known of a storage buffer.
-    pub fn buffer_data(&self, buffer: BufferId) -> &Buffer {
-        &self.kernel.buffers[buffer.0 as usize]
-    }
-
     /// The type of a value.
     pub fn type_of(&self, value: Value) -> Type {
         self.kernel.type_of(value)
@@ -154,14 +149,8 @@ impl Builder {
 
     /// Index arithmetic on numbers that are known, and what leaves an operand as it is.
     fn folded(&mut self, function: Binary, a: Value, b: Value) -> Option<Value> {
-        let known = |value: Value| match self.constant_of(value) {
-            Some(Constant::I32(number)) => Some(number),
-            Some(Constant::Bool(_) | Constant::U32(_) | Constant::F32(_)) | None => None,
-        };
-        let truth = |value: Value| match self.constant_of(value) {
-            Some(Constant::Bool(truth)) => Some(truth),
-            Some(Constant::I32(_) | Constant::U32(_) | Constant::F32(_)) | None => None,
-        };
+        let known = |value: Value| self.constant_of(value).and_then(Constant::as_i32);
+        let truth = |value: Value| self.constant_of(value).and_then(Constant::as_bool);
         if let (Binary::And, Some(truth), other) | (Binary::And, other, Some(truth)) =
             (function, truth(a), truth(b))
             && self.type_of(a).scalar == Scalar::Bool
@@ -195,6 +184,14 @@ impl Builder {
                 Some(self.i32(0))
             }
             (_, _, _) => None,
+        }
+    }
+
+    /// `function` of what there was before and `x`; `x` alone where there was nothing.
+    pub fn joined(&mut self, function: Binary, before: Option<Value>, x: Value) -> Value {
+        match before {
+            Some(before) => self.binary(function, before, x),
+            None => x,
         }
     }
 
@@ -374,6 +371,14 @@ impl Builder {
             Vec::new()
         };
         self.branch(condition, then, |_| Vec::new());
+    }
+
+    /// Runs `then` where `condition` holds; everywhere, without one.
+    pub fn guarded(&mut self, condition: Option<Value>, then: impl FnOnce(&mut Builder)) {
+        match condition {
+            Some(condition) => self.when(condition, then),
+            None => then(self),
+        }
     }
 
     /// The body for `start, start + step, …` below `end`: it gets the counter and the carried

@@ -33,11 +33,12 @@ mod walk;
 pub use build::Builder;
 pub use interpret::{BufferContents, Fault, FaultKind, interpret};
 pub use measure::{Multiprocessor, Quality, measure};
+pub use names::{Binary, Scalar, Unary};
 pub use optimize::{PASSES, Pass, optimize};
 pub use parse::parse;
 pub use types::{
-    Binary, Branch, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Loop, Memory,
-    Scalar, Shared, SharedId, Statement, Type, Unary, Value,
+    Branch, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Loop, Memory, Shared,
+    SharedId, Statement, Type, Value,
 };
 pub use uniform::uniform_values;
 pub use verify::{KernelError, verify};

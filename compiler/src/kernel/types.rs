@@ -3,6 +3,8 @@
 //! Data only: no function here decides anything, and nothing here knows how kernels are made,
 //! checked or executed.
 
+use crate::kernel::names::{Binary, Scalar, Unary};
+
 /// The type of a value: one number, or two or four side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Type {
@@ -10,21 +12,6 @@ pub struct Type {
     pub scalar: Scalar,
     /// 1, 2 or 4.
     pub lanes: u8,
-}
-
-/// The type of a lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scalar {
-    /// A truth value; lies in no memory.
-    Bool,
-    /// A signed number of 32 bits, which wraps: indices and the integers of graphs.
-    I32,
-    /// 32 bits: packed numbers.
-    U32,
-    /// IEEE 754 binary16, for what is stored: it is converted before it is computed with.
-    F16,
-    /// IEEE 754 binary32.
-    F32,
 }
 
 /// A value; prints as `%7`.
@@ -51,74 +38,6 @@ pub enum Builtin {
     Local,
     /// The workgroup in the grid, along one of its three axes.
     Group(u8),
-}
-
-/// A function of one operand, lane by lane, of the operand's type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Unary {
-    /// `-x`, of I32 and F32.
-    Neg,
-    /// Of Bool.
-    Not,
-    /// `|x|`, of I32 and F32.
-    Abs,
-    /// `e^x`, of F32 as are all that follow.
-    Exp,
-    /// The natural logarithm.
-    Log,
-    /// The square root.
-    Sqrt,
-    /// `1 / sqrt(x)`.
-    InverseSqrt,
-    /// The sine of radians.
-    Sin,
-    /// The cosine of radians.
-    Cos,
-    /// Towards minus infinity.
-    Floor,
-    /// Towards plus infinity.
-    Ceil,
-    /// To the nearest, ties to even.
-    Round,
-    /// Towards 0.
-    Trunc,
-}
-
-/// A function of two operands of one type, lane by lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Binary {
-    /// The sum: of numbers, as are all until [`Binary::Max`].
-    Add,
-    /// The difference.
-    Sub,
-    /// The product.
-    Mul,
-    /// The quotient, of integers rounded towards 0; of integers the divisor is not 0.
-    Div,
-    /// What an integer quotient leaves, with the sign of the dividend.
-    Rem,
-    /// The smaller one; either where one is NaN.
-    Min,
-    /// The larger one; either where one is NaN.
-    Max,
-    /// `a^b` for positive `a`, of F32.
-    Pow,
-    /// Both: of Bool, I32 and U32, as is [`Binary::Or`].
-    And,
-    /// Either.
-    Or,
-    /// Bits that differ, of I32 and U32.
-    Xor,
-    /// Bits moved up, of I32 and U32; by less than 32.
-    ShiftLeft,
-    /// Bits moved down, of U32 with zeros, of I32 with the sign; by less than 32.
-    ShiftRight,
-    /// `a < b` as Bool, of numbers.
-    Less,
-    /// `a <= b` as Bool, of numbers.
-    LessEqual,
-    /// `a = b` as Bool, of numbers and truth values.
-    Equal,
 }
 
 /// A storage buffer of one kernel; prints as `$2`.
@@ -307,6 +226,22 @@ impl Type {
 }
 
 impl Constant {
+    /// The number, of [`Scalar::I32`].
+    pub(super) fn as_i32(self) -> Option<i32> {
+        match self {
+            Constant::I32(number) => Some(number),
+            Constant::Bool(_) | Constant::U32(_) | Constant::F32(_) => None,
+        }
+    }
+
+    /// The truth value.
+    pub(super) fn as_bool(self) -> Option<bool> {
+        match self {
+            Constant::Bool(truth) => Some(truth),
+            Constant::I32(_) | Constant::U32(_) | Constant::F32(_) => None,
+        }
+    }
+
     /// Its type.
     pub fn scalar(self) -> Scalar {
         match self {

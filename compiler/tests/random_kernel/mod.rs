@@ -81,13 +81,13 @@ pub(crate) fn build(instructions: &[Instruction]) -> Kernel {
 /// What the kernel is given.
 pub(crate) fn contents() -> Vec<BufferContents> {
     let numbers: Vec<f32> = (0..READ).map(|at| (at % 7) as f32 * 0.75 - 2.0).collect();
-    let integers: Vec<i32> = (0..READ).map(|at| at * 13 % 29 - 9).collect();
+    let integers = (0..READ).map(|at| (at * 13 % 29 - 9).cast_unsigned());
     let own = vec![2.5; (BOTH * OWN) as usize];
     vec![
         BufferContents::from_f32(&numbers),
-        BufferContents::from_i32(&integers),
+        BufferContents::from_words(integers.collect()),
         BufferContents::from_f32(&own),
-        BufferContents::from_i32(&vec![3; own.len()]),
+        BufferContents::from_words(vec![3; own.len()]),
     ]
 }
 

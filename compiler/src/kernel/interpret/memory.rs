@@ -34,16 +34,6 @@ impl BufferContents {
         BufferContents::from_words(numbers.iter().map(|number| number.to_bits()).collect())
     }
 
-    /// The numbers of all lanes.
-    pub fn from_i32(numbers: &[i32]) -> BufferContents {
-        BufferContents::from_words(
-            numbers
-                .iter()
-                .map(|number| number.cast_unsigned())
-                .collect(),
-        )
-    }
-
     /// The word of each lane; 0 where it is undefined.
     pub fn words(&self) -> &[u32] {
         &self.words
@@ -60,11 +50,6 @@ impl BufferContents {
             .iter()
             .map(|&word| f32::from_bits(word))
             .collect()
-    }
-
-    /// The number of each lane; 0 where it is undefined.
-    pub fn to_i32(&self) -> Vec<i32> {
-        self.words.iter().map(|&word| word.cast_signed()).collect()
     }
 }
 

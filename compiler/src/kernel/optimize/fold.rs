@@ -97,17 +97,11 @@ impl State {
     }
 
     fn integer(&self, value: Value) -> Option<i32> {
-        match self.known(value) {
-            Some(Constant::I32(number)) => Some(number),
-            Some(Constant::Bool(_) | Constant::U32(_) | Constant::F32(_)) | None => None,
-        }
+        self.known(value).and_then(Constant::as_i32)
     }
 
     fn truth(&self, value: Value) -> Option<bool> {
-        match self.known(value) {
-            Some(Constant::Bool(truth)) => Some(truth),
-            Some(Constant::I32(_) | Constant::U32(_) | Constant::F32(_)) | None => None,
-        }
+        self.known(value).and_then(Constant::as_bool)
     }
 
     fn emit(&mut self, value: Value, expression: Expression, out: &mut Vec<Statement>) {
@@ -419,9 +413,6 @@ impl State {
         let scalar = |value: Value| self.ty(value).scalar;
         let operand = |value: Value| self.known(value).map(compute::word);
         let word = compute::known(expression, scalar, operand)?;
-        compute::constant(ty.scalar, word).filter(|constant| match constant {
-            Constant::F32(number) => number.is_finite(),
-            Constant::Bool(_) | Constant::I32(_) | Constant::U32(_) => true,
-        })
+        compute::constant(ty.scalar, word)
     }
 }
