@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use crate::DType;
 use crate::graph::Role;
 use crate::ops::Class;
-use crate::region::{Buffer, Key, Region, RegionId, Regions};
+use crate::region::{Buffer, Key, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::BlockProgram;
 use crate::tile::programs::{Candidate, PROGRAMS, Program};
+use crate::tile::region_ref::RegionRef;
 use crate::tile::tuning::{Case, Tuning};
 
 /// What may be chosen.
@@ -56,10 +57,10 @@ pub(super) struct Found {
 pub fn lower(regions: &Regions, target: &Target, options: LowerOptions, tuning: &Tuning) -> Tiled {
     let mut known: BTreeMap<Key, Found> = BTreeMap::new();
     let keys: Vec<Key> = regions.regions.iter().map(|r| regions.key(r)).collect();
-    for (key, region) in keys.iter().zip(&regions.regions) {
+    for (key, (id, _)) in keys.iter().zip(regions.iter()) {
         if !known.contains_key(key) {
             let case = Case::new(key, target);
-            let mut found = find(regions, region, target, options);
+            let mut found = find(RegionRef { regions, id }, target, options);
             measured(&mut found, tuning, &case);
             known.insert(key.clone(), found);
         }
@@ -72,8 +73,8 @@ pub fn lower(regions: &Regions, target: &Target, options: LowerOptions, tuning: 
         added_weight_bytes: 0,
         repacked_weight_bytes: 0,
     };
-    for (((id, region), site), number) in regions.iter().zip(&sites).zip(chosen) {
-        let (choice, candidate) = build(regions, id, region, site, number);
+    for (((id, _), site), number) in regions.iter().zip(&sites).zip(chosen) {
+        let (choice, candidate) = build(RegionRef { regions, id }, site, number);
         tiled.choices.push(choice);
         tiled.seconds.push(candidate.map_or(0.0, |c| c.seconds));
         tiled.added_weight_bytes += candidate.map_or(0, |c| c.added_weight_bytes);
@@ -116,23 +117,18 @@ pub fn candidates(
     target: &Target,
     options: LowerOptions,
 ) -> Vec<BlockProgram> {
-    let region = &regions.regions[id.0 as usize];
-    let found = find(regions, region, target, options);
+    let region = RegionRef { regions, id };
+    let found = find(region, target, options);
     let build = |(program, candidate): (&Program, Candidate)| {
-        (program.build)(regions, id, region, candidate.parameters).ok()
+        (program.build)(region, candidate.parameters).ok()
     };
     found.candidates.into_iter().filter_map(build).collect()
 }
 
 /// What could compute a region, best first, and the reasons of what cannot.
-pub(super) fn find(
-    regions: &Regions,
-    region: &Region,
-    target: &Target,
-    options: LowerOptions,
-) -> Found {
+pub(super) fn find(region: RegionRef<'_>, target: &Target, options: LowerOptions) -> Found {
     let mut found = Found::default();
-    if let Err(reason) = floats(region, regions) {
+    if let Err(reason) = floats(region) {
         let reasons = PROGRAMS
             .iter()
             .map(|program| (program.name, reason.clone()));
@@ -145,7 +141,7 @@ pub(super) fn find(
             found.reasons.push((program.name, reason));
             continue;
         }
-        match (program.candidates)(regions, region, target) {
+        match (program.candidates)(region, target) {
             Ok(candidates) => {
                 let named = candidates.into_iter().map(|candidate| (program, candidate));
                 found.candidates.extend(named);
@@ -186,10 +182,10 @@ pub(super) fn is_free(candidate: &Candidate) -> bool {
 }
 
 /// Tiles hold f32: everything that is computed must fit into that.
-fn floats(region: &Region, regions: &Regions) -> Result<(), String> {
+fn floats(region: RegionRef<'_>) -> Result<(), String> {
     let narrow = |dtype: DType| dtype.is_float() && dtype != DType::F64;
     for output in &region.outputs {
-        let types = regions.node_types(region, output);
+        let types = region.regions.node_types(&region, output);
         if let Some(dtype) = types.into_iter().find(|&dtype| !narrow(dtype)) {
             return Err(format!("{dtype} is computed, wanted f32, f16 or bf16"));
         }
@@ -260,17 +256,11 @@ fn upgrades(candidates: &[(&Program, Candidate)]) -> Vec<(f64, usize)> {
         .collect()
 }
 
-fn build(
-    regions: &Regions,
-    id: RegionId,
-    region: &Region,
-    site: &Found,
-    number: usize,
-) -> (Choice, Option<Candidate>) {
+fn build(region: RegionRef<'_>, site: &Found, number: usize) -> (Choice, Option<Candidate>) {
     let Some((program, candidate)) = site.candidates.get(number) else {
         return (Choice::Plain(site.reasons.clone()), None);
     };
-    match (program.build)(regions, id, region, candidate.parameters) {
+    match (program.build)(region, candidate.parameters) {
         Ok(program) => (Choice::Blocks(Box::new(program)), Some(*candidate)),
         Err(reason) => (Choice::Plain(vec![(program.name, reason)]), None),
     }

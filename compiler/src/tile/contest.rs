@@ -9,6 +9,7 @@ use crate::region::{Key, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::choose::{Found, find, is_free, stored_bytes};
 use crate::tile::programs::{Candidate, Program};
+use crate::tile::region_ref::RegionRef;
 use crate::tile::tuning::Case;
 use crate::tile::{BlockProgram, LowerOptions};
 
@@ -55,15 +56,15 @@ pub fn contests(
     let budget = stored_bytes(regions);
     let mut contests = Vec::with_capacity(sites.len());
     for (key, (id, count)) in sites {
-        let region = &regions.regions[id.0 as usize];
+        let region = RegionRef { regions, id };
         let case = Case::new(&key, target);
-        let found = find(regions, region, target, options);
+        let found = find(region, target, options);
         let Some((_, best)) = found.candidates.first() else {
             continue;
         };
         let build = |(program, candidate): (&Program, Candidate)| {
             let parameters = candidate.parameters;
-            let program = (program.build)(regions, id, region, parameters).ok()?;
+            let program = (program.build)(region, parameters).ok()?;
             Some(Contender {
                 program,
                 parameters,

@@ -7,8 +7,9 @@
 use crate::DType;
 use crate::ops::{Conv, ConvTranspose, ConvWeightGradient, Op};
 use crate::region::access::Step;
-use crate::region::{Access, Anchor, Bound, Index, Region, Regions, Scope};
+use crate::region::{Access, Bound, Index, Region, Scope};
 use crate::tile::outputs::{Domain, OutputViews, outputs, pairing};
+use crate::tile::region_ref::RegionRef;
 use crate::tile::view::{Axes, View};
 use crate::value::tensor::{Tensor, Values};
 
@@ -27,27 +28,48 @@ pub(super) struct Contraction {
     pub(super) depth: usize,
 }
 
+impl Contraction {
+    /// The product of `left` and `right` whose result is walked along `axes`.
+    fn new(
+        axes: &Axes,
+        planes: usize,
+        left: View,
+        right: View,
+        outputs: Vec<OutputViews>,
+    ) -> Contraction {
+        let count = |extents: &[usize]| extents.iter().product::<usize>();
+        Contraction {
+            depth: count(left.columns()),
+            left,
+            right,
+            outputs,
+            batch: count(&axes.batch),
+            planes,
+            rows: count(&axes.rows),
+            columns: count(&axes.columns) / planes,
+        }
+    }
+}
+
 /// See the card.
 ///
 /// # Errors
 /// With the reason, when the region is none, or its epilogue is not element by element.
-pub(super) fn contraction(regions: &Regions, region: &Region) -> Result<Contraction, String> {
-    let Anchor::Op { op, .. } = &region.anchor else {
-        return Err("the anchor sums no products".to_owned());
-    };
+pub(super) fn contraction(region: RegionRef<'_>) -> Result<Contraction, String> {
+    let op = region.anchor.op().ok_or("the anchor sums no products")?;
     let found = match op {
-        Op::Linear(_) => linear(regions, region)?,
-        Op::Matmul(_) => matmul(regions, region)?,
-        Op::Conv(conv) => convolution(regions, region, conv)?,
-        Op::ConvTranspose(transpose) => transposed(regions, region, transpose)?,
-        Op::ConvWeightGradient(gradient) => weight_gradient(regions, region, gradient)?,
+        Op::Linear(_) => linear(region)?,
+        Op::Matmul(_) => matmul(region)?,
+        Op::Conv(conv) => convolution(region, conv)?,
+        Op::ConvTranspose(transpose) => transposed(region, transpose)?,
+        Op::ConvWeightGradient(gradient) => weight_gradient(region, gradient)?,
         other => return Err(format!("{} sums no products", other.name())),
     };
     match [found.batch, found.rows, found.columns, found.planes].contains(&0) {
         true => Err("the result is empty".to_owned()),
         false => Ok(Contraction {
-            left: found.left.unfolded(regions),
-            right: found.right.unfolded(regions),
+            left: found.left.unfolded(region.regions),
+            right: found.right.unfolded(region.regions),
             ..found
         }),
     }
@@ -58,12 +80,12 @@ pub(super) fn by_image(region: &Region) -> bool {
     region.outputs.iter().any(|output| output.moments.is_some())
 }
 
-fn linear(regions: &Regions, region: &Region) -> Result<Contraction, String> {
+fn linear(region: RegionRef<'_>) -> Result<Contraction, String> {
     let (x, w) = (&region.operands[0], &region.operands[1]);
     let (depth, leading) = x.shape.split_last().ok_or("the operand is a number")?;
-    let images = usize::from(by_image(region) && leading.len() > 1);
+    let images = usize::from(by_image(&region) && leading.len() > 1);
     let column = leading.len();
-    let planes = pairing(region, column)?;
+    let planes = pairing(&region, column)?;
     let axes = Axes {
         batch: leading[..images].to_vec(),
         planes: Vec::new(),
@@ -75,16 +97,10 @@ fn linear(regions: &Regions, region: &Region) -> Result<Contraction, String> {
         columns: vec![*depth],
         ..axes.clone()
     };
-    Ok(Contraction {
-        outputs: outputs(regions, region, &domain, planes)?,
-        right: weight(w, planes),
-        left: View::read(x, &left, left.walk(), Vec::new()),
-        batch: axes.batch.iter().product(),
-        planes,
-        rows: axes.rows.iter().product(),
-        columns: w.shape[0] / planes,
-        depth: *depth,
-    })
+    let outputs = outputs(region, &domain, planes)?;
+    let left = View::read(x, &left, left.walk(), Vec::new());
+    let right = weight(w, planes);
+    Ok(Contraction::new(&axes, planes, left, right, outputs))
 }
 
 /// `[planes, columns, depth]` of a weight `[planes · columns, depth]`.
@@ -100,17 +116,16 @@ fn weight(w: &Access, planes: usize) -> View {
     View::read(w, &axes, vec![row, axes.index(2)], Vec::new())
 }
 
-fn matmul(regions: &Regions, region: &Region) -> Result<Contraction, String> {
+fn matmul(region: RegionRef<'_>) -> Result<Contraction, String> {
     let (a, b) = (&region.operands[0], &region.operands[1]);
-    let result = region.anchor_type().and_then(|ty| ty.extents());
-    let result = result.ok_or("the anchor has no result")?;
+    let result = region.result()?;
     let (leading, last) = result.split_at(result.len() - 2);
     let (depth, column) = (a.shape[a.shape.len() - 1], result.len() - 1);
     // Matrices that meet the same right factor are one tall matrix.
     let shared = b.shape[..b.shape.len() - 2]
         .iter()
         .all(|&extent| extent == 1);
-    let images = match (shared, by_image(region)) {
+    let images = match (shared, by_image(&region)) {
         (true, false) => 0,
         (true, true) => leading.len().min(1),
         (false, _) => leading.len(),
@@ -122,7 +137,7 @@ fn matmul(regions: &Regions, region: &Region) -> Result<Contraction, String> {
         rows,
         columns: vec![last[1]],
     };
-    if pairing(region, column)? > 1 {
+    if pairing(&region, column)? > 1 {
         return Err("its columns are paired".to_owned());
     }
     let domain = Domain::identity(axes.clone(), Some(column));
@@ -144,37 +159,30 @@ fn matmul(regions: &Regions, region: &Region) -> Result<Contraction, String> {
         index.extend(own.iter().map(|&axis| of.index(leads + axis)));
         View::read(access, of, index, Vec::new())
     };
-    Ok(Contraction {
-        outputs: outputs(regions, region, &domain, 1)?,
-        left: stretched(a, &[0, 1], &left, leading.len()),
-        right: match shared {
-            true => {
-                let mut index = vec![Index::constant(0); b.shape.len() - 2];
-                let right = Axes {
-                    batch: Vec::new(),
-                    ..right
-                };
-                index.extend([right.index(1), right.index(0)]);
-                View::read(b, &right, index, Vec::new())
-            }
-            false => stretched(b, &[1, 0], &right, images),
-        },
-        batch: axes.batch.iter().product(),
-        planes: 1,
-        rows: axes.rows.iter().product(),
-        columns: last[1],
-        depth,
-    })
+    let outputs = outputs(region, &domain, 1)?;
+    let left = stretched(a, &[0, 1], &left, leading.len());
+    let right = match shared {
+        true => {
+            let mut index = vec![Index::constant(0); b.shape.len() - 2];
+            let right = Axes {
+                batch: Vec::new(),
+                ..right
+            };
+            index.extend([right.index(1), right.index(0)]);
+            View::read(b, &right, index, Vec::new())
+        }
+        false => stretched(b, &[1, 0], &right, images),
+    };
+    Ok(Contraction::new(&axes, 1, left, right, outputs))
 }
 
-fn convolution(regions: &Regions, region: &Region, conv: &Conv) -> Result<Contraction, String> {
+fn convolution(region: RegionRef<'_>, conv: &Conv) -> Result<Contraction, String> {
     let (x, w) = (bordered(&region.operands[0])?, &region.operands[1]);
-    let result = region.anchor_type().and_then(|ty| ty.extents());
-    let result = result.ok_or("the anchor has no result")?;
+    let result = region.result()?;
     let (positions, kernel) = (&result[2..], &w.shape[2..]);
     let (spatial, depth) = (positions.len(), w.shape[1]);
     let share = result[1] / conv.groups;
-    let images = usize::from(by_image(region));
+    let images = usize::from(by_image(&region));
     let batch = [&result[..images], &[conv.groups][..]].concat();
     let rows = [&result[images..1], positions].concat();
     let axes = Axes {
@@ -192,7 +200,7 @@ fn convolution(regions: &Regions, region: &Region, conv: &Conv) -> Result<Contra
         index.extend((2..2 + spatial).map(|axis| axes.index(axis)));
         (index, Vec::new())
     };
-    if conv.groups > 1 && (region.outputs.len() > 1 || pairing(region, 1)? > 1) {
+    if conv.groups > 1 && (region.outputs.len() > 1 || pairing(&region, 1)? > 1) {
         return Err("groups of channels have several outputs".to_owned());
     }
     let domain = Domain::new(axes.clone(), (conv.groups == 1).then_some(1), &index);
@@ -225,26 +233,15 @@ fn convolution(regions: &Regions, region: &Region, conv: &Conv) -> Result<Contra
     if images == 1 {
         right = with_images(&right, result[0]);
     }
-    Ok(Contraction {
-        outputs: outputs(regions, region, &domain, 1)?,
-        left: View::read(&x, &left, walk, bounds),
-        right,
-        batch: axes.batch.iter().product(),
-        planes: 1,
-        rows: axes.rows.iter().product(),
-        columns: share,
-        depth: kernel.iter().product::<usize>() * depth,
-    })
+    let outputs = outputs(region, &domain, 1)?;
+    let left = View::read(&x, &left, walk, bounds);
+    Ok(Contraction::new(&axes, 1, left, right, outputs))
 }
 
 /// By phases: results at `s = q·stride + r` of one `r` meet every stride-th tap, those with
 /// `t = (r + before) mod stride + j·stride`, at the positions `q + floor((r + before) / stride) − j`.
 /// Each phase is a product of its own, with its share of the kernel as the right factor.
-fn transposed(
-    regions: &Regions,
-    region: &Region,
-    transpose: &ConvTranspose,
-) -> Result<Contraction, String> {
+fn transposed(region: RegionRef<'_>, transpose: &ConvTranspose) -> Result<Contraction, String> {
     let (x, w) = (
         bordered(&region.operands[0])?,
         bordered(&region.operands[1])?,
@@ -253,11 +250,10 @@ fn transposed(
     if !steps.all(|(&stride, &dilation)| stride == 1 || dilation == 1) {
         return Err("a transposed convolution has strides and dilations".to_owned());
     }
-    if by_image(region) {
+    if by_image(&region) {
         return Err("side reductions of a transposed convolution".to_owned());
     }
-    let result = region.anchor_type().and_then(|ty| ty.extents());
-    let result = result.ok_or("the anchor has no result")?;
+    let result = region.result()?;
     let (kernel, strides) = (&w.shape[2..], &transpose.strides);
     let (spatial, columns, groups) = (kernel.len(), w.shape[1], transpose.groups);
     let share = w.shape[0] / groups;
@@ -335,27 +331,20 @@ fn transposed(
         inside.push(Bound::new(&tap, 0, kernel[axis] as i64));
         turned.push(tap);
     }
-    Ok(Contraction {
-        outputs: outputs(regions, region, &domain, 1)?,
-        left: View::read(&x, &left, walk, bounds),
-        right: View::read(&w, &right, turned, inside),
-        batch: axes.batch.iter().product(),
-        planes: 1,
-        rows: axes.rows.iter().product(),
-        columns,
-        depth: left.columns.iter().product(),
-    })
+    let outputs = outputs(region, &domain, 1)?;
+    let left = View::read(&x, &left, walk, bounds);
+    let right = View::read(&w, &right, turned, inside);
+    Ok(Contraction::new(&axes, 1, left, right, outputs))
 }
 
 /// Rows are features, columns taps with channels innermost, and what is summed are images and
 /// positions: where channels lie last, both factors are copied a step of the depth at a time.
 fn weight_gradient(
-    regions: &Regions,
-    region: &Region,
+    region: RegionRef<'_>,
     gradient: &ConvWeightGradient,
 ) -> Result<Contraction, String> {
     let (x, dr) = (bordered(&region.operands[0])?, &region.operands[1]);
-    if by_image(region) {
+    if by_image(&region) {
         return Err("side reductions of a weight".to_owned());
     }
     let (kernel, positions, groups) = (&gradient.kernel[..], &dr.shape[2..], gradient.groups);
@@ -401,28 +390,17 @@ fn weight_gradient(
         bounds.push(Bound::new(&place, 0, x.shape[2 + axis] as i64));
         taps.push(place);
     }
-    Ok(Contraction {
-        outputs: outputs(regions, region, &domain, 1)?,
-        left: View::read(dr, &left, walk, Vec::new()),
-        right: View::read(&x, &right, taps, bounds),
-        batch: groups,
-        planes: 1,
-        rows: share,
-        columns: axes.columns.iter().product(),
-        depth: left.columns.iter().product(),
-    })
+    let outputs = outputs(region, &domain, 1)?;
+    let left = View::read(dr, &left, walk, Vec::new());
+    let right = View::read(&x, &right, taps, bounds);
+    Ok(Contraction::new(&axes, 1, left, right, outputs))
 }
 
 /// The same weights for each image of the batch.
 fn with_images(view: &View, images: usize) -> View {
     let shape = [&[images][..], &view.access.shape].concat();
-    let axes = shape.iter().enumerate().skip(1);
-    let index = axes.map(|(axis, &extent)| match extent {
-        1 => Index::constant(0),
-        _ => Index::axis(axis),
-    });
     let step = Step {
-        index: index.collect(),
+        index: Index::identity(&shape).split_off(1),
         shape: shape.clone(),
         bounds: Vec::new(),
     };

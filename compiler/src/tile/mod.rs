@@ -23,6 +23,7 @@ mod outputs;
 mod parse;
 mod print;
 mod programs;
+mod region_ref;
 mod scores;
 mod step;
 mod tuning;

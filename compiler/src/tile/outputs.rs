@@ -3,7 +3,8 @@
 //! Takes a region and where the elements of its anchor lie in a program's axes, returns views over
 //! these axes. It refuses what is not element by element.
 
-use crate::region::{Bound, Index, Node, Region, Regions};
+use crate::region::{Bound, Index, Node, Region};
+use crate::tile::region_ref::RegionRef;
 use crate::tile::view::{Axes, View};
 
 /// One output of a region in the coordinates of a block.
@@ -101,12 +102,11 @@ pub(super) fn pairing(region: &Region, column: usize) -> Result<usize, String> {
 /// # Errors
 /// With the reason, when an epilogue does not read the anchor element by element.
 pub(super) fn outputs(
-    regions: &Regions,
-    region: &Region,
+    region: RegionRef<'_>,
     domain: &Domain<'_>,
     planes: usize,
 ) -> Result<Vec<OutputViews>, String> {
-    let offsets = offsets(region, domain.column)?;
+    let offsets = offsets(&region, domain.column)?;
     let mut found = Vec::with_capacity(region.outputs.len());
     for (output, offsets) in region.outputs.iter().zip(offsets) {
         let mut axes = domain.axes.clone();
@@ -131,7 +131,10 @@ pub(super) fn outputs(
             planes: vec![None; output.nodes.len()],
             reads: vec![None; output.nodes.len()],
             store: View::store(
-                (output.buffer, regions.buffer(output.buffer).extents.dtype),
+                (
+                    output.buffer,
+                    region.regions.buffer(output.buffer).extents.dtype,
+                ),
                 (&output.store, &output.domain),
                 &axes,
                 index.clone(),

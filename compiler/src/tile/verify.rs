@@ -63,6 +63,19 @@ impl<'a> State<'a> {
         }
     }
 
+    fn require(
+        &self,
+        holds: bool,
+        rule: &'static str,
+        found: impl ToString,
+        wanted: &'static str,
+    ) -> Result<(), TileError> {
+        match holds {
+            true => Ok(()),
+            false => Err(self.error(rule, found, wanted)),
+        }
+    }
+
     fn tile(&self, tile: TileId) -> Result<&'a Tile, TileError> {
         let found = self.program.tiles.get(tile.0 as usize);
         found.ok_or_else(|| self.error("T1", format!("{tile:?}"), "a tile of the program"))
@@ -85,10 +98,12 @@ impl<'a> State<'a> {
 
     fn scoped(&self, tile: TileId, scope: Scope) -> Result<(), TileError> {
         let data = self.tile(tile)?;
-        match data.scope == scope {
-            true => Ok(()),
-            false => Err(self.error("T3", data.name, "copies shared, accumulators in fragments")),
-        }
+        self.require(
+            data.scope == scope,
+            "T3",
+            data.name,
+            "copies shared, accumulators in fragments",
+        )
     }
 
     fn steps(&mut self, steps: &[Step]) -> Result<(), TileError> {
@@ -211,13 +226,8 @@ impl<'a> State<'a> {
     }
 
     fn agree(&self, agree: bool, [first, second]: [&Tile; 2]) -> Result<(), TileError> {
-        match agree {
-            true => Ok(()),
-            false => {
-                let found = format!("{} with {}", first.name, second.name);
-                Err(self.error("T2", found, "tiles that agree"))
-            }
-        }
+        let found = format_args!("{} with {}", first.name, second.name);
+        self.require(agree, "T2", found, "tiles that agree")
     }
 
     fn mma(&mut self, [acc, left, right]: [TileId; 3]) -> Result<(), TileError> {
@@ -225,12 +235,12 @@ impl<'a> State<'a> {
         let (sum, a, b) = (self.read(acc)?, self.read(left)?, self.read(right)?);
         let planes = |tile: &Tile| tile.planes == 1 || tile.planes == sum.planes;
         let fits = a.columns == b.columns && a.rows == sum.rows && b.rows == sum.columns;
-        match fits && planes(a) && planes(b) {
-            true => Ok(()),
-            false => {
-                let found = format!("{} += {} · {}ᵀ", sum.name, a.name, b.name);
-                Err(self.error("T2", found, "factors that fit the accumulator"))
-            }
-        }
+        let found = format_args!("{} += {} · {}ᵀ", sum.name, a.name, b.name);
+        self.require(
+            fits && planes(a) && planes(b),
+            "T2",
+            found,
+            "factors that fit the accumulator",
+        )
     }
 }

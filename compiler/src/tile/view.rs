@@ -54,10 +54,7 @@ impl Axes {
 
     /// The index on one axis of these: 0 where there is one element only.
     pub(super) fn index(&self, axis: usize) -> Index {
-        match self.shape()[axis] {
-            1 => Index::constant(0),
-            _ => Index::axis(axis),
-        }
+        Index::along(axis, self.shape()[axis])
     }
 
     /// The index on every axis, in their order.

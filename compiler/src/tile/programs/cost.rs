@@ -4,9 +4,9 @@
 //! of computing and moving (Williams, Waterman and Patterson 2009), with what rounding to
 //! fragments, copies into tiles and idle threads add.
 
-use crate::region::{Region, Regions};
 use crate::target::{Blocking, Target};
 use crate::tile::contraction::Contraction;
+use crate::tile::region_ref::RegionRef;
 use crate::tile::scores::Scores;
 
 /// What reading one element of the right factor costs, beyond the products that it is used for,
@@ -252,10 +252,10 @@ pub(super) fn attention_gradient(
 }
 
 /// What moves its bytes and computes next to nothing.
-pub(super) fn bytes(regions: &Regions, region: &Region, target: &Target) -> f64 {
+pub(super) fn bytes(region: RegionRef<'_>, target: &Target) -> f64 {
     seconds(
-        regions.flops(region) as f64,
-        regions.bytes(region) as f64,
+        region.regions.flops(&region) as f64,
+        region.regions.bytes(&region) as f64,
         target,
     )
 }

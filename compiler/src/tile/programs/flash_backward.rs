@@ -8,10 +8,11 @@
 //! Source: Dao 2023 (arXiv 2307.08691), algorithm 2.
 
 use crate::ops::{AttentionGradient, Op};
-use crate::region::{Anchor, Region, RegionId, Regions};
+use crate::region::Region;
 use crate::target::Target;
 use crate::tile::outputs::{Domain, outputs};
 use crate::tile::programs::{Candidate, Parameters, cost};
+use crate::tile::region_ref::RegionRef;
 use crate::tile::scores::Scores;
 use crate::tile::view::View;
 use crate::tile::{BlockProgram, Origin, Step, Tile, TileId};
@@ -28,13 +29,9 @@ pub(super) const ROUNDS_MORE: bool = false;
 /// # Errors
 /// With the reason, when the anchor is another operator, there are no scores, or its epilogue is
 /// not element by element.
-pub(super) fn candidates(
-    regions: &Regions,
-    region: &Region,
-    target: &Target,
-) -> Result<Vec<Candidate>, String> {
-    program(regions, RegionId(0), region, [1, 1, 1])?;
-    let (_, scores) = suited(region)?;
+pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<Candidate>, String> {
+    program(region, [1, 1, 1])?;
+    let (_, scores) = suited(&region)?;
     let candidate = |block: [usize; 2]| {
         let seconds = cost::attention_gradient(&scores, block, target);
         Candidate::new([block[0], block[1], 1], seconds)
@@ -44,11 +41,7 @@ pub(super) fn candidates(
 }
 
 fn suited(region: &Region) -> Result<(&AttentionGradient, Scores), String> {
-    let Anchor::Op {
-        op: Op::AttentionGradient(gradient),
-        ..
-    } = &region.anchor
-    else {
+    let Some(Op::AttentionGradient(gradient)) = region.anchor.op() else {
         return Err("the anchor is no gradient of attention".to_owned());
     };
     let x = &region.operands;
@@ -176,25 +169,23 @@ fn body(
 /// # Errors
 /// As [`candidates`].
 pub(super) fn program(
-    regions: &Regions,
-    id: RegionId,
-    region: &Region,
+    region: RegionRef<'_>,
     [block, part, _]: Parameters,
 ) -> Result<BlockProgram, String> {
-    let (gradient, scores) = suited(region)?;
+    let (gradient, scores) = suited(&region)?;
     let rows = scores.queries + 2 * scores.keys;
     let columns = scores.width.max(scores.result);
     let domain = Domain::identity(scores.axes(rows, columns), Some(3));
-    let (views, mask) = views(region, &scores);
+    let (views, mask) = views(&region, &scores);
     Ok(BlockProgram {
         program: "flash_backward",
-        region: id,
+        region: region.id,
         batch: scores.heads(),
         rows,
         columns,
         block: [rows, columns],
         tiles: tiles(&scores, [block, part]),
-        outputs: outputs(regions, region, &domain, 1)?,
+        outputs: outputs(region, &domain, 1)?,
         views,
         body: body(gradient, &scores, [block, part], mask),
     })

@@ -6,10 +6,11 @@
 //! Source: Dao 2023 (arXiv 2307.08691), algorithm 1.
 
 use crate::ops::{Attention, Op};
-use crate::region::{Anchor, Region, RegionId, Regions};
+use crate::region::Region;
 use crate::target::{Blocking, Target};
 use crate::tile::outputs::{Domain, outputs};
 use crate::tile::programs::{Candidate, Parameters, cost};
+use crate::tile::region_ref::RegionRef;
 use crate::tile::scores::Scores;
 use crate::tile::{BlockProgram, Origin, Step, Tile, TileId};
 
@@ -20,14 +21,10 @@ pub(super) const ROUNDS_MORE: bool = false;
 ///
 /// # Errors
 /// With the reason, when the anchor is no attention or its epilogue is not element by element.
-pub(super) fn candidates(
-    regions: &Regions,
-    region: &Region,
-    target: &Target,
-) -> Result<Vec<Candidate>, String> {
+pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<Candidate>, String> {
     // An epilogue in another order is refused here, not when the program is built.
-    program(regions, RegionId(0), region, [1, 1, 1])?;
-    let (_, scores) = suited(region)?;
+    program(region, [1, 1, 1])?;
+    let (_, scores) = suited(&region)?;
     let blocks = &target.compute.blocks;
     let mut blocks = scores.blocks(blocks.queries, blocks.row_unit, target);
     blocks.retain(|block| is_near(*block, &scores, target));
@@ -61,11 +58,7 @@ fn is_near([block, part]: [usize; 2], scores: &Scores, target: &Target) -> bool 
 }
 
 fn suited(region: &Region) -> Result<(&Attention, Scores), String> {
-    let Anchor::Op {
-        op: Op::Attention(attention),
-        ..
-    } = &region.anchor
-    else {
+    let Some(Op::Attention(attention)) = region.anchor.op() else {
         return Err("the anchor is no attention".to_owned());
     };
     let x = &region.operands;
@@ -81,12 +74,10 @@ fn suited(region: &Region) -> Result<(&Attention, Scores), String> {
 /// # Errors
 /// As [`candidates`].
 pub(super) fn program(
-    regions: &Regions,
-    id: RegionId,
-    region: &Region,
+    region: RegionRef<'_>,
     [block, part, _]: Parameters,
 ) -> Result<BlockProgram, String> {
-    let (attention, scores) = suited(region)?;
+    let (attention, scores) = suited(&region)?;
     let Scores {
         queries,
         keys,
@@ -100,7 +91,7 @@ pub(super) fn program(
         scores.matrix(&x[1], keys, width),
         scores.transposed(&x[2], result, keys),
     ];
-    let mask = scores.mask(region, 3, &mut views);
+    let mask = scores.mask(&region, 3, &mut views);
     let domain = Domain::identity(scores.axes(queries, result), Some(3));
     let [q, k, v, s, o] = [0, 1, 2, 3, 4].map(TileId);
     let body = vec![
@@ -119,7 +110,7 @@ pub(super) fn program(
     ];
     Ok(BlockProgram {
         program: "flash_forward",
-        region: id,
+        region: region.id,
         batch: scores.heads(),
         rows: queries,
         columns: result,
@@ -132,7 +123,7 @@ pub(super) fn program(
             Tile::fragment("o", block, result),
         ],
         views,
-        outputs: outputs(regions, region, &domain, 1)?,
+        outputs: outputs(region, &domain, 1)?,
         body: vec![
             Step::copy(q, 0, Origin::Rows, Origin::Zero),
             Step::Zero { tile: o },

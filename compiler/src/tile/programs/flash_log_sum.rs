@@ -6,10 +6,11 @@
 //! Source: Dao 2023 (arXiv 2307.08691), section 3.1.1.
 
 use crate::ops::{AttentionLogSum, Op};
-use crate::region::{Anchor, Region, RegionId, Regions};
+use crate::region::Region;
 use crate::target::Target;
 use crate::tile::outputs::{Domain, outputs};
 use crate::tile::programs::{Candidate, Parameters, cost};
+use crate::tile::region_ref::RegionRef;
 use crate::tile::scores::Scores;
 use crate::tile::view::Axes;
 use crate::tile::{BlockProgram, Origin, Step, Tile, TileId};
@@ -18,11 +19,7 @@ use crate::tile::{BlockProgram, Origin, Step, Tile, TileId};
 pub(super) const ROUNDS_MORE: bool = false;
 
 fn suited(region: &Region) -> Result<(&AttentionLogSum, Scores), String> {
-    let Anchor::Op {
-        op: Op::AttentionLogSum(log_sum),
-        ..
-    } = &region.anchor
-    else {
+    let Some(Op::AttentionLogSum(log_sum)) = region.anchor.op() else {
         return Err("the anchor sums no weights".to_owned());
     };
     let scores = Scores::of(&region.operands[0], &region.operands[1], None);
@@ -35,13 +32,9 @@ fn suited(region: &Region) -> Result<(&AttentionLogSum, Scores), String> {
 /// # Errors
 /// With the reason, when the anchor is another operator, there are no scores, or its epilogue is
 /// not element by element.
-pub(super) fn candidates(
-    regions: &Regions,
-    region: &Region,
-    target: &Target,
-) -> Result<Vec<Candidate>, String> {
-    program(regions, RegionId(0), region, [1, 1, 1])?;
-    let (_, scores) = suited(region)?;
+pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<Candidate>, String> {
+    program(region, [1, 1, 1])?;
+    let (_, scores) = suited(&region)?;
     let blocks = scores.blocks(target.compute.blocks.queries, 1, target);
     let candidate = |block: [usize; 2]| {
         let seconds = cost::attention(&scores, block, target);
@@ -55,12 +48,10 @@ pub(super) fn candidates(
 /// # Errors
 /// As [`candidates`].
 pub(super) fn program(
-    regions: &Regions,
-    id: RegionId,
-    region: &Region,
+    region: RegionRef<'_>,
     [block, part, _]: Parameters,
 ) -> Result<BlockProgram, String> {
-    let (log_sum, scores) = suited(region)?;
+    let (log_sum, scores) = suited(&region)?;
     let Scores {
         queries,
         keys,
@@ -72,7 +63,7 @@ pub(super) fn program(
         scores.matrix(&x[0], queries, width),
         scores.matrix(&x[1], keys, width),
     ];
-    let mask = scores.mask(region, 2, &mut views);
+    let mask = scores.mask(&region, 2, &mut views);
     // The result has no axis for the one column.
     let index = |axes: &Axes| ((0..3).map(|axis| axes.index(axis)).collect(), Vec::new());
     let domain = Domain::new(scores.axes(queries, 1), None, &index);
@@ -91,7 +82,7 @@ pub(super) fn program(
     ];
     Ok(BlockProgram {
         program: "flash_log_sum",
-        region: id,
+        region: region.id,
         batch: scores.heads(),
         rows: queries,
         columns: 1,
@@ -103,7 +94,7 @@ pub(super) fn program(
             Tile::fragment("o", block, 1),
         ],
         views,
-        outputs: outputs(regions, region, &domain, 1)?,
+        outputs: outputs(region, &domain, 1)?,
         body: vec![
             Step::copy(q, 0, Origin::Rows, Origin::Zero),
             Step::Zero { tile: o },

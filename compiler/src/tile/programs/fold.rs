@@ -8,10 +8,11 @@
 use crate::DType;
 use crate::ops::Op;
 use crate::region::access::Step as Walk;
-use crate::region::{Access, Anchor, Index, Region, RegionId, Regions, Scope};
+use crate::region::{Access, Anchor, Index, Region, Regions, Scope};
 use crate::target::{Blocking, Target};
 use crate::tile::outputs::{Domain, outputs};
 use crate::tile::programs::{Candidate, Parameters, cost, even};
+use crate::tile::region_ref::RegionRef;
 use crate::tile::view::{Axes, View};
 use crate::tile::{BlockProgram, Origin, Step, Tile, TileId};
 
@@ -31,13 +32,9 @@ pub(super) const ROUNDS_MORE: bool = false;
 ///
 /// # Errors
 /// With the reason, when the anchor folds no rows or its epilogue is not element by element.
-pub(super) fn candidates(
-    regions: &Regions,
-    region: &Region,
-    target: &Target,
-) -> Result<Vec<Candidate>, String> {
-    let folded = folded(region)?;
-    let layout = folded.layout(regions);
+pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<Candidate>, String> {
+    let folded = folded(&region)?;
+    let layout = folded.layout(region.regions);
     // Accumulators of many columns do not stay in registers.
     let down = match target.compute.blocking {
         Blocking::Packed { .. } => layout.down.is_some(),
@@ -57,7 +54,7 @@ pub(super) fn candidates(
             (even(count, (ELEMENTS / step).min(share), 1), step)
         }
     };
-    let seconds = cost::bytes(regions, region, target);
+    let seconds = cost::bytes(region, target);
     Ok(vec![Candidate::new(
         [block, step, usize::from(down)],
         seconds,
@@ -69,13 +66,11 @@ pub(super) fn candidates(
 /// # Errors
 /// As [`candidates`].
 pub(super) fn program(
-    regions: &Regions,
-    id: RegionId,
-    region: &Region,
+    region: RegionRef<'_>,
     [block, step, down]: Parameters,
 ) -> Result<BlockProgram, String> {
-    let folded = folded(region)?;
-    let layout = folded.layout(regions);
+    let folded = folded(&region)?;
+    let layout = folded.layout(region.regions);
     let depth = extent(&layout.reduced);
     let walk = match layout.down {
         Some(kept) if down == 1 => Walked::down(kept, layout.reduced),
@@ -108,13 +103,13 @@ pub(super) fn program(
     let acc = TileId(tiles.len() as u32 - 1);
     Ok(BlockProgram {
         program: "fold",
-        region: id,
+        region: region.id,
         batch: count(&walk.to.batch),
         rows,
         columns,
         block,
         tiles,
-        outputs: outputs(regions, region, &domain, 1)?,
+        outputs: outputs(region, &domain, 1)?,
         views: folded.operands.iter().map(view).collect(),
         body: vec![
             Step::Zero { tile: acc },

@@ -4,10 +4,11 @@
 //! copies some rows.
 
 use crate::ops::Op;
-use crate::region::{Access, Anchor, Region, RegionId, Regions};
+use crate::region::{Access, Region};
 use crate::target::Target;
 use crate::tile::outputs::{Domain, outputs};
 use crate::tile::programs::{Candidate, Parameters, cost, even};
+use crate::tile::region_ref::RegionRef;
 use crate::tile::view::{Axes, View};
 use crate::tile::{BlockProgram, Step, Tile, TileId};
 
@@ -21,24 +22,16 @@ pub(super) const ROUNDS_MORE: bool = false;
 ///
 /// # Errors
 /// With the reason, when the region is no such gather.
-pub(super) fn candidates(
-    regions: &Regions,
-    region: &Region,
-    target: &Target,
-) -> Result<Vec<Candidate>, String> {
-    let (_, indices) = suited(region)?;
+pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<Candidate>, String> {
+    let (_, indices) = suited(&region)?;
     let count: usize = indices.shape.iter().product();
     let share = count.div_ceil(target.compute.threads.max(1)).min(ROWS);
-    let seconds = cost::bytes(regions, region, target);
+    let seconds = cost::bytes(region, target);
     Ok(vec![Candidate::new([even(count, share, 1), 1, 1], seconds)])
 }
 
 fn suited(region: &Region) -> Result<(&Access, &Access), String> {
-    let Anchor::Op {
-        op: Op::Gather(gather),
-        ..
-    } = &region.anchor
-    else {
+    let Some(Op::Gather(gather)) = region.anchor.op() else {
         return Err("the anchor gathers nothing".to_owned());
     };
     let (table, indices) = (&region.operands[0], &region.operands[1]);
@@ -56,12 +49,10 @@ fn suited(region: &Region) -> Result<(&Access, &Access), String> {
 /// # Errors
 /// As [`candidates`].
 pub(super) fn program(
-    regions: &Regions,
-    id: RegionId,
-    region: &Region,
+    region: RegionRef<'_>,
     parameters: Parameters,
 ) -> Result<BlockProgram, String> {
-    let (table, indices) = suited(region)?;
+    let (table, indices) = suited(&region)?;
     let [block, ..] = parameters;
     let count: usize = indices.shape.iter().product();
     let axes = Axes {
@@ -83,14 +74,14 @@ pub(super) fn program(
     let tile = TileId(0);
     Ok(BlockProgram {
         program: "gather",
-        region: id,
+        region: region.id,
         batch: 1,
         rows: count,
         columns,
         block: [block, columns],
         tiles: vec![Tile::shared("rows", block, columns)],
         views: vec![read(table, whole), read(indices, list)],
-        outputs: outputs(regions, region, &domain, 1)?,
+        outputs: outputs(region, &domain, 1)?,
         body: vec![
             Step::Gather {
                 tile,

@@ -4,10 +4,11 @@
 //! for several tile sizes. The accumulator stays while the depth passes by in parts; the epilogue
 //! runs on it before it leaves.
 
-use crate::region::{Region, RegionId, Regions};
+use crate::region::RegionId;
 use crate::target::{Blocking, Target};
 use crate::tile::contraction::{Contraction, contraction};
 use crate::tile::programs::{Candidate, Parameters, cost, even};
+use crate::tile::region_ref::RegionRef;
 use crate::tile::{BlockProgram, Origin, Step, Tile, TileId};
 
 /// Products of at most this many rows are left to [`small_gemm`](super::small_gemm).
@@ -20,12 +21,8 @@ pub(super) const ROUNDS_MORE: bool = false;
 ///
 /// # Errors
 /// With the reason, when the region is not a product of matrices.
-pub(super) fn candidates(
-    regions: &Regions,
-    region: &Region,
-    target: &Target,
-) -> Result<Vec<Candidate>, String> {
-    let found = contraction(regions, region)?;
+pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<Candidate>, String> {
+    let found = contraction(region)?;
     if found.rows <= SMALL_ROWS_MAX {
         return Err(format!("{} rows, which small_gemm keeps", found.rows));
     }
@@ -65,13 +62,11 @@ pub(super) fn candidates(
 /// # Errors
 /// As [`candidates`].
 pub(super) fn program(
-    regions: &Regions,
-    id: RegionId,
-    region: &Region,
+    region: RegionRef<'_>,
     parameters: Parameters,
 ) -> Result<BlockProgram, String> {
-    let found = contraction(regions, region)?;
-    Ok(product("gemm", id, &found, parameters))
+    let found = contraction(region)?;
+    Ok(product("gemm", region.id, &found, parameters))
 }
 
 /// The extent of each part of at most `most` when every thread gets as many parts as the others;

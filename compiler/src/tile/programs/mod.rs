@@ -2,9 +2,9 @@
 //!
 //! Takes a region and a target, returns what each program could make of it, with a prediction.
 
-use crate::region::{Region, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::BlockProgram;
+use crate::tile::region_ref::RegionRef;
 
 mod candidate;
 mod cost;
@@ -22,8 +22,8 @@ mod winograd_gradient;
 
 pub(super) use candidate::{Candidate, Parameters, even};
 
-type Candidates = fn(&Regions, &Region, &Target) -> Result<Vec<Candidate>, String>;
-type Build = fn(&Regions, RegionId, &Region, Parameters) -> Result<BlockProgram, String>;
+type Candidates = fn(RegionRef<'_>, &Target) -> Result<Vec<Candidate>, String>;
+type Build = fn(RegionRef<'_>, Parameters) -> Result<BlockProgram, String>;
 
 /// A tile program with a name.
 #[derive(Debug)]

@@ -3,10 +3,11 @@
 //! Takes a region without an anchor, returns the program whose columns are the elements that lie
 //! next to each other where they are stored.
 
-use crate::region::{Anchor, Index, Output, Region, RegionId, Regions};
+use crate::region::{Anchor, Index, Output, Region, Regions};
 use crate::target::Target;
 use crate::tile::outputs::{Domain, outputs};
 use crate::tile::programs::{Candidate, Parameters, cost, even};
+use crate::tile::region_ref::RegionRef;
 use crate::tile::view::Axes;
 use crate::tile::{BlockProgram, Step};
 
@@ -17,12 +18,8 @@ pub(super) const ROUNDS_MORE: bool = false;
 ///
 /// # Errors
 /// With the reason, when the region has an anchor or other types than f32, f16 and bf16.
-pub(super) fn candidates(
-    regions: &Regions,
-    region: &Region,
-    target: &Target,
-) -> Result<Vec<Candidate>, String> {
-    let (rows, columns) = extents(regions, suited(region)?);
+pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<Candidate>, String> {
+    let (rows, columns) = extents(region.regions, suited(&region)?);
     let share = rows.div_ceil(target.compute.threads.max(1));
     let most = (target.compute.blocks.elements / columns.max(1))
         .max(1)
@@ -34,7 +31,7 @@ pub(super) fn candidates(
         target.compute.fragment[1],
     )
     .min(columns);
-    let seconds = cost::bytes(regions, region, target);
+    let seconds = cost::bytes(region, target);
     Ok(vec![Candidate::new(
         [even(rows, most, 1), wide, 1],
         seconds,
@@ -46,14 +43,12 @@ pub(super) fn candidates(
 /// # Errors
 /// As [`candidates`].
 pub(super) fn program(
-    regions: &Regions,
-    id: RegionId,
-    region: &Region,
+    region: RegionRef<'_>,
     parameters: Parameters,
 ) -> Result<BlockProgram, String> {
-    let output = suited(region)?;
-    let order = order(regions, output);
-    let (rows, columns) = extents(regions, output);
+    let output = suited(&region)?;
+    let order = order(region.regions, output);
+    let (rows, columns) = extents(region.regions, output);
     let axes = match order.split_last() {
         Some((&column, rows)) => Axes {
             rows: rows.iter().map(|&axis| output.domain[axis]).collect(),
@@ -72,14 +67,14 @@ pub(super) fn program(
     let domain = Domain::new(axes, None, &index);
     Ok(BlockProgram {
         program: "pointwise",
-        region: id,
+        region: region.id,
         batch: 1,
         rows,
         columns,
         block: [parameters[0], parameters[1]],
         tiles: Vec::new(),
         views: Vec::new(),
-        outputs: outputs(regions, region, &domain, 1)?,
+        outputs: outputs(region, &domain, 1)?,
         body: vec![Step::Store {
             tile: None,
             transform: None,

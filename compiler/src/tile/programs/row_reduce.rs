@@ -5,10 +5,11 @@
 
 use crate::DType;
 use crate::ops::Op;
-use crate::region::{Access, Anchor, Index, Region, RegionId, Regions};
+use crate::region::{Access, Anchor, Index, Region};
 use crate::target::Target;
 use crate::tile::outputs::{Domain, outputs};
 use crate::tile::programs::{Candidate, Parameters, cost, even};
+use crate::tile::region_ref::RegionRef;
 use crate::tile::view::{Axes, View};
 use crate::tile::{BlockProgram, Origin, Step, Tile, TileId};
 
@@ -19,18 +20,14 @@ pub(super) const ROUNDS_MORE: bool = false;
 ///
 /// # Errors
 /// With the reason, when the anchor reduces no rows or its epilogue is not element by element.
-pub(super) fn candidates(
-    regions: &Regions,
-    region: &Region,
-    target: &Target,
-) -> Result<Vec<Candidate>, String> {
-    let suited = suited(region)?;
+pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<Candidate>, String> {
+    let suited = suited(&region)?;
     let width: usize = suited.from.columns().iter().product();
     let count: usize = suited.to.axes.rows.iter().product();
     let share = count.div_ceil(target.compute.threads.max(1));
     let most = (target.compute.near_bytes / (4 * size_of::<f32>()) / width.max(1)).max(1);
     let block = even(count, most.min(share).max(1), 1);
-    let seconds = cost::bytes(regions, region, target);
+    let seconds = cost::bytes(region, target);
     Ok(vec![Candidate::new([block, 1, 1], seconds)])
 }
 
@@ -39,12 +36,10 @@ pub(super) fn candidates(
 /// # Errors
 /// As [`candidates`].
 pub(super) fn program(
-    regions: &Regions,
-    id: RegionId,
-    region: &Region,
+    region: RegionRef<'_>,
     parameters: Parameters,
 ) -> Result<BlockProgram, String> {
-    let Suited { from, to } = suited(region)?;
+    let Suited { from, to } = suited(&region)?;
     let [block, ..] = parameters;
     let index = |axes: &Axes| ((to.index)(axes), Vec::new());
     let domain = Domain::new(to.axes.clone(), None, &index);
@@ -62,7 +57,7 @@ pub(super) fn program(
     let (whole, made) = (TileId(0), TileId(1));
     Ok(BlockProgram {
         program: "row_reduce",
-        region: id,
+        region: region.id,
         batch: 1,
         rows: count,
         columns,
@@ -71,7 +66,7 @@ pub(super) fn program(
             Tile::shared("x", block, width),
             Tile::shared("y", block, columns),
         ],
-        outputs: outputs(regions, region, &domain, 1)?,
+        outputs: outputs(region, &domain, 1)?,
         views,
         body: vec![
             Step::copy(whole, 0, Origin::Rows, Origin::Zero),

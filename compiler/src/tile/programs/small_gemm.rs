@@ -4,12 +4,12 @@
 //! rows: the weights, which cost more than the arithmetic, are read once, in parts of columns
 //! that keep every thread busy.
 
-use crate::region::{Region, RegionId, Regions};
 use crate::target::Target;
 use crate::tile::BlockProgram;
 use crate::tile::contraction::contraction;
 use crate::tile::programs::gemm::{SMALL_ROWS_MAX, product};
 use crate::tile::programs::{Candidate, Parameters, cost, even};
+use crate::tile::region_ref::RegionRef;
 
 /// Depth of a part.
 const DEPTH: usize = 1024;
@@ -21,12 +21,8 @@ pub(super) const ROUNDS_MORE: bool = false;
 ///
 /// # Errors
 /// With the reason, when the region is not a product of matrices or has more rows.
-pub(super) fn candidates(
-    regions: &Regions,
-    region: &Region,
-    target: &Target,
-) -> Result<Vec<Candidate>, String> {
-    let found = contraction(regions, region)?;
+pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<Candidate>, String> {
+    let found = contraction(region)?;
     if found.rows > SMALL_ROWS_MAX {
         let rows = found.rows;
         return Err(format!("{rows} rows, wanted at most {SMALL_ROWS_MAX}"));
@@ -47,11 +43,9 @@ pub(super) fn candidates(
 /// # Errors
 /// As [`candidates`].
 pub(super) fn program(
-    regions: &Regions,
-    id: RegionId,
-    region: &Region,
+    region: RegionRef<'_>,
     parameters: Parameters,
 ) -> Result<BlockProgram, String> {
-    let found = contraction(regions, region)?;
-    Ok(product("small_gemm", id, &found, parameters))
+    let found = contraction(region)?;
+    Ok(product("small_gemm", region.id, &found, parameters))
 }

@@ -8,11 +8,12 @@
 //! Source: Lavin and Gray 2015 (arXiv 1509.09308).
 
 use crate::ops::{Conv, Op};
-use crate::region::{Anchor, Bound, Index, Region, RegionId, Regions};
+use crate::region::{Bound, Index, Region};
 use crate::target::{Blocking, Target};
 use crate::tile::contraction::{bordered, by_image};
 use crate::tile::outputs::{Domain, OutputViews, outputs};
 use crate::tile::programs::{Candidate, Parameters, cost, even};
+use crate::tile::region_ref::RegionRef;
 use crate::tile::view::{Axes, View};
 use crate::tile::{BlockProgram, Origin, Step, Tile, TileId, Transform};
 
@@ -50,13 +51,9 @@ pub(super) const ROUNDS_MORE: bool = true;
 ///
 /// # Errors
 /// With the reason, when the region is no such convolution.
-pub(super) fn candidates(
-    regions: &Regions,
-    region: &Region,
-    target: &Target,
-) -> Result<Vec<Candidate>, String> {
-    let conv = suited(region)?;
-    let kept = kept(regions, region);
+pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<Candidate>, String> {
+    let conv = suited(&region)?;
+    let kept = kept(region);
     match target.compute.blocking {
         Blocking::Staged { .. } if !kept => return Err("the kernel is not a weight".to_owned()),
         Blocking::Staged { .. } | Blocking::Packed { .. } => {}
@@ -66,7 +63,7 @@ pub(super) fn candidates(
     let [height, width] = target.compute.fragment;
     let mut found = Vec::new();
     for results in RESULTS {
-        let work = products(regions, region, conv, results)?.work;
+        let work = products(region, conv, results)?.work;
         let filters = work.planes * work.columns * work.depth;
         let (added, ahead) = match kept {
             true => ((filters * size_of::<f32>()).saturating_sub(stored), 0.0),
@@ -89,16 +86,13 @@ pub(super) fn candidates(
 
 /// Whether kernels are transformed once: those that are computed, or given with each run, are
 /// transformed for each launch, where right factors are packed ahead.
-fn kept(regions: &Regions, region: &Region) -> bool {
+fn kept(region: RegionRef<'_>) -> bool {
     let mut pieces = region.operands[1].pieces.iter();
-    pieces.all(|piece| regions.buffer(piece.buffer).is_fixed())
+    pieces.all(|piece| region.regions.buffer(piece.buffer).is_fixed())
 }
 
 fn suited(region: &Region) -> Result<&Conv, String> {
-    let Anchor::Op {
-        op: Op::Conv(conv), ..
-    } = &region.anchor
-    else {
+    let Some(Op::Conv(conv)) = region.anchor.op() else {
         return Err("the anchor is no convolution".to_owned());
     };
     let kernel = &region.operands[1].shape[2..];
@@ -122,20 +116,14 @@ pub(super) fn is_plain(
     }
 }
 
-fn products(
-    regions: &Regions,
-    region: &Region,
-    conv: &Conv,
-    results: usize,
-) -> Result<Products, String> {
+fn products(region: RegionRef<'_>, conv: &Conv, results: usize) -> Result<Products, String> {
     let (x, w) = (bordered(&region.operands[0])?, &region.operands[1]);
-    let result = region.anchor_type().and_then(|ty| ty.extents());
-    let result = result.ok_or("the anchor has no result")?;
+    let result = region.result()?;
     let (columns, depth) = (w.shape[0], w.shape[1]);
     if result.contains(&0) || depth == 0 {
         return Err("the result is empty".to_owned());
     }
-    let images = usize::from(by_image(region));
+    let images = usize::from(by_image(&region));
     let tiles = [2, 3].map(|axis| result[axis].div_ceil(results));
     let axes = |points: usize, columns: usize| Axes {
         batch: result[..images].to_vec(),
@@ -179,7 +167,7 @@ fn products(
     };
     let domain = Domain::new(axes(results, columns), Some(1), &index);
     Ok(Products {
-        outputs: outputs(regions, region, &domain, 1)?,
+        outputs: outputs(region, &domain, 1)?,
         left: View::read(&x, &left, walk, bounds),
         right: View::read(w, &right, taps, Vec::new()),
         work: cost::Points {
@@ -198,9 +186,7 @@ fn products(
 /// # Errors
 /// As [`candidates`].
 pub(super) fn program(
-    regions: &Regions,
-    id: RegionId,
-    region: &Region,
+    region: RegionRef<'_>,
     parameters: Parameters,
 ) -> Result<BlockProgram, String> {
     let [results, rows, columns] = parameters;
@@ -209,11 +195,11 @@ pub(super) fn program(
         right: filters,
         outputs,
         work,
-    } = products(regions, region, suited(region)?, results)?;
+    } = products(region, suited(&region)?, results)?;
     let (left, right, acc) = (TileId(0), TileId(1), TileId(2));
     Ok(BlockProgram {
         program: "winograd",
-        region: id,
+        region: region.id,
         batch: work.batch,
         rows: work.rows,
         columns: work.columns,

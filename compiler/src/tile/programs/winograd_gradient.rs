@@ -8,12 +8,13 @@
 //! Source: Lavin and Gray 2015 (arXiv 1509.09308), section 4; the gradient of their eq. 8.
 
 use crate::ops::{ConvWeightGradient, Op};
-use crate::region::{Anchor, Bound, Index, Region, RegionId, Regions};
+use crate::region::{Bound, Index, Region};
 use crate::target::{Blocking, Target};
 use crate::tile::contraction::{bordered, by_image};
 use crate::tile::outputs::{Domain, outputs};
 use crate::tile::programs::winograd::{Products, RESULTS, TAPS, is_plain, planes};
 use crate::tile::programs::{Candidate, Parameters, cost, even};
+use crate::tile::region_ref::RegionRef;
 use crate::tile::view::{Axes, View};
 use crate::tile::{BlockProgram, Origin, Step, Tile, TileId, Transform};
 
@@ -33,12 +34,8 @@ pub(super) const ROUNDS_MORE: bool = true;
 ///
 /// # Errors
 /// With the reason, when the region is no such gradient, or the target transforms no tiles.
-pub(super) fn candidates(
-    regions: &Regions,
-    region: &Region,
-    target: &Target,
-) -> Result<Vec<Candidate>, String> {
-    let gradient = suited(region)?;
+pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<Candidate>, String> {
+    let gradient = suited(&region)?;
     match target.compute.blocking {
         Blocking::Packed { .. } => {}
         Blocking::Staged { .. } => {
@@ -48,7 +45,7 @@ pub(super) fn candidates(
     let [height, width] = target.compute.fragment;
     let mut found = Vec::new();
     for results in RESULTS {
-        let work = products(regions, region, gradient, results)?.work;
+        let work = products(region, gradient, results)?.work;
         let rows = even(work.rows, ROWS * height, 1);
         for most in COLUMNS.map(|count| count * width) {
             let parameters = [results, rows, even(work.columns, most, width)];
@@ -67,17 +64,13 @@ fn depth(work: &cost::Points, [_, rows, columns]: Parameters) -> usize {
 }
 
 fn suited(region: &Region) -> Result<&ConvWeightGradient, String> {
-    let Anchor::Op {
-        op: Op::ConvWeightGradient(gradient),
-        ..
-    } = &region.anchor
-    else {
+    let Some(Op::ConvWeightGradient(gradient)) = region.anchor.op() else {
         return Err("the anchor is no gradient of a weight".to_owned());
     };
     if gradient.kernel != [TAPS, TAPS] {
         return Err(format!("a kernel of {:?}, wanted 3×3", gradient.kernel));
     }
-    if by_image(region) {
+    if by_image(&region) {
         return Err("side reductions of a weight".to_owned());
     }
     is_plain(&gradient.strides, &gradient.dilations, gradient.groups)?;
@@ -85,8 +78,7 @@ fn suited(region: &Region) -> Result<&ConvWeightGradient, String> {
 }
 
 fn products(
-    regions: &Regions,
-    region: &Region,
+    region: RegionRef<'_>,
     gradient: &ConvWeightGradient,
     results: usize,
 ) -> Result<Products, String> {
@@ -133,7 +125,7 @@ fn products(
     };
     let domain = Domain::new(made, Some(1), &index);
     Ok(Products {
-        outputs: outputs(regions, region, &domain, 1)?,
+        outputs: outputs(region, &domain, 1)?,
         left: view(&dr, &left, positions, [0; 2]),
         right: view(&x, &right, &x.shape[2..], before),
         work: cost::Points {
@@ -152,9 +144,7 @@ fn products(
 /// # Errors
 /// As [`candidates`].
 pub(super) fn program(
-    regions: &Regions,
-    id: RegionId,
-    region: &Region,
+    region: RegionRef<'_>,
     parameters: Parameters,
 ) -> Result<BlockProgram, String> {
     let [results, rows, columns] = parameters;
@@ -163,7 +153,7 @@ pub(super) fn program(
         right: image,
         outputs,
         work,
-    } = products(regions, region, suited(region)?, results)?;
+    } = products(region, suited(&region)?, results)?;
     let depth = depth(&work, parameters);
     let tile = |tile: Tile| tile.with_planes(work.planes);
     let (left, right, acc) = (TileId(0), TileId(1), TileId(2));
@@ -181,7 +171,7 @@ pub(super) fn program(
     ];
     Ok(BlockProgram {
         program: "winograd_gradient",
-        region: id,
+        region: region.id,
         batch: 1,
         rows: work.rows,
         columns: work.columns,
