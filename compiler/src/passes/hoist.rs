@@ -179,8 +179,7 @@ fn costs(func: &Func, value: Value, flops_min: u64) -> bool {
             continue;
         };
         let types: Vec<_> = node.operands.iter().map(|&v| func.ty(v).clone()).collect();
-        let own = node.op.flops(&types, func.ty(value)).known();
-        let own = own.and_then(|own| u64::try_from(own).ok()).unwrap_or(0);
+        let own = node.op.flops(&types, func.ty(value)).counted();
         flops = flops.saturating_add(own);
         if flops > 0 && flops >= flops_min {
             return true;

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::graph::Role;
-use crate::region::{Buffer, Content, Regions};
+use crate::graph::{Param, Role};
+use crate::region::{Buffer, Regions};
 
 use super::overwrite::overwritable;
 use super::states::updates;
@@ -66,9 +66,9 @@ pub fn lifetimes(regions: &Regions) -> Vec<Lifetime> {
         overwrites: Vec::new(),
     };
     let mut lifetimes = Vec::new();
-    for (buffer, name, role) in params(regions) {
-        if role == Role::Input {
-            lifetimes.push(lifetime(buffer, 0, "input", name));
+    for (buffer, param) in regions.params() {
+        if param.role == Role::Input {
+            lifetimes.push(lifetime(buffer, 0, "input", &param.name));
         }
     }
     let updates = updates(regions);
@@ -110,24 +110,16 @@ pub fn states(regions: &Regions) -> Vec<Lifetime> {
 }
 
 fn lasting(regions: &Regions, wanted: Role) -> Vec<Lifetime> {
-    let params = params(regions).filter(|(_, _, role)| *role == wanted);
-    let lifetime = |(buffer, name, role): (Buffer, &str, Role)| Lifetime {
+    let params = regions.params().filter(|(_, own)| own.role == wanted);
+    let lifetime = |(buffer, param): (Buffer, &Param)| Lifetime {
         buffer,
-        origin: origin(&role.to_string(), name),
+        origin: origin(&wanted.to_string(), &param.name),
         bytes: regions.buffer_bytes(buffer),
         birth: 0,
         death: END,
         overwrites: Vec::new(),
     };
     params.map(lifetime).collect()
-}
-
-fn params(regions: &Regions) -> impl Iterator<Item = (Buffer, &str, Role)> {
-    let buffers = regions.buffers.iter().enumerate();
-    buffers.filter_map(|(number, data)| match &data.content {
-        Content::Param(param) => Some((Buffer(number as u32), param.name.as_str(), param.role)),
-        Content::Constant(_) | Content::Computed => None,
-    })
 }
 
 fn origin(kind: &str, place: &str) -> String {

@@ -4,7 +4,7 @@
 //! there. It copies nothing.
 
 use crate::graph::Role;
-use crate::region::{Buffer, Content, Regions};
+use crate::region::{Buffer, Regions};
 
 use super::overwrite::takes_place;
 
@@ -25,20 +25,14 @@ pub struct Update {
 /// stores, no later region reads it, and nobody gets it.
 pub fn updates(regions: &Regions) -> Vec<Update> {
     let mut updates: Vec<Update> = Vec::new();
-    for (number, data) in regions.buffers.iter().enumerate() {
-        let Content::Param(param) = &data.content else {
-            continue;
-        };
-        if param.role != Role::State {
-            continue;
-        }
+    let states = regions.params().filter(|(_, own)| own.role == Role::State);
+    for (state, param) in states {
         let mut results = regions.results.iter();
         let result = results.find(|(name, _)| *name == param.name);
         // Rule G10 gives every state one.
         let Some((_, result)) = result else {
             continue;
         };
-        let state = Buffer(number as u32);
         let taken = updates.iter().any(|other| other.result == *result);
         updates.push(Update {
             state,

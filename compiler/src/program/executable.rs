@@ -7,9 +7,8 @@ use thiserror::Error;
 
 use crate::graph::{Role, TensorType};
 use crate::plan::{Plan, PlanError, plan_regions, weights};
-use crate::region::{self, Content, Regions, RegionsError};
+use crate::region::{self, Buffer, Regions, RegionsError};
 use crate::target::Limits;
-use crate::value::extents::Extents;
 use crate::value::tensor::Tensor;
 
 /// Regions, the memory of their buffers, and what they cost.
@@ -117,19 +116,19 @@ impl Executable {
 
     /// The name and type of each parameter of a role, in order.
     pub fn params(&self, wanted: Role) -> impl Iterator<Item = (&str, TensorType)> {
-        let buffers = self.regions.buffers.iter();
-        buffers.filter_map(move |data| match &data.content {
-            Content::Param(param) if param.role == wanted => {
-                Some((param.name.as_str(), ty(&data.extents)))
-            }
-            Content::Param(_) | Content::Constant(_) | Content::Computed => None,
-        })
+        let params = self.regions.params();
+        let wanted = params.filter(move |(_, own)| own.role == wanted);
+        wanted.map(|(buffer, param)| (param.name.as_str(), self.ty(buffer)))
     }
 
     /// The name and type of each result, new states included, in order.
     pub fn results(&self) -> impl Iterator<Item = (&str, TensorType)> {
         let results = self.regions.results.iter();
-        results.map(|(name, buffer)| (name.as_str(), ty(&self.regions.buffer(*buffer).extents)))
+        results.map(|(name, buffer)| (name.as_str(), self.ty(*buffer)))
+    }
+
+    fn ty(&self, buffer: Buffer) -> TensorType {
+        TensorType::from(&self.regions.buffer(buffer).extents)
     }
 
     /// The name and type of each input, in order.
@@ -151,8 +150,4 @@ impl Executable {
 
 fn named<'a>(typed: impl Iterator<Item = (&'a str, TensorType)>) -> Vec<(String, TensorType)> {
     typed.map(|(name, ty)| (name.to_owned(), ty)).collect()
-}
-
-fn ty(extents: &Extents) -> TensorType {
-    TensorType::new(extents.dtype, extents.shape.iter().copied())
 }

@@ -267,16 +267,9 @@ fn counts(func: &Func) -> Counts {
         };
         let operands = node.operands.iter();
         let types: Vec<TensorType> = operands.map(|&operand| func.ty(operand).clone()).collect();
-        let flops = known(node.op.flops(&types, &data.ty).known());
+        let flops = node.op.flops(&types, &data.ty).counted();
         counts.flops = counts.flops.saturating_add(flops);
         counts.nodes += u64::from(!types.is_empty());
     }
     counts
-}
-
-/// A count that is known because every size of a program is.
-fn known(count: Option<i64>) -> u64 {
-    count
-        .and_then(|count| u64::try_from(count).ok())
-        .unwrap_or(0)
 }

@@ -208,7 +208,7 @@ impl Step {
     pub(crate) fn transpose(permutation: &[usize], shape: &[usize]) -> Step {
         let mut index = vec![Index::constant(0); shape.len()];
         for (axis, &own) in permutation.iter().enumerate() {
-            index[own] = axis_of(shape, axis);
+            index[own] = Index::along(axis, shape[axis]);
         }
         Step::whole(shape, index)
     }
@@ -221,7 +221,7 @@ impl Step {
             .enumerate()
             .map(|(axis, &extent)| match extent {
                 1 => Index::constant(0),
-                _ => axis_of(shape, axis + missing),
+                _ => Index::along(axis + missing, shape[axis + missing]),
             });
         Step::whole(shape, index.collect())
     }
@@ -248,7 +248,7 @@ impl Step {
     /// A border of `before[a]` elements before axis `a` of the operand, and as many after it as
     /// the shape says.
     pub(crate) fn pad(operand: &[usize], before: &[i64], shape: &[usize]) -> Step {
-        let own = |axis: usize| axis_of(shape, axis).plus(-before[axis]);
+        let own = |axis: usize| Index::along(axis, shape[axis]).plus(-before[axis]);
         let index: Vec<Index> = (0..shape.len()).map(own).collect();
         let bounds = index.iter().zip(operand).filter_map(|(index, &extent)| {
             let grown = index.as_axis().is_none_or(|axis| shape[axis] != extent);
@@ -264,8 +264,8 @@ impl Step {
     /// From the channels of `shape` to `[batch, group, which]` for `share` channels a group.
     pub(crate) fn group(shape: &[usize], share: usize, which: i64) -> Step {
         let scope = Scope::of(shape);
-        let group = axis_of(shape, 1).div(share as i64, scope);
-        let index = vec![axis_of(shape, 0), group, Index::constant(which)];
+        let group = Index::along(1, shape[1]).div(share as i64, scope);
+        let index = vec![Index::along(0, shape[0]), group, Index::constant(which)];
         Step::whole(shape, index)
     }
 
@@ -273,9 +273,9 @@ impl Step {
     pub(crate) fn upsample(operand: &[usize], shape: &[usize]) -> Step {
         let scope = Scope::of(shape);
         let index = (0..shape.len()).map(|axis| match operand[axis] == shape[axis] {
-            true => axis_of(shape, axis),
+            true => Index::along(axis, shape[axis]),
             false => {
-                let scaled = axis_of(shape, axis).times(operand[axis] as i64);
+                let scaled = Index::along(axis, shape[axis]).times(operand[axis] as i64);
                 scaled.div(shape[axis].max(1) as i64, scope)
             }
         });
@@ -293,19 +293,11 @@ pub(super) fn within(walk: &[Index], scope: Scope<'_>, extents: &[usize]) -> boo
         })
 }
 
-/// The index on an axis: 0 where there is one element only.
-fn axis_of(shape: &[usize], axis: usize) -> Index {
-    match shape[axis] {
-        1 => Index::constant(0),
-        _ => Index::axis(axis),
-    }
-}
-
 /// The position in row-major order.
 fn flat(shape: &[usize]) -> Index {
     let terms = strides(shape).into_iter().enumerate();
     terms.fold(Index::constant(0), |sum, (axis, stride)| {
-        sum.add(&axis_of(shape, axis).times(stride as i64))
+        sum.add(&Index::along(axis, shape[axis]).times(stride as i64))
     })
 }
 
@@ -323,7 +315,7 @@ pub(super) fn inverse(walk: &[Index], domain: &[usize], target: &[usize]) -> Opt
                 return None;
             }
             reached *= digit.modulus;
-            let back = axis_of(target, axis).div(digit.coefficient, scope);
+            let back = Index::along(axis, target[axis]).div(digit.coefficient, scope);
             let back = back.modulo(digit.modulus, scope);
             found[digit.axis].push((digit.divisor, digit.modulus, back));
         }

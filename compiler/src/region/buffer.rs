@@ -61,13 +61,14 @@ impl BufferData {
         }
     }
 
+    /// Whether it keeps what it holds from run to run until a result takes its place.
+    pub fn is_state(&self) -> bool {
+        self.role() == Some(Role::State)
+    }
+
     /// Whether the elements are the same in every run: those of a weight or a constant.
     pub fn is_fixed(&self) -> bool {
-        match &self.content {
-            Content::Param(param) => param.role == Role::Weight,
-            Content::Constant(_) => true,
-            Content::Computed => false,
-        }
+        self.role() == Some(Role::Weight) || matches!(self.content, Content::Constant(_))
     }
 
     /// Elements in memory between neighbours on each axis of the extents.

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use crate::graph::TensorType;
-use crate::ops::Op;
 use crate::region::{Access, Anchor, Buffer, Node, Output, Region, Regions};
 use crate::value::extents::Extents;
 
@@ -22,7 +21,7 @@ impl Regions {
         let anchor = match (&region.anchor, region.anchor_type()) {
             (Anchor::Op { op, .. }, Some(result)) => {
                 let types: Vec<TensorType> = operands.iter().map(Access::ty).collect();
-                known(op, &types, &result)
+                op.flops(&types, &result).counted()
             }
             (Anchor::Op { .. } | Anchor::Pointwise, _) => 0,
             (Anchor::Statistics { .. } | Anchor::MergeMoments { .. }, _) => read * MOMENTS_FLOPS,
@@ -44,11 +43,8 @@ impl Regions {
             .map(|(node, &dtype)| match node {
                 Node::Apply(op, operands) => {
                     let operands = operands.iter().map(|&n| TensorType::new(types[n], shape()));
-                    known(
-                        op,
-                        &operands.collect::<Vec<_>>(),
-                        &TensorType::new(dtype, shape()),
-                    )
+                    let result = TensorType::new(dtype, shape());
+                    op.flops(&operands.collect::<Vec<_>>(), &result).counted()
                 }
                 Node::Anchor(_) | Node::Read(_) | Node::Scalar(_) => 0,
             });
@@ -89,13 +85,6 @@ impl Regions {
         let Extents { dtype, shape } = &self.buffer(buffer).extents;
         elements(shape).saturating_mul(dtype.bytes() as u64)
     }
-}
-
-fn known(op: &Op, operands: &[TensorType], result: &TensorType) -> u64 {
-    let flops = op.flops(operands, result).known();
-    flops
-        .and_then(|flops| u64::try_from(flops).ok())
-        .unwrap_or(0)
 }
 
 fn elements(shape: &[usize]) -> u64 {

@@ -38,8 +38,7 @@ pub fn eval(
                     Role::Input => inputs.get(&param.name),
                     Role::Weight | Role::State => weights.get(&param.name),
                 };
-                let Extents { dtype, shape } = &data.extents;
-                let ty = TensorType::new(*dtype, shape.iter().copied());
+                let ty = TensorType::from(&data.extents);
                 Some(Array::from(check_param(
                     param.role,
                     &param.name,

@@ -87,14 +87,19 @@ impl Index {
         Index::atom(Atom::Axis(axis))
     }
 
-    /// Every index of a domain: the walk that changes nothing. On an axis of one element it is 0.
-    pub fn identity(shape: &[usize]) -> Vec<Index> {
-        let axes = shape.iter().enumerate();
-        let index = axes.map(|(axis, extent)| match extent {
+    /// The index on `axis` of `extent` elements: 0 where there is one element only.
+    pub fn along(axis: usize, extent: usize) -> Index {
+        match extent {
             1 => Index::constant(0),
             _ => Index::axis(axis),
-        });
-        index.collect()
+        }
+    }
+
+    /// Every index of a domain: the walk that changes nothing.
+    pub fn identity(shape: &[usize]) -> Vec<Index> {
+        let axes = shape.iter().enumerate();
+        axes.map(|(axis, &extent)| Index::along(axis, extent))
+            .collect()
     }
 
     /// A part as it stands in text: nothing is simplified.

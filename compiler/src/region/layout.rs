@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::ops::{Class, Op};
 use crate::region::index::{Index, Part};
-use crate::region::{Access, Anchor, Buffer, Content, Region, Regions};
+use crate::region::{Access, Anchor, Buffer, Content, Output, Region, Regions};
 
 /// How much a wish counts: what an anchor reads it may read many times.
 #[derive(Debug, Clone, Copy)]
@@ -88,12 +88,7 @@ fn wish(regions: &Regions, region: &Region, wishes: &mut [Wishes]) {
             true => numbered(output.domain.len()),
             false => axes(output.domain.len()),
         };
-        let store = Walk {
-            buffer: output.buffer,
-            index: &output.store,
-            domain: &output.domain,
-        };
-        add(store, &order, Weight::Stored);
+        add(stored(output), &order, Weight::Stored);
         let read = region.operands[anchored..].iter();
         for walk in read
             .filter(|access| access.shape == output.domain)
@@ -108,10 +103,7 @@ fn wish(regions: &Regions, region: &Region, wishes: &mut [Wishes]) {
 
 /// Whether the region computes the gradient of a convolution's weight: a weight itself, of images.
 fn is_weight_gradient(region: &Region) -> bool {
-    match &region.anchor {
-        Anchor::Op { op, .. } => matches!(op, Op::ConvWeightGradient(_)),
-        Anchor::Pointwise | Anchor::Statistics { .. } | Anchor::MergeMoments { .. } => false,
-    }
+    matches!(region.anchor.op(), Some(Op::ConvWeightGradient(_)))
 }
 
 /// Gives what pointwise regions touch the order of something else that they touch; says whether
@@ -122,14 +114,11 @@ fn pass_on(regions: &Regions, free: &[bool], orders: &mut [Option<Vec<usize>>]) 
         if region.anchor != Anchor::Pointwise {
             continue;
         }
-        let output = &region.outputs[0];
-        let store = Walk {
-            buffer: output.buffer,
-            index: &output.store,
-            domain: &output.domain,
-        };
         let touched = region.operands.iter().flat_map(walks);
-        let touched: Vec<Walk<'_>> = [store].into_iter().chain(touched).collect();
+        let touched: Vec<Walk<'_>> = [stored(&region.outputs[0])]
+            .into_iter()
+            .chain(touched)
+            .collect();
         let known = touched.iter().find_map(|walk| {
             let order = orders[walk.buffer.0 as usize].as_ref()?;
             walk.domain_order(regions, order)
@@ -144,6 +133,14 @@ fn pass_on(regions: &Regions, free: &[bool], orders: &mut [Option<Vec<usize>>]) 
         }
     }
     changed
+}
+
+fn stored(output: &Output) -> Walk<'_> {
+    Walk {
+        buffer: output.buffer,
+        index: &output.store,
+        domain: &output.domain,
+    }
 }
 
 fn walks(access: &Access) -> impl Iterator<Item = Walk<'_>> {

@@ -26,9 +26,7 @@ pub use buffer::{Buffer, BufferData, Content};
 pub use eval::{eval, eval_region};
 pub use form::{FormError, Formed, Refusal, form, rules};
 pub use index::{Bound, Index, Part, Scope};
-pub(crate) use parse::access::{
-    NUMBER_MAX, extents, numbered, read_access, skip_word, whole_number,
-};
+pub(crate) use parse::access::{NUMBER_MAX, extents, numbered, read_access, whole_number};
 pub use parse::{RegionsError, parse};
 pub use print::Key;
 pub(crate) use print::write_access;

@@ -6,7 +6,6 @@
 
 use std::fmt::{self, Write};
 
-use crate::graph::Role;
 use crate::graph::text::{print_op, print_tensor};
 use crate::region::{
     Access, Anchor, Bound, Buffer, BufferData, Content, Index, Node, Output, Region, RegionId,
@@ -49,11 +48,7 @@ impl fmt::Display for Regions {
                 Content::Computed => continue,
                 Content::Constant(_) => "constant".to_owned(),
                 Content::Param(param) => {
-                    let mut text = match param.role {
-                        Role::Input => "input ".to_owned(),
-                        Role::Weight => "weight ".to_owned(),
-                        Role::State => "state ".to_owned(),
-                    };
+                    let mut text = format!("{} ", param.role);
                     write_quoted(&mut text, &param.name, '"')?;
                     text
                 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::graph::TensorType;
+use crate::graph::{Param, TensorType};
 use crate::ops::{Class, Op, Violation};
 use crate::region::{Access, Buffer, BufferData, Content, Index};
 use crate::value::dtype::DType;
@@ -59,6 +59,14 @@ impl Anchor {
             Anchor::Pointwise => Class::Pointwise,
             Anchor::Op { op, .. } => op.class(),
             Anchor::Statistics { .. } | Anchor::MergeMoments { .. } => Class::Row,
+        }
+    }
+
+    /// The operator that it applies, if it is one.
+    pub fn op(&self) -> Option<&Op> {
+        match self {
+            Anchor::Op { op, .. } => Some(op),
+            Anchor::Pointwise | Anchor::Statistics { .. } | Anchor::MergeMoments { .. } => None,
         }
     }
 }
@@ -207,6 +215,15 @@ impl Regions {
     /// When it is of another function.
     pub fn buffer(&self, buffer: Buffer) -> &BufferData {
         &self.buffers[buffer.0 as usize]
+    }
+
+    /// The buffers of parameters, in order.
+    pub fn params(&self) -> impl Iterator<Item = (Buffer, &Param)> {
+        let buffers = self.buffers.iter().enumerate();
+        buffers.filter_map(|(number, data)| match &data.content {
+            Content::Param(param) => Some((Buffer(number as u32), param)),
+            Content::Constant(_) | Content::Computed => None,
+        })
     }
 
     /// The elements of constant buffers, in the order of the buffers: what the text leaves out.

@@ -23,6 +23,7 @@
 //! visit of every element; the oracle, which makes it, checks that.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use thiserror::Error;
 
@@ -94,6 +95,19 @@ pub fn verify(regions: &Regions) -> Result<(), RegionError> {
     check_ends(regions, &ready).map_err(ends)
 }
 
+/// Requires that a rule holds; formats `found` only where it does not.
+fn ensure(
+    holds: bool,
+    rule: &'static str,
+    found: fmt::Arguments<'_>,
+    wanted: &'static str,
+) -> Result<(), Broken> {
+    match holds {
+        true => Ok(()),
+        false => Err((rule, found.to_string(), wanted)),
+    }
+}
+
 fn check_region(regions: &Regions, region: &Region) -> Result<(), Broken> {
     for access in &region.operands {
         check_access(regions, access)?;
@@ -116,35 +130,31 @@ fn check_access(regions: &Regions, access: &Access) -> Result<(), Broken> {
             return Err(("R7", found, "buffers of the function"));
         };
         let Extents { dtype, shape } = extents;
-        if *dtype != access.dtype {
-            let found = format!("{} of {dtype} read as {}", piece.buffer, access.dtype);
-            return Err(("R2", found, "one element type"));
-        }
-        if !piece.stays_within(&access.shape, shape) {
-            let found = format!("{} of {shape:?} read at {:?}", piece.buffer, piece.index);
-            return Err(("R1", found, "an index within each of its extents"));
-        }
+        let found = format_args!("{} of {dtype} read as {}", piece.buffer, access.dtype);
+        ensure(*dtype == access.dtype, "R2", found, "one element type")?;
+        let found = format_args!("{} of {shape:?} read at {:?}", piece.buffer, piece.index);
+        let within = piece.stays_within(&access.shape, shape);
+        ensure(within, "R1", found, "an index within each of its extents")?;
     }
-    match &access.fill {
-        Some(fill) if fill.dtype() != access.dtype || fill.elements() != 1 => {
-            let found = format!(
-                "a border of {} elements of {}",
-                fill.elements(),
-                fill.dtype()
-            );
-            Err(("R2", found, "one number of the element type"))
-        }
-        Some(_) | None => Ok(()),
-    }
+    let Some(fill) = &access.fill else {
+        return Ok(());
+    };
+    let (count, dtype) = (fill.elements(), fill.dtype());
+    let found = format_args!("a border of {count} elements of {dtype}");
+    let holds = dtype == access.dtype && count == 1;
+    ensure(holds, "R2", found, "one number of the element type")
 }
 
 /// R3; gives the type of what the anchor computes.
 fn check_anchor(region: &Region) -> Result<Option<TensorType>, Broken> {
     let (found, wanted) = (region.operands.len(), region.anchor_operands());
-    if found < wanted {
-        let found = format!("{found} operands for an anchor of {wanted}");
-        return Err(("R3", found, "all operands of the anchor"));
-    }
+    let operands = format_args!("{found} operands for an anchor of {wanted}");
+    ensure(
+        found >= wanted,
+        "R3",
+        operands,
+        "all operands of the anchor",
+    )?;
     let operands = &region.operands[..wanted];
     match &region.anchor {
         Anchor::Pointwise => Ok(None),
@@ -257,16 +267,11 @@ fn check_store(regions: &Regions, output: &Output) -> Result<(), Broken> {
                 && (inverse(&output.store, domain, shape).is_some()
                     || count(shape) > VISITS_MAX as u128
                     || visits_all(&output.store, domain, shape)));
-    match covers {
-        true => Ok(()),
-        false => {
-            let found = format!(
-                "{:?} of {domain:?} in {} of {shape:?}",
-                output.store, output.buffer
-            );
-            Err(("R6", found, "a place of its own for each element"))
-        }
-    }
+    let found = format_args!(
+        "{:?} of {domain:?} in {} of {shape:?}",
+        output.store, output.buffer
+    );
+    ensure(covers, "R6", found, "a place of its own for each element")
 }
 
 /// Whether a walk that stays within `shape` comes to each element once.
@@ -294,13 +299,8 @@ fn check_moments(regions: &Regions, output: &Output) -> Result<(), Broken> {
         && data.is_row_major()
         && found.dtype == of.dtype.accumulator()
         && found.shape == [of.shape[0], of.shape[1], 2];
-    match fits {
-        true => Ok(()),
-        false => {
-            let found = format!("moments {found:?} of {of:?}");
-            Err(("R9", found, "two numbers for each image and channel"))
-        }
-    }
+    let found = format_args!("moments {found:?} of {of:?}");
+    ensure(fits, "R9", found, "two numbers for each image and channel")
 }
 
 /// R10.
@@ -323,14 +323,9 @@ fn check_joined(regions: &Regions) -> Result<(), Broken> {
             && elements == whole.extents.elements()
             && buffers.all(|buffer| taken.insert(buffer))
             && !regions.regions.iter().any(stores);
-        if !fits {
-            let found = format!("{} joined of {:?}", joined.whole, joined.parts);
-            return Err((
-                "R10",
-                found,
-                "computed vectors that add up to one that nobody stores",
-            ));
-        }
+        let found = format_args!("{} joined of {:?}", joined.whole, joined.parts);
+        let wanted = "computed vectors that add up to one that nobody stores";
+        ensure(fits, "R10", found, wanted)?;
     }
     Ok(())
 }

@@ -51,6 +51,12 @@ impl Dim {
         self.known().and_then(|value| usize::try_from(value).ok())
     }
 
+    /// The count; 0 where it is not known.
+    pub(crate) fn counted(&self) -> u64 {
+        let count = self.known().map(u64::try_from);
+        count.and_then(Result::ok).unwrap_or(0)
+    }
+
     /// The name, if this is a bare symbol.
     pub fn as_symbol(&self) -> Option<&str> {
         let (product, &coefficient) = self.terms.first_key_value()?;

@@ -25,13 +25,7 @@ pub(super) fn apply(site: &Site<'_>, editor: &mut Editor) -> Outcome {
         offset = offset.add(extent);
     }
     let (part, start) = found.ok_or(NoMatch)?;
-    let length = slice.length.clone();
-    let narrowed = Slice {
-        axis: slice.axis,
-        start,
-        length,
-        step: 1,
-    };
+    let narrowed = Slice::new(slice.axis, start, slice.length.clone());
     let result = editor.push(narrowed, &[part])?;
     Edit::of(result, format!("lies in {part}"))
 }

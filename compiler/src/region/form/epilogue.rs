@@ -100,9 +100,5 @@ fn take_in(state: &mut State, slot: usize, buffer: Buffer, walk: &[Index]) -> Ve
     stored.nodes = nodes;
     stored.buffer = output.buffer;
     stored.store = walk.to_vec();
-    if let Some(reason) = state.too_intricate(&fused) {
-        return Verdict::Refused(reason);
-    }
-    state.put(slot, fused, &[from]);
-    Verdict::Fused
+    state.replace(slot, fused, &[from])
 }

@@ -87,10 +87,8 @@ fn source(
         return Err(format!("{buffer} is given"));
     };
     let class = region.anchor.class();
-    let gradient = match &region.anchor {
-        Anchor::Op { op, .. } => matches!(op, Op::ConvTranspose(_) | Op::ConvWeightGradient(_)),
-        Anchor::Pointwise | Anchor::Statistics { .. } | Anchor::MergeMoments { .. } => false,
-    };
+    let op = region.anchor.op();
+    let gradient = matches!(op, Some(Op::ConvTranspose(_) | Op::ConvWeightGradient(_)));
     if gradient || (class != Class::Conv && class != Class::Gemm) {
         return Err(format!(
             "{buffer} comes from a region of class {}",

@@ -113,9 +113,5 @@ fn take_in(state: &mut State, slot: usize, buffer: Buffer, halves: Vec<Option<us
     );
     fused.outputs[0] = output.clone();
     fused.outputs[0].nodes = nodes;
-    if let Some(reason) = state.too_intricate(&fused) {
-        return Verdict::Refused(reason);
-    }
-    state.put(slot, fused, &[from]);
-    Verdict::Fused
+    state.replace(slot, fused, &[from])
 }

@@ -84,11 +84,7 @@ fn take_in(state: &mut State, slot: usize, buffer: Buffer) -> Verdict {
     if fused.origin.is_empty() {
         fused.origin.clone_from(&producer.origin);
     }
-    if let Some(reason) = state.too_intricate(&fused) {
-        return Verdict::Refused(reason);
-    }
-    state.put(slot, fused, &[from]);
-    Verdict::Fused
+    state.replace(slot, fused, &[from])
 }
 
 fn elements(shape: &[usize]) -> usize {

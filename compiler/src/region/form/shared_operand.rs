@@ -9,7 +9,7 @@ use super::rule::Verdict;
 use super::state::State;
 use crate::ops::Op;
 use crate::region::access::Step;
-use crate::region::{Access, Anchor, Index, Node, Output, Region};
+use crate::region::{Access, Index, Node, Output, Region};
 
 /// See the card.
 pub(super) fn apply(state: &mut State, slot: usize) -> Verdict {
@@ -38,18 +38,11 @@ pub(super) fn apply(state: &mut State, slot: usize) -> Verdict {
     let slots = [slot].into_iter().chain(taken.iter().copied());
     let regions: Vec<&Region> = slots.filter_map(|slot| state.region(slot)).collect();
     let joined = join(&regions);
-    if let Some(reason) = state.too_intricate(&joined) {
-        return Verdict::Refused(reason);
-    }
-    state.put(slot, joined, &taken);
-    Verdict::Fused
+    state.replace(slot, joined, &taken)
 }
 
 fn is_linear(region: &Region) -> bool {
-    match &region.anchor {
-        Anchor::Op { op, .. } => matches!(op, Op::Linear(_)),
-        Anchor::Pointwise | Anchor::Statistics { .. } | Anchor::MergeMoments { .. } => false,
-    }
+    matches!(region.anchor.op(), Some(Op::Linear(_)))
 }
 
 /// Why a layer cannot be computed where the first of its kind is.

@@ -4,6 +4,7 @@
 //! It decides nothing.
 
 use crate::ops::Class;
+use crate::region::form::rule::Verdict;
 use crate::region::{
     Access, Anchor, Buffer, BufferData, Content, Output, Region, RegionId, Regions,
 };
@@ -133,7 +134,7 @@ impl State {
     }
 
     /// Why a region is too much for one kernel, if it is.
-    pub(super) fn too_intricate(&self, region: &Region) -> Option<String> {
+    fn too_intricate(&self, region: &Region) -> Option<String> {
         let mut outputs = region.outputs.iter();
         if let Some(output) = outputs.find(|output| output.nodes.len() > NODES_MAX) {
             let found = output.nodes.len();
@@ -169,6 +170,17 @@ impl State {
         }
         self.slots[slot] = Some(region);
         self.refresh();
+    }
+
+    /// Puts a region made from others in its slot, unless it is too intricate.
+    pub(super) fn replace(&mut self, slot: usize, fused: Region, from: &[usize]) -> Verdict {
+        match self.too_intricate(&fused) {
+            Some(reason) => Verdict::Refused(reason),
+            None => {
+                self.put(slot, fused, from);
+                Verdict::Fused
+            }
+        }
     }
 
     /// Notes anew who stores and who reads.
