@@ -19,7 +19,6 @@ use compiler::region::{Buffer, BufferData, Content, Region, RegionId, Regions};
 use compiler::value::extents::Extents;
 use thiserror::Error;
 
-use super::buffers::is_state;
 use super::commands::{Commands, Hosted, Port, Source, Upload};
 
 /// Why commands are not those of a program.
@@ -95,12 +94,9 @@ fn region(id: RegionId, regions: &Regions) -> Result<&Region, Foreign> {
 
 /// The buffer of a parameter.
 fn param(regions: &Regions, role: Role, name: &str) -> Option<Buffer> {
-    let own = |content: &Content| match content {
-        Content::Param(param) => param.role == role && param.name == name,
-        Content::Constant(_) | Content::Computed => false,
-    };
-    let place = regions.buffers.iter().position(|data| own(&data.content));
-    Some(Buffer(u32::try_from(place?).ok()?))
+    let mut params = regions.params();
+    let own = params.find(|(_, own)| own.role == role && own.name == name);
+    own.map(|(buffer, _)| buffer)
 }
 
 /// B2.
@@ -108,15 +104,13 @@ fn ports(commands: &Commands, regions: &Regions) -> Result<(), Foreign> {
     for port in &commands.inputs {
         let what = || format!("input {:?}", port.name);
         let buffer = param(regions, Role::Input, &port.name);
-        let buffer = buffer.ok_or_else(|| Foreign::Unknown { what: what() })?;
         typed(port, buffer, regions, what)?;
     }
     for port in &commands.outputs {
         let what = || format!("result {:?}", port.name);
         let mut results = regions.results.iter();
         let found = results.find(|(name, _)| *name == port.name);
-        let (_, buffer) = found.ok_or_else(|| Foreign::Unknown { what: what() })?;
-        typed(port, *buffer, regions, what)?;
+        typed(port, found.map(|(_, buffer)| *buffer), regions, what)?;
     }
     states(commands, regions)
 }
@@ -126,7 +120,7 @@ fn states(commands: &Commands, regions: &Regions) -> Result<(), Foreign> {
     let own: Vec<&BufferData> = regions
         .buffers
         .iter()
-        .filter(|data| is_state(data))
+        .filter(|data| data.is_state())
         .collect();
     if own.len() != commands.states.len() {
         let what = format!("a list of {} states", commands.states.len());
@@ -135,19 +129,19 @@ fn states(commands: &Commands, regions: &Regions) -> Result<(), Foreign> {
     for port in &commands.states {
         let what = || format!("state {:?}", port.name);
         let buffer = param(regions, Role::State, &port.name);
-        let buffer = buffer.ok_or_else(|| Foreign::Unknown { what: what() })?;
         typed(port, buffer, regions, what)?;
     }
     Ok(())
 }
 
-/// Checks that a port has the type of a buffer, with its axes as they lie.
+/// Checks that a port has its buffer, and the type of it, with its axes as they lie.
 fn typed(
     port: &Port,
-    buffer: Buffer,
+    buffer: Option<Buffer>,
     regions: &Regions,
     what: impl Fn() -> String,
 ) -> Result<(), Foreign> {
+    let buffer = buffer.ok_or_else(|| Foreign::Unknown { what: what() })?;
     let data = regions.buffer(buffer);
     let lie = data.order.iter().map(|&axis| data.extents.shape[axis]);
     let wanted = Extents {
@@ -197,7 +191,7 @@ fn check_upload(upload: &Upload, regions: &Regions) -> Result<(), Foreign> {
 /// B4 and B5.
 fn hosted(commands: &Commands, regions: &Regions) -> Result<(), Foreign> {
     let buffers = regions.buffers.iter().enumerate();
-    let given = buffers.filter(|(_, data)| data.content != Content::Computed && !is_state(data));
+    let given = buffers.filter(|(_, data)| data.content != Content::Computed && !data.is_state());
     let mut given: BTreeSet<Buffer> = given.map(|(place, _)| Buffer(place as u32)).collect();
     for Hosted {
         region: id,
@@ -211,10 +205,8 @@ fn hosted(commands: &Commands, regions: &Regions) -> Result<(), Foreign> {
         for (ports, buffers) in &sides {
             for (buffer, port) in *ports {
                 let what = || format!("{buffer} of {id} of the host");
-                if !buffers.contains(buffer) {
-                    return Err(Foreign::Unknown { what: what() });
-                }
-                typed(port, *buffer, regions, what)?;
+                let own = buffers.contains(buffer).then_some(*buffer);
+                typed(port, own, regions, what)?;
             }
         }
         given.extend(reads.iter().map(|(buffer, _)| *buffer));

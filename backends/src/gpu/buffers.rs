@@ -2,27 +2,9 @@
 //!
 //! Takes a buffer, tells what kind it is and where it begins in its window. It places nothing.
 
-use compiler::graph::Role;
-use compiler::region::{Buffer, BufferData, Content, Regions};
+use compiler::region::{Buffer, BufferData, Regions};
 
 use super::commands::{ALIGNMENT, StoredAs};
-
-/// Whether a buffer is given when a program is loaded, and never changes.
-pub(crate) fn is_fixed(data: &BufferData) -> bool {
-    match &data.content {
-        Content::Constant(_) => true,
-        Content::Param(param) => param.role == Role::Weight,
-        Content::Computed => false,
-    }
-}
-
-/// Whether a buffer keeps what it holds from run to run until a result takes its place.
-pub(crate) fn is_state(data: &BufferData) -> bool {
-    match &data.content {
-        Content::Param(param) => param.role == Role::State,
-        Content::Constant(_) | Content::Computed => false,
-    }
-}
 
 /// A buffer's number.
 pub(crate) fn number(buffer: Buffer) -> usize {

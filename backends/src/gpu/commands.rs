@@ -258,6 +258,16 @@ impl StoredAs {
         }
     }
 
+    /// The element type that it stores.
+    pub fn dtype(self) -> DType {
+        match self {
+            StoredAs::F32 => DType::F32,
+            StoredAs::F16 => DType::F16,
+            StoredAs::Bf16 => DType::BF16,
+            StoredAs::I32 => DType::I32,
+        }
+    }
+
     /// Bytes of so many elements, in whole words; `None` where no number holds them.
     pub fn bytes(self, elements: usize) -> Option<u64> {
         let each = match self {

@@ -16,7 +16,7 @@ use compiler::target::Limits;
 use compiler::tile::{BlockProgram, Choice, LowerOptions, Tiled, Tuning, lower};
 use thiserror::Error;
 
-use super::buffers::{head, is_fixed, is_state, number};
+use super::buffers::{head, number};
 use super::commands::{
     Argument, Binding, Commands, Hosted, Kernel, Launch, Requirements, StoredAs,
 };
@@ -99,7 +99,7 @@ pub fn compile(
 ) -> Result<Compiled, CompileError> {
     let regions = regions(program);
     for data in &regions.buffers {
-        if is_state(data) && StoredAs::of(data.extents.dtype).is_none() {
+        if data.is_state() && StoredAs::of(data.extents.dtype).is_none() {
             let dtype = data.extents.dtype;
             return Err(CompileError::State { dtype });
         }
@@ -167,7 +167,7 @@ pub fn regions(program: &Executable) -> Regions {
         };
         let data = &mut ordered.buffers[number(buffer)];
         let rank = data.extents.shape.len();
-        if !is_fixed(data) || !data.is_row_major() {
+        if !data.is_fixed() || !data.is_row_major() {
             continue;
         }
         match op {
@@ -286,7 +286,7 @@ impl State<'_> {
         let bindings: Vec<Binding> = expanded
             .arguments
             .iter()
-            .map(|members| match is_fixed(self.regions.buffer(members[0])) {
+            .map(|members| match self.regions.buffer(members[0]).is_fixed() {
                 true => Binding::Read,
                 false => Binding::ReadWrite,
             })

@@ -129,12 +129,7 @@ fn typed(tensor: &Tensor, wanted: &Extents) -> Result<Tensor, ElementsError> {
 /// Whether the bytes lie on the device as they lie in the tensor.
 fn lies_so(tensor: &Tensor, layout: Layout) -> bool {
     let row_major = layout.order.is_sorted();
-    let same = match layout.stored {
-        StoredAs::F32 => DType::F32,
-        StoredAs::F16 => DType::F16,
-        StoredAs::Bf16 => DType::BF16,
-        StoredAs::I32 => DType::I32,
-    };
+    let same = layout.stored.dtype();
     let declared = layout.extents.dtype;
     let exact = declared == same || matches!(declared, DType::F32 | DType::F64);
     row_major && tensor.dtype() == same && exact
@@ -250,12 +245,7 @@ fn floats(mut values: Vec<f32>, layout: Layout, out: &mut Vec<u8>) -> Result<(),
 /// When there are fewer bytes than elements.
 pub fn decode(bytes: &[u8], extents: &Extents, stored: StoredAs) -> Result<Tensor, ElementsError> {
     let (dtype, shape) = (extents.dtype, extents.shape.clone());
-    let lies = match stored {
-        StoredAs::F32 => DType::F32,
-        StoredAs::F16 => DType::F16,
-        StoredAs::Bf16 => DType::BF16,
-        StoredAs::I32 => DType::I32,
-    };
+    let lies = stored.dtype();
     let wanted = extents.elements().saturating_mul(lies.bytes());
     let elements = bytes.get(..wanted).unwrap_or(bytes).to_vec();
     let tensor = Tensor::new(lies, shape, elements.into())?;

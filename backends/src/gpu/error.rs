@@ -5,7 +5,6 @@
 use thiserror::Error;
 
 use compiler::kernel::Fault;
-use compiler::region::RegionId;
 
 use super::commands::{Argument, Lack};
 use super::elements::ElementsError;
@@ -87,24 +86,6 @@ pub enum DeviceError {
         what: String,
         /// Why.
         error: ElementsError,
-    },
-    /// There is no such input or result.
-    #[error("{program:?} has no {kind} {name:?}")]
-    NoPort {
-        /// The program.
-        program: String,
-        /// `input` or `result`.
-        kind: &'static str,
-        /// The name asked for.
-        name: String,
-    },
-    /// A run needs an executor.
-    #[error("{program:?} leaves {region} to the host, wanted launches alone")]
-    Hosted {
-        /// The program.
-        program: String,
-        /// What the host computes.
-        region: RegionId,
     },
     /// A window lies in no buffer of the program.
     #[error("{window} lie in no buffer of the program")]

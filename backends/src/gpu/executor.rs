@@ -178,7 +178,8 @@ impl<M: Machine> Executor<M> {
         &self,
         inputs: &BTreeMap<String, Tensor>,
     ) -> Result<Vec<(String, Tensor)>, ExecuteError> {
-        if let Some(name) = self.inputs().find(|&name| !inputs.contains_key(name)) {
+        let mut wanted = self.inputs();
+        if let Some((_, name)) = wanted.find(|(_, name)| !inputs.contains_key(*name)) {
             let name = name.to_owned();
             return Err(ExecuteError::Missing { name });
         }
@@ -205,14 +206,9 @@ impl<M: Machine> Executor<M> {
     pub fn starts_with(&self, given: &[&str]) -> bool {
         let commands = self.commands.commands();
         let mut known: BTreeSet<Buffer> = self.fixed.keys().copied().collect();
-        for (number, data) in self.regions.buffers.iter().enumerate() {
-            if let Content::Param(param) = &data.content
-                && param.role == Role::Input
-                && given.contains(&param.name.as_str())
-            {
-                known.insert(Buffer(number as u32));
-            }
-        }
+        let inputs = self.inputs();
+        let given = inputs.filter(|(_, name)| given.contains(name));
+        known.extend(given.map(|(buffer, _)| buffer));
         for hosted in &commands.hosted {
             let region = &self.regions.regions[hosted.region.0 as usize];
             if !region.reads().iter().all(|buffer| known.contains(buffer)) {
@@ -266,12 +262,10 @@ impl<M: Machine> Executor<M> {
     }
 
     /// The names of all inputs.
-    fn inputs(&self) -> impl Iterator<Item = &str> {
-        let params = self.regions.buffers.iter();
-        params.filter_map(|data| match &data.content {
-            Content::Param(param) if param.role == Role::Input => Some(param.name.as_str()),
-            Content::Param(_) | Content::Constant(_) | Content::Computed => None,
-        })
+    fn inputs(&self) -> impl Iterator<Item = (Buffer, &str)> {
+        let params = self.regions.params();
+        let inputs = params.filter(|(_, own)| own.role == Role::Input);
+        inputs.map(|(buffer, own)| (buffer, own.name.as_str()))
     }
 
     /// Writes the inputs given, launches and computes everything; gives what the host knows.
@@ -281,12 +275,9 @@ impl<M: Machine> Executor<M> {
     ) -> Result<BTreeMap<Buffer, Array>, ExecuteError> {
         let commands = self.commands.commands();
         let mut known: BTreeMap<Buffer, Array> = BTreeMap::new();
-        for (number, data) in self.regions.buffers.iter().enumerate() {
-            if let Content::Param(param) = &data.content
-                && param.role == Role::Input
-                && let Some(tensor) = given.get(&param.name)
-            {
-                known.insert(Buffer(number as u32), Array::from(tensor));
+        for (buffer, name) in self.inputs() {
+            if let Some(tensor) = given.get(name) {
+                known.insert(buffer, Array::from(tensor));
             }
         }
         for port in &commands.inputs {

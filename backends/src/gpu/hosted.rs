@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use compiler::plan::Update;
-use compiler::region::{Content, Region, RegionId, Regions};
+use compiler::region::{BufferData, Content, Region, RegionId, Regions};
 use compiler::tile::Choice;
 
-use super::buffers::{is_fixed, is_state, number, window_bytes};
+use super::buffers::{number, window_bytes};
 use super::commands::{Requirements, StoredAs};
 
 /// The regions without a kernel, with the reason: those that no tile program computes, and those
@@ -47,7 +47,7 @@ fn large(
         let data = regions.buffer(buffer);
         let bytes = window_bytes(data, forms[number(buffer)]);
         let most = requirements.limits.binding_bytes_max;
-        (is_fixed(data) && bytes > most)
+        (data.is_fixed() && bytes > most)
             .then(|| format!("{buffer} has {bytes} bytes, wanted at most {most} in one binding"))
     })
 }
@@ -59,7 +59,7 @@ pub(super) fn early(
     updates: &[Update],
     hosted: &BTreeMap<RegionId, String>,
 ) -> Vec<RegionId> {
-    let given = |data| !is_state(data) && data.content != Content::Computed;
+    let given = |data: &BufferData| !data.is_state() && data.content != Content::Computed;
     let mut given: Vec<bool> = regions.buffers.iter().map(given).collect();
     let in_place = |buffer| {
         let mut updates = updates.iter();

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use compiler::graph::Role;
 use compiler::plan::{END, Lifetime, Plan, PlanError, Update, lifetimes, plan, updates};
 use compiler::region::{Buffer, Content, Region, RegionId, Regions};
 
-use super::buffers::{head, is_fixed, is_state, number, window_bytes};
+use super::buffers::{head, number, window_bytes};
 use super::commands::{
     ALIGNMENT, Argument, Hosted, Pool, Port, Requirements, Source, StoredAs, Upload,
 };
@@ -65,7 +66,7 @@ impl<'a> Places<'a> {
     pub(super) fn window(&mut self, buffer: Buffer) -> Argument {
         let data = self.regions.buffer(buffer);
         let bytes = window_bytes(data, self.forms[number(buffer)]);
-        if is_fixed(data) {
+        if data.is_fixed() {
             return self.pages.window(buffer, bytes);
         }
         if let Some(state) = self.state(buffer) {
@@ -173,13 +174,8 @@ impl<'a> Places<'a> {
     /// Where inputs are written, if anything on the device reads them.
     pub(super) fn inputs(&mut self) -> Vec<Port> {
         let mut inputs = Vec::new();
-        for (place, data) in self.regions.buffers.iter().enumerate() {
-            let buffer = Buffer(place as u32);
-            if let Content::Param(param) = &data.content
-                && !is_fixed(data)
-                && !is_state(data)
-                && self.plan.place(buffer).is_some()
-            {
+        for (buffer, param) in self.regions.params() {
+            if param.role == Role::Input && self.plan.place(buffer).is_some() {
                 inputs.push(self.port(&param.name, buffer));
             }
         }

@@ -28,11 +28,6 @@ impl Valid {
     pub fn commands(&self) -> &Commands {
         &self.commands
     }
-
-    /// The commands, to be changed and validated again.
-    pub fn into_commands(self) -> Commands {
-        self.commands
-    }
 }
 
 /// A rule that does not hold.

@@ -97,10 +97,7 @@ impl Arguments<'_> {
             let mut holds = valid;
             for bound in &data.bounds {
                 let inside = inside(b, bound, &axes, &view.access.shape);
-                holds = Some(match holds {
-                    Some(before) => b.and(before, inside),
-                    None => inside,
-                });
+                holds = Some(b.joined(Binary::And, holds, inside));
             }
             rest.push((holds, piece));
         }
@@ -201,10 +198,7 @@ impl Arguments<'_> {
         let argument = self.of(buffer);
         let memory = Memory::Buffer(argument.id);
         if let (Width::Quad(_), false) = (width, argument.in_words) {
-            let scope = Scope {
-                extents,
-                bounds: &[],
-            };
+            let scope = Scope::of(extents);
             let place = evaluate(b, &index.div(4, scope), axes, extents);
             let place = b.plus(place, argument.base);
             let loaded = b.load(memory, place);
@@ -331,10 +325,7 @@ impl Arguments<'_> {
             let mut holds = None;
             for bound in &piece.bounds {
                 let inside = inside(b, bound, &axes, &view.access.shape);
-                holds = Some(match holds {
-                    Some(before) => b.and(before, inside),
-                    None => inside,
-                });
+                holds = Some(b.joined(Binary::And, holds, inside));
             }
             let index = quads::address(piece, self.regions);
             let put = |b: &mut Builder| {
@@ -358,10 +349,7 @@ impl Arguments<'_> {
                 let place = b.plus(place, argument.base);
                 b.store(Memory::Buffer(argument.id), place, value);
             };
-            match holds {
-                None => put(b),
-                Some(holds) => b.when(holds, put),
-            }
+            b.guarded(holds, put);
         }
     }
 
@@ -459,10 +447,7 @@ pub(crate) fn evaluate(b: &mut Builder, index: &Index, axes: &[Value], extents: 
             Part::Mod(inner, divisor) => floor(b, inner, divisor, (axes, extents)).1,
         };
         let term = b.times(value, coefficient as i32);
-        sum = Some(match sum {
-            Some(sum) => b.add(sum, term),
-            None => term,
-        });
+        sum = Some(b.joined(Binary::Add, sum, term));
     }
     match sum {
         Some(sum) => b.plus(sum, constant as i32),
@@ -477,10 +462,7 @@ fn floor(
     divisor: i64,
     (axes, extents): (&[Value], &[usize]),
 ) -> (Value, Value) {
-    let scope = Scope {
-        extents,
-        bounds: &[],
-    };
+    let scope = Scope::of(extents);
     let (least, _) = inner.range(scope);
     // Moved up by whole divisors the dividend is not negative.
     let turns = match least < 0 {
@@ -499,10 +481,7 @@ fn floor(
 /// Whether a bound holds.
 fn inside(b: &mut Builder, bound: &Bound, axes: &[Value], extents: &[usize]) -> Value {
     let Bound { index, start, end } = bound;
-    let scope = Scope {
-        extents,
-        bounds: &[],
-    };
+    let scope = Scope::of(extents);
     let (least, most) = index.range(scope);
     let value = evaluate(b, index, axes, extents);
     let mut holds = b.constant(compiler::kernel::Constant::Bool(true));

@@ -140,10 +140,7 @@ impl<'a> Attention<'a> {
                 value = b.add(value, shown);
             } else {
                 let truth = address::truth(b, shown);
-                seen = Some(match seen {
-                    Some(seen) => b.and(seen, truth),
-                    None => truth,
-                });
+                seen = Some(b.joined(Binary::And, seen, truth));
             }
         }
         Score { value, seen }

@@ -12,7 +12,8 @@ use compiler::tile::{BlockProgram, OutputViews, Step};
 use super::address::{At, Width};
 use super::attention::Attention;
 use super::epilogue::{self, Epilogue};
-use super::{Expansion, Refusal, quads};
+use crate::gpu::expand::expansion::{Expansion, Refusal};
+use crate::gpu::expand::quads;
 
 /// Invocations of a workgroup.
 const INVOCATIONS: u32 = 256;

@@ -234,6 +234,14 @@ impl Lanes<'_> {
     }
 }
 
+/// The lanes of a value, put together.
+pub(crate) fn across(b: &mut Builder, function: Binary, x: Value) -> Value {
+    let [first, second, third, last] = [0, 1, 2, 3].map(|lane| b.extract(x, lane));
+    let low = b.binary(function, first, second);
+    let high = b.binary(function, third, last);
+    b.binary(function, low, high)
+}
+
 /// A number that is known, in so many lanes.
 pub(crate) fn number(b: &mut Builder, number: f32, lanes: u8) -> Value {
     let number = b.constant(Constant::F32(number));

@@ -12,7 +12,8 @@ use compiler::tile::{BlockProgram, OutputViews, Step, View};
 use super::address::{Arguments, At, Width};
 use super::epilogue::{self, Epilogue};
 use super::quads::Along;
-use super::{Expansion, Refusal, functions};
+use crate::gpu::expand::expansion::{Expansion, Refusal, moments_columns};
+use crate::gpu::expand::functions;
 
 /// Invocations of a workgroup at most.
 const INVOCATIONS: usize = 256;
@@ -87,10 +88,7 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
     };
     let reduced = whole.reduce(b, &region.anchor, width)?;
     for epilogue in &epilogues {
-        let width = match epilogue.width {
-            Width::One => 1,
-            Width::Quad(_) => 4,
-        };
+        let width = i32::from(epilogue.width.lanes());
         let end = b.i32(program.columns as i32);
         let start = b.times(local, width);
         let body = |b: &mut Builder| {
@@ -110,10 +108,7 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
                 },
             );
         };
-        match exists {
-            None => body(b),
-            Some(exists) => b.when(exists, body),
-        }
+        b.guarded(exists, body);
     }
     Ok(())
 }
@@ -248,7 +243,7 @@ impl Row<'_> {
             vec![b.binary(function, seen[0], x)]
         })[0];
         let own = match quads {
-            true => super::blocks::across(b, function, own),
+            true => functions::across(b, function, own),
             false => own,
         };
         together(b, (self.near, self.local, self.invocations), function, own)
@@ -355,7 +350,7 @@ pub(crate) fn expand_moments(
         true => (4, Width::Quad(Along::Columns)),
         false => (1, Width::One),
     };
-    let across = super::moments_columns(views.columns / lanes);
+    let across = moments_columns(views.columns / lanes);
     let lines = INVOCATIONS / across;
     let b = &mut x.b;
     let ty = Type::lanes(Scalar::F32, lanes as u8);

@@ -15,7 +15,8 @@ use compiler::kernel::{Binary, Builder, Builtin, Scalar, SharedId, Type, Value};
 use compiler::tile::{BlockProgram, Origin, Step, TileId};
 
 use super::fragment::{self, Layout, Seat};
-use super::{Expansion, Refusal, functions};
+use crate::gpu::expand::expansion::{Expansion, Refusal};
+use crate::gpu::expand::functions;
 
 /// The least number: what no score is below.
 const LEAST: f32 = f32::MIN;
@@ -329,20 +330,34 @@ impl Blocks<'_, '_> {
             self.depth = outer;
             return;
         }
-        let b = std::mem::replace(&mut self.x.b, Builder::new("", Vec::new(), 1, [1; 3]));
-        let mut b = b;
-        let results = b.repeat([start, end], step as i32, &initial, |b, counter, seen| {
+        let results = self.looped([start, end], step as i32, &initial, |me, counter, seen| {
+            me.set_state(seen);
+            me.depth = Some((counter, step));
+            me.steps(body);
+            me.state()
+        });
+        self.depth = outer;
+        self.set_state(&results);
+    }
+
+    /// Repeats what `body` does with all that was expanded so far, as [`Builder::repeat`] does.
+    fn looped(
+        &mut self,
+        range: [Value; 2],
+        step: i32,
+        initial: &[Value],
+        body: impl FnOnce(&mut Self, Value, &[Value]) -> Vec<Value>,
+    ) -> Vec<Value> {
+        let none = Builder::new("", Vec::new(), 1, [1; 3]);
+        let mut b = std::mem::replace(&mut self.x.b, none);
+        let results = b.repeat(range, step, initial, |b, counter, seen| {
             std::mem::swap(&mut self.x.b, b);
-            self.set_state(seen);
-            self.depth = Some((counter, step));
-            self.steps(body);
-            let next = self.state();
+            let next = body(self, counter, seen);
             std::mem::swap(&mut self.x.b, b);
             next
         });
         self.x.b = b;
-        self.depth = outer;
-        self.set_state(&results);
+        results
     }
 
     /// What lives on from turn to turn: accumulators that were there before the loop.
@@ -377,21 +392,5 @@ impl Blocks<'_, '_> {
                 *own = value;
             }
         }
-    }
-}
-
-/// The lanes of a value, put together.
-pub(crate) fn across(b: &mut Builder, function: Binary, x: Value) -> Value {
-    let [first, second, third, last] = [0, 1, 2, 3].map(|lane| b.extract(x, lane));
-    let low = b.binary(function, first, second);
-    let high = b.binary(function, third, last);
-    b.binary(function, low, high)
-}
-
-/// Only invocations that work.
-pub(crate) fn guarded(b: &mut Builder, works: Option<Value>, then: impl FnOnce(&mut Builder)) {
-    match works {
-        None => then(b),
-        Some(works) => b.when(works, then),
     }
 }

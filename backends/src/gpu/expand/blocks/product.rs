@@ -39,23 +39,9 @@ impl Blocks<'_, '_> {
         };
         let values = match slices {
             1 => one(self, zero, &initial),
-            _ => {
-                let mut b = self.take();
-                let values = b.repeat([zero, end], deep as i32, &initial, |b, offset, seen| {
-                    std::mem::swap(&mut self.x.b, b);
-                    let next = one(self, offset, seen);
-                    std::mem::swap(&mut self.x.b, b);
-                    next
-                });
-                self.x.b = b;
-                values
-            }
+            _ => self.looped([zero, end], deep as i32, &initial, one),
         };
         self.values.insert(acc, values);
-    }
-
-    fn take(&mut self) -> Builder {
-        std::mem::replace(&mut self.x.b, Builder::new("", Vec::new(), 1, [1; 3]))
     }
 
     /// Brings one slice of a factor near: for each depth the quads of its rows.
@@ -68,44 +54,45 @@ impl Blocks<'_, '_> {
         let by_rows = self.patches_by_rows(tile, view);
         let local = self.x.b.builtin(Builtin::Local);
         let end = self.x.b.i32(patches as i32);
-        let mut b = self.take();
-        b.repeat([local, end], self.invocations as i32, &[], |b, patch, _| {
-            std::mem::swap(&mut self.x.b, b);
-            let b2 = &mut self.x.b;
-            // What lies side by side in memory is read side by side.
-            let (depth, quad) = match by_rows {
-                true => {
-                    let quad = b2.rem(patch, (planes * row_quads) as i32);
-                    (b2.div(patch, (planes * row_quads) as i32), quad)
+        self.looped(
+            [local, end],
+            self.invocations as i32,
+            &[],
+            |me, patch, _| {
+                let b = &mut me.x.b;
+                // What lies side by side in memory is read side by side.
+                let (depth, quad) = match by_rows {
+                    true => {
+                        let quad = b.rem(patch, (planes * row_quads) as i32);
+                        (b.div(patch, (planes * row_quads) as i32), quad)
+                    }
+                    false => {
+                        let quad = b.div(patch, depth_quads as i32);
+                        (b.rem(patch, depth_quads as i32), quad)
+                    }
+                };
+                let plane = b.div(quad, row_quads as i32);
+                let in_plane = match planes {
+                    1 => quad,
+                    _ => b.rem(quad, row_quads as i32),
+                };
+                let row = b.times(in_plane, 4);
+                let row = b.add(row, copy.rows);
+                let depth = b.times(depth, 4);
+                let within = b.add(depth, offset);
+                let column = b.add(within, copy.columns);
+                let lines = me.patch(view, (tile, copy), [plane, row, column]);
+                let b = &mut me.x.b;
+                let base = b.times(depth, (planes * row_quads) as i32);
+                let base = b.add(base, quad);
+                let base = b.plus(base, first as i32);
+                for (line, value) in lines.into_iter().enumerate() {
+                    let place = b.plus(base, (line * planes * row_quads) as i32);
+                    b.store(Memory::Shared(me.shared), place, value);
                 }
-                false => {
-                    let quad = b2.div(patch, depth_quads as i32);
-                    (b2.rem(patch, depth_quads as i32), quad)
-                }
-            };
-            let plane = b2.div(quad, row_quads as i32);
-            let in_plane = match planes {
-                1 => quad,
-                _ => b2.rem(quad, row_quads as i32),
-            };
-            let row = b2.times(in_plane, 4);
-            let row = b2.add(row, copy.rows);
-            let depth = b2.times(depth, 4);
-            let within = b2.add(depth, offset);
-            let column = b2.add(within, copy.columns);
-            let lines = self.patch(view, (tile, copy), [plane, row, column]);
-            let b2 = &mut self.x.b;
-            let base = b2.times(depth, (planes * row_quads) as i32);
-            let base = b2.add(base, quad);
-            let base = b2.plus(base, first as i32);
-            for (line, value) in lines.into_iter().enumerate() {
-                let place = b2.plus(base, (line * planes * row_quads) as i32);
-                b2.store(Memory::Shared(self.shared), place, value);
-            }
-            std::mem::swap(&mut self.x.b, b);
-            Vec::new()
-        });
-        self.x.b = b;
+                Vec::new()
+            },
+        );
     }
 
     /// Whether the rows of a factor, not its depth, lie side by side.
@@ -150,10 +137,7 @@ impl Blocks<'_, '_> {
             }
             if deep_end {
                 let inside = b.binary(Binary::Less, column, copy.ends[1]);
-                valid = Some(match valid {
-                    Some(valid) => b.and(valid, inside),
-                    None => inside,
-                });
+                valid = Some(b.joined(Binary::And, valid, inside));
             }
             valid
         };

@@ -6,10 +6,10 @@
 //!
 //! Source: Milakov and Gimelshein 2018 (arXiv 1805.02867), algorithm 3.
 
-use compiler::kernel::{Binary, Builder, Memory, Scalar, Unary, Value};
+use compiler::kernel::{Binary, Memory, Scalar, Unary, Value};
 use compiler::tile::{Step, TileId};
 
-use super::{Blocks, LEAST, across, guarded};
+use super::{Blocks, LEAST};
 use crate::gpu::expand::address::{self, At, Width};
 use crate::gpu::expand::fragment::{Layout, Seat};
 use crate::gpu::expand::functions;
@@ -41,7 +41,7 @@ impl Blocks<'_, '_> {
                     let most = rest
                         .iter()
                         .fold(first.0, |most, next| b.binary(Binary::Max, most, next.0));
-                    across(b, Binary::Max, most)
+                    functions::across(b, Binary::Max, most)
                 })
                 .collect();
             let largest = b.compose(&largest);
@@ -49,7 +49,7 @@ impl Blocks<'_, '_> {
             let line = b.times(seat.column, layout.row_quads as i32);
             let place = b.add(line, quad);
             places.push(quad);
-            guarded(b, seat.works, |b| b.store(shared, place, largest));
+            b.guarded(seat.works, |b| b.store(shared, place, largest));
         }
         b.barrier();
         let mut next = online.clone();
@@ -77,13 +77,10 @@ impl Blocks<'_, '_> {
                         weight = b.mul(weight, keep);
                     }
                     weights.push(weight);
-                    sum = Some(match sum {
-                        Some(sum) => b.add(sum, weight),
-                        None => weight,
-                    });
+                    sum = Some(b.joined(Binary::Add, sum, weight));
                 }
                 let sum = sum.expect("a row has columns");
-                sums.push(across(b, Binary::Add, sum));
+                sums.push(functions::across(b, Binary::Add, sum));
             }
             let sums = b.compose(&sums);
             next.largest[number] = most;
@@ -91,10 +88,7 @@ impl Blocks<'_, '_> {
             // One invocation of each row tells the others by how much sums shrink.
             let zero = b.i32(0);
             let first = b.binary(Binary::Equal, seat.column, zero);
-            let first = match seat.works {
-                Some(works) => b.and(first, works),
-                None => first,
-            };
+            let first = b.joined(Binary::And, seat.works, first);
             let place = b.plus(place, first_row);
             b.when(first, |b| b.store(shared, place, factor));
         }
@@ -104,7 +98,7 @@ impl Blocks<'_, '_> {
                 let column = b.times(column, 4 * layout.row_quads as i32);
                 let place = b.add(column, places[number]);
                 let place = b.plus(place, self.staging as i32);
-                guarded(b, seat.works, |b| {
+                b.guarded(seat.works, |b| {
                     for lane in 0..4 {
                         let rows: Vec<Value> = (0..4)
                             .map(|row| {
@@ -183,17 +177,13 @@ impl Blocks<'_, '_> {
                     for (lane, kept) in keeps.iter_mut().enumerate() {
                         let key = b.plus(key, lane as i32);
                         let mut keep = None;
-                        let both = |b: &mut Builder, a: Option<Value>, c: Value| match a {
-                            Some(a) => Some(b.and(a, c)),
-                            None => Some(c),
-                        };
                         if partial {
                             let inside = b.binary(Binary::Less, key, end);
-                            keep = both(b, keep, inside);
+                            keep = Some(b.joined(Binary::And, keep, inside));
                         }
                         if causal {
                             let seen = b.binary(Binary::LessEqual, key, query);
-                            keep = both(b, keep, seen);
+                            keep = Some(b.joined(Binary::And, keep, seen));
                         }
                         let mut own = b.extract(score, lane as u8);
                         if let Some(mask) = mask {
@@ -214,7 +204,7 @@ impl Blocks<'_, '_> {
                                 true => own = b.add(own, shown),
                                 false => {
                                     let seen = address::truth(b, shown);
-                                    keep = both(b, keep, seen);
+                                    keep = Some(b.joined(Binary::And, keep, seen));
                                 }
                             }
                         }
@@ -262,7 +252,7 @@ impl Blocks<'_, '_> {
             let line = b.times(seat.column, layout.row_quads as i32);
             let place = b.add(line, quad);
             quads.push(quad);
-            guarded(b, seat.works, |b| b.store(shared, place, sums));
+            b.guarded(seat.works, |b| b.store(shared, place, sums));
         }
         b.barrier();
         for &quad in &quads {
@@ -270,10 +260,7 @@ impl Blocks<'_, '_> {
             for other in 0..layout.invocations[1] {
                 let place = b.plus(quad, (other * layout.row_quads) as i32);
                 let part = b.load(shared, place);
-                sum = Some(match sum {
-                    Some(sum) => b.add(sum, part),
-                    None => part,
-                });
+                sum = Some(b.joined(Binary::Add, sum, part));
             }
             let sum = sum.expect("a row has invocations");
             // Without any key the weighted sum is 0, whatever it is divided by.
@@ -283,10 +270,7 @@ impl Blocks<'_, '_> {
             let factor = b.binary(Binary::Div, one, sum);
             let zero = b.i32(0);
             let first = b.binary(Binary::Equal, seat.column, zero);
-            let first = match seat.works {
-                Some(works) => b.and(first, works),
-                None => first,
-            };
+            let first = b.joined(Binary::And, seat.works, first);
             let place = b.plus(quad, first_row);
             b.when(first, |b| b.store(shared, place, factor));
         }

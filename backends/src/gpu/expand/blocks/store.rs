@@ -6,7 +6,7 @@
 use compiler::kernel::{Binary, Builder, Value};
 use compiler::tile::TileId;
 
-use super::{Blocks, guarded};
+use super::Blocks;
 use crate::gpu::expand::address::{Arguments, At, Width};
 use crate::gpu::expand::epilogue::{self, Epilogue};
 use crate::gpu::expand::fragment::{Layout, Seat};
@@ -47,10 +47,7 @@ impl Blocks<'_, '_> {
                         let after = b.binary(Binary::LessEqual, zero, column);
                         let before = b.below(column, epilogue.views.columns as i32);
                         let inside = b.and(after, before);
-                        holds = Some(match holds {
-                            Some(holds) => b.and(holds, inside),
-                            None => inside,
-                        });
+                        holds = Some(b.joined(Binary::And, holds, inside));
                     }
                     let place = Place {
                         layout: &layout,
@@ -67,7 +64,7 @@ impl Blocks<'_, '_> {
                         rows: rows_overhang.then_some((rows, own.rows)),
                     };
                     let arguments = &self.x.arguments;
-                    guarded(b, holds, |b| place.column(b, arguments, epilogue));
+                    b.guarded(holds, |b| place.column(b, arguments, epilogue));
                 }
             }
         }
