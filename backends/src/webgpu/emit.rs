@@ -195,6 +195,16 @@ impl Printer<'_> {
     }
 
     fn define(&mut self, value: Value, expression: &Expression) {
+        // WGSL has no literals of NaN and infinities, and refuses constant expressions of them:
+        // their bits go through a variable.
+        if let Expression::Constant(Constant::F32(number)) = expression
+            && !number.is_finite()
+        {
+            let bits = format!("bits{}", value.0);
+            self.line(&format!("var {bits}: u32 = 0x{:08x}u;", number.to_bits()));
+            self.names.insert(value, format!("bitcast<f32>({bits})"));
+            return;
+        }
         let text = self.expression(expression);
         let is_constant = matches!(expression, Expression::Constant(_));
         // A load stays where it is: what is stored later must not be seen.
@@ -260,20 +270,10 @@ impl Printer<'_> {
     }
 }
 
-fn scalar_name(scalar: Scalar) -> &'static str {
-    match scalar {
-        Scalar::Bool => "bool",
-        Scalar::I32 => "i32",
-        Scalar::U32 => "u32",
-        Scalar::F16 => "f16",
-        Scalar::F32 => "f32",
-    }
-}
-
 fn type_name(ty: Type) -> String {
     match ty.lanes {
-        1 => scalar_name(ty.scalar).to_owned(),
-        lanes => format!("vec{lanes}<{}>", scalar_name(ty.scalar)),
+        1 => ty.scalar.name().to_owned(),
+        lanes => format!("vec{lanes}<{}>", ty.scalar.name()),
     }
 }
 
@@ -296,7 +296,7 @@ fn float(number: f32) -> String {
     let decimal = format!("{number:?}");
     let read = decimal.parse().unwrap_or(f64::INFINITY);
     let is_plain = number == 0.0 || read >= f32::MIN_POSITIVE.into() && read <= f32::MAX.into();
-    if is_plain && read as f32 == number || !number.is_finite() {
+    if is_plain && read as f32 == number {
         return decimal + "f";
     }
     // significand · 2^exponent
@@ -444,5 +444,30 @@ mod tests {
         }
         assert_eq!(literal(Constant::F32(f32::MIN)), "(-0xffffffp+104f)");
         assert_eq!(literal(Constant::F32(0.25)), "0.25f");
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_go_through_their_bits() {
+        let kernel = compiler::kernel::parse(
+            "kernel k invocations 64 grid 1 1 1 {
+  buffer $0 x: f32[64] written
+  %0: i32 = local
+  %1: f32 = inf
+  %2: f32 = -inf
+  %3: f32 = 0x7fc00000
+  %4: f32 = load $0[%0]
+  %5: f32 = max %4, %2
+  %6: f32 = min %5, %1
+  %7: f32 = add %6, %3
+  store $0[%0] = %7
+}
+",
+        );
+        let text = emit(&kernel.expect("a kernel"), &[Binding::ReadWrite]);
+        let read = crate::webgpu::text::read(&text, false);
+        assert!(read.is_ok(), "{read:?}: {text}");
+        for bits in ["0x7f800000u", "0xff800000u", "0x7fc00000u"] {
+            assert!(text.contains(bits), "{bits}: {text}");
+        }
     }
 }
