@@ -35,8 +35,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use compiler::graph::Role;
 use compiler::graph::eval::EvalError;
+use compiler::graph::{Role, TensorType};
 use compiler::plan::{Plan, updates};
 use compiler::program::Executable;
 use compiler::region::{Buffer, BufferData, Content, RegionId, Regions};
@@ -53,7 +53,7 @@ pub use ceilings::{Ceilings, measure};
 pub use error::ExecuteError;
 use kernel::machine::Machine;
 use launch::{launch, memory, target};
-use parameters::{check, ty};
+use parameters::check;
 use states::States;
 use threads::{Threads, current};
 pub use tune::{TuneOptions, tune};
@@ -367,7 +367,7 @@ impl Executor {
             if let Content::Param(param) = &data.content
                 && param.role == Role::Input
             {
-                let ty = ty(&data.extents);
+                let ty = TensorType::from(&data.extents);
                 let given = inputs.get(&param.name);
                 let tensor = check(param.role, &param.name, &ty, given, false)?;
                 cells.fill(tensor.bytes());
@@ -478,7 +478,7 @@ fn places(
             Content::Constant(tensor) => Lies::Fixed(tensor.clone()),
             Content::Param(param) if param.role == Role::Weight => {
                 let given = weights.remove(&param.name);
-                let ty = ty(&data.extents);
+                let ty = TensorType::from(&data.extents);
                 check(Role::Weight, &param.name, &ty, given.as_ref(), true)?;
                 given.map_or(Lies::Packed, Lies::Fixed)
             }

@@ -1,14 +1,8 @@
 //! What the caller gives for parameters, against what the function declares.
 
-use compiler::DType;
-use compiler::graph::eval::EvalError;
+use compiler::graph::eval::{EvalError, check_param};
 use compiler::graph::{Role, TensorType};
-use compiler::value::extents::Extents;
 use compiler::value::tensor::Tensor;
-
-pub(super) fn ty(extents: &Extents) -> TensorType {
-    TensorType::new(extents.dtype, extents.shape.iter().copied())
-}
 
 /// The tensor given for a parameter, if it has the parameter's shape and element type, or another
 /// float type where `widening`.
@@ -19,21 +13,10 @@ pub(super) fn check<'a>(
     given: Option<&'a Tensor>,
     widening: bool,
 ) -> Result<&'a Tensor, EvalError> {
-    let Some(tensor) = given else {
-        let (name, ty) = (name.to_owned(), wanted.clone());
-        return Err(EvalError::Missing { role, name, ty });
-    };
-    let found = TensorType::of(tensor);
-    let floats = |a: DType, b: DType| a.is_float() && b.is_float();
-    let fits = found.dtype == wanted.dtype || (widening && floats(found.dtype, wanted.dtype));
-    if !fits || found.shape != wanted.shape {
-        let (name, wanted) = (name.to_owned(), wanted.clone());
-        return Err(EvalError::Type {
-            role,
-            name,
-            found,
-            wanted,
-        });
+    let floats = |tensor: &&Tensor| tensor.dtype().is_float() && wanted.dtype.is_float();
+    let same_shape = |tensor: &&Tensor| TensorType::of(tensor).shape == wanted.shape;
+    match given.filter(|_| widening).filter(floats).filter(same_shape) {
+        Some(tensor) => Ok(tensor),
+        None => check_param(role, name, wanted, given),
     }
-    Ok(tensor)
 }

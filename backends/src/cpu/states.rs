@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use compiler::graph::Role;
+use compiler::graph::{Role, TensorType};
 use compiler::plan::{Update, updates};
 use compiler::region::{Buffer, Content, Regions};
 use compiler::value::tensor::Tensor;
@@ -13,7 +13,7 @@ use compiler::value::tensor::Tensor;
 use super::arena::{ALIGNMENT, Arena, Cells};
 use super::error::ExecuteError;
 use super::launch::memory;
-use super::parameters::{check, ty};
+use super::parameters::check;
 
 /// The states of one program.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl States {
         state: Buffer,
         tensor: Option<&Tensor>,
     ) -> Result<(), ExecuteError> {
-        let wanted = ty(&regions.buffer(state).extents);
+        let wanted = TensorType::from(&regions.buffer(state).extents);
         let tensor = check(Role::State, name(regions, state), &wanted, tensor, true)?;
         if let Some(cells) = self.cells(regions, state) {
             cells.fill(tensor.fetched()?.cast(wanted.dtype).bytes());

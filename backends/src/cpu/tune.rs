@@ -7,7 +7,6 @@
 use std::sync::Mutex;
 
 use compiler::DType;
-use compiler::graph::Role;
 use compiler::program::Executable;
 use compiler::region::{Content, Region, Regions};
 use compiler::tile::{Contender, Contest, LowerOptions, Measurement, Tuning, contests};
@@ -227,11 +226,7 @@ impl Buffers {
             };
             offset += if touched { bytes(number) } else { 0 };
             cells.push(own);
-            fixed.push(match &data.content {
-                Content::Constant(_) => true,
-                Content::Param(param) => param.role == Role::Weight,
-                Content::Computed => false,
-            });
+            fixed.push(data.is_fixed());
         }
         Some(Buffers {
             cells,

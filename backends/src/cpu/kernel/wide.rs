@@ -38,7 +38,17 @@ pub(super) trait Wide: Simd {
     }
 
     /// Asks for the line of the cache at `pointer`, which may be any address.
-    fn prefetch(self, pointer: *const f32);
+    #[inline(always)]
+    fn prefetch(self, pointer: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: every x86-64 processor has the instruction, and it never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(pointer.cast()) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = pointer;
+    }
 
     /// The vector of every lane of the first `F32_LANES` rows, in order; what comes behind them is
     /// nothing that counts.
@@ -63,13 +73,6 @@ pub(super) trait Wide: Simd {
     unsafe fn store(self, pointer: *mut f32, vector: Self::f32s) {
         unsafe { pointer.cast::<Self::f32s>().write_unaligned(vector) }
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn prefetch_line(pointer: *const f32) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: every x86-64 processor has the instruction, and it never faults.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(pointer.cast()) }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -112,11 +115,6 @@ impl Wide for pulp::x86::V4 {
         // SAFETY: `self` exists on processors with these instructions alone.
         unsafe { bytemuck::cast(transpose::avx512(bytemuck::cast(rows))) }
     }
-
-    #[inline(always)]
-    fn prefetch(self, pointer: *const f32) {
-        prefetch_line(pointer);
-    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -140,11 +138,6 @@ impl Wide for pulp::x86::V3 {
     fn transpose(self, rows: [Self::f32s; LANES_MOST]) -> [Self::f32s; LANES_MOST] {
         // SAFETY: `self` exists on processors with these instructions alone.
         unsafe { bytemuck::cast(transpose::avx2(bytemuck::cast(rows))) }
-    }
-
-    #[inline(always)]
-    fn prefetch(self, pointer: *const f32) {
-        prefetch_line(pointer);
     }
 }
 
@@ -170,9 +163,6 @@ impl Wide for pulp::aarch64::Neon {
         // SAFETY: `self` exists on processors with these instructions alone.
         unsafe { bytemuck::cast(transpose::neon(bytemuck::cast(rows))) }
     }
-
-    #[inline(always)]
-    fn prefetch(self, _: *const f32) {}
 }
 
 impl Wide for Scalar128b {
@@ -201,9 +191,6 @@ impl Wide for Scalar128b {
         columns[3] = f32x4(a.3, b.3, c.3, d.3);
         columns
     }
-
-    #[inline(always)]
-    fn prefetch(self, _: *const f32) {}
 }
 
 /// Coefficients of `r^6` down to `r^1`: `2^x = 2^n · 2^r` with the integer `n` nearest to `x`, and `2^r`
