@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::sync::OnceLock;
 
-use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::region::{Content, Regions};
 use compiler::tile::Tiled;
@@ -167,18 +166,15 @@ impl<M: Machine + 'static> Resident for Kernels<M> {
 
     fn input(&self, name: &str) -> Option<TensorType> {
         let port = find(&self.executor.commands().inputs, name)?;
-        let shape = port.extents.shape.iter().copied();
-        Some(TensorType::new(port.extents.dtype, shape))
+        Some(TensorType::from(&port.extents))
     }
 
     fn output(&self, name: &str) -> Option<TensorType> {
         let port = find(&self.executor.commands().outputs, name)?;
         // Results may take more bits than their type has.
         let stored = match port.stored {
-            StoredAs::F32 => DType::F32,
-            StoredAs::F16 => DType::F16,
-            StoredAs::Bf16 => DType::BF16,
             StoredAs::I32 => port.extents.dtype,
+            stored @ (StoredAs::F32 | StoredAs::F16 | StoredAs::Bf16) => stored.dtype(),
         };
         Some(TensorType::new(stored, port.extents.shape.iter().copied()))
     }

@@ -7,15 +7,14 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::sync::Arc;
 
 use compiler::value::tensor::Tensor;
 
 use super::batches::batches;
 use super::{Device, DeviceError, Inner};
 use crate::clock::{Clock, RegionTime};
-use crate::gpu::commands::{Argument, Commands, Launch, Pool, Port, Source};
-use crate::gpu::elements::{Layout, decode};
+use crate::gpu::commands::{Argument, Commands, Launch, Pool, Source};
+use crate::gpu::elements::Layout;
 use crate::gpu::executor::Machine;
 use crate::gpu::validate::Valid;
 
@@ -82,19 +81,63 @@ impl Device {
 
 impl Machine for Loaded {
     fn write(&self, window: &Argument, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
-        self.write_bytes(window, offset, bytes)
+        let end = offset.checked_add(bytes.len() as u64);
+        if end.is_none_or(|end| end > window.bytes) {
+            return Err(DeviceError::Window { window: *window });
+        }
+        let buffer = self.window(window)?;
+        let inner = &self.device.inner;
+        inner
+            .queue
+            .write_buffer(buffer, window.offset + offset, bytes);
+        inner.check(|| format!("writing {window}"))
     }
 
     fn read(&self, window: &Argument) -> Result<Vec<u8>, DeviceError> {
-        self.read_bytes(window)
+        let buffer = self.window(window)?;
+        match window.bytes {
+            0 => Ok(Vec::new()),
+            bytes => self.device.inner.download(buffer, window.offset, bytes),
+        }
     }
 
     fn launch(&self, launches: Range<usize>) -> Result<(), DeviceError> {
-        Loaded::launch(self, launches)
+        let inner = &self.device.inner;
+        let mut waiting = VecDeque::new();
+        for batch in self.batches(launches) {
+            waiting.push_back(self.submit(batch));
+            if waiting.len() > IN_FLIGHT {
+                inner.wait(waiting.pop_front(), || self.running())?;
+            }
+        }
+        inner.check(|| self.running())
     }
 
     fn copy(&self, copies: &[(Argument, Argument)], to: &Loaded) -> Result<(), DeviceError> {
-        self.copy_windows(copies, to, || format!("copying {} windows", copies.len()))
+        let inner = &self.device.inner;
+        let mut encoder = inner.device.create_command_encoder(&Default::default());
+        let mut second = Vec::with_capacity(copies.len());
+        for (from, into) in copies.iter().filter(|(from, _)| from.bytes > 0) {
+            let (source, target) = (self.buffers.of(from), to.buffers.of(into));
+            if !std::ptr::eq(self, to) {
+                encoder.copy_buffer_to_buffer(source, from.offset, target, into.offset, from.bytes);
+                continue;
+            }
+            // WebGPU copies from one buffer to another only: a slab may hold both.
+            let between = inner.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("copy"),
+                size: from.bytes,
+                usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            encoder.copy_buffer_to_buffer(source, from.offset, &between, 0, from.bytes);
+            second.push((between, target, into));
+        }
+        for (between, target, into) in &second {
+            encoder.copy_buffer_to_buffer(between, 0, target, into.offset, into.bytes);
+        }
+        inner.queue.submit([encoder.finish()]);
+        inner.check(|| format!("copying {} windows", copies.len()))
     }
 
     fn profile(&self, clock: Clock<'_>) -> Result<Vec<RegionTime>, DeviceError> {
@@ -194,94 +237,6 @@ impl Loaded {
         &self.device
     }
 
-    /// Writes an input of the next run; it stays until it is written again, unless a launch
-    /// stores to the same bytes.
-    ///
-    /// # Errors
-    /// When there is no such input, the tensor is of another type, or an integer needs more than
-    /// 32 bits.
-    pub fn write(&self, input: &str, tensor: &Tensor) -> Result<(), DeviceError> {
-        let port = self.input(input)?;
-        let order: Vec<usize> = (0..port.extents.shape.len()).collect();
-        let layout = Layout {
-            extents: &port.extents,
-            order: &order,
-            stored: port.stored,
-        };
-        let (inner, what) = (&self.device.inner, || format!("input {input:?}"));
-        let (buffer, window) = (self.buffers.of(&port.window), port.window);
-        inner.put(tensor, layout, buffer, &window, &mut 0, what)?;
-        inner.check(what)
-    }
-
-    /// Starts all launches in order; does not wait for the last of them.
-    ///
-    /// # Errors
-    /// When the host has to compute something between them, which an executor does, when the
-    /// device failed before, or fails to begin.
-    pub fn run(&self) -> Result<(), DeviceError> {
-        if let Some(hosted) = self.commands().hosted.first() {
-            return Err(DeviceError::Hosted {
-                program: self.commands().name.clone(),
-                region: hosted.region,
-            });
-        }
-        self.launch(0..self.steps.len())
-    }
-
-    /// Starts some of the launches in order; does not wait for the last of them.
-    ///
-    /// # Errors
-    /// When the device failed before or fails to begin.
-    ///
-    /// # Panics
-    /// When there are not so many launches.
-    pub fn launch(&self, launches: Range<usize>) -> Result<(), DeviceError> {
-        let inner = &self.device.inner;
-        let mut waiting = VecDeque::new();
-        for batch in self.batches(launches) {
-            waiting.push_back(self.submit(batch));
-            if waiting.len() > IN_FLIGHT {
-                inner.wait(waiting.pop_front(), || self.running())?;
-            }
-        }
-        inner.check(|| self.running())
-    }
-
-    /// Writes bytes to a window, beginning at `offset` in it.
-    ///
-    /// # Errors
-    /// When they do not lie in a buffer of the program, or the device failed.
-    pub fn write_bytes(
-        &self,
-        window: &Argument,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<(), DeviceError> {
-        let end = offset.checked_add(bytes.len() as u64);
-        if end.is_none_or(|end| end > window.bytes) {
-            return Err(DeviceError::Window { window: *window });
-        }
-        let buffer = self.window(window)?;
-        let inner = &self.device.inner;
-        inner
-            .queue
-            .write_buffer(buffer, window.offset + offset, bytes);
-        inner.check(|| format!("writing {window}"))
-    }
-
-    /// Reads the bytes of a window once everything before is done.
-    ///
-    /// # Errors
-    /// When it does not lie in a buffer of the program, or the device failed.
-    pub fn read_bytes(&self, window: &Argument) -> Result<Vec<u8>, DeviceError> {
-        let buffer = self.window(window)?;
-        match window.bytes {
-            0 => Ok(Vec::new()),
-            bytes => self.device.inner.download(buffer, window.offset, bytes),
-        }
-    }
-
     /// The buffer that a window lies in.
     fn window(&self, window: &Argument) -> Result<&wgpu::Buffer, DeviceError> {
         let bytes = self.commands().buffer_bytes(window);
@@ -316,81 +271,6 @@ impl Loaded {
         inner.queue.submit([encoder.finish()])
     }
 
-    /// Reads a result of the last run, waiting for it.
-    ///
-    /// # Errors
-    /// When there is no such result, or the device failed.
-    pub fn read(&self, output: &str) -> Result<Tensor, DeviceError> {
-        let port = self.output(output)?;
-        let bytes = self.read_bytes(&port.window)?;
-        decode(&bytes, &port.extents, port.stored).map_err(|error| DeviceError::Elements {
-            what: format!("result {output:?}"),
-            error,
-        })
-    }
-
-    /// Makes a result the input of another program of the same device, or of this one, without a
-    /// detour over the host.
-    ///
-    /// # Errors
-    /// When there is no such result or input, or they do not lie alike.
-    pub fn copy(&self, output: &str, to: &Loaded, input: &str) -> Result<(), DeviceError> {
-        self.copy_all(&[(output, input)], to)
-    }
-
-    /// Makes results inputs, as [`Loaded::copy`] does; all are read before the first is written,
-    /// for inputs may take the place of results of the same program.
-    ///
-    /// # Errors
-    /// As [`Loaded::copy`].
-    pub fn copy_all(&self, names: &[(&str, &str)], to: &Loaded) -> Result<(), DeviceError> {
-        let mut copies = Vec::with_capacity(names.len());
-        for &(output, input) in names {
-            let (from, into) = (self.output(output)?, to.input(input)?);
-            if !from.lies_as(into) || !Arc::ptr_eq(&self.device.inner, &to.device.inner) {
-                return Err(DeviceError::Copy {
-                    output: output.to_owned(),
-                    input: input.to_owned(),
-                });
-            }
-            copies.push((from.window, into.window));
-        }
-        self.copy_windows(&copies, to, || format!("copying {names:?}"))
-    }
-
-    /// Copies windows to those of another program of the same device, or of this one.
-    fn copy_windows(
-        &self,
-        copies: &[(Argument, Argument)],
-        to: &Loaded,
-        what: impl FnOnce() -> String,
-    ) -> Result<(), DeviceError> {
-        let inner = &self.device.inner;
-        let mut encoder = inner.device.create_command_encoder(&Default::default());
-        let mut second = Vec::with_capacity(copies.len());
-        for (from, into) in copies.iter().filter(|(from, _)| from.bytes > 0) {
-            let (source, target) = (self.buffers.of(from), to.buffers.of(into));
-            if !std::ptr::eq(self, to) {
-                encoder.copy_buffer_to_buffer(source, from.offset, target, into.offset, from.bytes);
-                continue;
-            }
-            // WebGPU copies from one buffer to another only: a slab may hold both.
-            let between = inner.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("copy"),
-                size: from.bytes,
-                usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            });
-            encoder.copy_buffer_to_buffer(source, from.offset, &between, 0, from.bytes);
-            second.push((between, target, into));
-        }
-        for (between, target, into) in &second {
-            encoder.copy_buffer_to_buffer(between, 0, target, into.offset, into.bytes);
-        }
-        inner.queue.submit([encoder.finish()]);
-        inner.check(what)
-    }
-
     /// What fails when a run fails.
     pub(super) fn running(&self) -> String {
         format!("running {:?}", self.commands().name)
@@ -402,27 +282,5 @@ impl Loaded {
         pass.set_pipeline(pipeline);
         pass.set_bind_group(0, group, &[]);
         pass.dispatch_workgroups(x, y, z);
-    }
-
-    fn input(&self, name: &str) -> Result<&Port, DeviceError> {
-        self.port(&self.commands().inputs, "input", name)
-    }
-
-    fn output(&self, name: &str) -> Result<&Port, DeviceError> {
-        self.port(&self.commands().outputs, "result", name)
-    }
-
-    fn port<'a>(
-        &self,
-        ports: &'a [Port],
-        kind: &'static str,
-        name: &str,
-    ) -> Result<&'a Port, DeviceError> {
-        let port = ports.iter().find(|port| port.name == name);
-        port.ok_or_else(|| DeviceError::NoPort {
-            program: self.commands().name.clone(),
-            kind,
-            name: name.to_owned(),
-        })
     }
 }
