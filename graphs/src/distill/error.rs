@@ -19,7 +19,7 @@ pub enum DistillError {
     #[error(transparent)]
     Layout(#[from] OptimizerError),
     /// A method needs a network that was not given.
-    #[error("found no teacher, which {method} wants")]
+    #[error("{method} needs a teacher, but none was given")]
     NoTeacher {
         /// The method.
         method: &'static str,

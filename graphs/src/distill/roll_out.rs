@@ -149,13 +149,7 @@ impl RollOut {
 
 /// Line `step` of a table `[steps, batch]`: `[batch]`.
 fn line(scene: &mut Scene<'_>, table: Value, step: usize) -> Result<Value, DistillError> {
-    let slice = Slice {
-        axis: 0,
-        start: Dim::from(step),
-        length: Dim::from(1),
-        step: 1,
-    };
-    let line = scene.builder.push(slice, &[table])?;
+    let line = scene.builder.push(Slice::new(0, step, 1), &[table])?;
     let shape = vec![Dim::from(scene.sizes.batch)];
     Ok(scene.builder.push(Reshape { shape }, &[line])?)
 }
@@ -163,11 +157,6 @@ fn line(scene: &mut Scene<'_>, table: Value, step: usize) -> Result<Value, Disti
 /// One batch of the two in `both`.
 fn half(scene: &mut Scene<'_>, both: Value, which: usize) -> Result<Value, DistillError> {
     let batch = scene.sizes.batch;
-    let slice = Slice {
-        axis: 0,
-        start: Dim::from(which * batch),
-        length: Dim::from(batch),
-        step: 1,
-    };
+    let slice = Slice::new(0, which * batch, batch);
     Ok(scene.builder.push(slice, &[both])?)
 }

@@ -143,6 +143,20 @@ impl Fields {
         self.refuse(key, &Value::Null, wanted)
     }
 
+    /// What `read` makes of the value of `key`, if it is there.
+    pub(crate) fn optional<T>(
+        &mut self,
+        key: &str,
+        wanted: impl ToString,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        let found = self.take(key).map(|value| match read(&value) {
+            Some(meaning) => Ok(meaning),
+            None => Err(self.refuse(key, &value, wanted)),
+        });
+        found.transpose()
+    }
+
     /// A count between 1 and `most`.
     pub(crate) fn count(
         &mut self,
@@ -159,13 +173,8 @@ impl Fields {
         key: &str,
         most: usize,
     ) -> Result<Option<usize>, ConfigError> {
-        let Some(value) = self.take(key) else {
-            return Ok(None);
-        };
-        match as_count(&value, 1, most) {
-            Some(count) => Ok(Some(count)),
-            None => Err(self.refuse(key, &value, format!("an integer from 1 to {most}"))),
-        }
+        let wanted = format!("an integer from 1 to {most}");
+        self.optional(key, wanted, |value| as_count(value, 1, most))
     }
 
     /// A truth value.
@@ -175,11 +184,7 @@ impl Fields {
 
     /// True or false, or nothing.
     pub(crate) fn optional_flag(&mut self, key: &str) -> Result<Option<bool>, ConfigError> {
-        match self.take(key) {
-            None => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(flag)),
-            Some(value) => Err(self.refuse(key, &value, "true or false")),
-        }
+        self.optional(key, "true or false", Value::as_bool)
     }
 
     /// A finite number.
@@ -189,13 +194,8 @@ impl Fields {
 
     /// A finite number, or nothing.
     pub(crate) fn optional_number(&mut self, key: &str) -> Result<Option<f64>, ConfigError> {
-        match self.take(key) {
-            None => Ok(None),
-            Some(value) => match value.as_f64().filter(|number| number.is_finite()) {
-                Some(number) => Ok(Some(number)),
-                None => Err(self.refuse(key, &value, "a number")),
-            },
-        }
+        let finite = |value: &Value| value.as_f64().filter(|number| number.is_finite());
+        self.optional(key, "a number", finite)
     }
 
     /// One of the names in `table`, as what it stands for; `default` is a name too.
@@ -209,20 +209,20 @@ impl Fields {
         self.lookup(key, &value, table)
     }
 
-    /// A list of names in `table`, at most `most` of them.
+    /// A list of `count` names in `table`.
     pub(crate) fn names<T: Copy>(
         &mut self,
         key: &str,
         default: &[&str],
         table: &[(&str, T)],
-        most: usize,
+        count: usize,
     ) -> Result<Vec<T>, ConfigError> {
         let value = self.take(key).unwrap_or_else(|| Value::from(default));
         match &value {
-            Value::Array(names) if (1..=most).contains(&names.len()) => {
+            Value::Array(names) if names.len() == count => {
                 names.iter().map(|v| self.lookup(key, v, table)).collect()
             }
-            _ => Err(self.refuse(key, &value, format!("a list of 1 to {most} names"))),
+            _ => Err(self.refuse(key, &value, format!("a list with {count} names"))),
         }
     }
 
@@ -247,17 +247,14 @@ impl Fields {
         most: usize,
         each_most: usize,
     ) -> Result<Vec<usize>, ConfigError> {
-        let value = self.take(key).unwrap_or_else(|| Value::from(default));
-        let counts: Option<Vec<usize>> = value.as_array().and_then(|list| {
-            let counts = list.iter().map(|v| as_count(v, 1, each_most));
-            counts.collect()
-        });
-        counts
-            .filter(|list| (1..=most).contains(&list.len()))
-            .ok_or_else(|| {
-                let wanted = format!("a list of 1 to {most} integers from 1 to {each_most}");
-                self.refuse(key, &value, wanted)
-            })
+        let wanted = format!("a list of 1 to {most} integers from 1 to {each_most}");
+        let counts = self.optional(key, wanted, |value| {
+            let list = value.as_array()?;
+            let fits = (1..=most).contains(&list.len());
+            let counts = list.iter().map(|count| as_count(count, 1, each_most));
+            fits.then(|| counts.collect())?
+        })?;
+        Ok(counts.unwrap_or_else(|| default.to_vec()))
     }
 
     /// One value for all of `blocks`, or a list of one value for each.
@@ -269,18 +266,13 @@ impl Fields {
         wanted: &str,
         read: impl Fn(&Value) -> Option<T>,
     ) -> Result<Vec<T>, ConfigError> {
-        let Some(value) = self.take(key) else {
-            return Ok(vec![default; blocks]);
-        };
-        let values = match &value {
+        let wanted = format!("{wanted}, or a list of {blocks} such");
+        let values = self.optional(key, wanted, |value| match value {
             Value::Array(list) if list.len() == blocks => list.iter().map(read).collect(),
             Value::Array(_) => None,
             single => read(single).map(|one| vec![one; blocks]),
-        };
-        values.ok_or_else(|| {
-            let wanted = format!("{wanted}, or a list of {blocks} such");
-            self.refuse(key, &value, wanted)
-        })
+        })?;
+        Ok(values.unwrap_or_else(|| vec![default; blocks]))
     }
 
     /// Takes a key for which only one value is supported; absent and `null` pass too, as writers

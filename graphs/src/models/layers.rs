@@ -151,6 +151,16 @@ impl Layers {
         self.push(Reshape { shape }, &[x])
     }
 
+    /// The axes in another order.
+    fn transpose<const N: usize>(
+        &mut self,
+        x: Value,
+        axes: [usize; N],
+    ) -> Result<Value, GraphError> {
+        let permutation = axes.to_vec();
+        self.push(Transpose { permutation }, &[x])
+    }
+
     /// `nn.Conv2d` with bias, from the channels of `x` to `channels`.
     pub(crate) fn conv(
         &mut self,
@@ -255,13 +265,11 @@ impl Layers {
             let parts = [heads, size].map(Dim::from);
             let parts = [&shape[..2], &parts].concat();
             let x = self.reshape(*operand, parts)?;
-            let permutation = vec![0, 2, 1, 3];
-            *operand = self.push(Transpose { permutation }, &[x])?;
+            *operand = self.transpose(x, [0, 2, 1, 3])?;
         }
         let scale = 1.0 / (size as f64).sqrt();
         let x = self.push(Attention { scale, causal }, &split)?;
-        let permutation = vec![0, 2, 1, 3];
-        let x = self.push(Transpose { permutation }, &[x])?;
+        let x = self.transpose(x, [0, 2, 1, 3])?;
         self.reshape(x, shape)
     }
 
@@ -270,14 +278,12 @@ impl Layers {
         let shape = self.shape(x);
         let flat = [&shape[..2], &[shape[2].mul(&shape[3])]].concat();
         let x = self.reshape(x, flat)?;
-        let permutation = vec![0, 2, 1];
-        self.push(Transpose { permutation }, &[x])
+        self.transpose(x, [0, 2, 1])
     }
 
     /// Tokens as an image of the height and width of `like`.
     pub(crate) fn image(&mut self, tokens: Value, like: Value) -> Result<Value, GraphError> {
-        let permutation = vec![0, 2, 1];
-        let x = self.push(Transpose { permutation }, &[tokens])?;
+        let x = self.transpose(tokens, [0, 2, 1])?;
         let flat = self.shape(x);
         let size = self.shape(like);
         self.reshape(x, [&flat[..2], &size[2..]].concat())

@@ -73,11 +73,7 @@ impl Config {
             ("down_block_types", "DownEncoderBlock2D"),
             ("up_block_types", "UpDecoderBlock2D"),
         ] {
-            let types = fields.names(key, &[kind], &[(kind, ())], LEVELS_MAX)?;
-            if types.len() != channels.len() {
-                let wanted = format!("{} types, one per level", channels.len());
-                return Err(fields.refuse(key, &json!(types.len()), wanted));
-            }
+            fields.names(key, &[kind], &[(kind, ())], channels.len())?;
         }
         let config = Config {
             in_channels: fields.count("in_channels", 3, WIDTH_MAX)?,

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use compiler::graph::{Builder, Func, GraphError, Role, Value};
 use compiler::ops::{Cast, Reshape, Slice};
-use compiler::value::dim::Dim;
 use compiler::value::dtype::DType;
 use compiler::value::tensor::Tensor;
 
@@ -85,12 +84,7 @@ impl Layout {
         let mut values = Vec::new();
         for (place, (_, _, ty)) in self.places.iter().zip(body.params(Role::Weight)) {
             builder.at(&place.name);
-            let slice = Slice {
-                axis: 0,
-                start: Dim::from(place.offset),
-                length: Dim::from(place.elements()),
-                step: 1,
-            };
+            let slice = Slice::new(0, place.offset, place.elements());
             let mut value = builder.push(slice, &[flat])?;
             let shape = ty.shape.clone();
             value = builder.push(Reshape { shape }, &[value])?;

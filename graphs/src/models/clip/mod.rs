@@ -97,12 +97,7 @@ fn embed(layers: &mut Layers, ids: Value, config: &Config) -> Result<Value, Grap
     let positions = format!("{path}.position_embedding.weight");
     let positions = layers.weight(&positions, [config.tokens, config.width])?;
     let x = layers.push(Gather { axis: 0 }, &[table, ids])?;
-    let first = Slice {
-        axis: 0,
-        start: Dim::from(0),
-        length: layers.shape(ids)[1].clone(),
-        step: 1,
-    };
+    let first = Slice::new(0, 0, layers.shape(ids)[1].clone());
     let positions = layers.push(first, &[positions])?;
     layers.add(x, positions)
 }

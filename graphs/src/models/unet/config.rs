@@ -150,18 +150,14 @@ fn frequency_shift(fields: &mut Fields, channels: usize) -> Result<f64, ConfigEr
 }
 
 fn sample_size(fields: &mut Fields) -> Result<Option<[usize; 2]>, ConfigError> {
-    let Some(value) = fields.take("sample_size") else {
-        return Ok(None);
-    };
     let count = |value: &Value| as_count(value, 1, WIDTH_MAX);
-    let size = match &value {
-        Value::Array(list) if list.len() == 2 => count(&list[0]).zip(count(&list[1])),
-        single => count(single).map(|size| (size, size)),
-    };
-    match size {
-        Some((height, width)) => Ok(Some([height, width])),
-        None => Err(fields.refuse("sample_size", &value, "a size or two")),
-    }
+    fields.optional("sample_size", "a size or two", |value| {
+        match value.as_array().map(Vec::as_slice) {
+            Some([height, width]) => Some([count(height)?, count(width)?]),
+            Some(_) => None,
+            None => count(value).map(|size| [size; 2]),
+        }
+    })
 }
 
 fn text_width(fields: &mut Fields, blocks: usize) -> Result<usize, ConfigError> {
@@ -203,15 +199,14 @@ fn added(fields: &mut Fields) -> Result<Option<Added>, ConfigError> {
 }
 
 fn padding(fields: &mut Fields) -> Result<Padding, ConfigError> {
-    let key = "downsample_padding";
-    match fields.take(key) {
-        None => Ok(Padding::Both),
-        Some(value) => match value.as_u64() {
-            Some(0) => Ok(Padding::After),
-            Some(1) => Ok(Padding::Both),
-            Some(_) | None => Err(fields.refuse(key, &value, "0 or 1")),
-        },
-    }
+    let padding = fields.optional("downsample_padding", "0 or 1", |value| {
+        match value.as_u64()? {
+            0 => Some(Padding::After),
+            1 => Some(Padding::Both),
+            _ => None,
+        }
+    })?;
+    Ok(padding.unwrap_or(Padding::Both))
 }
 
 /// What the configuration says per level, from fine to coarse.
@@ -248,7 +243,7 @@ impl Depth {
         }
     }
 
-    /// The depths after `resnets` residual blocks, if there are as many.
+    /// The depths after `resnets` residual blocks, if there are that many.
     fn resolve(&self, resnets: usize) -> Option<Vec<usize>> {
         match self {
             Depth::Same(depth) => Some(vec![*depth; resnets]),
@@ -279,12 +274,8 @@ impl Levels {
                 "DownBlock2D",
             ],
             &down_types,
-            LEVELS_MAX,
+            blocks,
         )?;
-        if crosses.len() != blocks {
-            let wanted = format!("{blocks} types, one for each of block_out_channels");
-            return Err(fields.refuse("down_block_types", &json!(crosses.len()), wanted));
-        }
         let heads = Levels::heads(fields, &channels)?;
         Ok(Levels {
             layers: fields.per_block("layers_per_block", 2, blocks, "a number of layers", count)?,
@@ -342,23 +333,26 @@ impl Levels {
     fn down(&self, fields: &Fields) -> Result<Vec<Level>, ConfigError> {
         let level = |index: usize| {
             let resnets = self.layers[index];
-            let attention = match self.crosses[index] {
-                false => None,
-                true => {
-                    let depths = self.depths[index].resolve(resnets);
-                    let wanted = format!("{resnets} depths on level {index}");
-                    let depths = depths.ok_or_else(|| fields.absent(DEPTHS, wanted))?;
-                    Some((self.attention(index), depths))
-                }
-            };
-            let channels = self.channels[index];
-            Ok(Level {
-                channels,
-                resnets,
-                attention,
-            })
+            let depth = self.crosses[index].then_some(&self.depths[index]);
+            let wanted = format!("{resnets} depths on level {index}");
+            self.level(index, resnets, depth)
+                .ok_or_else(|| fields.absent(DEPTHS, wanted))
         };
         (0..self.channels.len()).map(level).collect()
+    }
+
+    /// A level with the channels of level `index`, and transformers if it has a `depth`, which
+    /// must reach for every residual block.
+    fn level(&self, index: usize, resnets: usize, depth: Option<&Depth>) -> Option<Level> {
+        let attention = match depth {
+            Some(depth) => Some((self.attention(index), depth.resolve(resnets)?)),
+            None => None,
+        };
+        Some(Level {
+            channels: self.channels[index],
+            resnets,
+            attention,
+        })
     }
 
     fn mid(&self, fields: &mut Fields) -> Result<Mid, ConfigError> {
@@ -389,10 +383,9 @@ impl Levels {
 
     fn up(&self, fields: &mut Fields) -> Result<Vec<Level>, ConfigError> {
         let blocks = self.channels.len();
-        let key = "up_block_types";
         let types = [("CrossAttnUpBlock2D", true), ("UpBlock2D", false)];
         let crosses = fields.names(
-            key,
+            "up_block_types",
             &[
                 "UpBlock2D",
                 "CrossAttnUpBlock2D",
@@ -400,31 +393,16 @@ impl Levels {
                 "CrossAttnUpBlock2D",
             ],
             &types,
-            LEVELS_MAX,
+            blocks,
         )?;
-        if crosses.len() != blocks {
-            let wanted = format!("{blocks} types, one for each of block_out_channels");
-            return Err(fields.refuse(key, &json!(crosses.len()), wanted));
-        }
         let depths = self.depths_up(fields)?;
         let level = |index: usize| {
             let down = blocks - 1 - index;
             let resnets = self.layers[down] + 1;
-            let attention = match crosses[index] {
-                false => None,
-                true => {
-                    let resolved = depths[index].resolve(resnets);
-                    let wanted = format!("{resnets} depths on level {index}");
-                    let resolved = resolved.ok_or_else(|| fields.absent(DEPTHS_UP, wanted))?;
-                    Some((self.attention(down), resolved))
-                }
-            };
-            let channels = self.channels[down];
-            Ok(Level {
-                channels,
-                resnets,
-                attention,
-            })
+            let depth = crosses[index].then_some(&depths[index]);
+            let wanted = format!("{resnets} depths on level {index}");
+            self.level(down, resnets, depth)
+                .ok_or_else(|| fields.absent(DEPTHS_UP, wanted))
         };
         (0..blocks).map(level).collect()
     }
