@@ -1,5 +1,5 @@
-//! Random kernels keep the rules, read back from their text, have no fault, and store the same after
-//! every pass.
+//! Random kernels keep the rules, read back from their text, have no fault, and store the same
+//! after every pass.
 
 use compiler::kernel::{BufferContents, Kernel, PASSES, interpret, optimize, parse, verify};
 use compiler::target::Limits;

@@ -188,8 +188,8 @@ fn transpose(
     panel(machine, out, [height, length], height, &rows[..runs.len()]);
 }
 
-/// The taps of some channels at a time, `[channel][tap][row]`, of a panel of rows whose taps lie next
-/// to each other: they are transposed as they lie, and `order` tells which they are.
+/// The taps of some channels at a time, `[channel][tap][row]`, of a panel of rows whose taps lie
+/// next to each other: they are transposed as they lie, and `order` tells which they are.
 pub(crate) fn taps(
     machine: Machine,
     walk: &Walk,

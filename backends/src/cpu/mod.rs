@@ -158,9 +158,9 @@ impl fmt::Debug for Executor {
 }
 
 impl Executor {
-    /// Prepares `program` with its `weights` and first states, by name; they may be stored in another float type
-    /// than the program declares. Each is dropped as soon as its last reader has packed it.
-    /// What `tuning` holds of this machine decides between tile programs.
+    /// Prepares `program` with its `weights` and first states, by name; they may be stored in
+    /// another float type than the program declares. Each is dropped as soon as its last reader has
+    /// packed it. What `tuning` holds of this machine decides between tile programs.
     ///
     /// # Errors
     /// When a weight is missing, of another shape or cannot be read, or threads or memory cannot be

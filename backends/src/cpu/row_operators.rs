@@ -14,7 +14,8 @@ pub(crate) enum RowOperator {
     LayerNorm { epsilon: f64 },
     /// `e^x / Σ e^x`.
     Softmax,
-    /// Mean and `1 / sqrt(variance + epsilon)` from the means, then the sums of squared differences, of parts of so many elements.
+    /// Mean and `1 / sqrt(variance + epsilon)` from the means, then the sums of squared
+    /// differences, of parts of so many elements.
     MergeMoments { epsilon: f64, count: usize },
 }
 

@@ -1,8 +1,8 @@
 //! Tuning: the contenders of each region, measured on this machine.
 //!
 //! Takes a program and a clock, gives times of tile programs; the tensors that they run on are made
-//! up. Contenders run one after the other in several rounds, so that what disturbs the machine for a
-//! while disturbs them all, and one at a time has its weights packed. It changes no program.
+//! up. Contenders run one after the other in several rounds, so that what disturbs the machine for
+//! a while disturbs them all, and one at a time has its weights packed. It changes no program.
 
 use std::sync::Mutex;
 

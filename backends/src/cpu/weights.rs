@@ -17,8 +17,8 @@ use super::threads::each;
 use super::tiles::padded;
 use super::walk::{TapOrder, Walk};
 
-/// Floats between the planes of a transformed factor, all of which are written in turn: without them
-/// planes of a power of two would fall on the same lines of a cache.
+/// Floats between the planes of a transformed factor, all of which are written in turn: without
+/// them planes of a power of two would fall on the same lines of a cache.
 const SKEW: usize = 32;
 
 /// A right factor of weights, in the type in which it is stored: f32, or bits of 16-bit floats that

@@ -181,8 +181,8 @@ pub(crate) fn along(
     }
 }
 
-/// The results of one tile, `[pixel][column]`, in rows of `wide` floats, of its points, `plane` floats
-/// apart; where `taps`, those of the gradient of a kernel.
+/// The results of one tile, `[pixel][column]`, in rows of `wide` floats, of its points, `plane`
+/// floats apart; where `taps`, those of the gradient of a kernel.
 pub(crate) fn output(
     machine: Machine,
     (values, plane): (&[f32], usize),

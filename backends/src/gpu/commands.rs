@@ -350,7 +350,8 @@ impl Requirements {
     }
 
     /// The limits by their names in the
-    /// [specification](https://www.w3.org/TR/webgpu/#limits); every alignment that it allows is met.
+    /// [specification](https://www.w3.org/TR/webgpu/#limits); every alignment that it allows is
+    /// met.
     pub fn limits(&self) -> [(&'static str, u64); 6] {
         let Limits {
             alignment: _,

@@ -85,7 +85,8 @@ struct State<'a> {
     numbers: BTreeMap<String, usize>,
 }
 
-/// A kernel of a region: its number, and for each storage buffer which of the region's buffers it is.
+/// A kernel of a region: its number, and for each storage buffer which of the region's buffers it
+/// is.
 type Known = (usize, Vec<Vec<usize>>);
 
 /// Compiles a program.

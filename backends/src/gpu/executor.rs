@@ -48,8 +48,8 @@ pub trait Machine {
     /// When the machine fails.
     fn copy(&self, copies: &[(Argument, Argument)], to: &Self) -> Result<(), DeviceError>;
 
-    /// Starts all launches and returns how long each took; what the host computes between them stays
-    /// as it was. Nothing where that tells nothing.
+    /// Starts all launches and returns how long each took; what the host computes between them
+    /// stays as it was. Nothing where that tells nothing.
     ///
     /// # Errors
     /// When the machine fails.
@@ -220,8 +220,8 @@ impl<M: Machine> Executor<M> {
         self.regions.results.iter().all(|(name, _)| has_port(name))
     }
 
-    /// Runs the program and waits for nothing: inputs that are not given lie on the machine already,
-    /// and results stay there.
+    /// Runs the program and waits for nothing: inputs that are not given lie on the machine
+    /// already, and results stay there.
     ///
     /// # Errors
     /// When an input does not lie on the machine, the machine fails, or data lies outside of an

@@ -1,7 +1,8 @@
 //! What the text of a kernel says of itself, read and checked by naga.
 //!
 //! Takes WGSL, gives the size of its workgroup, its memory and its bindings, or the line that naga
-//! refuses. It allows what WebGPU allows without features, and 16-bit floats where they are granted.
+//! refuses. It allows what WebGPU allows without features, and 16-bit floats where they are
+//! granted.
 
 use naga::front::wgsl::{Frontend, Options};
 use naga::valid::{Capabilities, ValidationFlags, Validator};

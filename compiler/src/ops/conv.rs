@@ -13,9 +13,9 @@ use crate::value::tensor::Values;
 
 /// # Meaning
 /// `result[b, o, p] = bias[o] + Σ_c Σ_t x[b, g·depth + c, p·stride + t·dilation − before] · w[o, c, t]`
-/// over `c < depth` and the kernel's indices `t`, in the group `g = floor(o / (features / groups))`;
-/// `p`, `t`, `stride`, `dilation` and `before` have one entry per spatial axis, and `x` is 0 outside
-/// of its extents.
+/// over `c < depth` and the kernel's indices `t`, in the group
+/// `g = floor(o / (features / groups))`; `p`, `t`, `stride`, `dilation` and `before` have one entry
+/// per spatial axis, and `x` is 0 outside of its extents.
 ///
 /// # Operands
 /// `x` `[batch, channels, spatial…]`, `w` `[features, depth, kernel…]`, optional `bias`
@@ -36,9 +36,9 @@ use crate::value::tensor::Values;
 /// * C7: `bias` has the shape `[features]`.
 ///
 /// # Gradient
-/// `dx` is the [`conv_transpose`](struct@crate::ops::ConvTranspose) of `dr` with `w`, to the spatial
-/// extents of `x`; `dw` the [`conv_weight_gradient`](struct@crate::ops::ConvWeightGradient) of `x`
-/// and `dr`; `dbias[o] = Σ_b Σ_p dr[b, o, p]`.
+/// `dx` is the [`conv_transpose`](struct@crate::ops::ConvTranspose) of `dr` with `w`, to the
+/// spatial extents of `x`; `dw` the [`conv_weight_gradient`](struct@crate::ops::ConvWeightGradient)
+/// of `x` and `dr`; `dbias[o] = Σ_b Σ_p dr[b, o, p]`.
 ///
 /// # Source
 /// ONNX `Conv`; PyTorch `conv2d`, whose "convolution" is a correlation too.

@@ -36,8 +36,8 @@ use crate::value::tensor::Values;
 ///
 /// # Gradient
 /// `dx` is the convolution of `dr` with `w`, by the same attributes; `dw` is the
-/// [`conv_weight_gradient`](struct@crate::ops::ConvWeightGradient) of `dr` as the image and `x` as the
-/// gradient of what the convolution gives.
+/// [`conv_weight_gradient`](struct@crate::ops::ConvWeightGradient) of `dr` as the image and `x` as
+/// the gradient of what the convolution gives.
 ///
 /// # Source
 /// ONNX `ConvTranspose` without its bias, the extents resolved by the importer; PyTorch

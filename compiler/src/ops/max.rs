@@ -17,8 +17,8 @@ use crate::ops::pointwise::{arithmetic_function, extreme_gradient};
 /// * C3: the element type is numeric.
 ///
 /// # Gradient
-/// `da = dr` where `a > b`, `db = dr` where `b > a`, half to both where they are equal, each summed over the axes
-/// along which it was stretched.
+/// `da = dr` where `a > b`, `db = dr` where `b > a`, half to both where they are equal, each summed
+/// over the axes along which it was stretched.
 ///
 /// # Source
 /// ONNX `Max` of two; NumPy `maximum`.

@@ -13,8 +13,8 @@ use super::states::updates;
 
 /// A buffer that wants memory, from the time at which it is stored to its last use.
 ///
-/// Inputs are there from time 0, and the region `r0` runs at time 1. What dies when a region runs is
-/// still needed then.
+/// Inputs are there from time 0, and the region `r0` runs at time 1. What dies when a region runs
+/// is still needed then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lifetime {
     /// The buffer.

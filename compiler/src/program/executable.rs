@@ -88,7 +88,8 @@ impl Executable {
         &self.regions
     }
 
-    /// Where its buffers lie, on a target whose memory is one piece. It is made of the regions alone.
+    /// Where its buffers lie, on a target whose memory is one piece. It is made of the regions
+    /// alone.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }

@@ -193,8 +193,8 @@ impl Program {
     /// nothing, so that it tells nothing of fusions.
     ///
     /// # Errors
-    /// When the text does not parse or holds anything but one bound function with the parameters and
-    /// results of the regions.
+    /// When the text does not parse or holds anything but one bound function with the parameters
+    /// and results of the regions.
     pub fn stored(text: &str, executable: Executable) -> Result<Program, CompileError> {
         let func = one(text)?;
         check_func(&func)?;

@@ -245,7 +245,8 @@ const COUNT_MAX: usize = 1 << 20;
 
 impl Task {
     /// What a run calls a network for: a name of the call and its size. Encoders of pictures are
-    /// called by none. `tile` is the size of what a decoder sees at once, if not of a whole picture.
+    /// called by none. `tile` is the size of what a decoder sees at once, if not of a whole
+    /// picture.
     pub fn calls(
         self,
         size: LatentSize,

@@ -86,7 +86,8 @@ pub enum Limit {
         bound: f64,
     },
     /// Dynamic thresholding (arXiv 2205.11487, section 2.3): with `s` the quantile of the
-    /// magnitudes of one image, brought into `[1, bound_max]`, clamp to `[-s, s]` and divide by `s`.
+    /// magnitudes of one image, brought into `[1, bound_max]`, clamp to `[-s, s]` and divide by
+    /// `s`.
     Threshold {
         /// Quantile in 0..1, linearly interpolated between order statistics.
         quantile: f64,

@@ -147,7 +147,8 @@ impl Region {
         inferred.expect("what lowering took was well typed")
     }
 
-    /// The same of a region that may break rules: its anchor has its operands, but may not take them.
+    /// The same of a region that may break rules: its anchor has its operands, but may not take
+    /// them.
     ///
     /// # Errors
     /// When the operator does not take the types of its operands.

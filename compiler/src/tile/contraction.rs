@@ -239,8 +239,9 @@ fn convolution(region: RegionRef<'_>, conv: &Conv) -> Result<Contraction, String
 }
 
 /// By phases: results at `s = q·stride + r` of one `r` meet every stride-th tap, those with
-/// `t = (r + before) mod stride + j·stride`, at the positions `q + floor((r + before) / stride) − j`.
-/// Each phase is a product of its own, with its share of the kernel as the right factor.
+/// `t = (r + before) mod stride + j·stride`, at the positions
+/// `q + floor((r + before) / stride) − j`. Each phase is a product of its own, with its share of
+/// the kernel as the right factor.
 fn transposed(region: RegionRef<'_>, transpose: &ConvTranspose) -> Result<Contraction, String> {
     let (x, w) = (
         bordered(&region.operands[0])?,

@@ -1,6 +1,7 @@
 //! Element types of tensors.
 //!
-//! Takes and gives nothing but names and sizes; never converts values (see [`crate::value::tensor`]).
+//! Takes and gives nothing but names and sizes; never converts values (see
+//! [`crate::value::tensor`]).
 
 use std::fmt;
 

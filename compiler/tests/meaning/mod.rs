@@ -14,9 +14,9 @@ use compiler::value::tensor::{Tensor, Values};
 /// Tensors by their names.
 pub(crate) type Named = BTreeMap<String, Tensor>;
 
-/// Compares the results of both functions; `tolerance` is relative to the largest magnitude, or to 1
-/// where all is smaller: differences cancel to mere rounding errors.
-/// Data outside of the domain of `before` excuses everything.
+/// Compares the results of both functions; `tolerance` is relative to the largest magnitude, or to
+/// 1 where all is smaller: differences cancel to mere rounding errors. Data outside of the domain
+/// of `before` excuses everything.
 pub(crate) fn difference(
     before: &Func,
     after: &Func,

@@ -1,8 +1,8 @@
 //! Latent consistency distillation: what the student says at the start of one guided step of the
 //! teacher is what it, or its says at the end (arXiv 2310.04378, algorithm 1; spec 2.1).
 //!
-//! Takes settings, and the timestep and the guidance scale drawn for each sample; gives the nodes up
-//! to the loss, and the numbers of a step. A student with `timestep_cond` is told the scale; one
+//! Takes settings, and the timestep and the guidance scale drawn for each sample; gives the nodes
+//! up to the loss, and the numbers of a step. A student with `timestep_cond` is told the scale; one
 //! without is distilled with the scales it is given (fixed guidance).
 
 use compiler::graph::TensorType;

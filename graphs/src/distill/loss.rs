@@ -13,8 +13,8 @@ use compiler::value::tensor::{Tensor, Values};
 pub enum Loss {
     /// The mean of squared differences.
     L2,
-    /// The mean of `√(d² + c²) − c`, element by element, c = 0.001 (arXiv 2310.14189, eq. 8; element
-    /// by element as in LCM's script, spec 1.8).
+    /// The mean of `√(d² + c²) − c`, element by element, c = 0.001 (arXiv 2310.14189, eq. 8;
+    /// element by element as in LCM's script, spec 1.8).
     Huber,
 }
 

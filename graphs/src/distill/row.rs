@@ -94,8 +94,8 @@ fn noise(prediction: PredictionType, alpha: f64, sigma: f64) -> Row {
     Row { state, output }
 }
 
-/// One DDIM step `alpha_to·x0 + sigma_to·epsilon` (arXiv 2010.02502, eq. 12 without noise). Guidance
-/// may act on the output: clean latents and noise are affine in it.
+/// One DDIM step `alpha_to·x0 + sigma_to·epsilon` (arXiv 2010.02502, eq. 12 without noise).
+/// Guidance may act on the output: clean latents and noise are affine in it.
 pub(super) fn ddim(prediction: PredictionType, from: Point, to: Point) -> Row {
     let x0 = clean(prediction, from.alpha, from.sigma);
     x0.mix(

@@ -1,8 +1,8 @@
 //! SPLAD, the distillation of SPLAM: the student follows straight sub-paths from a noised latent to
 //! where the guided teacher walks from there, γ = 1 to γ = 0 (arXiv 2404.13903; spec 1).
 //!
-//! Takes settings, and the timestep and γ drawn for each sample; gives the nodes up to the loss, and
-//! the numbers of a step. With `k` above `k_phi` the teacher takes several steps (multiple
+//! Takes settings, and the timestep and γ drawn for each sample; gives the nodes up to the loss,
+//! and the numbers of a step. With `k` above `k_phi` the teacher takes several steps (multiple
 //! estimation); a sample that reaches timestep 0 before has finished.
 //!
 //! The recipe of the released script: `k = k_phi = 20`, [`Sigma::Variance`],
@@ -144,9 +144,9 @@ pub fn sigma(form: Sigma, start: Point, end: Point, gamma: f64) -> f64 {
     }
 }
 
-/// The numbers of a step: the teacher's rows, `guidance`, `gamma.end` and `gamma.start` (the factors
-/// of the ends in the student's state, spec 1.3 eq. 12), the timesteps and rows of student and
-/// target, and `student.timestep_cond` and `target.timestep_cond` `[batch, features]`.
+/// The numbers of a step: the teacher's rows, `guidance`, `gamma.end` and `gamma.start` (the
+/// factors of the ends in the student's state, spec 1.3 eq. 12), the timesteps and rows of student
+/// and target, and `student.timestep_cond` and `target.timestep_cond` `[batch, features]`.
 ///
 /// # Errors
 /// When k is no multiple of k_phi, a timestep is not on the grid, or γ is not in 0..=1.

@@ -1,5 +1,5 @@
-//! Copies into tiles: the factors of products in panels, transformed on the way where the program says
-//! so, or rows.
+//! Copies into tiles: the factors of products in panels, transformed on the way where the program
+//! says so, or rows.
 //!
 //! Takes a view and the part of it that the block is at, fills the tile's memory; a factor that was
 //! packed ahead is only looked up, or widened.

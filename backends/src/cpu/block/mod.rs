@@ -217,9 +217,9 @@ impl Kernel {
         self.packed.is_some()
     }
 
-    /// Decides whether the right factor, which is not the same in every run, is packed ahead for each
-    /// launch: where several parts of rows read it, or it is transformed. `false` where it would
-    /// have to be, but is too large to count.
+    /// Decides whether the right factor, which is not the same in every run, is packed ahead for
+    /// each launch: where several parts of rows read it, or it is transformed. `false` where it
+    /// would have to be, but is too large to count.
     pub(crate) fn renew(&mut self, regions: &Regions) -> bool {
         let Some((tile, view, transform)) = self.right_factor() else {
             return true;
@@ -307,8 +307,8 @@ impl Kernel {
         self.program.grid().iter().product()
     }
 
-    /// Computes some blocks on one thread, with what [`Kernel::refresh`] packed; gives the moments of
-    /// each.
+    /// Computes some blocks on one thread, with what [`Kernel::refresh`] packed; gives the moments
+    /// of each.
     ///
     /// # Errors
     /// When the data lies outside of the region's domain.

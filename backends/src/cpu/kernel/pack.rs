@@ -19,8 +19,8 @@ use super::wide::Wide;
 /// behind `(depth − 1) · stride + height` is left alone.
 ///
 /// # Panics
-/// When there are more rows than `height`, that exceeds 64 or `stride`, a run is not `depth` long, or `out` is too short:
-/// callers computed them.
+/// When there are more rows than `height`, that exceeds 64 or `stride`, a run is not `depth` long,
+/// or `out` is too short: callers computed them.
 pub(crate) fn panel(
     machine: Machine,
     out: &mut [f32],

@@ -193,9 +193,9 @@ impl Wide for Scalar128b {
     }
 }
 
-/// Coefficients of `r^6` down to `r^1`: `2^x = 2^n · 2^r` with the integer `n` nearest to `x`, and `2^r`
-/// a polynomial of degree 6 with the smallest relative error for `|r| ≤ 1/2` among those that are 1 at
-/// 0, found by Lawson's method (1961) and rounded to f32: 1.6e-8 in exact arithmetic.
+/// Coefficients of `r^6` down to `r^1`: `2^x = 2^n · 2^r` with the integer `n` nearest to `x`, and
+/// `2^r` a polynomial of degree 6 with the smallest relative error for `|r| ≤ 1/2` among those that
+/// are 1 at 0, found by Lawson's method (1961) and rounded to f32: 1.6e-8 in exact arithmetic.
 const COEFFICIENTS: [f32; 6] = [
     1.535_336_2e-4,
     1.339_887_4e-3,

@@ -71,8 +71,8 @@ impl Epilogue<'_> {
         values
     }
 
-    /// What is stored at a place, of which some nodes are known: `anchor` gives the anchor's elements of a plane, as many as the
-    /// width has lanes.
+    /// What is stored at a place, of which some nodes are known: `anchor` gives the anchor's
+    /// elements of a plane, as many as the width has lanes.
     pub(crate) fn compute(
         &self,
         b: &mut Builder,

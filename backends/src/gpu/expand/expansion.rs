@@ -249,9 +249,9 @@ impl<'a> Expansion<'a> {
         Ok(())
     }
 
-    /// Makes a storage buffer of each that is wanted, and one of values that overlap. Where there are
-    /// too many, weights in one page and form share one; where there are still too many, all values
-    /// in one slab do, as words.
+    /// Makes a storage buffer of each that is wanted, and one of values that overlap. Where there
+    /// are too many, weights in one page and form share one; where there are still too many, all
+    /// values in one slab do, as words.
     fn bind(&mut self, wanted: &[Wanted]) -> Result<(), Refusal> {
         let most = self.limits.buffers_max as usize;
         let window = |wanted: &Wanted| (self.windows)(wanted.buffer);

@@ -3,7 +3,8 @@
 //! Takes a [`Module`](crate::graph::Module) and gives text, and back. Artifacts store graphs in
 //! it, so the parser takes hostile input: it neither panics, nor recurses deeper than a limit,
 //! nor allocates more than a multiple of the text. What it reads is built by
-//! [`Builder`](crate::graph::Builder) and so is well typed; the rest is for [`crate::graph::verify`].
+//! [`Builder`](crate::graph::Builder) and so is well typed; the rest is for
+//! [`crate::graph::verify`].
 //!
 //! ```text
 //! module  = func*

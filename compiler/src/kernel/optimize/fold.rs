@@ -1,8 +1,8 @@
 //! Computes what is known, and takes the cheaper of two ways.
 //!
 //! Takes a kernel; goes through it once, with the number or the range of every integer at hand, and
-//! with what branches know of them. Branches whose condition is known and loops that surely turn once
-//! or never dissolve, those that may do either are branches. No f32 is rounded in another way; a result that is not finite is left to the machine.
+//! with what branches know of them. Branches whose condition is known and loops that surely turn
+//! once or never dissolve, those that may do either are branches. No f32 is rounded in another way.
 
 use crate::kernel::{
     Binary, Branch, Builtin, Carried, Constant, Expression, Kernel, Loop, Scalar, Statement, Type,

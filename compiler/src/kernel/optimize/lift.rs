@@ -1,9 +1,9 @@
 //! Computes before a branch what is cheap in it.
 //!
 //! Takes a kernel; sums, products, comparisons and the like of integers, and quotients by known
-//! ones, leave the first block of a branch: it is the likely one, and what two branches or all turns
-//! of a loop have in common can then be found. What needs a unit of its own, such as f32 functions
-//! and loads, stays, and so does what may have no value.
+//! ones, leave the first block of a branch: it is the likely one, and what two branches or all
+//! turns of a loop have in common can then be found. What needs a unit of its own, such as f32
+//! functions and loads, stays, and so does what may have no value.
 
 use std::collections::BTreeSet;
 

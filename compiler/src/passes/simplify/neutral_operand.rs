@@ -1,4 +1,5 @@
-//! `x + 0`, `x − 0`, `x · 1`, `x / 1`, `x¹`, `max(x, −∞)`, `min(x, ∞)`, `x ∧ true`, `x ∨ false` → `x`.
+//! `x + 0`, `x − 0`, `x · 1`, `x / 1`, `x¹`, `max(x, −∞)`, `min(x, ∞)`, `x ∧ true`, `x ∨ false` →
+//! `x`.
 //!
 //! Of floats only `−0` is neutral to addition: `−0 + 0` is `+0`.
 

@@ -43,7 +43,8 @@ pub(super) fn append(
     places
 }
 
-/// Drops what comes behind the last of `places`: a copy of nothing but an earlier node is that node.
+/// Drops what comes behind the last of `places`: a copy of nothing but an earlier node is that
+/// node.
 pub(super) fn end_at(nodes: &mut Vec<Node>, places: &[usize]) {
     nodes.truncate(places.last().map_or(0, |place| place + 1));
 }

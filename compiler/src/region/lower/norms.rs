@@ -8,8 +8,8 @@ use crate::region::{Access, Anchor, Content, Index, Node, Output};
 use crate::value::extents::Extents;
 
 impl State<'_> {
-    /// `x · (factor · scale) + (bias − mean · (factor · scale))`, mean and factor read from a region
-    /// of statistics.
+    /// `x · (factor · scale) + (bias − mean · (factor · scale))`, mean and factor read from a
+    /// region of statistics.
     pub(super) fn group_norm(&mut self, value: Value, norm: &GroupNorm, operands: &[Value]) {
         let Extents { dtype, shape } = self.extents(value).clone();
         if shape.contains(&0) {

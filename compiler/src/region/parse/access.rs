@@ -2,8 +2,8 @@
 //!
 //! Takes tokens of text that may be hostile, gives accesses whose indices are computed without
 //! overflow at every index of their domain. That they stay within their buffers is for
-//! [`crate::region::verify`], which knows the buffers. It simplifies nothing: what is printed reads back
-//! as it was.
+//! [`crate::region::verify`], which knows the buffers. It simplifies nothing: what is printed reads
+//! back as it was.
 //!
 //! ```text
 //! access = (piece ("|" piece)* | "nothing") ["else" tensor] ":" dtype "[" extent, … "]"

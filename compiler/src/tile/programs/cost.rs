@@ -16,15 +16,16 @@ const STREAM_FLOPS: f64 = 1.0;
 /// What transforming one point of a tile costs, its copy included.
 const TRANSFORM_FLOPS: f64 = 32.0;
 
-/// What a point of a kernel costs that is transformed for each launch: it is written, and read again
-/// from afar.
+/// What a point of a kernel costs that is transformed for each launch: it is written, and read
+/// again from afar.
 const FILTER_FLOPS: f64 = 40.0;
 
 /// What a point costs beyond that when the points of a block lie far.
 const FAR_POINT_FLOPS: f64 = 24.0;
 
-/// Bytes of points of a block that lie near, as a multiple of [`Compute::near_bytes`](crate::target::Compute::near_bytes): they are
-/// written and read plane by plane.
+/// Bytes of points of a block that lie near, as a multiple of
+/// [`Compute::near_bytes`](crate::target::Compute::near_bytes): they are written and read plane by
+/// plane.
 const NEAR_POINTS: usize = 2;
 
 /// Bytes of transformed weights that a cache behind all threads keeps from block to block, as a

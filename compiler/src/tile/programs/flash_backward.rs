@@ -1,7 +1,7 @@
 //! `flash_backward`: the gradient of attention, whose weights never exist at once.
 //!
-//! Takes the operator, returns programs in which a block has one head: for each part of the keys all
-//! queries pass by in blocks, weights come anew from the logarithms of their sums, and five
+//! Takes the operator, returns programs in which a block has one head: for each part of the keys
+//! all queries pass by in blocks, weights come anew from the logarithms of their sums, and five
 //! products share them. Gradients of a part of the keys are complete when the queries have passed;
 //! those of the queries grow with each part, in the order of the keys.
 //!

@@ -1,7 +1,7 @@
 //! `flash_forward`: attention whose scores never exist at once.
 //!
-//! Takes attention, returns programs in which a block of queries meets the keys in parts: the online
-//! softmax keeps the maximum and the sum of what was seen. Head widths stay what they are.
+//! Takes attention, returns programs in which a block of queries meets the keys in parts: the
+//! online softmax keeps the maximum and the sum of what was seen. Head widths stay what they are.
 //!
 //! Source: Dao 2023 (arXiv 2307.08691), algorithm 1.
 

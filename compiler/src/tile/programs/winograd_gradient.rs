@@ -1,9 +1,9 @@
 //! `winograd_gradient`: gradients of 3×3 kernels at stride 1 with fewer products.
 //!
-//! Takes the gradient of such a weight, returns programs for results of 2×2 and 4×4 at a time: tiles of
-//! the image and of the gradient of what the convolution gave are transformed as they are copied,
-//! every point is a product of matrices whose depth are the tiles of all images, and one transform of
-//! the sums gives the taps. It is `winograd` transposed, and rounds as much.
+//! Takes the gradient of such a weight, returns programs for results of 2×2 and 4×4 at a time:
+//! tiles of the image and of the gradient of what the convolution gave are transformed as they are
+//! copied, every point is a product of matrices whose depth are the tiles of all images, and one
+//! transform of the sums gives the taps. It is `winograd` transposed, and rounds as much.
 //!
 //! Source: Lavin and Gray 2015 (arXiv 1509.09308), section 4; the gradient of their eq. 8.
 

@@ -49,10 +49,10 @@ pub enum EndOfText {
     First(i64),
 }
 
-/// Builds the function `name`: `input_ids` i64 `[batch, tokens]`, of at most as many tokens as there
-/// are positions → `last_hidden_state`
-/// `[batch, tokens, width]` (after the final normalisation), `pooler_output` `[batch, width]` (its
-/// token at the end of the text), or with projection `text_embeds` `[batch, projection]`; f32.
+/// Builds the function `name`: `input_ids` i64 `[batch, tokens]`, of at most as many tokens as
+/// there are positions → `last_hidden_state` `[batch, tokens, width]` (after the final
+/// normalisation), `pooler_output` `[batch, width]` (its token at the end of the text), or with
+/// projection `text_embeds` `[batch, projection]`; f32.
 ///
 /// # Errors
 /// When the configuration's numbers do not fit each other.

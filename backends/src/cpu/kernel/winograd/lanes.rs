@@ -1,5 +1,5 @@
-//! Tiles along the depth: the transforms under which channels stay side by side, for the gradient of
-//! filters, whose products sum over tiles.
+//! Tiles along the depth: the transforms under which channels stay side by side, for the gradient
+//! of filters, whose products sum over tiles.
 #![allow(
     unsafe_code,
     reason = "taps are loaded by pointers, checked once per tile"
@@ -22,8 +22,8 @@ pub(crate) enum Side {
     Gradient,
 }
 
-/// `out[plane · plane_stride + j / height · panel_stride + j % height]` becomes the point `plane` of
-/// channel `j` of a tile, for `[count, height]` channels and those of a panel.
+/// `out[plane · plane_stride + j / height · panel_stride + j % height]` becomes the point `plane`
+/// of channel `j` of a tile, for `[count, height]` channels and those of a panel.
 ///
 /// # Panics
 /// When a tap has not `count` channels or `out` is too short: callers computed them.

@@ -18,8 +18,8 @@ pub(crate) enum Precision {
     Double,
 }
 
-/// Filters side by side: element `(c, m, j)` of channel `c`, tap `m` of the memory and filter `j` is
-/// at `c · channel_stride + m · tap_stride + j`, and tap `m` of the memory is `order[m]` of the
+/// Filters side by side: element `(c, m, j)` of channel `c`, tap `m` of the memory and filter `j`
+/// is at `c · channel_stride + m · tap_stride + j`, and tap `m` of the memory is `order[m]` of the
 /// filter.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Filters<'a> {
@@ -34,8 +34,8 @@ pub(crate) struct Filters<'a> {
 /// `out[plane][c · width + j] = (G g Gᵀ)[plane]` for every channel `c` and filter `j`.
 ///
 /// # Panics
-/// When `out` has not one slice of `channels · width` values for each plane, or there are fewer taps
-/// than the strides say: callers computed them.
+/// When `out` has not one slice of `channels · width` values for each plane, or there are fewer
+/// taps than the strides say: callers computed them.
 pub(crate) fn transform(
     machine: Machine,
     (points, precision): (Points, Precision),
@@ -107,7 +107,8 @@ impl Transform<'_> {
             let taps = taps.wrapping_add(channel * self.filters.channel_stride + lane);
             let mut g = [zero; 9];
             for (value, place) in g.iter_mut().zip(self.places) {
-                // SAFETY: a vector of each tap of a channel lies within the filters, see `transform`.
+                // SAFETY: a vector of each tap of a channel lies within the filters, see
+                // `transform`.
                 *value = unsafe { numbers.load(taps.wrapping_add(place)) };
             }
             // Loops, not closures: what is not inlined knows no vectors.
