@@ -27,7 +27,7 @@ pub enum DeviceError {
         found: Vec<String>,
     },
     /// The adapter, or the device as it was opened, grants less than the commands require.
-    #[error("{adapter} does not suffice for {program}: {lack}")]
+    #[error("{adapter} is not enough for {program}: {lack}")]
     Lacks {
         /// Its name.
         adapter: String,

@@ -38,7 +38,7 @@ pub enum TextError {
         found: [u32; 3],
     },
     /// A variable lies where none is provided.
-    #[error("the variable {name:?} is no storage buffer of group 0, nor memory of a workgroup")]
+    #[error("the variable {name:?} is not a storage buffer of group 0 or workgroup memory")]
     Variable {
         /// Its name.
         name: String,

@@ -47,7 +47,7 @@ impl Operator for Linear {
         let (x, w) = (operands[0], operands[1]);
         rank("C2", w, 2)?;
         let Some((inner, leading)) = x.shape.split_last() else {
-            return Err(Violation::new("C2", x, "an axis or more"));
+            return Err(Violation::new("C2", x, "at least one axis"));
         };
         let found = format_args!("inner extents {inner} and {}", w.shape[1]);
         Violation::unless(*inner == w.shape[1], "C3", found, "equal extents")?;

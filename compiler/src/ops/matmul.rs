@@ -46,7 +46,7 @@ impl Operator for Matmul {
         let dtype = same_dtype("C1", operands)?;
         numeric("C1", operands[0])?;
         if let Some(vector) = operands.iter().find(|operand| operand.rank() < 2) {
-            return Err(Violation::new("C3", vector, "two axes or more"));
+            return Err(Violation::new("C3", vector, "at least two axes"));
         }
         let (a, b) = (&operands[0].shape, &operands[1].shape);
         let (m, n) = (a[a.len() - 2].clone(), b[b.len() - 1].clone());

@@ -99,7 +99,7 @@ impl Operator for Pad {
         rank("C1", x, self.before.len())?;
         rank("C1", x, self.after.len())?;
         if let Some(width) = self.before.iter().chain(&self.after).find(|&&w| w < 0) {
-            return Err(Violation::new("C1", format!("width {width}"), "0 or more"));
+            return Err(Violation::new("C1", format!("width {width}"), "at least 0"));
         }
         if let Some(value) = operands.get(1) {
             same_dtype("C2", operands)?;

@@ -217,7 +217,7 @@ impl<'a> State<'a> {
             Step::Store { tile, .. } => {
                 tile.map(|tile| self.read(tile)).transpose()?;
                 if self.program.outputs.is_empty() {
-                    return Err(self.error("T6", "no output", "an output or more"));
+                    return Err(self.error("T6", "no output", "at least one output"));
                 }
                 self.stored = true;
             }

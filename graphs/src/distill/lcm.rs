@@ -93,7 +93,7 @@ fn roll_out(settings: &Settings) -> Result<RollOut, DistillError> {
         0 => Err(DistillError::Setting {
             name: "k",
             found: settings.k.to_string(),
-            wanted: "1 or more".to_owned(),
+            wanted: "at least 1".to_owned(),
         }),
         stride => Ok(RollOut {
             prediction: settings.prediction,

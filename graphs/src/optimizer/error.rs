@@ -36,7 +36,7 @@ pub enum OptimizerError {
         wanted: Vec<usize>,
     },
     /// The function is not a step.
-    #[error("{func:?} has no {what}, which a training step wants")]
+    #[error("{func:?} has no {what}, which a training step needs")]
     NotAStep {
         /// The function.
         func: String,

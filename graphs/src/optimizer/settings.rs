@@ -69,8 +69,8 @@ impl Settings {
         let positive = |x: f64| x > 0.0 && x.is_finite();
         let [beta1, beta2] = self.betas;
         let rules = [
-            ("beta1", beta1, share(beta1), "0 or more and below 1"),
-            ("beta2", beta2, share(beta2), "0 or more and below 1"),
+            ("beta1", beta1, share(beta1), "at least 0 and below 1"),
+            ("beta2", beta2, share(beta2), "at least 0 and below 1"),
             ("epsilon", self.epsilon, positive(self.epsilon), "above 0"),
             (
                 "the clipping norm",
@@ -82,7 +82,7 @@ impl Settings {
                 "the number of accumulated steps",
                 self.accumulate as f64,
                 self.accumulate > 0,
-                "1 or more",
+                "at least 1",
             ),
         ];
         match rules.into_iter().find(|(_, _, holds, _)| !holds) {

@@ -372,7 +372,7 @@ fn a_device_grants_what_was_asked_for_and_no_more() {
     let adapter = device.adapter().name.clone();
     let error = load(&device, commands()).expect_err("more than was asked for");
     let wanted = format!(
-        "{adapter} does not suffice for \"test\": maxStorageBufferBindingSize is 24, wanted \
+        "{adapter} is not enough for \"test\": maxStorageBufferBindingSize is 24, wanted \
          134217728"
     );
     assert_eq!(error.to_string(), wanted);
@@ -394,7 +394,7 @@ fn what_no_adapter_grants_is_refused_before_anything_is_reserved() {
         };
         let error = Device::open(&options, &requirements).expect_err("too much");
         let wanted = format!(
-            "{} does not suffice for what is to run: {limit} is {found}, wanted {wanted}",
+            "{} is not enough for what is to run: {limit} is {found}, wanted {wanted}",
             adapter.name
         );
         assert_eq!(error.to_string(), wanted);

@@ -108,7 +108,7 @@ fn looped(
     let start = cursor.start();
     let step = whole_number(cursor)?;
     if step == 0 {
-        return Err(cursor.wanted_at(start, "parts of one or more"));
+        return Err(cursor.wanted_at(start, "parts of at least one"));
     }
     cursor.expect(',', "`,`")?;
     cursor.keyword("stages", "`stages`")?;

@@ -42,7 +42,7 @@ pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<C
 
 fn suited(region: &Region) -> Result<(&AttentionGradient, Scores), String> {
     let Some(Op::AttentionGradient(gradient)) = region.anchor.op() else {
-        return Err("the anchor is no gradient of attention".to_owned());
+        return Err("the anchor is not a gradient of attention".to_owned());
     };
     let x = &region.operands;
     let scores = Scores::of(&x[0], &x[1], Some(&x[2]));

@@ -20,7 +20,7 @@ pub(super) const ROUNDS_MORE: bool = false;
 /// Returns a candidate for each block of queries and keys that stays near.
 ///
 /// # Errors
-/// With the reason, when the anchor is no attention or its epilogue is not element by element.
+/// With the reason, when the anchor is not attention or its epilogue is not element by element.
 pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<Candidate>, String> {
     // An epilogue in another order is refused here, not when the program is built.
     program(region, [1, 1, 1])?;
@@ -59,7 +59,7 @@ fn is_near([block, part]: [usize; 2], scores: &Scores, target: &Target) -> bool 
 
 fn suited(region: &Region) -> Result<(&Attention, Scores), String> {
     let Some(Op::Attention(attention)) = region.anchor.op() else {
-        return Err("the anchor is no attention".to_owned());
+        return Err("the anchor is not attention".to_owned());
     };
     let x = &region.operands;
     let scores = Scores::of(&x[0], &x[1], Some(&x[2]));

@@ -93,7 +93,7 @@ fn kept(region: RegionRef<'_>) -> bool {
 
 fn suited(region: &Region) -> Result<&Conv, String> {
     let Some(Op::Conv(conv)) = region.anchor.op() else {
-        return Err("the anchor is no convolution".to_owned());
+        return Err("the anchor is not a convolution".to_owned());
     };
     let kernel = &region.operands[1].shape[2..];
     if kernel != [TAPS, TAPS] {

@@ -65,7 +65,7 @@ fn depth(work: &cost::Points, [_, rows, columns]: Parameters) -> usize {
 
 fn suited(region: &Region) -> Result<&ConvWeightGradient, String> {
     let Some(Op::ConvWeightGradient(gradient)) = region.anchor.op() else {
-        return Err("the anchor is no gradient of a weight".to_owned());
+        return Err("the anchor is not a gradient of a weight".to_owned());
     };
     if gradient.kernel != [TAPS, TAPS] {
         return Err(format!("a kernel of {:?}, wanted 3×3", gradient.kernel));
