@@ -2,7 +2,8 @@
 //!
 //! Takes a kernel; goes through it once, with the number or the range of every integer at hand, and
 //! with what branches know of them. Branches whose condition is known and loops that surely turn
-//! once or never dissolve, those that may do either are branches. No f32 is rounded in another way.
+//! once or never dissolve, those that may do either are branches. No f32 is rounded in another way;
+//! NaN is left to the machine, since its bits differ between machines.
 
 use crate::kernel::{
     Binary, Branch, Builtin, Carried, Constant, Expression, Kernel, Loop, Scalar, Statement, Type,
@@ -413,6 +414,7 @@ impl State {
         let scalar = |value: Value| self.ty(value).scalar;
         let operand = |value: Value| self.known(value).map(compute::word);
         let word = compute::known(expression, scalar, operand)?;
-        compute::constant(ty.scalar, word)
+        let is_nan = |constant: &Constant| matches!(constant, Constant::F32(x) if x.is_nan());
+        compute::constant(ty.scalar, word).filter(|constant| !is_nan(constant))
     }
 }
