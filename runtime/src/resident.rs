@@ -97,7 +97,9 @@ impl<'a> Resident<'a> {
 
     /// Whether steps and network hand over all they have on the device.
     fn stays(&self) -> bool {
-        let step = self.executor();
+        let Some(step) = self.step.resident() else {
+            return false;
+        };
         let body = self.body.executor;
         step.starts_with(&[COEFFICIENTS, NOISE])
             && body.hands_over(UNET_OUTPUT, step, OUTPUT)
@@ -255,7 +257,7 @@ impl<'a> Resident<'a> {
 
     fn executor(&self) -> &dyn OnDevice {
         let executor = self.step.resident();
-        executor.expect("steps are loaded on the device of the body")
+        executor.expect("what does not stay on the device is not resident")
     }
 }
 

@@ -17,10 +17,9 @@ pub(crate) fn timestep(timestep: f64, ty: &TensorType) -> Tensor {
 }
 
 pub(crate) fn floats(tensor: &Tensor) -> Vec<f32> {
-    match tensor.cast(DType::F32).values() {
-        Values::Float(values) => values.into_iter().map(|value| value as f32).collect(),
-        Values::Bool(_) | Values::Int(_) => panic!("f32 values are floats"),
-    }
+    let tensor = tensor.cast(DType::F32);
+    let (numbers, _) = tensor.bytes().as_chunks();
+    numbers.iter().copied().map(f32::from_le_bytes).collect()
 }
 
 pub(crate) fn input_type<'a>(
