@@ -50,18 +50,19 @@ pub enum ImportError {
         /// What was wanted.
         wanted: String,
     },
-    /// A node, or the graph, uses a value that is not defined before.
-    #[error("{user} uses the value {value:?}, {}", match .defined_by {
-        Some(node) => format!("which only {node} defines: wanted nodes in an order without cycles"),
-        None => "which nothing defines".to_owned(),
-    })]
+    /// A node, or the graph, uses a value that nothing defines.
+    #[error("{user} uses the value {value:?}, which nothing defines")]
     Undefined {
         /// Who uses it.
         user: String,
         /// The value.
         value: String,
-        /// The later node that defines it, if there is one.
-        defined_by: Option<String>,
+    },
+    /// Nodes that depend on their own results.
+    #[error("found a cycle of nodes, each of which uses a result of the next: {}", listed(.nodes))]
+    Cycle {
+        /// The nodes; the last one uses a result of the first.
+        nodes: Vec<String>,
     },
     /// A value is defined twice.
     #[error("{by} defines the value {value:?} a second time")]
@@ -122,15 +123,19 @@ pub struct Unsupported {
 }
 
 /// Named in full up to this many; the rest is counted.
-const UNSUPPORTED_NAMED: usize = 12;
+const NAMED_MAX: usize = 12;
 
 fn list(nodes: &[Unsupported]) -> String {
-    let named: Vec<String> = nodes
-        .iter()
-        .take(UNSUPPORTED_NAMED)
-        .map(ToString::to_string)
-        .collect();
-    match nodes.len().saturating_sub(UNSUPPORTED_NAMED) {
+    shorten(nodes.iter().map(ToString::to_string))
+}
+
+fn listed(nodes: &[String]) -> String {
+    shorten(nodes.iter().map(|name| format!("node {name:?}")))
+}
+
+fn shorten(mut names: impl ExactSizeIterator<Item = String>) -> String {
+    let named: Vec<String> = names.by_ref().take(NAMED_MAX).collect();
+    match names.len() {
         0 => named.join(", "),
         rest => format!("{} and {rest} more", named.join(", ")),
     }
@@ -250,6 +255,12 @@ pub enum Problem {
         found: usize,
         /// Results that the node names.
         wanted: usize,
+    },
+    /// An optional result is used that the importer does not have.
+    #[error("result {name:?} is used, wanted it to be left out")]
+    Result {
+        /// Its name in the operator's specification.
+        name: &'static str,
     },
     /// A tensor in an attribute is not what its header says.
     #[error(transparent)]

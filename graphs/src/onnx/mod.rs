@@ -21,6 +21,7 @@ mod fold;
 mod frame;
 mod node;
 mod ops;
+mod order;
 mod proto;
 mod signature;
 mod tensor;

@@ -329,6 +329,27 @@ fn the_branch_of_a_known_condition_is_taken() {
     assert_eq!(operators(&model), ["neg"]);
 }
 
+/// Converters to 16 bits append casts at the end of the graph, and of branches.
+#[test]
+fn nodes_may_come_in_any_order() {
+    let branch = |nodes: &[&str]| GraphProto {
+        input: Vec::new(),
+        output: vec![value("r", F32)],
+        ..graph("x 2 3", nodes)
+    };
+    let choice = node("If true -> chosen");
+    let choice = with(
+        choice,
+        body("then_branch", branch(&["Neg t -> r", "Exp h -> t"])),
+    );
+    let choice = with(choice, body("else_branch", branch(&["Abs h -> r"])));
+    let mut graph = graph("x 2 3", &["Sqrt chosen -> y", "Log x -> h"]);
+    graph.node.insert(1, choice);
+    graph.initializer.push(ints("true", &[1]));
+    let model = imported(&model(graph), &nothing_known()).expect("it has an order");
+    assert_eq!(operators(&model), ["log", "exp", "neg", "sqrt"]);
+}
+
 #[test]
 fn results_may_be_inputs_constants_and_each_other() {
     let mut graph = graph("x 2", &["Neg x -> y"]);
@@ -414,7 +435,12 @@ fn damaged_and_hostile_models_are_refused() {
         (
             "cycle",
             graph(x, &["Add x b -> a", "Neg a -> b", "Neg b -> y"]),
-            "node \"Add:a\" uses the value \"b\", which only node \"Neg:b\" defines: wanted nodes in an order without cycles",
+            "found a cycle of nodes, each of which uses a result of the next: node \"Add:a\", node \"Neg:b\"",
+        ),
+        (
+            "a node on itself, and one that waits for it",
+            graph(x, &["Neg b -> y", "Add x b -> b"]),
+            "found a cycle of nodes, each of which uses a result of the next: node \"Add:b\"",
         ),
         (
             "undefined",

@@ -1,6 +1,6 @@
 //! From the messages to a function: names, order, calls of local functions, branches.
 //!
-//! Takes the graph node by node in the file's order, gives each to its lowering. Functions are
+//! Takes the graph node by node, each after those that it depends on, gives each to its lowering. Functions are
 //! inlined, a branch is chosen when its condition is known. Loops, sequences and training parts
 //! are refused.
 
@@ -16,6 +16,7 @@ use super::context::{Context, Wire};
 use super::error::{ImportError, Problem};
 use super::frame::{Frame, Functions, callee, domain, functions, refuse_unsupported, unsupported};
 use super::node::{Attributes, Node, tensor_attributes};
+use super::order::sort;
 use super::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use super::tensor::{Folder, tensor};
 use super::{OnnxModel, Request, Signature, ops};
@@ -224,7 +225,10 @@ impl<'m> Walker<'m, '_> {
         scope: &mut Scope<'m>,
         frame: &Frame<'m>,
     ) -> Result<(), ImportError> {
-        for (index, node) in nodes.iter().enumerate() {
+        let nodes = sort(nodes).map_err(|cycle| ImportError::Cycle {
+            nodes: cycle.into_iter().map(|node| frame.name(node)).collect(),
+        })?;
+        for node in nodes {
             let name = frame.name(node);
             let limit = match (self.nodes_left, frame.depth > DEPTH_MAX) {
                 (0, _) => Some("a million nodes"),
@@ -243,13 +247,9 @@ impl<'m> Walker<'m, '_> {
                 if input.is_empty() {
                     return Ok(None);
                 }
-                found.ok_or_else(|| {
-                    let later = nodes[index..].iter().find(|n| n.output.contains(input));
-                    ImportError::Undefined {
-                        user: quote(&name),
-                        value: input.clone(),
-                        defined_by: later.map(|node| quote(&frame.name(node))),
-                    }
+                found.ok_or_else(|| ImportError::Undefined {
+                    user: quote(&name),
+                    value: input.clone(),
                 })
             });
             let inputs: Vec<Option<Wire>> = inputs.collect::<Result<_, _>>()?;
@@ -417,7 +417,6 @@ fn results<'a>(
             .ok_or_else(|| ImportError::Undefined {
                 user: user(),
                 value: name.clone(),
-                defined_by: None,
             })
     };
     names.map(result).collect()
