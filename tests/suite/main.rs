@@ -9,6 +9,7 @@ mod imports;
 mod model_sizes;
 mod models;
 mod onnx_models;
+mod onnx_operators;
 mod operators;
 mod resident;
 mod samplers;

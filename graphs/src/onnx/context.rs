@@ -64,6 +64,11 @@ impl Context {
         self.builder.at(origin);
     }
 
+    /// Where values come from at present.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// Ends the function with these results; gives it with the weights that it uses.
     pub(crate) fn finish(
         mut self,
@@ -199,6 +204,27 @@ impl Context {
         let wire = self.wire(ty, None);
         self.wires[wire.0].value = Some(value);
         Ok(wire)
+    }
+
+    /// Applies an operator to `x` and a number of its type.
+    pub(crate) fn push_scalar(&mut self, op: impl Into<Op>, x: Wire, number: f64) -> Result<Wire> {
+        let number = self.scalar(self.dtype(x), number);
+        self.push(op, &[x, number])
+    }
+
+    /// What `formula` makes of `x`, in the type of `x`; 16-bit floats are widened to f32 for it.
+    pub(crate) fn in_f32(
+        &mut self,
+        x: Wire,
+        formula: impl FnOnce(&mut Context, Wire) -> Result<Wire>,
+    ) -> Result<Wire> {
+        let dtype = self.dtype(x);
+        let wide = match dtype {
+            DType::F16 | DType::BF16 => self.cast(x, DType::F32)?,
+            _ => x,
+        };
+        let result = formula(self, wide)?;
+        self.cast(result, dtype)
     }
 
     /// The value of a wire in the function.

@@ -329,6 +329,64 @@ fn the_branch_of_a_known_condition_is_taken() {
     assert_eq!(operators(&model), ["neg"]);
 }
 
+/// Draws repeat at every import, differ from node to node without a seed, and have the moments
+/// asked for.
+#[test]
+fn random_numbers_are_normal_and_repeat() {
+    let mut graph = graph(
+        "x 40 50",
+        &[
+            "RandomNormalLike x -> a",
+            "RandomNormalLike x -> b",
+            "Sub a b -> y",
+        ],
+    );
+    for (name, seed) in [("c", 7), ("d", 7), ("e", 8)] {
+        let mut seeded = node(&format!("RandomNormalLike x -> {name}"));
+        for (attribute, value) in [("seed", seed), ("mean", 3), ("scale", 2)] {
+            seeded.attribute.push(AttributeProto {
+                name: attribute.to_owned(),
+                f: Some(value as f32),
+                ..AttributeProto::default()
+            });
+        }
+        graph.node.push(seeded);
+    }
+    for name in ["a", "b", "c", "d", "e"] {
+        graph.output.push(value(name, F32));
+    }
+    let draws = || {
+        let model =
+            imported(&model(graph.clone()), &nothing_known()).expect("a shape that is known");
+        let x = BTreeMap::from([("x".to_owned(), Tensor::from_f32(&[40, 50], &[0.0; 2000]))]);
+        let results = eval(&model.imported.func, &x, &BTreeMap::new(), Precision::Typed);
+        let results = results.expect("it evaluates").into_iter();
+        results
+            .map(|(name, array)| (name, array.floats().to_vec()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let found = draws();
+    assert_eq!(found, draws());
+    assert_eq!(found["c"], found["d"]);
+    assert_ne!(found["a"], found["b"]);
+    assert_ne!(found["c"], found["e"]);
+    for (name, mean, deviation) in [("a", 0.0, 1.0), ("c", 3.0, 2.0)] {
+        let draws = &found[name];
+        let own = draws.iter().sum::<f64>() / 2000.0;
+        let squares = draws.iter().map(|x| (x - mean) * (x - mean));
+        let spread = (squares.sum::<f64>() / 2000.0).sqrt();
+        // Four standard errors of 2000 draws.
+        assert!(
+            (own - mean).abs() < 4.0 * deviation / 2000f64.sqrt(),
+            "{name}: {own}"
+        );
+        assert!(
+            (spread - deviation).abs() < 4.0 * deviation / 4000f64.sqrt(),
+            "{name}: {spread}"
+        );
+    }
+}
+
 /// Converters to 16 bits append casts at the end of the graph, and of branches.
 #[test]
 fn nodes_may_come_in_any_order() {

@@ -55,7 +55,7 @@ fn tolerance(op: &Op, dtype: DType) -> f64 {
 }
 
 /// What differs, if anything does.
-fn difference(found: &Tensor, wanted: &Tensor, tolerance: f64) -> Option<String> {
+pub(crate) fn difference(found: &Tensor, wanted: &Tensor, tolerance: f64) -> Option<String> {
     let (found_type, wanted_type) = (TensorType::of(found), TensorType::of(wanted));
     if found_type != wanted_type {
         return Some(format!("result is {found_type}, wanted {wanted_type}"));

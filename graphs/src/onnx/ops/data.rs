@@ -51,16 +51,20 @@ pub(crate) fn constant_of_shape(context: &mut Context, node: &Node<'_>) -> Resul
 }
 
 pub(crate) fn cast(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
-    let number = node.int_or("to", 0)?;
-    let number = i32::try_from(number).unwrap_or(0);
-    let dtype = element_type(number).ok_or_else(|| {
+    let dtype = element_type_of(node, "to")?;
+    Ok(vec![context.cast(node.input(0, "input")?, dtype)?])
+}
+
+/// The element type that an attribute names.
+pub(super) fn element_type_of(node: &Node<'_>, attribute: &str) -> Result<DType> {
+    let number = i32::try_from(node.int_or(attribute, 0)?).unwrap_or(0);
+    element_type(number).ok_or_else(|| {
         node.refuse(
-            "to",
+            attribute,
             element_type_name(number),
             "an element type that the compiler has",
         )
-    })?;
-    Ok(vec![context.cast(node.input(0, "input")?, dtype)?])
+    })
 }
 
 pub(crate) fn cast_like(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {

@@ -9,9 +9,14 @@ use crate::onnx::context::{Context, Result, Wire};
 use crate::onnx::error::Problem;
 use crate::onnx::node::Node;
 
-/// Vectors count as a row on the left and a column on the right, and vanish from the result.
 pub(crate) fn matmul(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
-    let (mut a, mut b) = (node.input(0, "A")?, node.input(1, "B")?);
+    let (a, b) = (node.input(0, "A")?, node.input(1, "B")?);
+    Ok(vec![product(context, a, b)?])
+}
+
+/// A product of matrices. Vectors count as a row on the left and a column on the right, and vanish
+/// from the result.
+pub(super) fn product(context: &mut Context, mut a: Wire, mut b: Wire) -> Result<Wire> {
     let (row, column) = (context.rank(a) == 1, context.rank(b) == 1);
     if row {
         let shape = vec![Dim::from(1), context.shape(a)[0].clone()];
@@ -30,7 +35,7 @@ pub(crate) fn matmul(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>
         shape.extend((!column).then_some(columns));
         result = context.reshape(result, shape)?;
     }
-    Ok(vec![result])
+    Ok(result)
 }
 
 /// `alpha · A′ · B′ + beta · C`.
@@ -76,7 +81,8 @@ pub(crate) fn gemm(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> 
     Ok(vec![result])
 }
 
-fn scaled(context: &mut Context, wire: Wire, factor: f64) -> Result<Wire> {
+/// `wire · factor`.
+pub(super) fn scaled(context: &mut Context, wire: Wire, factor: f64) -> Result<Wire> {
     if factor == 1.0 {
         return Ok(wire);
     }

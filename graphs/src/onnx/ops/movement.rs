@@ -49,6 +49,35 @@ pub(crate) fn gather_nd(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wi
     ])
 }
 
+/// `result[i, …, j] = data[i, …, indices[i, …, j]]` with `axis` as the last one.
+pub(crate) fn gather_elements(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
+    let (mut data, mut indices) = (node.input(0, "data")?, node.input(1, "indices")?);
+    let rank = context.rank(data);
+    let axis = axis(node.int_or("axis", 0)?, rank, "axis")?;
+    if context.rank(indices) != rank {
+        return Err(Problem::Operand {
+            name: "indices",
+            found: context.ty(indices).to_string(),
+            wanted: format!("as many axes as {}", context.ty(data)),
+        });
+    }
+    // Elements beyond the indices are never read.
+    for other in (0..rank).filter(|&other| other != axis) {
+        let length = context.shape(indices)[other].clone();
+        data = context.slice(data, other, Dim::from(0), length)?;
+    }
+    let mut swapped: Vec<usize> = (0..rank).collect();
+    swapped.swap(axis, rank - 1);
+    data = context.transpose(data, swapped.clone())?;
+    indices = context.transpose(indices, swapped.clone())?;
+    let mut shape = context.shape(indices);
+    shape.push(Dim::from(1));
+    indices = context.reshape(indices, shape)?;
+    let batch_axes = rank - 1;
+    let result = context.push(ops::GatherNd { batch_axes }, &[data, indices])?;
+    Ok(vec![context.transpose(result, swapped)?])
+}
+
 pub(crate) fn scatter_nd(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
     let operands = [
         node.input(0, "data")?,

@@ -13,6 +13,53 @@ use crate::onnx::node::{Node, axis};
 
 const EPSILON: f32 = 1e-5;
 
+/// `(x − mean) / √(variance + epsilon) · scale + bias` with the statistics that training left.
+pub(crate) fn batch_normalization(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
+    if node.flag("training_mode", false)? || !node.flag("spatial", true)? {
+        let name = if node.has("training_mode") {
+            "training_mode"
+        } else {
+            "spatial"
+        };
+        return Err(node.refuse(name, "another", "inference with statistics per channel"));
+    }
+    let x = node.input(0, "X")?;
+    let channels = match context.rank(x) {
+        0 | 1 => Dim::from(1),
+        _ => context.shape(x)[1].clone(),
+    };
+    let mut column = vec![Dim::from(1); context.rank(x).saturating_sub(1)];
+    if let Some(first) = column.first_mut() {
+        *first = channels;
+    }
+    let epsilon = node.float_or("epsilon", EPSILON)?;
+    let names = ["scale", "B", "input_mean", "input_var"];
+    let mut parts = Vec::with_capacity(names.len());
+    for (index, name) in names.into_iter().enumerate() {
+        let part = node.input(index + 1, name)?;
+        let part = context.cast(part, single(context.dtype(x)))?;
+        parts.push(context.reshape(part, column.clone())?);
+    }
+    let result = context.in_f32(x, |context, x| {
+        let variance = context.push_scalar(ops::Add, parts[3], epsilon)?;
+        let deviation = context.push(ops::Sqrt, &[variance])?;
+        let factor = context.push(ops::Div, &[parts[0], deviation])?;
+        let shift = context.push(ops::Mul, &[parts[2], factor])?;
+        let shift = context.push(ops::Sub, &[parts[1], shift])?;
+        let scaled = context.push(ops::Mul, &[x, factor])?;
+        context.push(ops::Add, &[scaled, shift])
+    });
+    Ok(vec![result?])
+}
+
+/// The type that statistics of `dtype` have.
+fn single(dtype: DType) -> DType {
+    match dtype {
+        DType::F64 => DType::F64,
+        _ => DType::F32,
+    }
+}
+
 /// Each channel is a group of its own.
 pub(crate) fn instance_normalization(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
     let (x, scale, bias) = (
@@ -114,11 +161,13 @@ pub(crate) fn layer_normalization(context: &mut Context, node: &Node<'_>) -> Res
 }
 
 /// The mean and `1 / sqrt(variance + epsilon)` over the axes from `first` on.
-fn statistics(context: &mut Context, x: Wire, first: usize, epsilon: f64) -> Result<[Wire; 2]> {
-    let dtype = match context.dtype(x) {
-        DType::F64 => DType::F64,
-        _ => DType::F32,
-    };
+pub(super) fn statistics(
+    context: &mut Context,
+    x: Wire,
+    first: usize,
+    epsilon: f64,
+) -> Result<[Wire; 2]> {
+    let dtype = single(context.dtype(x));
     let x = context.cast(x, dtype)?;
     let axes: Vec<usize> = (first..context.rank(x)).collect();
     let mean = context.push(

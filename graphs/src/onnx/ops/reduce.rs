@@ -13,7 +13,10 @@ use crate::onnx::node::{Node, axes, axes_given, axis};
 use super::shape::product;
 
 /// The operand, the sorted axes (`None`: nothing is reduced), and whether they are kept.
-fn reduction(context: &Context, node: &Node<'_>) -> Result<(Wire, Option<Vec<usize>>, bool)> {
+pub(super) fn reduction(
+    context: &Context,
+    node: &Node<'_>,
+) -> Result<(Wire, Option<Vec<usize>>, bool)> {
     let x = node.input(0, "data")?;
     let rank = context.rank(x);
     let given = axes_given(context, node, 1)?.unwrap_or_default();
@@ -152,21 +155,50 @@ pub(crate) fn cumsum(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>
     )?])
 }
 
-/// Before opset 13, everything from `axis` on is one axis.
 pub(crate) fn softmax(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
+    along_axis(context, node, |context, x, axis| {
+        context.push(ops::Softmax { axis }, &[x])
+    })
+}
+
+/// `x − max − ln Σ e^(x − max)`.
+pub(crate) fn log_softmax(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
+    along_axis(context, node, |context, x, axis| {
+        context.in_f32(x, |context, x| {
+            let (axes, keep) = (vec![axis], true);
+            let largest = ops::ReduceMax {
+                axes: axes.clone(),
+                keep,
+            };
+            let largest = context.push(largest, &[x])?;
+            let below = context.push(ops::Sub, &[x, largest])?;
+            let powers = context.push(ops::Exp, &[below])?;
+            let sum = context.push(ops::ReduceSum { axes, keep }, &[powers])?;
+            let log = context.push(ops::Log, &[sum])?;
+            context.push(ops::Sub, &[below, log])
+        })
+    })
+}
+
+/// Before opset 13, everything from `axis` on is one axis.
+fn along_axis(
+    context: &mut Context,
+    node: &Node<'_>,
+    apply: impl FnOnce(&mut Context, Wire, usize) -> Result<Wire>,
+) -> Result<Vec<Wire>> {
     let x = node.input(0, "input")?;
     let shape = context.shape(x);
     if node.opset >= 13 {
         let axis = axis(node.int_or("axis", -1)?, shape.len(), "axis")?;
-        return Ok(vec![context.push(ops::Softmax { axis }, &[x])?]);
+        return Ok(vec![apply(context, x, axis)?]);
     }
     let first = axis(node.int_or("axis", 1)?, shape.len(), "axis")?;
     if first + 1 == shape.len() {
-        return Ok(vec![context.push(ops::Softmax { axis: first }, &[x])?]);
+        return Ok(vec![apply(context, x, first)?]);
     }
     let (outer, inner) = shape.split_at(first);
     let matrix = context.reshape(x, vec![product(outer), product(inner)])?;
-    let result = context.push(ops::Softmax { axis: 1 }, &[matrix])?;
+    let result = apply(context, matrix, 1)?;
     Ok(vec![context.reshape(result, shape)?])
 }
 
@@ -175,5 +207,13 @@ pub(crate) fn global_average_pool(context: &mut Context, node: &Node<'_>) -> Res
     let axes = (2..context.rank(x)).collect();
     Ok(vec![
         context.push(ops::ReduceMean { axes, keep: true }, &[x])?,
+    ])
+}
+
+pub(crate) fn global_max_pool(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
+    let x = node.input(0, "X")?;
+    let axes = (2..context.rank(x)).collect();
+    Ok(vec![
+        context.push(ops::ReduceMax { axes, keep: true }, &[x])?,
     ])
 }

@@ -11,16 +11,55 @@ use crate::onnx::error::Problem;
 use crate::onnx::node::Node;
 
 /// How a window slides, per spatial axis.
-struct Window {
-    kernel: Vec<usize>,
-    strides: Vec<usize>,
-    dilations: Vec<usize>,
-    before: Vec<usize>,
-    after: Vec<usize>,
+pub(super) struct Window {
+    pub(super) kernel: Vec<usize>,
+    pub(super) strides: Vec<usize>,
+    pub(super) dilations: Vec<usize>,
+    pub(super) before: Vec<usize>,
+    pub(super) after: Vec<usize>,
 }
 
 pub(crate) fn conv(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
     let (x, w) = (node.input(0, "X")?, node.input(1, "W")?);
+    Ok(vec![convolve(context, node, x, w, node.optional(2))?])
+}
+
+/// The convolution of `x` `[batch, channels, spatial…]` with `w` `[features, depth, kernel…]` by
+/// the attributes of the node.
+pub(super) fn convolve(
+    context: &mut Context,
+    node: &Node<'_>,
+    x: Wire,
+    w: Wire,
+    bias: Option<Wire>,
+) -> Result<Wire> {
+    let own = kernel_extents(context, node, x, w)?;
+    let window = window(context, node, x, own)?;
+    let op = ops::Conv {
+        strides: window.strides,
+        pads_before: window.before,
+        pads_after: window.after,
+        dilations: window.dilations,
+        groups: groups(node)?,
+    };
+    let mut operands = vec![x, w];
+    operands.extend(bias);
+    context.push(op, &operands)
+}
+
+/// The attribute `group`.
+pub(super) fn groups(node: &Node<'_>) -> Result<usize> {
+    let groups = node.int_or("group", 1)?;
+    usize::try_from(groups).map_err(|_| node.refuse("group", groups, "at least one group"))
+}
+
+/// The spatial extents of the weights `w` of a convolution of `x`.
+pub(super) fn kernel_extents(
+    context: &Context,
+    node: &Node<'_>,
+    x: Wire,
+    w: Wire,
+) -> Result<Vec<usize>> {
     let spatial = spatial_axes(context, x, "X")?;
     if context.rank(w) != spatial + 2 {
         let (found, wanted) = (context.ty(w).to_string(), format!("{} axes", spatial + 2));
@@ -43,33 +82,26 @@ pub(crate) fn conv(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> 
         let wanted = format!("the extents {own:?} of W");
         return Err(node.refuse("kernel_shape", format!("{kernel:?}"), &wanted));
     }
-    let window = window(context, node, x, own)?;
-    let groups = node.int_or("group", 1)?;
-    let op = ops::Conv {
-        strides: window.strides,
-        pads_before: window.before,
-        pads_after: window.after,
-        dilations: window.dilations,
-        groups: usize::try_from(groups)
-            .map_err(|_| node.refuse("group", groups, "at least one group"))?,
-    };
-    let mut operands = vec![x, w];
-    operands.extend(node.optional(2));
-    Ok(vec![context.push(op, &operands)?])
+    Ok(own)
+}
+
+/// The window of a pooling of `x`.
+pub(super) fn window_of_attribute(
+    context: &Context,
+    node: &Node<'_>,
+    x: Wire,
+    spatial: usize,
+) -> Result<Window> {
+    let kernel = positive(node, "kernel_shape", spatial)?
+        .ok_or_else(|| node.refuse("kernel_shape", "missing", "one extent per spatial axis"))?;
+    window(context, node, x, kernel)
 }
 
 pub(crate) fn average_pool(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
     let x = node.input(0, "X")?;
     let spatial = spatial_axes(context, x, "X")?;
-    let kernel = positive(node, "kernel_shape", spatial)?
-        .ok_or_else(|| node.refuse("kernel_shape", "missing", "one extent per spatial axis"))?;
-    let window = window(context, node, x, kernel)?;
-    let mut overhang = vec![0; spatial];
-    if node.flag("ceil_mode", false)? {
-        for (axis, overhang) in overhang.iter_mut().enumerate() {
-            *overhang = overhang_of(&window, axis, context.extent(x, axis + 2)?);
-        }
-    }
+    let window = window_of_attribute(context, node, x, spatial)?;
+    let overhang = overhangs(context, node, x, &window)?;
     let op = ops::AveragePool {
         kernel: window.kernel,
         strides: window.strides,
@@ -82,12 +114,26 @@ pub(crate) fn average_pool(context: &mut Context, node: &Node<'_>) -> Result<Vec
     Ok(vec![context.push(op, &[x])?])
 }
 
+/// The places behind the padding that windows reach, per spatial axis.
+pub(super) fn overhangs(
+    context: &Context,
+    node: &Node<'_>,
+    x: Wire,
+    window: &Window,
+) -> Result<Vec<usize>> {
+    let axes = 0..window.kernel.len();
+    match node.flag("ceil_mode", false)? {
+        false => Ok(axes.map(|_| 0).collect()),
+        true => axes
+            .map(|axis| Ok(overhang_of(window, axis, context.extent(x, axis + 2)?)))
+            .collect(),
+    }
+}
+
 /// The places behind the padding that the last window reaches when their number is rounded up; a
 /// window that would begin behind the image is left out.
 fn overhang_of(window: &Window, axis: usize, extent: usize) -> usize {
-    let reach = (window.kernel[axis] - 1)
-        .saturating_mul(window.dilations[axis])
-        .saturating_add(1);
+    let reach = reach(window, axis);
     let stride = window.strides[axis];
     let padded = extent
         .saturating_add(window.before[axis])
@@ -102,7 +148,15 @@ fn overhang_of(window: &Window, axis: usize, extent: usize) -> usize {
     last.saturating_add(reach).saturating_sub(padded)
 }
 
-fn spatial_axes(context: &Context, x: Wire, name: &'static str) -> Result<usize> {
+/// The extent that a window covers, gaps between its elements included.
+pub(super) fn reach(window: &Window, axis: usize) -> usize {
+    (window.kernel[axis] - 1)
+        .saturating_mul(window.dilations[axis])
+        .saturating_add(1)
+}
+
+/// The number of spatial axes of `x`.
+pub(super) fn spatial_axes(context: &Context, x: Wire, name: &'static str) -> Result<usize> {
     match context.rank(x) {
         rank @ 3.. => Ok(rank - 2),
         _ => Err(Problem::Operand {
@@ -114,7 +168,7 @@ fn spatial_axes(context: &Context, x: Wire, name: &'static str) -> Result<usize>
 }
 
 /// A list of `count` numbers of at least 1.
-fn positive(node: &Node<'_>, name: &str, count: usize) -> Result<Option<Vec<usize>>> {
+pub(super) fn positive(node: &Node<'_>, name: &str, count: usize) -> Result<Option<Vec<usize>>> {
     let Some(list) = node.ints(name)? else {
         return Ok(None);
     };
@@ -122,7 +176,7 @@ fn positive(node: &Node<'_>, name: &str, count: usize) -> Result<Option<Vec<usiz
 }
 
 /// `list` as `count` numbers of at least `least` and of a sensible size.
-fn numbers(
+pub(super) fn numbers(
     node: &Node<'_>,
     name: &str,
     list: &[i64],
