@@ -68,7 +68,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         &inputs,
     )?;
     let spinner = progress::spinner("differentiate");
-    let loaded = model.load(component, &inputs)?;
+    let loaded = model.load(component, &inputs, None)?;
     let place = arguments.model.display().to_string();
     check_target(arguments, &given[TARGET], &loaded.program)?;
     let at = arguments.execution.place(&model, false)?;

@@ -235,19 +235,16 @@ impl Model {
         &self,
         component: &Component,
         given: &BTreeMap<String, Tensor>,
+        dtype: Option<DType>,
     ) -> Result<Loaded, Failure> {
+        self.check_dtype(component, dtype)?;
         if let Form::Artifact(artifact) = &self.form {
             let shapes = given.iter();
             let shapes = shapes.map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()));
             return self.stored(artifact, component, &shapes.collect());
         }
-        let options = Options {
-            request: Request {
-                bindings: Bindings::new(),
-                inputs: given.clone(),
-            },
-            ..options(None, timestep_form(given), &Bindings::new())
-        };
+        let mut options = options(dtype, timestep_form(given), &Bindings::new());
+        options.request.inputs.clone_from(given);
         let imported = self.imported(component, &options)?;
         let declared = imported.func.params(Role::Input);
         let declared: Vec<(String, TensorType)> = declared
@@ -391,29 +388,20 @@ impl Model {
         }
     }
 
-    /// Refuses a type for graphs that bring their own.
+    /// Refuses another type than that of a compiled model.
     fn check_dtype(&self, component: &Component, dtype: Option<DType>) -> Result<(), Failure> {
-        let Some(dtype) = dtype else {
+        let (Some(dtype), Form::Artifact(artifact)) = (dtype, &self.form) else {
             return Ok(());
         };
-        let own = match &self.form {
-            Form::Artifact(artifact) => {
-                let own = &artifact.manifest().about.dtype;
-                (own != dtype.name()).then(|| format!("was compiled in {own}"))
-            }
-            Form::Files(model) => {
-                let own = model.has_own_types(&component.name);
-                own.then(|| "has types of its own".to_owned())
-            }
-        };
-        let Some(own) = own else {
+        let own = &artifact.manifest().about.dtype;
+        if own == dtype.name() {
             return Ok(());
-        };
+        }
         Err(Failure::usage(format!(
-            "{}: the graph {own}, --dtype cannot change it",
+            "{}: the graph was compiled in {own}, --dtype cannot change it",
             self.place_of(component)
         ))
-        .hint("give --dtype for a diffusers directory, or export the graph in that type"))
+        .hint("give --dtype when compiling the model"))
     }
 
     fn place_of(&self, component: &Component) -> String {
@@ -444,6 +432,7 @@ fn options(dtype: Option<DType>, timestep: Timestep, bindings: &Bindings) -> Opt
         request: Request {
             bindings: bindings.clone(),
             inputs: BTreeMap::new(),
+            dtype,
         },
     }
 }

@@ -12,7 +12,7 @@ use runtime::session::Session;
 
 use crate::error::{At, Failure};
 use crate::model::Model;
-use crate::options::Execution;
+use crate::options::{Execution, Precision};
 use crate::{files, memory, progress, tensors};
 
 /// Run one graph on tensors from a file.
@@ -37,6 +37,9 @@ pub(crate) struct Arguments {
     /// Weights for a .splam that was compiled without: a safetensors file, or a model directory.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// The type of weights and values; the model's own if not given.
+    #[arg(long)]
+    dtype: Option<Precision>,
     #[command(flatten)]
     execution: Execution,
 }
@@ -50,7 +53,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let declared = model.inputs(component, &inputs)?;
     check_names(&arguments.inputs, &declared, &inputs)?;
     let spinner = progress::spinner("compile");
-    let mut loaded = model.load(component, &inputs)?;
+    let mut loaded = model.load(component, &inputs, arguments.dtype.map(Into::into))?;
     if let Some(path) = &arguments.weights {
         loaded.weights = tensors::read_weights(path)?;
     }

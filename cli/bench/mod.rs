@@ -164,7 +164,7 @@ fn prepare(
 fn load(arguments: &Arguments, model: &Model, component: &Component) -> Result<Loaded, Failure> {
     let (batch, width, height) = (arguments.batch, arguments.width, arguments.height);
     if model.is_compiled() && (batch, width, height) == (None, None, None) {
-        return model.load(component, &BTreeMap::new());
+        return model.load(component, &BTreeMap::new(), None);
     }
     let bindings = arguments.bind.iter().cloned().collect();
     model.sized(component, size(arguments, model)?, &bindings, None)

@@ -91,11 +91,11 @@ struct Facts {
 /// How a graph is imported.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The floating-point type of weights and inner values; ONNX graphs have types of their own.
+    /// The floating-point type of weights and inner values; that of an ONNX graph is in `request`.
     pub dtype: DType,
     /// The form of `timestep`, where the graph leaves it open.
     pub timestep: Timestep,
-    /// What is known of the inputs of an ONNX graph.
+    /// What is known of the inputs of an ONNX graph, and the type in which it computes.
     pub request: Request,
 }
 
@@ -252,11 +252,6 @@ impl Model {
             encoders.any(|encoder| encoder.component == component && encoder.hidden == name)
         };
         func.keep_results(|name| !name.starts_with(HIDDEN_STATES) || is_read(name));
-    }
-
-    /// Whether a component's graph has types of its own.
-    pub fn has_own_types(&self, component: &str) -> bool {
-        matches!(self.graph(component), Ok(Graph::Onnx(_)))
     }
 
     /// The configuration of a denoising network that is written from one.

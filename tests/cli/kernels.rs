@@ -71,7 +71,7 @@ fn the_kernels_of_a_pipeline_run_in_the_interpreter() {
     }
 }
 
-/// ONNX graphs through `run`: integers on the host, the rest in kernels.
+/// ONNX graphs through `run`: integers on the host, the rest in kernels; and in 16 bits.
 #[test]
 fn onnx_graphs_run_on_an_adapter() {
     let folder = scratch("onnx_on_adapter");
@@ -110,26 +110,25 @@ fn onnx_graphs_run_on_an_adapter() {
             golden(model).display().to_string(),
             inputs.display().to_string(),
         );
-        let outputs = ["cpu", "wgsl"].map(|target| {
-            let out = folder.join(format!("{target}.st"));
-            let result = run(&[
-                "run",
-                &model,
-                "--component",
-                component,
-                "--inputs",
-                &inputs,
-                "--outputs",
-                &out.display().to_string(),
-                "--target",
-                target,
-            ]);
-            result.map(|()| out)
-        });
-        match outputs {
-            [Ok(wanted), Ok(found)] => compare(&place, &found, &wanted, 1e-3),
-            [Ok(_), Err(error)] if error.contains("found no WebGPU adapter") => {}
-            [Err(error), _] | [_, Err(error)] => panic!("{place}: {error}"),
+        let execute = |name: &str, options: &[&str]| {
+            let out = folder.join(name).display().to_string();
+            let fixed = ["run", &model, "--component", component];
+            let files = ["--inputs", &inputs, "--outputs", &out];
+            run(&[&fixed[..], &files, options].concat()).map(|()| folder.join(name))
+        };
+        let wanted = execute("cpu.st", &[]).unwrap_or_else(|error| panic!("{place}: {error}"));
+        // 16-bit values between operators lose some 1e-3 each, in bf16 eight times as much.
+        for (dtype, tolerance) in [("f16", 2e-2), ("bf16", 1e-1)] {
+            let found = execute("half.st", &["--dtype", dtype]);
+            let found = found.unwrap_or_else(|error| panic!("{place} {dtype}: {error}"));
+            compare(&format!("{place} {dtype}"), &found, &wanted, tolerance);
+        }
+        for (dtype, tolerance) in [("f32", 1e-3), ("f16", 2e-2)] {
+            match execute("adapter.st", &["--target", "wgsl", "--dtype", dtype]) {
+                Ok(found) => compare(&format!("{place} {dtype}"), &found, &wanted, tolerance),
+                Err(error) if error.contains("found no WebGPU adapter") => {}
+                Err(error) => panic!("{place} {dtype}: {error}"),
+            }
         }
     }
 }

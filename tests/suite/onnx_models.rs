@@ -27,6 +27,7 @@ fn read(export: &str, component: &str, inputs: &Named) -> OnnxModel {
     let request = Request {
         bindings: BTreeMap::new(),
         inputs: inputs.clone(),
+        dtype: None,
     };
     let files = folder(export);
     let path = format!("{component}/model.onnx");
@@ -158,6 +159,7 @@ fn batch_and_tokens_may_stay_symbols() {
             let request = Request {
                 bindings: BTreeMap::clone(bindings),
                 inputs: Named::new(),
+                dtype: None,
             };
             let model = import(&files, &format!("{component}/model.onnx"), &request);
             let model = model.unwrap_or_else(|error| panic!("{export} {component}: {error}"));

@@ -47,6 +47,7 @@ fn program(case: &Case) -> Result<Program, String> {
     let request = Request {
         bindings: Bindings::new(),
         inputs: case.inputs.clone(),
+        dtype: None,
     };
     let files = BTreeMap::from([("case.onnx".to_owned(), case.model.clone())]);
     let model = import(&files, "case.onnx", &request).map_err(|error| error.to_string())?;

@@ -4,7 +4,7 @@
 //! is folded; constants, weights and sizes enter the function when something first uses them, so
 //! that a chain of shape arithmetic leaves nothing behind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use compiler::DType;
 use compiler::graph::{Builder, Definition, GraphError, TensorType, Value};
@@ -20,7 +20,7 @@ use super::fold::{Contents, EXPRESSION_MAX, fold};
 pub(crate) type Result<T> = std::result::Result<T, Problem>;
 
 /// A value of the ONNX graph while it is imported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Wire(usize);
 
 #[derive(Debug)]
@@ -28,8 +28,8 @@ struct WireData {
     ty: TensorType,
     /// What it holds, where that is known.
     contents: Option<Contents>,
-    /// The weight that it is.
-    weight: Option<String>,
+    /// The weight that it is: its name in the model, and what it holds.
+    weight: Option<(String, Tensor)>,
     /// The value in the function, once something needs it.
     value: Option<Value>,
 }
@@ -40,6 +40,8 @@ pub(crate) struct Context {
     builder: Builder,
     wires: Vec<WireData>,
     weights: BTreeMap<String, Tensor>,
+    /// What wires are in another type.
+    retyped: HashMap<(Wire, DType), Wire>,
     origin: String,
 }
 
@@ -54,6 +56,7 @@ impl Context {
             builder: Builder::new(name),
             wires: Vec::new(),
             weights: BTreeMap::new(),
+            retyped: HashMap::new(),
             origin: String::new(),
         }
     }
@@ -79,11 +82,6 @@ impl Context {
             self.builder.result(name, value)?;
         }
         let func = self.builder.finish();
-        let used: BTreeSet<&str> = func
-            .params(compiler::graph::Role::Weight)
-            .map(|(_, name, _)| name)
-            .collect();
-        self.weights.retain(|name, _| used.contains(name.as_str()));
         Ok((func, self.weights))
     }
 
@@ -119,17 +117,35 @@ impl Context {
 
     /// A weight; it becomes a parameter when something uses it.
     pub(crate) fn weight(&mut self, name: &str, tensor: Tensor) -> Wire {
-        let mut unique = name.to_owned();
-        for suffix in 1.. {
-            if !self.weights.contains_key(&unique) {
-                break;
-            }
-            unique = format!("{name}.{suffix}");
-        }
         let wire = self.wire(TensorType::of(&tensor), None);
-        self.wires[wire.0].weight = Some(unique.clone());
-        self.weights.insert(unique, tensor);
+        self.wires[wire.0].weight = Some((name.to_owned(), tensor));
         wire
+    }
+
+    /// Whether a wire is a weight.
+    pub(crate) fn is_weight(&self, wire: Wire) -> bool {
+        self.wires[wire.0].weight.is_some()
+    }
+
+    /// Whether a wire is a weight or known.
+    pub(crate) fn is_stored(&self, wire: Wire) -> bool {
+        self.is_weight(wire) || self.wires[wire.0].contents.is_some()
+    }
+
+    /// `wire` in another element type; a weight is converted now, the same wire once.
+    pub(crate) fn retyped(&mut self, wire: Wire, dtype: DType) -> Result<Wire> {
+        if let Some(&found) = self.retyped.get(&(wire, dtype)) {
+            return Ok(found);
+        }
+        let found = match &self.wires[wire.0].weight {
+            Some((name, tensor)) => {
+                let (name, tensor) = (name.clone(), tensor.cast(dtype));
+                self.weight(&name, tensor)
+            }
+            None => self.cast(wire, dtype)?,
+        };
+        self.retyped.insert((wire, dtype), found);
+        Ok(found)
     }
 
     /// A constant.
@@ -235,8 +251,12 @@ impl Context {
         }
         let ty = data.ty.clone();
         let value = match (&data.weight, &data.contents) {
-            (Some(name), _) => {
-                let name = name.clone();
+            (Some((name, tensor)), _) => {
+                let names = (1..).map(|suffix| format!("{name}.{suffix}"));
+                let mut names = std::iter::once(name.clone()).chain(names);
+                let free = names.find(|name| !self.weights.contains_key(name));
+                let name = free.expect("names without end");
+                self.weights.insert(name.clone(), tensor.clone());
                 self.builder.weight(&name, ty)?
             }
             (None, Some(Contents::Tensor(tensor))) => {
@@ -369,8 +389,8 @@ impl Context {
         let mut inputs = BTreeSet::new();
         let mut visited = BTreeSet::new();
         let mut open: Vec<Value> = self.wires[wire.0].value.into_iter().collect();
-        if let Some(weight) = &self.wires[wire.0].weight {
-            inputs.insert(weight.clone());
+        if let Some((name, _)) = &self.wires[wire.0].weight {
+            inputs.insert(name.clone());
         }
         while let Some(value) = open.pop() {
             if !visited.insert(value) {

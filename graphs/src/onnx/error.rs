@@ -1,5 +1,6 @@
 //! Why an ONNX model is not imported: what was found, what was wanted, at which node.
 
+use compiler::DType;
 use compiler::graph::GraphError;
 use compiler::value::tensor::TensorError;
 use thiserror::Error;
@@ -25,6 +26,14 @@ pub enum ImportError {
     Opset {
         /// The version.
         found: i64,
+    },
+    /// A graph whose type cannot be changed.
+    #[error("weights are {found}, wanted f32 to compile the graph in {wanted}")]
+    Precision {
+        /// The type of its weights.
+        found: DType,
+        /// The type asked for.
+        wanted: DType,
     },
     /// Operators that the importer does not have, all of them.
     #[error("found unsupported operators: {}", list(.nodes))]

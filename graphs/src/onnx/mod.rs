@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::value::dim::Bindings;
 use compiler::value::tensor::Tensor;
@@ -22,6 +23,7 @@ mod frame;
 mod node;
 mod ops;
 mod order;
+mod precision;
 mod proto;
 mod signature;
 mod tensor;
@@ -45,6 +47,9 @@ pub struct Request {
     /// Inputs that are at hand. Their shapes bind extents; what small ones hold is used only where
     /// an operator's meaning depends on it (a shape, axes, repeats as run-time inputs).
     pub inputs: BTreeMap<String, Tensor>,
+    /// The type in which a graph of f32 computes; its own if not given. Inputs and results keep
+    /// their types.
+    pub dtype: Option<DType>,
 }
 
 /// An imported model.

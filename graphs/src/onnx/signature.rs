@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::value::dim::{Bindings, Dim};
 use compiler::value::tensor::Tensor;
@@ -52,6 +53,12 @@ pub(crate) fn inputs<'m>(
         .into_iter()
         .map(|(name, ty)| (name, ty.bind(&bound)))
         .collect())
+}
+
+/// The element type that a value is declared with, if the compiler has it.
+pub(crate) fn element(value: &ValueInfoProto) -> Option<DType> {
+    let tensor = value.r#type.as_ref()?.tensor_type.as_ref()?;
+    element_type(tensor.elem_type)
 }
 
 /// Names of extents in the model, and the symbols that they became.

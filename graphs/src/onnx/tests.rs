@@ -161,6 +161,7 @@ fn nothing_known() -> Request {
     Request {
         bindings: Bindings::new(),
         inputs: BTreeMap::new(),
+        dtype: None,
     }
 }
 
@@ -222,6 +223,7 @@ fn names_of_extents_become_identifiers_that_differ() {
     let request = Request {
         bindings,
         inputs: BTreeMap::new(),
+        dtype: None,
     };
     let graph = self::graph("x a/b a*b ? 7", &["Identity x -> y"]);
     let found = imported(&model(graph), &request).expect("imports");
@@ -244,6 +246,7 @@ fn inputs_that_are_shapes_are_specialised_on() {
     let request = Request {
         bindings: Bindings::new(),
         inputs,
+        dtype: None,
     };
     let model = imported(&proto, &request).expect("imports");
     assert_eq!(result_type(&model), "f32[3, 4]");
@@ -385,6 +388,61 @@ fn random_numbers_are_normal_and_repeat() {
             "{name}: {spread}"
         );
     }
+}
+
+/// Products take 16 bits, and what meets their results; inputs before them, a cast of the graph
+/// and results are f32.
+#[test]
+fn graphs_of_f32_compute_in_16_bits() {
+    let mut graph = graph(
+        "x 2 100",
+        &[
+            "Sin x -> angle",
+            "Transpose w -> turned",
+            "MatMul angle turned -> h",
+            "Add h angle -> sum",
+            "Cast sum -> wide",
+            "Exp wide -> power",
+            "Mul power v -> scaled",
+            "Sub sum scaled -> y",
+        ],
+    );
+    graph.node[4].attribute.push(int("to", F32.into()));
+    let square = raw("w", &[100, 100], F32, 40_000);
+    graph.initializer = vec![square, raw("v", &[100], F32, 400)];
+    let request = |dtype| Request {
+        dtype: Some(dtype),
+        ..nothing_known()
+    };
+    let found = imported(&model(graph.clone()), &request(DType::F16)).expect("a graph of f32");
+    let func = &found.imported.func;
+    let nodes = func.values().filter_map(|(value, _)| {
+        let node = func.node(value)?;
+        Some(format!("{} {}", node.op.name(), func.ty(value).dtype))
+    });
+    let wanted = [
+        "sin f32",
+        "transpose f16",
+        "cast f16",
+        "matmul f16",
+        "add f16",
+        "cast f32",
+        "exp f32",
+        "mul f32",
+        "cast f16",
+        "sub f16",
+        "cast f32",
+    ];
+    assert_eq!(nodes.collect::<Vec<_>>(), wanted);
+    let types = |(name, tensor): (&String, &Tensor)| format!("{name} {}", tensor.dtype());
+    let weights: Vec<String> = found.imported.weights.iter().map(types).collect();
+    assert_eq!(weights, ["v f32", "w f16"]);
+    graph.initializer = vec![raw("w", &[100, 100], 10, 20_000)];
+    let error = imported(&model(graph), &request(DType::BF16)).expect_err("a graph of f16");
+    assert_eq!(
+        error,
+        "weights are f16, wanted f32 to compile the graph in bf16"
+    );
 }
 
 /// Converters to 16 bits append casts at the end of the graph, and of branches.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
+use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::value::dim::Bindings;
 use compiler::value::tensor::Tensor;
@@ -17,6 +18,7 @@ use super::error::{ImportError, Problem};
 use super::frame::{Frame, Functions, callee, domain, functions, refuse_unsupported, unsupported};
 use super::node::{Attributes, Node, tensor_attributes};
 use super::order::sort;
+use super::precision;
 use super::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use super::tensor::{Folder, tensor};
 use super::{OnnxModel, Request, Signature, ops};
@@ -59,6 +61,7 @@ pub fn import(
         path.rsplit_once('/').map_or("", |(folder, _)| folder),
     );
     let frame = Frame::root(&model.opset_import)?;
+    let dtype = precision::of_graph(graph, request.dtype)?;
     let functions = functions(&model);
     refuse_unsupported(graph, &functions, &frame)?;
     let initializers = initializers(graph, &folder)?;
@@ -67,6 +70,7 @@ pub fn import(
         let mut walker = Walker {
             functions: &functions,
             folder: &folder,
+            dtype,
             context: Context::new(if graph.name.is_empty() {
                 "main"
             } else {
@@ -173,6 +177,8 @@ type Scope<'m> = Vec<BTreeMap<&'m str, Option<Wire>>>;
 struct Walker<'m, 'w> {
     functions: &'w Functions<'m>,
     folder: &'w Folder<'w>,
+    /// The type in which the graph computes instead of f32.
+    dtype: Option<DType>,
     context: Context,
     /// How many more nodes are lowered before the model counts as hostile.
     nodes_left: usize,
@@ -205,9 +211,16 @@ impl<'m> Walker<'m, '_> {
         }
         self.body(&graph.node, &mut scope, frame)?;
         let names = graph.output.iter().map(|output| &output.name);
-        let wires = results(&scope, names.clone(), || {
+        let mut wires = results(&scope, names.clone(), || {
             "an output of the graph".to_owned()
         })?;
+        for (output, wire) in graph.output.iter().zip(&mut wires) {
+            let declared = super::signature::element(output).unwrap_or(DType::F32);
+            if self.dtype == Some(self.context.dtype(*wire)) {
+                let cast = self.context.cast(*wire, declared);
+                *wire = cast.map_err(|problem| ImportError::Results { problem })?;
+            }
+        }
         Ok(names.cloned().zip(wires).collect())
     }
 
@@ -293,6 +306,13 @@ impl<'m> Walker<'m, '_> {
                 });
             }
             let operator = ops::find(domain, &proto.op_type).expect("supported, so in the list");
+            let inputs = match self.dtype {
+                None => inputs,
+                Some(dtype) => {
+                    let narrow = precision::operands(&mut self.context, dtype, proto, inputs);
+                    narrow.map_err(fail)?
+                }
+            };
             let node = Node {
                 proto,
                 opset,
