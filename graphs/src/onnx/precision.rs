@@ -12,11 +12,13 @@ use super::error::ImportError;
 use super::proto::{GraphProto, NodeProto, element_type};
 
 /// Operators that take 16 bits whatever their operands have.
-const PRODUCTS: [&str; 9] = [
+const PRODUCTS: [&str; 11] = [
     "Attention",
     "Conv",
     "ConvTranspose",
     "Einsum",
+    "FusedConv",
+    "FusedGemm",
     "FusedMatMul",
     "Gemm",
     "MatMul",

@@ -22,7 +22,8 @@ pub(crate) fn hard_swish(context: &mut Context, node: &Node<'_>) -> Result<Vec<W
     Ok(vec![context.push(ops::Mul, &[x, gate])?])
 }
 
-fn ramp(context: &mut Context, x: Wire, alpha: f64, beta: f64) -> Result<Wire> {
+/// `max(0, min(1, alpha · x + beta))`.
+pub(super) fn ramp(context: &mut Context, x: Wire, alpha: f64, beta: f64) -> Result<Wire> {
     let scaled = context.push_scalar(ops::Mul, x, alpha)?;
     let shifted = context.push_scalar(ops::Add, scaled, beta)?;
     let above = context.push_scalar(ops::Max, shifted, 0.0)?;
@@ -42,7 +43,8 @@ pub(crate) fn prelu(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>>
     Ok(vec![sloped(context, x, slope)?])
 }
 
-fn sloped(context: &mut Context, x: Wire, slope: Wire) -> Result<Wire> {
+/// `x` above 0, `slope · x` below.
+pub(super) fn sloped(context: &mut Context, x: Wire, slope: Wire) -> Result<Wire> {
     let below = context.push(ops::Mul, &[x, slope])?;
     let positive = {
         let zero = context.scalar(context.dtype(x), 0.0);

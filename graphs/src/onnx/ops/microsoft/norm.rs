@@ -3,6 +3,7 @@
 //! Takes images whose channels are last, or tokens and what is added to them, returns the IR's norms.
 
 use compiler::ops;
+use compiler::value::dim::Dim;
 
 use crate::onnx::context::{Context, Result, Wire};
 use crate::onnx::node::Node;
@@ -13,6 +14,26 @@ use super::matmul::{channels_first, channels_last};
 /// Group norm of `[batch, …, channels]`, or of channels first, and SiLU with `activation` = 1.
 pub(crate) fn group_norm(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
     let x = node.input(0, "X")?;
+    Ok(vec![group_norm_of(context, node, x)?])
+}
+
+/// Group norm of `X + skip + bias`; the sum is the second result.
+pub(crate) fn skip_group_norm(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
+    let (x, mut skip) = (node.input(0, "X")?, node.input(3, "skip")?);
+    if let [batch, channels] = context.shape(skip).as_slice() {
+        let mut shape = vec![Dim::from(1); context.rank(x)];
+        shape[0] = batch.clone();
+        shape[context.rank(x) - 1] = channels.clone();
+        skip = context.reshape(skip, shape)?;
+    }
+    let mut sum = context.push(ops::Add, &[x, skip])?;
+    if let Some(bias) = node.optional(4) {
+        sum = context.push(ops::Add, &[sum, bias])?;
+    }
+    Ok(vec![group_norm_of(context, node, sum)?, sum])
+}
+
+fn group_norm_of(context: &mut Context, node: &Node<'_>, x: Wire) -> Result<Wire> {
     let last = node.flag("channels_last", true)?;
     let groups = node.int_or("groups", 0)?;
     let groups = usize::try_from(groups)
@@ -31,11 +52,11 @@ pub(crate) fn group_norm(context: &mut Context, node: &Node<'_>) -> Result<Vec<W
     if silu {
         result = context.push(ops::Silu, &[result])?;
     }
-    Ok(vec![if last {
-        channels_last(context, result)?
+    if last {
+        channels_last(context, result)
     } else {
-        result
-    }])
+        Ok(result)
+    }
 }
 
 /// Layer norm of `input + skip + bias`; the sum is the fourth result.
