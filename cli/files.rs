@@ -24,7 +24,11 @@ use crate::error::{At, Failure};
 /// The bytes of a file, read into memory.
 pub(crate) fn read(path: &Path) -> Result<Bytes, Failure> {
     let content = refuse_folder(path).and_then(|()| fs::read(path));
-    content.map(Bytes::from).map_err(said).at(path.display())
+    let content = content.map_err(said).at(path.display())?.into();
+    match source::lfs_pointer(&path.display().to_string(), &content) {
+        Some(pointer) => Err(Failure::of(pointer)),
+        None => Ok(content),
+    }
 }
 
 fn refuse_folder(path: &Path) -> io::Result<()> {
@@ -317,7 +321,7 @@ impl Folder {
 }
 
 impl Source for Folder {
-    fn read(&self, path: &str) -> Result<Bytes, SourceError> {
+    fn bytes(&self, path: &str) -> Result<Bytes, SourceError> {
         let checked = source::join("", path)?;
         self.open(&checked).map_err(|error| match error.kind() {
             ErrorKind::NotFound => SourceError::NotFound {
@@ -341,14 +345,23 @@ impl Source for Folder {
     }
 }
 
+/// Refuses what stands for a file that was not downloaded.
+fn whole(path: &str, bytes: Bytes) -> io::Result<Bytes> {
+    match source::lfs_pointer(path, &bytes) {
+        Some(pointer) => Err(io::Error::other(pointer)),
+        None => Ok(bytes),
+    }
+}
+
 impl Files for Folder {
     fn read(&self, name: &str) -> io::Result<Bytes> {
         let checked = source::join("", name).map_err(io::Error::other)?;
-        fs::read(self.root.join(checked)).map(Bytes::from)
+        whole(&checked, fs::read(self.root.join(&checked))?.into())
     }
 
     fn view(&self, name: &str) -> io::Result<Bytes> {
-        self.open(&source::join("", name).map_err(io::Error::other)?)
+        let checked = source::join("", name).map_err(io::Error::other)?;
+        whole(&checked, self.open(&checked)?)
     }
 
     fn pieces(&self, _: &str, view: &Bytes, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {

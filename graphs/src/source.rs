@@ -2,7 +2,8 @@
 //!
 //! Takes relative, `/`-separated paths, gives bytes that share what lies behind them (a mapped
 //! file, a download). It never opens anything itself, and no path made from the contents of a
-//! file leaves the folder of the model: such paths go through [`join`].
+//! file leaves the folder of the model: such paths go through [`join`]. A file that git-lfs left in
+//! place of the real one is an error, whoever reads it.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +12,24 @@ use thiserror::Error;
 
 /// A folder of model files.
 pub trait Source {
-    /// The contents of the file at `path`.
+    /// The bytes of the file at `path`, whatever they are.
     ///
     /// # Errors
     /// [`SourceError::NotFound`] when there is no such file, [`SourceError::Failed`] when it
     /// cannot be read.
-    fn read(&self, path: &str) -> Result<Bytes, SourceError>;
+    fn bytes(&self, path: &str) -> Result<Bytes, SourceError>;
+
+    /// The contents of the file at `path`.
+    ///
+    /// # Errors
+    /// As [`Source::bytes`], and [`SourceError::LfsPointer`] when git-lfs has not fetched it.
+    fn read(&self, path: &str) -> Result<Bytes, SourceError> {
+        let bytes = self.bytes(path)?;
+        match lfs_pointer(path, &bytes) {
+            Some(pointer) => Err(pointer),
+            None => Ok(bytes),
+        }
+    }
 
     /// The paths of all files below the folder, sorted.
     ///
@@ -42,6 +55,21 @@ pub enum SourceError {
         /// The path.
         path: String,
     },
+    /// A text of git-lfs that stands for the file. The message has what to do on a line of its own.
+    #[error(
+        "{path:?} is a git-lfs pointer{}, not the file itself\n\
+         run: git lfs pull --include {path:?}",
+        match .size {
+            Some(size) => format!(" to {size} bytes"),
+            None => String::new(),
+        }
+    )]
+    LfsPointer {
+        /// The path, relative to the model's folder.
+        path: String,
+        /// The size of the file, if the pointer says it.
+        size: Option<u64>,
+    },
     /// The file is there but cannot be read.
     #[error("cannot read {path:?}: {reason}")]
     Failed {
@@ -50,6 +78,26 @@ pub enum SourceError {
         /// What the system says.
         reason: String,
     },
+}
+
+/// The error for the file at `path` if its `bytes` are a pointer of git-lfs.
+///
+/// # Source
+/// github.com/git-lfs/git-lfs, docs/spec.md: UTF-8 lines `key value`, `version` first, less than
+/// 1024 bytes.
+pub fn lfs_pointer(path: &str, bytes: &[u8]) -> Option<SourceError> {
+    const BYTES_MAX: usize = 1024;
+    const VERSIONS: [&str; 2] = [
+        "version https://git-lfs.github.com/spec/",
+        "version https://hawser.github.com/spec/",
+    ];
+    let text = std::str::from_utf8(bytes.get(..BYTES_MAX.min(bytes.len()))?).ok()?;
+    let is_pointer = bytes.len() <= BYTES_MAX && VERSIONS.iter().any(|v| text.starts_with(v));
+    let size = text.lines().find_map(|line| line.strip_prefix("size "));
+    is_pointer.then(|| SourceError::LfsPointer {
+        path: path.to_owned(),
+        size: size.and_then(|size| size.trim().parse().ok()),
+    })
 }
 
 /// The path of `path` seen from `folder`, for paths that come out of files: shard names,
@@ -86,7 +134,7 @@ pub fn join(folder: &str, path: &str) -> Result<String, SourceError> {
 
 /// Files in memory.
 impl Source for BTreeMap<String, Bytes> {
-    fn read(&self, path: &str) -> Result<Bytes, SourceError> {
+    fn bytes(&self, path: &str) -> Result<Bytes, SourceError> {
         let found = self.get(path).cloned();
         found.ok_or_else(|| SourceError::NotFound {
             path: path.to_owned(),
@@ -101,6 +149,34 @@ impl Source for BTreeMap<String, Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pointers_of_git_lfs_are_no_contents() {
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3438\n";
+        let long = pointer.to_owned() + &"#".repeat(2000);
+        let cases = [
+            (pointer, Some(Some(3438))),
+            ("version https://git-lfs.github.com/spec/v1", Some(None)),
+            (
+                "version https://hawser.github.com/spec/v1\nsize 1",
+                Some(Some(1)),
+            ),
+            (
+                "{\"version\": \"https://git-lfs.github.com/spec/v1\"}",
+                None,
+            ),
+            (&long, None),
+            ("", None),
+        ];
+        for (text, wanted) in cases {
+            let files = BTreeMap::from([("a".to_owned(), Bytes::from(text.to_owned()))]);
+            let found = match files.read("a") {
+                Err(SourceError::LfsPointer { size, .. }) => Some(size),
+                _ => None,
+            };
+            assert_eq!(found, wanted, "{text}");
+        }
+    }
 
     #[test]
     fn paths_out_of_files_stay_in_their_folder() {

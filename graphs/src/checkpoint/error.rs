@@ -19,6 +19,16 @@ pub enum CheckpointError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file ends before its header says so, as after a download that was cut.
+    #[error("{file:?} is incomplete: it has {found} bytes, expected at least {wanted}")]
+    Incomplete {
+        /// The file.
+        file: String,
+        /// Its size in bytes.
+        found: usize,
+        /// The size in bytes that its header tells.
+        wanted: usize,
+    },
     /// A tensor has an element type that no operator takes.
     #[error("tensor {tensor:?} in {file:?} has the element type {found:?}, wanted one of {wanted}")]
     ElementType {
@@ -153,9 +163,8 @@ impl CheckpointError {
             CheckpointError::Missing { .. } | CheckpointError::Extra { .. } => {
                 Some("the weights and config.json may belong to different models".to_owned())
             }
-            CheckpointError::ShardMissing { shard, .. } => {
-                Some(format!("download {shard:?} again"))
-            }
+            CheckpointError::ShardMissing { shard: file, .. }
+            | CheckpointError::Incomplete { file, .. } => Some(format!("download {file:?} again")),
             CheckpointError::Source(_)
             | CheckpointError::Format { .. }
             | CheckpointError::Offsets { .. }

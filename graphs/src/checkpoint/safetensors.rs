@@ -61,9 +61,10 @@ struct Entry {
 /// The format: github.com/huggingface/safetensors, README "Format".
 pub fn parse(name: &str, file: &Bytes) -> Result<Tensors, CheckpointError> {
     let (header, data) = split(name, file)?;
+    let header_bytes = file.len() - data.len();
     let mut entries: Vec<(&String, &Entry)> = header.entries.iter().collect();
     entries.sort_by_key(|(_, entry)| entry.data_offsets);
-    let mut tensors = Tensors::new();
+    let mut placed = Vec::with_capacity(entries.len());
     let mut begin = 0;
     for (tensor, entry) in entries {
         let dtype = dtype(&entry.dtype).ok_or_else(|| CheckpointError::ElementType {
@@ -84,24 +85,44 @@ pub fn parse(name: &str, file: &Bytes) -> Result<Tensors, CheckpointError> {
                 "a begin at {begin}, without gap or overlap"
             )));
         }
-        if end < first || end > data.len() {
+        let extents = entry.shape.iter();
+        let size = extents.fold(Some(dtype.bytes()), |size, &n| size?.checked_mul(n));
+        let size = size.ok_or_else(|| misplaced("a size within the address space".to_owned()))?;
+        if first.checked_add(size) != Some(end) {
+            let shape = &entry.shape;
             return Err(misplaced(format!(
-                "an end between {first} and {}",
-                data.len()
+                "{size} bytes for {dtype} of shape {shape:?}"
             )));
         }
-        let made = Tensor::new(dtype, entry.shape.clone(), data.slice(first..end));
-        let made = made.map_err(|error| misplaced(error.to_string()))?;
-        tensors.insert(tensor.clone(), made);
+        placed.push((tensor, dtype, entry));
         begin = end;
     }
-    match begin == data.len() {
-        true => Ok(tensors),
-        false => Err(CheckpointError::Format {
+    if begin > data.len() {
+        return Err(CheckpointError::Incomplete {
+            file: name.to_owned(),
+            found: file.len(),
+            wanted: header_bytes.saturating_add(begin),
+        });
+    }
+    if begin < data.len() {
+        return Err(CheckpointError::Format {
             file: name.to_owned(),
             reason: format!("found {} bytes of data, wanted {begin}", data.len()),
-        }),
+        });
     }
+    let mut tensors = Tensors::new();
+    for (tensor, dtype, entry) in placed {
+        let (first, end) = entry.data_offsets;
+        let made = Tensor::new(dtype, entry.shape.clone(), data.slice(first..end));
+        let made = made.map_err(|error| CheckpointError::Offsets {
+            file: name.to_owned(),
+            tensor: tensor.clone(),
+            found: entry.data_offsets,
+            wanted: error.to_string(),
+        })?;
+        tensors.insert(tensor.clone(), made);
+    }
+    Ok(tensors)
 }
 
 /// The parsed header and the data behind it.
@@ -115,15 +136,21 @@ fn split(name: &str, file: &Bytes) -> Result<(Header, Bytes), CheckpointError> {
         return Err(invalid(reason));
     };
     let length = u64::from_le_bytes(*length);
-    let most = rest.len().min(HEADER_MAX);
     let length = usize::try_from(length)
         .ok()
-        .filter(|&length| length <= most)
+        .filter(|&length| length <= HEADER_MAX)
         .ok_or_else(|| {
             invalid(format!(
-                "found a header of {length} bytes, wanted at most {most}"
+                "found a header of {length} bytes, wanted at most {HEADER_MAX}"
             ))
         })?;
+    if length > rest.len() {
+        return Err(CheckpointError::Incomplete {
+            file: name.to_owned(),
+            found: file.len(),
+            wanted: LENGTH_BYTES + length,
+        });
+    }
     let header = serde_json::from_slice(&rest[..length])
         .map_err(|error| invalid(format!("its header: {error}")))?;
     Ok((header, file.slice(LENGTH_BYTES + length..)))
@@ -200,22 +227,22 @@ mod tests {
             (
                 r#"{"a":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}}"#,
                 4,
-                "wanted an end between 0 and 4",
+                r#""a" is incomplete: it has 65 bytes, expected at least 70"#,
             ),
             (
                 r#"{"a":{"dtype":"U8","shape":[9],"data_offsets":[0,18446744073709551615]}}"#,
                 4,
-                "wanted an end between 0 and 4",
+                "wanted 9 bytes for u8 of shape [9]",
             ),
             (
                 r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#,
                 4,
-                "found 4 bytes, wanted 8 for f32 of shape [2]",
+                "lies at bytes (0, 4), wanted 8 bytes for f32 of shape [2]",
             ),
             (
                 r#"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}}"#,
                 4,
-                "exceeds the address space",
+                "wanted a size within the address space",
             ),
             (
                 r#"{"a":{"dtype":"U8","shape":[-1],"data_offsets":[0,1]}}"#,
@@ -235,12 +262,20 @@ mod tests {
 
     #[test]
     fn a_header_longer_than_its_file_is_refused_before_it_is_read() {
-        for (length, bytes) in [(3, 2), (u64::MAX, 2), (1 << 40, 2)] {
+        let too_long =
+            |length: u64| format!("found a header of {length} bytes, wanted at most {HEADER_MAX}");
+        for (length, wanted) in [
+            (
+                3,
+                "incomplete: it has 10 bytes, expected at least 11".to_owned(),
+            ),
+            (u64::MAX, too_long(u64::MAX)),
+            (1 << 40, too_long(1 << 40)),
+        ] {
             let message = match parse("a", &file(length, "{}", 0)) {
                 Ok(_) => "read".to_owned(),
                 Err(error) => error.to_string(),
             };
-            let wanted = format!("found a header of {length} bytes, wanted at most {bytes}");
             assert!(message.contains(&wanted), "{message}");
         }
         for short in 0..LENGTH_BYTES {

@@ -191,7 +191,10 @@ pub enum TensorProblem {
         value: String,
     },
     /// External data lies outside of its file.
-    #[error("external data at {offset} with {length} bytes, {path:?} has {file_bytes} bytes")]
+    #[error(
+        "{path:?} is incomplete: it has {file_bytes} bytes, expected at least {}",
+        u128::from(*.offset) + u128::from(*.length)
+    )]
     ExternalRange {
         /// The file.
         path: String,

@@ -644,12 +644,12 @@ fn damaged_and_hostile_models_are_refused() {
         (
             "behind the end",
             with_weight(external("data", "4", "400")),
-            "tensor \"w\": external data at 4 with 400 bytes, \"m/data\" has 400 bytes",
+            "tensor \"w\": \"m/data\" is incomplete: it has 400 bytes, expected at least 404",
         ),
         (
             "wrapping offset",
             with_weight(external("data", "18446744073709551615", "400")),
-            "tensor \"w\": external data at 18446744073709551615 with 400 bytes, \"m/data\" has 400 bytes",
+            "tensor \"w\": \"m/data\" is incomplete: it has 400 bytes, expected at least 18446744073709552015",
         ),
         (
             "offset is no number",
