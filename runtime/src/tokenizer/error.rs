@@ -41,6 +41,16 @@ pub enum TokenizerError {
         /// The token's text.
         content: String,
     },
+    /// An added token does not follow the vocabulary.
+    #[error("the added token {content:?} has the id {wanted}, but its place is {found}")]
+    AddedId {
+        /// The token's text.
+        content: String,
+        /// The id that the file gives it.
+        wanted: u32,
+        /// The next id after the vocabulary and the tokens before it.
+        found: u32,
+    },
     /// The length leaves no room for the start and end tokens, or is absurd.
     #[error("found model_max_length {found} in tokenizer_config.json, wanted 2 to {max}")]
     Length {

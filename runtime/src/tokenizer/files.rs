@@ -4,7 +4,7 @@
 //! transformers 5 resolves them (`PreTrainedTokenizerBase._from_pretrained`,
 //! `TokenizersBackend.__init__`). Never builds a tokenizer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -36,29 +36,40 @@ pub struct TokenizerFiles {
     pub config: Option<Bytes>,
     /// `special_tokens_map.json`.
     pub special_tokens_map: Option<Bytes>,
-    /// `tokenizer.json`, read where `vocab.json` or `merges.txt` is missing.
+    /// `tokenizer.json`, whose vocabulary is read where `vocab.json` or `merges.txt` is missing.
     pub tokenizer: Option<Bytes>,
+    /// `added_tokens.json`: token to id, read where `tokenizer_config.json` lists no tokens.
+    pub added_tokens: Option<Bytes>,
 }
 
 impl TokenizerFiles {
     /// The names of the files, in the order of the fields.
-    pub const NAMES: [&str; 5] = [
+    pub const NAMES: [&str; 6] = [
         "vocab.json",
         "merges.txt",
         "tokenizer_config.json",
         "special_tokens_map.json",
         "tokenizer.json",
+        "added_tokens.json",
     ];
 
     /// Collects the files by name; `file` gives `None` for a name that does not exist.
     pub fn from_names(mut file: impl FnMut(&str) -> Option<Bytes>) -> TokenizerFiles {
-        let [vocab, merges, config, special_tokens_map, tokenizer] = Self::NAMES.map(&mut file);
+        let [
+            vocab,
+            merges,
+            config,
+            special_tokens_map,
+            tokenizer,
+            added_tokens,
+        ] = Self::NAMES.map(&mut file);
         TokenizerFiles {
             vocab,
             merges,
             config,
             special_tokens_map,
             tokenizer,
+            added_tokens,
         }
     }
 
@@ -70,6 +81,7 @@ impl TokenizerFiles {
             &self.config,
             &self.special_tokens_map,
             &self.tokenizer,
+            &self.added_tokens,
         ];
         let pairs = Self::NAMES.into_iter().zip(files);
         pairs.filter_map(|(name, file)| Some((name, file.as_ref()?)))
@@ -86,6 +98,8 @@ pub(super) struct Declared {
     pub(super) padding: String,
     /// Tokens that are found in the text before it is split, each content once.
     pub(super) added: Vec<AddedToken>,
+    /// Ids that the files give to added tokens.
+    pub(super) ids: BTreeMap<u32, String>,
     pub(super) max_length: usize,
 }
 
@@ -94,17 +108,23 @@ impl Declared {
         let config: Config = read_or_default("tokenizer_config.json", files.config.as_ref())?;
         check_class(config.tokenizer_class.as_deref())?;
         let max_length = length(config.model_max_length)?;
-        let (vocab, merges, in_vocabulary_file) = vocabulary(files)?;
+        let (vocab, merges) = vocabulary(files)?;
         let (listed, map) = match config.added_tokens_decoder {
-            // With this list transformers ignores the map.
-            Some(listed) => (listed.into_values().collect(), SpecialMap::default()),
+            // With this list transformers ignores the other files.
+            Some(listed) => (listed, SpecialMap::default()),
             None => {
                 let map = files.special_tokens_map.as_ref();
                 let map = read_or_default("special_tokens_map.json", map)?;
-                (in_vocabulary_file, map)
+                let extra = config.additional_special_tokens.iter().flatten();
+                (added_elsewhere(files, &[&map, &config.named], extra)?, map)
             }
         };
-        let listed: Vec<AddedToken> = listed.into_iter().map(|flags| flags.token(false)).collect();
+        let named = listed
+            .iter()
+            .map(|(id, flags)| (*id, flags.content.clone()));
+        let ids = named.collect();
+        let listed = listed.into_values().map(|flags| flags.token(false));
+        let listed: Vec<AddedToken> = listed.collect();
         let pick = |from_map: Option<Special>, from_config: Option<Special>| {
             let from_map = from_map.map(|special| special.resolve(true, &listed));
             from_map.or_else(|| from_config.map(|special| special.resolve(false, &listed)))
@@ -134,6 +154,7 @@ impl Declared {
             unknown: unknown.token.content,
             padding: padding.token.content,
             max_length,
+            ids,
         })
     }
 }
@@ -154,6 +175,13 @@ enum Special {
 }
 
 impl Special {
+    fn content(&self) -> &str {
+        match self {
+            Special::Text(content) => content,
+            Special::Token(flags) => &flags.content,
+        }
+    }
+
     /// The token of this declaration, or the listed one of the same content.
     fn resolve(self, special: bool, listed: &[AddedToken]) -> Resolved {
         let (bare, token) = match self {
@@ -221,8 +249,20 @@ struct Config {
 #[derive(Debug, Deserialize)]
 struct Serialized {
     model: SerializedModel,
+}
+
+/// The tokens that `tokenizer.json` adds.
+#[derive(Debug, Default, Deserialize)]
+struct SerializedTokens {
     #[serde(default)]
-    added_tokens: Vec<Flags>,
+    added_tokens: Vec<SerializedToken>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SerializedToken {
+    id: u32,
+    #[serde(flatten)]
+    flags: Flags,
 }
 
 #[derive(Debug, Deserialize)]
@@ -238,28 +278,64 @@ enum SerializedMerge {
     Pair(String, String),
 }
 
-/// Vocabulary, merges and the tokens that `tokenizer.json` adds.
-fn vocabulary(files: &TokenizerFiles) -> Result<(Vocab, Merges, Vec<Flags>), TokenizerError> {
+/// The tokens, by their ids, of `added_tokens.json`, as transformers before 4.34 wrote tokens that
+/// were trained later (textual inversion), and of `tokenizer.json`, which takes precedence.
+/// Those that are special by name or listed in `extra` are special.
+fn added_elsewhere<'a>(
+    files: &TokenizerFiles,
+    named: &[&'a SpecialMap],
+    extra: impl Iterator<Item = &'a Special>,
+) -> Result<BTreeMap<u32, Flags>, TokenizerError> {
+    let specials = named.iter().flat_map(|map| {
+        let SpecialMap {
+            bos_token,
+            eos_token,
+            unk_token,
+            pad_token,
+        } = map;
+        [bos_token, eos_token, unk_token, pad_token]
+    });
+    let specials = specials.flatten().map(Special::content);
+    let specials: BTreeSet<&str> = specials.chain(extra.map(Special::content)).collect();
+    let file = files.added_tokens.as_ref();
+    let written: BTreeMap<String, u32> = read_or_default("added_tokens.json", file)?;
+    let written = written.into_iter().map(|(content, id)| {
+        let special = Some(specials.contains(content.as_str()));
+        let flags = Flags {
+            content,
+            lstrip: false,
+            rstrip: false,
+            single_word: false,
+            normalized: None,
+            special,
+        };
+        (id, flags)
+    });
+    let serialized: SerializedTokens = read_or_default("tokenizer.json", files.tokenizer.as_ref())?;
+    let serialized = serialized.added_tokens.into_iter();
+    let serialized = serialized.map(|token| (token.id, token.flags));
+    Ok(written.chain(serialized).collect())
+}
+
+/// Vocabulary and merges.
+fn vocabulary(files: &TokenizerFiles) -> Result<(Vocab, Merges), TokenizerError> {
     if let (Some(vocab), Some(merges)) = (&files.vocab, &files.merges) {
         let text = std::str::from_utf8(merges).map_err(|_| TokenizerError::MergesNotText)?;
         let lines = text.lines().filter(|line| !line.starts_with("#version"));
         let merges = (1..).zip(lines).map(|(number, line)| pair(line, number));
         let merges = merges.collect::<Result<_, _>>()?;
-        return Ok((read("vocab.json", vocab)?, merges, Vec::new()));
+        return Ok((read("vocab.json", vocab)?, merges));
     }
     let file = files
         .tokenizer
         .as_ref()
         .ok_or(TokenizerError::NoVocabulary)?;
-    let Serialized {
-        model,
-        added_tokens,
-    } = read("tokenizer.json", file)?;
+    let Serialized { model } = read("tokenizer.json", file)?;
     let merges = (1..).zip(model.merges).map(|(number, merge)| match merge {
         SerializedMerge::Line(line) => pair(&line, number),
         SerializedMerge::Pair(first, second) => Ok((first, second)),
     });
-    Ok((model.vocab, merges.collect::<Result<_, _>>()?, added_tokens))
+    Ok((model.vocab, merges.collect::<Result<_, _>>()?))
 }
 
 fn pair(line: &str, number: usize) -> Result<(String, String), TokenizerError> {

@@ -78,6 +78,19 @@ impl Tokenizer {
             let id = inner.token_to_id(&content).map(i64::from);
             id.ok_or(TokenizerError::SpecialToken { role, content })
         };
+        for (&wanted, content) in &declared.ids {
+            match inner.token_to_id(content) {
+                Some(found) if found != wanted => {
+                    let content = content.clone();
+                    return Err(TokenizerError::AddedId {
+                        content,
+                        wanted,
+                        found,
+                    });
+                }
+                Some(_) | None => {}
+            }
+        }
         let start = id("start", &declared.start)?;
         let end = id("end", &declared.end)?;
         let padding = id("padding", &declared.padding)?;
@@ -93,6 +106,11 @@ impl Tokenizer {
     /// How many ids the text encoder reads: 77 for every CLIP of Stable Diffusion.
     pub fn max_length(&self) -> usize {
         self.max_length
+    }
+
+    /// Entries of the vocabulary, added tokens included.
+    pub fn vocabulary(&self) -> usize {
+        self.inner.get_vocab_size(true)
     }
 
     /// Encodes a prompt of any length; text that spells a special token becomes that token.
@@ -142,6 +160,7 @@ mod tests {
             config: Some(golden!("model/tokenizer/tokenizer_config.json").into()),
             special_tokens_map: Some(golden!("model/tokenizer/special_tokens_map.json").into()),
             tokenizer: None,
+            added_tokens: None,
         }
     }
 
@@ -261,6 +280,64 @@ mod tests {
         let extra = with(json!({"additional_special_tokens": ["<Cat>"]}), json!({}));
         check(&extra, "a<Cat>", &[320, 934]);
         check(&extra, "<cat>", &[283, 609, 285]);
+    }
+
+    /// Ids from transformers 5.24 with the same files.
+    #[test]
+    fn added_tokens_are_read_from_every_file_that_may_list_them() {
+        let token = |content: &str| {
+            json!({"content": content, "lstrip": false, "normalized": true,
+                   "rstrip": false, "single_word": false, "special": false})
+        };
+        let (cat, dog) = ("<cat-toy>", "<dog>");
+        let none = json!({});
+        let special = json!({"additional_special_tokens": [cat]});
+        let listed = json!({"added_tokens_decoder": {"934": token(dog)}});
+        let mut of_json = token(dog);
+        of_json["id"] = json!(934);
+        let of_json = json!({"added_tokens": [of_json]});
+        let split_cat = [283, 609, 268, 554, 344, 285];
+        let split_dog = [934, 283, 828, 285];
+        let both = [&split_cat[..5], &[29, 283, 828, 285]].concat();
+        let dog_split = [&split_cat[..], &[934]].concat();
+        #[rustfmt::skip]
+        let cases: [(&Value, Value, Option<&Value>, &str, &[i64]); 13] = [
+            (&none, json!({}), None, "a <cat-toy> b", &[&[320], &split_cat[..], &[321]].concat()),
+            (&none, json!({}), None, "<cat-toy><dog>", &both),
+            (&none, json!({cat: 934}), None, "a <cat-toy> b", &[320, 934, 321]),
+            (&none, json!({cat: 934}), None, "a<cat-toy>", &[320, 934]),
+            (&none, json!({cat: 934}), None, "<CAT-TOY>", &[934]),
+            (&none, json!({cat: 934}), None, "<cat-toy><dog>", &split_dog),
+            (&none, json!({dog: 935, cat: 934}), None, "<cat-toy><dog>", &[934, 935]),
+            (&none, json!({dog: 934, cat: 935}), None, "<cat-toy><dog>", &[935, 934]),
+            (&none, json!({"<|endoftext|>": 933, cat: 934}), None, "a<cat-toy>", &[320, 934]),
+            (&special, json!({cat: 934}), None, "<CAT-TOY>", &split_cat),
+            (&listed, json!({cat: 934}), None, "<cat-toy><dog>", &dog_split),
+            (&none, json!({}), Some(&of_json), "<cat-toy><dog>", &dog_split),
+            (&none, json!({cat: 934}), Some(&of_json), "<cat-toy><dog>", &dog_split),
+        ];
+        for (config, added, tokenizer, text, wanted) in cases {
+            let files = TokenizerFiles {
+                config: bytes(config),
+                added_tokens: bytes(&added),
+                tokenizer: tokenizer.and_then(bytes),
+                ..golden_files()
+            };
+            check(&files, text, wanted);
+        }
+        let with = |added: Value| TokenizerFiles {
+            config: None,
+            added_tokens: bytes(&added),
+            ..golden_files()
+        };
+        let tokenizer = Tokenizer::from_files(&with(json!({cat: 934}))).expect("good files");
+        assert_eq!(tokenizer.vocabulary(), 935);
+        check_refused(
+            &with(json!({cat: 940})),
+            "added token \"<cat-toy>\" has the id 940, but its place is 934",
+        );
+        check_refused(&with(json!({cat: 5})), "has the id 5, but its place is 934");
+        check_refused(&with(json!({cat: "x"})), "added_tokens.json");
     }
 
     #[test]
