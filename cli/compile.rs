@@ -148,6 +148,9 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
     check_options(arguments)?;
     let model = Model::open(&arguments.model)?;
+    if arguments.component.is_none() {
+        model.expect_text_to_image()?;
+    }
     let latents = &model.pipeline().latents;
     let size = latents.of_pixels(arguments.batch, arguments.width, arguments.height)?;
     let tiling = arguments.tiling.tiling(size);

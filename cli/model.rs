@@ -22,7 +22,8 @@ use graphs::Imported;
 use graphs::models::{Timestep, unet};
 use graphs::onnx::Request;
 use graphs::pipeline::{self, Options};
-use graphs::source::Source;
+use graphs::pipeline_class;
+use graphs::source::{Source, SourceError};
 use runtime::artifact::{Artifact, MANIFEST};
 use runtime::tiling::Tiling;
 use runtime::tokenizer::{Tokenizer, TokenizerFiles};
@@ -31,6 +32,7 @@ use crate::compiled;
 use crate::error::{At, Failure};
 use crate::files::{self, Folder};
 use crate::loaded::Loaded;
+use crate::progress;
 use crate::tuning;
 
 /// An opened model.
@@ -75,6 +77,12 @@ impl Model {
             Form::Files(model) => &model.pipeline,
             Form::Artifact(artifact) => &artifact.manifest().about.pipeline,
         }
+    }
+
+    /// Refuses pipelines that need more than a prompt, or have networks of another kind.
+    pub(crate) fn expect_text_to_image(&self) -> Result<(), Failure> {
+        let kind = pipeline_class::expect_text_to_image(self.pipeline());
+        kind.map_err(|error| failed(self.path.display(), &error))
     }
 
     /// Whether the model has fixed sizes: a `.splam`.
@@ -144,7 +152,13 @@ fn open_folder(path: &Path) -> Result<(Folder, Form), Failure> {
         true => Form::Artifact(Arc::new(
             Artifact::open(Arc::new(folder.clone())).at(place)?,
         )),
-        false => Form::Files(pipeline::open(&folder).map_err(|error| failed(place, &error))?),
+        false => {
+            let model = pipeline::open(&folder).map_err(|error| failed(&place, &error))?;
+            for ignored in &model.ignored {
+                progress::warn(format!("{place}: {ignored}"));
+            }
+            Form::Files(model)
+        }
     };
     Ok((folder, form))
 }
@@ -208,9 +222,18 @@ impl Model {
         match &self.form {
             Form::Artifact(artifact) => artifact.tokenizer_files(folder).at(self.path.display()),
             Form::Files(_) => {
-                let path = |name: &str| format!("{folder}/{name}");
-                let file = |name: &str| Source::read(&self.folder, &path(name)).ok();
-                Ok(TokenizerFiles::from_names(file))
+                let mut failed = None;
+                let files = TokenizerFiles::from_names(|name| {
+                    match Source::read(&self.folder, &format!("{folder}/{name}")) {
+                        Ok(bytes) => Some(bytes),
+                        Err(SourceError::NotFound { .. }) => None,
+                        Err(error) => {
+                            failed.get_or_insert(error);
+                            None
+                        }
+                    }
+                });
+                failed.map_or(Ok(files), Err).at(self.path.display())
             }
         }
     }

@@ -44,6 +44,7 @@ use start::Start;
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
     let model = Model::open(&arguments.model)?;
+    model.expect_text_to_image()?;
     options::target(&model, arguments.execution.target)?;
     for path in [Some(&arguments.output), arguments.latents_out.as_ref()] {
         path.map_or(Ok(()), |path| files::check_output(path))?;

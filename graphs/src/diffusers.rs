@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::checkpoint::{self, Tensors};
 use crate::models::fields::Fields;
-use crate::models::{ConfigError, Options, clip, unet, vae};
+use crate::models::{ConfigError, IgnoredKeys, Options, clip, unet, vae};
 use crate::source::Source;
 use crate::{ImportError, Imported};
 
@@ -25,6 +25,10 @@ pub struct Layout {
     pub empty_prompt_is_zero: Option<bool>,
     /// Whether size conditioning holds an aesthetics score (SDXL's refiner).
     pub aesthetics_score: bool,
+    /// The class of the sampler, if the index names it.
+    pub scheduler_class: Option<String>,
+    /// Keys of configurations that nothing reads, as diffusers ignores them too.
+    pub ignored: Vec<IgnoredKeys>,
 }
 
 impl Layout {
@@ -79,9 +83,22 @@ pub fn open(source: &dyn Source) -> Result<Layout, ImportError> {
         return Err(ImportError::NoModel);
     }
     let mut components = Vec::new();
+    let mut ignored = vec![IgnoredKeys {
+        file: INDEX.to_owned(),
+        keys: index.ignored,
+    }];
     for (name, class) in &index.networks {
         let path = format!("{name}/config.json");
-        let mut found = describe(*class, &path, &source.read(&path)?)?;
+        let text = source.read(&path)?;
+        if !index.is_written {
+            class.expect(&path, &text)?;
+        }
+        let mut found = describe(*class, &path, &text)?;
+        let keys = found.first().map(|(_, network)| network.ignored());
+        ignored.extend(keys.map(|keys| IgnoredKeys {
+            file: path.clone(),
+            keys: keys.to_vec(),
+        }));
         for (_, network) in &mut found {
             if let (Network::Unet(config), true) = (network, index.aesthetics_score) {
                 config.use_aesthetics_score();
@@ -93,12 +110,25 @@ pub fn open(source: &dyn Source) -> Result<Layout, ImportError> {
             folder: name.clone(),
         }));
     }
+    ignored.retain(|ignored| !ignored.keys.is_empty());
     Ok(Layout {
         class: index.class,
         components,
         empty_prompt_is_zero: index.empty_prompt_is_zero,
         aesthetics_score: index.aesthetics_score,
+        scheduler_class: index.scheduler_class,
+        ignored,
     })
+}
+
+impl Network {
+    fn ignored(&self) -> &[String] {
+        match self {
+            Network::Unet(config) => &config.ignored,
+            Network::VaeEncoder(config) | Network::VaeDecoder(config) => &config.ignored,
+            Network::TextEncoder(config) => &config.ignored,
+        }
+    }
 }
 
 /// The description of a pipeline.
@@ -113,12 +143,28 @@ enum Class {
     Text(Option<bool>),
 }
 
+impl Class {
+    /// Refuses the configuration `text` of another class. Only for files that no index speaks of:
+    /// an index decides whatever the configuration says, as in diffusers.
+    fn expect(self, file: &str, text: &[u8]) -> Result<(), ConfigError> {
+        Fields::parse(file, text)?.expect_class(match self {
+            Class::Unet => "UNet2DConditionModel",
+            Class::Vae => "AutoencoderKL",
+            Class::Text(_) => "CLIPTextModel",
+        })
+    }
+}
+
 /// What `model_index.json` says.
 struct Index {
     class: Option<String>,
     networks: BTreeMap<String, Class>,
     empty_prompt_is_zero: Option<bool>,
     aesthetics_score: bool,
+    scheduler_class: Option<String>,
+    ignored: Vec<String>,
+    /// Whether there is such a file.
+    is_written: bool,
 }
 
 /// The components that are networks, and their classes.
@@ -135,13 +181,12 @@ const TEXT_CLASSES: [(&str, Class); 2] = [
 /// The folders of tokenizers.
 const TOKENIZERS: [&str; 2] = ["tokenizer", "tokenizer_2"];
 /// What a pipeline may have beside its networks without their results depending on it.
-const IRRELEVANT: [&str; 6] = [
+const IRRELEVANT: [&str; 5] = [
     "add_watermarker",
     "feature_extractor",
     "image_encoder",
     "requires_safety_checker",
     "safety_checker",
-    "scheduler",
 ];
 
 impl Index {
@@ -163,14 +208,15 @@ impl Index {
         }
         fields.irrelevant(&IRRELEVANT);
         fields.only("is_cosxl_edit", json!(false))?;
-        let index = Index {
+        Ok(Index {
             class: fields.class(),
             networks,
             empty_prompt_is_zero: fields.optional_flag("force_zeros_for_empty_prompt")?,
             aesthetics_score: fields.flag("requires_aesthetics_score", false)?,
-        };
-        fields.finish()?;
-        Ok(index)
+            scheduler_class: fields.component_class("scheduler"),
+            ignored: fields.finish(),
+            is_written: true,
+        })
     }
 
     fn from_files(has: impl Fn(&str) -> bool) -> Index {
@@ -189,6 +235,9 @@ impl Index {
                 .collect(),
             empty_prompt_is_zero: None,
             aesthetics_score: false,
+            scheduler_class: None,
+            ignored: Vec::new(),
+            is_written: false,
         }
     }
 }
@@ -208,6 +257,7 @@ fn open_component(source: &dyn Source) -> Result<Layout, ImportError> {
         (_, _) => return Err(ImportError::NoModel),
     };
     let found = describe(class, file, &text)?;
+    let keys = found.first().map(|(_, network)| network.ignored().to_vec());
     let component = |(half, network)| Component {
         name: format!("{name}{half}"),
         network,
@@ -218,6 +268,14 @@ fn open_component(source: &dyn Source) -> Result<Layout, ImportError> {
         components: found.into_iter().map(component).collect(),
         empty_prompt_is_zero: None,
         aesthetics_score: false,
+        scheduler_class: None,
+        ignored: match keys.unwrap_or_default() {
+            keys if keys.is_empty() => Vec::new(),
+            keys => vec![IgnoredKeys {
+                file: file.to_owned(),
+                keys,
+            }],
+        },
     })
 }
 

@@ -22,6 +22,7 @@ pub mod onnx;
 pub mod optimizer;
 mod optimum;
 pub mod pipeline;
+pub mod pipeline_class;
 pub mod samplers;
 pub mod source;
 
@@ -50,6 +51,14 @@ pub enum ImportError {
     /// An ONNX graph cannot be used.
     #[error(transparent)]
     Onnx(#[from] onnx::ImportError),
+    /// The pipeline is not one that turns prompts into pictures.
+    #[error("found {found}, expected a text-to-image pipeline of Stable Diffusion 1, 2 or XL")]
+    Kind {
+        /// The class, or what its network is for.
+        found: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// A component cannot be used.
     #[error("{component}: {error}")]
     Component {
@@ -64,10 +73,11 @@ impl ImportError {
     /// What to do about it, if that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            ImportError::Config(error) => error.hint(),
+            ImportError::Kind { hint, .. } => Some((*hint).to_owned()),
             ImportError::Checkpoint(error) => error.hint(),
             ImportError::Component { error, .. } => error.hint(),
             ImportError::NoModel
+            | ImportError::Config(_)
             | ImportError::Source(_)
             | ImportError::Graph(_)
             | ImportError::Onnx(_) => None,

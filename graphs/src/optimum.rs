@@ -38,6 +38,8 @@ pub(crate) struct Layout {
     pub(crate) pixels: usize,
     /// Rows and columns of the latents that the network was made for, if it says so.
     pub(crate) latent_size: Option<[usize; 2]>,
+    /// The class of the sampler, if `model_index.json` names it.
+    pub(crate) scheduler_class: Option<String>,
 }
 
 /// Looks for graphs; `None` where there is none.
@@ -86,6 +88,7 @@ pub(crate) fn open(source: &dyn Source) -> Result<Option<Layout>, ImportError> {
         shift_factor: vae.number("shift_factor", 0.0)?,
         pixels: 1 << (levels.unwrap_or(4).clamp(1, 8) - 1),
         latent_size: unet.take("sample_size").as_ref().and_then(latent_size),
+        scheduler_class: index.component_class("scheduler"),
     }))
 }
 

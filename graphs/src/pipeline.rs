@@ -4,6 +4,8 @@
 //! data, and functions with their weights when they are asked for. What a run feeds an input is
 //! read off the names that diffusers and optimum use. Weights are not read before.
 
+use std::collections::BTreeMap;
+
 use compiler::graph::{Func, Role, TensorType};
 use compiler::program::pipeline::{
     Component, Extent, Input, InputRole, Latents, Pipeline, Prompts, SizeId, Task, TextEncoder,
@@ -12,10 +14,10 @@ use compiler::value::dim::Dim;
 use compiler::value::dtype::DType;
 
 use crate::diffusers::Network;
-use crate::models::{self, ConfigError, Timestep, unet};
+use crate::models::{self, ConfigError, IgnoredKeys, Timestep, unet};
 use crate::onnx::{self, Request, Signature};
 use crate::source::{Source, SourceError};
-use crate::{ImportError, Imported, diffusers, optimum};
+use crate::{ImportError, Imported, diffusers, optimum, pipeline_class};
 
 /// The networks of a pipeline and what they are for, in the order of a run.
 const TASKS: [(&str, Task); 5] = [
@@ -62,6 +64,8 @@ const SIZE_IDS_REFINER: [SizeId; 5] = [
 pub struct Model {
     /// What it is.
     pub pipeline: Pipeline,
+    /// Keys of its configurations that nothing reads, as diffusers ignores them too.
+    pub ignored: Vec<IgnoredKeys>,
     /// The graph of each component, in order.
     graphs: Vec<Graph>,
 }
@@ -86,6 +90,10 @@ struct Facts {
     /// Rows and columns of latents that the network was trained with.
     latent_size: Option<[usize; 2]>,
     tokens: usize,
+    /// Entries of the vocabulary of each text encoder, where its configuration tells.
+    vocabularies: BTreeMap<String, usize>,
+    scheduler_class: Option<String>,
+    ignored: Vec<IgnoredKeys>,
 }
 
 /// How a graph is imported.
@@ -102,8 +110,16 @@ pub struct Options {
 /// Opens the model in a folder. Only configurations and the structure of ONNX graphs are read.
 ///
 /// # Errors
-/// When there is no model, or a component or its configuration is of a kind that is not supported.
+/// When there is no model, or a component or its configuration is of a kind that is not supported;
+/// where that is no wonder because the whole pipeline is, the error says so.
 pub fn open(source: &dyn Source) -> Result<Model, ImportError> {
+    open_any(source).map_err(|error| match pipeline_class::refusal(source) {
+        Some(kind) => kind,
+        None => error,
+    })
+}
+
+fn open_any(source: &dyn Source) -> Result<Model, ImportError> {
     let (facts, graphs) = match optimum::open(source)? {
         Some(layout) => of_optimum(layout),
         None => of_diffusers(diffusers::open(source)?),
@@ -129,7 +145,7 @@ pub fn open(source: &dyn Source) -> Result<Model, ImportError> {
     };
     let components: Vec<Component> = found.iter().map(component).collect();
     let pipeline = Pipeline {
-        prompts: prompts(&components, &signatures, facts.absent_is_zero, size_ids),
+        prompts: prompts(&components, &signatures, &facts, size_ids),
         class: facts.class,
         components,
         latents: Latents {
@@ -140,9 +156,14 @@ pub fn open(source: &dyn Source) -> Result<Model, ImportError> {
             shift_factor: facts.shift_factor,
         },
         scheduler: scheduler(source)?,
+        scheduler_class: facts.scheduler_class,
     };
     let graphs = found.into_iter().map(|(_, _, _, graph)| graph).collect();
-    Ok(Model { pipeline, graphs })
+    Ok(Model {
+        pipeline,
+        ignored: facts.ignored,
+        graphs,
+    })
 }
 
 fn of_optimum(layout: optimum::Layout) -> (Facts, Vec<(String, Graph)>) {
@@ -155,6 +176,9 @@ fn of_optimum(layout: optimum::Layout) -> (Facts, Vec<(String, Graph)>) {
         pixels: layout.pixels,
         latent_size: layout.latent_size,
         tokens: TOKENS,
+        vocabularies: BTreeMap::new(),
+        scheduler_class: layout.scheduler_class,
+        ignored: Vec::new(),
     };
     let graphs = layout.graphs.into_iter();
     (
@@ -175,6 +199,9 @@ fn of_diffusers(layout: diffusers::Layout) -> (Facts, Vec<(String, Graph)>) {
         pixels: 8,
         latent_size: None,
         tokens: TOKENS,
+        vocabularies: BTreeMap::new(),
+        scheduler_class: layout.scheduler_class,
+        ignored: layout.ignored,
     };
     for component in &layout.components {
         match &component.network {
@@ -185,7 +212,11 @@ fn of_diffusers(layout: diffusers::Layout) -> (Facts, Vec<(String, Graph)>) {
                 facts.pixels = config.factor();
             }
             Network::VaeEncoder(_) => {}
-            Network::TextEncoder(config) => facts.tokens = config.tokens,
+            Network::TextEncoder(config) => {
+                facts.tokens = config.tokens;
+                let name = component.name.clone();
+                facts.vocabularies.insert(name, config.vocabulary);
+            }
         }
     }
     let graphs = layout.components.into_iter();
@@ -202,6 +233,7 @@ pub fn open_graph(path: &str) -> Model {
     };
     Model {
         pipeline: Pipeline::of_graph(component),
+        ignored: Vec::new(),
         graphs: vec![Graph::Onnx(path.to_owned())],
     }
 }
@@ -382,7 +414,7 @@ fn usual(
 fn prompts(
     components: &[Component],
     signatures: &[&Signature],
-    absent_is_zero: Option<bool>,
+    facts: &Facts,
     size_ids: &[SizeId],
 ) -> Prompts {
     let has = |role| components.iter().any(|own| own.input(role).is_some());
@@ -407,11 +439,12 @@ fn prompts(
                 false => "last_hidden_state".to_owned(),
             },
             pooled: pooled.cloned(),
+            vocabulary: facts.vocabularies.get(&component.name).copied(),
         });
     }
     Prompts {
         encoders,
-        absent_is_zero: is_pooled && absent_is_zero.unwrap_or(true),
+        absent_is_zero: is_pooled && facts.absent_is_zero.unwrap_or(true),
         size_ids: match has(InputRole::SizeIds) {
             true => size_ids.to_vec(),
             false => Vec::new(),

@@ -24,6 +24,9 @@ pub struct Pipeline {
     /// The text of `scheduler_config.json`, to the letter: some hold what strict JSON refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<String>,
+    /// The class that the index of the pipeline names for it: it decides, not the file's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler_class: Option<String>,
 }
 
 /// One network.
@@ -144,6 +147,9 @@ pub struct TextEncoder {
     /// The result that is the pooled text `[batch, features]`, of the one encoder that gives it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooled: Option<String>,
+    /// Entries of its vocabulary, where its configuration tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<usize>,
 }
 
 /// One number of the size conditioning of SDXL (arXiv 2307.01952, section 2.2), in pixels.
@@ -307,6 +313,7 @@ impl Pipeline {
                 guidance_scale: 1.0,
             },
             scheduler: None,
+            scheduler_class: None,
         }
     }
 

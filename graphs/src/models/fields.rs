@@ -1,8 +1,8 @@
 //! A component's `config.json`, of which no key is overlooked.
 //!
-//! Takes the file's text, gives typed fields one by one; whatever has not been asked for at the
-//! end is refused by name, because it may change what the model computes. Keys that begin with
-//! `_` are notes of the library that wrote the file.
+//! Takes the file's text, gives typed fields one by one; what has not been asked for at the end is
+//! listed by name: diffusers and transformers do not know these keys either and ignore them. Keys
+//! that begin with `_` are notes of the library that wrote the file, and `null` is no value.
 
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -30,27 +30,16 @@ pub enum ConfigError {
         /// What is supported.
         wanted: String,
     },
-    /// Keys that nothing here knows.
-    #[error("{file:?} has the unknown keys {keys:?}, wanted only keys whose effect is known")]
-    Unknown {
-        /// The file.
-        file: String,
-        /// The keys.
-        keys: Vec<String>,
-    },
 }
 
-impl ConfigError {
-    /// What to do about it, if that is known.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            ConfigError::Unknown { .. } => Some(
-                "they may change what the model computes; remove them if you know that they do not"
-                    .to_owned(),
-            ),
-            ConfigError::Format { .. } | ConfigError::Value { .. } => None,
-        }
-    }
+/// Keys of a configuration that nothing reads.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{file:?} has the unknown keys {keys:?}, which are ignored")]
+pub struct IgnoredKeys {
+    /// The file.
+    pub file: String,
+    /// The keys.
+    pub keys: Vec<String>,
 }
 
 /// The longest part of a value that a message shows, in characters.
@@ -65,27 +54,35 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// The keys of `text`, which is the contents of `file`. Where it says of which class it is
-    /// the configuration, that must be `class`.
-    pub(crate) fn parse(file: &str, text: &[u8], class: &str) -> Result<Fields, ConfigError> {
+    /// The keys of `text`, which is the contents of `file`.
+    ///
+    /// # Errors
+    /// When it is not a JSON object, or describes quantised weights, which need another loader.
+    pub(crate) fn parse(file: &str, text: &[u8]) -> Result<Fields, ConfigError> {
         let map: Map<String, Value> =
             serde_json::from_slice(text).map_err(|error| ConfigError::Format {
                 file: file.to_owned(),
                 reason: error.to_string(),
             })?;
-        let key = "_class_name";
-        let found = map.get(key).cloned().unwrap_or_default();
-        let fields = Fields::new(file, map);
-        match found == class || found.is_null() {
-            true => Ok(fields),
-            false => Err(fields.refuse(key, &found, Value::from(class))),
+        let mut fields = Fields::new(file, map);
+        fields.only("quantization_config", Value::Null)?;
+        Ok(fields)
+    }
+
+    /// Refuses the configuration of another class than `class`, where it names one.
+    pub(crate) fn expect_class(&self, class: &str) -> Result<(), ConfigError> {
+        match &self.class {
+            Some(found) if found != class => {
+                let found = Value::from(found.as_str());
+                Err(self.refuse("_class_name", &found, Value::from(class)))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
     /// The keys of an object read from `file`.
     pub(crate) fn new(file: &str, mut map: Map<String, Value>) -> Fields {
-        let class = map.get("_class_name").and_then(Value::as_str);
-        let class = class.map(str::to_owned);
+        let class = map.get("_class_name").and_then(class_name);
         map.retain(|key, _| !key.starts_with('_'));
         let file = file.to_owned();
         Fields { file, class, map }
@@ -106,6 +103,11 @@ impl Fields {
             Some([_, class]) => self.lookup(key, class, classes).map(Some),
             Some(_) | None => Err(self.refuse(key, &value, "a library and a class")),
         }
+    }
+
+    /// The class of a pipeline's component, whichever it is.
+    pub(crate) fn component_class(&mut self, key: &str) -> Option<String> {
+        self.take(key).as_ref().and_then(class_name)
     }
 
     /// Of which class it says to be the configuration.
@@ -293,16 +295,20 @@ impl Fields {
         }
     }
 
-    /// Ends the reading: every key must have been taken.
-    pub(crate) fn finish(self) -> Result<(), ConfigError> {
-        if self.map.is_empty() {
-            return Ok(());
-        }
-        Err(ConfigError::Unknown {
-            file: self.file,
-            keys: self.map.keys().cloned().collect(),
-        })
+    /// Ends the reading with the keys that were not taken and have a value.
+    pub(crate) fn finish(self) -> Vec<String> {
+        let given = self.map.into_iter().filter(|(_, value)| !value.is_null());
+        given.map(|(key, _)| key).collect()
     }
+}
+
+/// A class: its name, or a list of its module and its name.
+fn class_name(value: &Value) -> Option<String> {
+    let name = match value {
+        Value::Array(parts) => parts.last()?,
+        name => name,
+    };
+    name.as_str().map(str::to_owned)
 }
 
 /// An integer from `least` to `most`.

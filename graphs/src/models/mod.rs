@@ -16,7 +16,7 @@ pub(crate) mod resnet;
 pub(crate) mod transformer;
 
 pub use embedding::Sinusoid;
-pub use fields::ConfigError;
+pub use fields::{ConfigError, IgnoredKeys};
 pub use resnet::Padding;
 pub use transformer::Attention;
 

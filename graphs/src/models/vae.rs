@@ -50,18 +50,20 @@ pub struct Config {
     pub scaling_factor: f64,
     /// Subtracted from encoded latents before scaling, added back before decoding.
     pub shift_factor: f64,
+    /// Keys of the configuration that nothing reads.
+    pub ignored: Vec<String>,
 }
 
 impl Config {
     /// The configuration in `text`, the contents of `file`.
     ///
     /// # Errors
-    /// When a key is unknown or asks for a variant that is not built, naming it.
+    /// When a key asks for a variant that is not built, naming it.
     ///
     /// # Source
     /// diffusers `AutoencoderKL.__init__`: its keys and their defaults.
     pub fn parse(file: &str, text: &[u8]) -> Result<Config, ConfigError> {
-        let mut fields = Fields::parse(file, text, "AutoencoderKL")?;
+        let mut fields = Fields::parse(file, text)?;
         fields.name("act_fn", "silu", &[("silu", ()), ("swish", ())])?;
         // Sizes are the caller's; arithmetic is f32, so nothing needs upcasting.
         fields.irrelevant(&["sample_size", "force_upcast"]);
@@ -75,7 +77,7 @@ impl Config {
         ] {
             fields.names(key, &[kind], &[(kind, ())], channels.len())?;
         }
-        let config = Config {
+        let mut config = Config {
             in_channels: fields.count("in_channels", 3, WIDTH_MAX)?,
             out_channels: fields.count("out_channels", 3, WIDTH_MAX)?,
             latent_channels: fields.count("latent_channels", 4, WIDTH_MAX)?,
@@ -87,8 +89,9 @@ impl Config {
             post_quant_conv: fields.flag("use_post_quant_conv", true)?,
             scaling_factor: fields.number("scaling_factor", SCALING_FACTOR)?,
             shift_factor: fields.number("shift_factor", 0.0)?,
+            ignored: Vec::new(),
         };
-        fields.finish()?;
+        config.ignored = fields.finish();
         Ok(config)
     }
 

@@ -1,7 +1,7 @@
 //! Reads the configuration of a CLIP text encoder as transformers 4 and 5 write it.
 //!
 //! Takes the text of `config.json`, gives a [`Config`]. Every key is used, known not to matter,
-//! or refused by name.
+//! refused by name, or listed as ignored.
 
 use compiler::ops::GeluForm;
 use serde_json::{Value, json};
@@ -87,17 +87,25 @@ impl Config {
     /// file's `architectures` tell, and without them it does not.
     ///
     /// # Errors
-    /// When a key is unknown or asks for a variant that is not built, naming it.
+    /// When a key asks for a variant that is not built, naming it.
     ///
     /// # Source
     /// transformers `CLIPTextConfig`: its keys and their defaults.
     pub fn parse(file: &str, text: &[u8], projected: Option<bool>) -> Result<Config, ConfigError> {
-        let mut fields = Fields::parse(file, text, "CLIPTextModel")?;
-        let classes = [
-            ("CLIPTextModel", false),
-            ("CLIPTextModelWithProjection", true),
-        ];
-        let class = fields.names("architectures", &["CLIPTextModel"], &classes, 1)?;
+        let mut fields = Fields::parse(file, text)?;
+        let projected = match projected {
+            Some(projected) => {
+                fields.irrelevant(&["architectures"]);
+                projected
+            }
+            None => {
+                let classes = [
+                    ("CLIPTextModel", false),
+                    ("CLIPTextModelWithProjection", true),
+                ];
+                fields.names("architectures", &["CLIPTextModel"], &classes, 1)?[0]
+            }
+        };
         fields.only("model_type", json!("clip_text_model"))?;
         fields.only("is_decoder", json!(false))?;
         fields.only("pruned_heads", json!({}))?;
@@ -109,7 +117,7 @@ impl Config {
             ("gelu_pytorch_tanh", GeluForm::Tanh),
         ];
         let projection = fields.count("projection_dim", 512, WIDTH_MAX)?;
-        let config = Config {
+        let mut config = Config {
             vocabulary: fields.count("vocab_size", 49408, WIDTH_MAX)?,
             tokens: fields.count("max_position_embeddings", 77, WIDTH_MAX)?,
             width: fields.count("hidden_size", 512, WIDTH_MAX)?,
@@ -119,13 +127,14 @@ impl Config {
             activation: fields.name("hidden_act", "quick_gelu", &forms)?,
             epsilon: fields.number("layer_norm_eps", 1e-5)?,
             end_of_text: end_of_text(&mut fields)?,
-            projection: projected.unwrap_or(class[0]).then_some(projection),
+            projection: projected.then_some(projection),
+            ignored: Vec::new(),
         };
         if !config.width.is_multiple_of(config.heads) {
             let wanted = format!("a divisor of hidden_size {}", config.width);
             return Err(fields.refuse("num_attention_heads", &json!(config.heads), wanted));
         }
-        fields.finish()?;
+        config.ignored = fields.finish();
         Ok(config)
     }
 }

@@ -38,6 +38,8 @@ pub struct Config {
     pub end_of_text: EndOfText,
     /// Features of the projected text, if it is projected.
     pub projection: Option<usize>,
+    /// Keys of the configuration that nothing reads.
+    pub ignored: Vec<String>,
 }
 
 /// Which token stands for the whole text.

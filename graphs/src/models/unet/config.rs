@@ -1,7 +1,7 @@
 //! Reads the configuration of a `UNet2DConditionModel` as diffusers 0.1 to 0.42 write it.
 //!
 //! Takes the text of `config.json`, gives a [`Config`]. Every key is used, known not to matter,
-//! or refused by name.
+//! refused by name, or listed as ignored.
 
 use serde_json::{Value, json};
 
@@ -46,12 +46,12 @@ impl Config {
     /// The configuration in `text`, the contents of `file`.
     ///
     /// # Errors
-    /// When a key is unknown or asks for a variant that is not built, naming it.
+    /// When a key asks for a variant that is not built, naming it.
     ///
     /// # Source
     /// diffusers `UNet2DConditionModel.__init__`: its keys and their defaults.
     pub fn parse(file: &str, text: &[u8]) -> Result<Config, ConfigError> {
-        let mut fields = Fields::parse(file, text, "UNet2DConditionModel")?;
+        let mut fields = Fields::parse(file, text)?;
         refuse_variants(&mut fields)?;
         fields.irrelevant(&IRRELEVANT);
         let channels = fields.counts(
@@ -69,7 +69,7 @@ impl Config {
             kernel(&mut fields, "conv_in_kernel")?,
             kernel(&mut fields, "conv_out_kernel")?,
         ];
-        let config = Config {
+        let mut config = Config {
             in_channels: fields.count("in_channels", 4, WIDTH_MAX)?,
             out_channels: fields.count("out_channels", 4, WIDTH_MAX)?,
             sample_size: sample_size(&mut fields)?,
@@ -89,8 +89,9 @@ impl Config {
             down: levels.down(&fields)?,
             mid: levels.mid(&mut fields)?,
             up: levels.up(&mut fields)?,
+            ignored: Vec::new(),
         };
-        fields.finish()?;
+        config.ignored = fields.finish();
         Ok(config)
     }
 

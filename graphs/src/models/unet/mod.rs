@@ -53,6 +53,8 @@ pub struct Config {
     pub mid: Mid,
     /// The levels of the second half, from coarse to fine.
     pub up: Vec<Level>,
+    /// Keys of the configuration that nothing reads.
+    pub ignored: Vec<String>,
 }
 
 /// The embedding of pooled text and sizes of SDXL.
