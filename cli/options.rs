@@ -147,6 +147,15 @@ pub(crate) fn binding(text: &str) -> Result<(String, usize), String> {
 /// More pixels along an axis than any picture has are a slip of the keyboard.
 const PIXELS_MAX: usize = 1 << 20;
 
+/// A number that is neither NaN nor infinite.
+pub(crate) fn finite(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    match number.is_finite() {
+        true => Ok(number),
+        false => Err("expected a finite number".to_owned()),
+    }
+}
+
 /// Rows and columns of `WxH`.
 pub(crate) fn size(text: &str) -> Result<[usize; 2], String> {
     let size = pair(text, 'x').filter(|size| !size.contains(&0));

@@ -45,9 +45,28 @@ pub(crate) struct Arguments {
     /// How timesteps are spaced; the sampler's own rule if not given.
     #[arg(long)]
     pub(super) spacing: Option<SpacingName>,
-    /// Use Karras noise levels (Euler, DPM++ and UniPC).
-    #[arg(long)]
+    /// Use Karras noise levels (the samplers that step along noise levels).
+    #[arg(long, conflicts_with_all = ["exponential", "beta"])]
     pub(super) karras: bool,
+    /// Use exponential noise levels, for the same samplers.
+    #[arg(long, conflicts_with = "beta")]
+    pub(super) exponential: bool,
+    /// Use noise levels of the Beta distribution, for the same samplers.
+    #[arg(long)]
+    pub(super) beta: bool,
+    /// Fresh noise at each step of DDIM and TCD, 0 to 1; 0 if not given.
+    #[arg(long, allow_negative_numbers = true, value_parser = options::finite)]
+    pub(super) eta: Option<f64>,
+    /// Timesteps from noisy to clean, instead of --steps (Euler, Heun, DPM++, DDPM, LCM and TCD).
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = options::finite)]
+    #[arg(allow_negative_numbers = true)]
+    #[arg(conflicts_with_all = ["sigmas", "spacing", "karras", "exponential", "beta"])]
+    pub(super) timesteps: Option<Vec<f64>>,
+    /// Noise levels from noisy to clean, one more than steps and the last one 0 (Euler).
+    #[arg(long, value_name = "A,B,…,0", value_delimiter = ',', value_parser = options::finite)]
+    #[arg(allow_negative_numbers = true)]
+    #[arg(conflicts_with_all = ["spacing", "karras", "exponential", "beta"])]
+    pub(super) sigmas: Option<Vec<f64>>,
     /// Rescale guided outputs towards the deviation of the conditional ones, 0 to 1.
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     pub(super) guidance_rescale: f64,

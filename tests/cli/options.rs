@@ -4,7 +4,7 @@ use crate::edit::floats;
 use crate::{Case, check, whole};
 
 #[rustfmt::skip]
-const CASES: [Case; 25] = [
+const CASES: [Case; 34] = [
     ("no pixels", whole, "sample model -p x -W 0"),
     ("pixels between latents", whole, "sample model -p x -W 7"),
     ("a height beyond every machine", whole, "sample model -p x -H 18446744073709551612"),
@@ -21,7 +21,16 @@ const CASES: [Case; 25] = [
     ("an endless scale", whole, "sample model -p x --cfg-scale inf"),
     ("too much rescaling", whole, "sample model -p x --guidance-rescale 2"),
     ("negative rescaling", whole, "sample model -p x --guidance-rescale -1"),
-    ("an unknown sampler", whole, "sample model -p x --sampler heun"),
+    ("an unknown sampler", whole, "sample model -p x --sampler swim"),
+    ("noise that the sampler does not draw", whole, "sample model -p x --sampler euler --eta 0.5"),
+    ("more noise than there is", whole, "sample model -p x --sampler ddim --eta 1.5"),
+    ("noise that is no number", whole, "sample model -p x --sampler ddim --eta nan"),
+    ("two curves of noise levels", whole, "sample model -p x --sampler euler --karras --beta"),
+    ("timesteps that rise", whole, "sample model -p x --sampler lcm --timesteps 9,99"),
+    ("timesteps that a sampler does not take", whole, "sample model -p x --sampler ddim --timesteps 99,9"),
+    ("timesteps that are not as many as steps", whole, "sample model -p x --sampler lcm --timesteps 99,9 --steps 4"),
+    ("noise levels without an end", whole, "sample model -p x --sampler euler --sigmas 9,1"),
+    ("noise levels and timesteps", whole, "sample model -p x --sampler euler --sigmas 9,0 --timesteps 9"),
     ("a spacing that the sampler lacks", whole, "sample model -p x --sampler perflow --spacing trailing"),
     ("noise levels that the sampler lacks", whole, "sample model -p x --sampler ddim --karras"),
     ("two prompts for three pictures", whole, "sample model -p x -p y -b 3"),

@@ -18,7 +18,54 @@ fn sdxl(folder: &Path) {
 }
 
 #[rustfmt::skip]
-const PARTS: [Case; 21] = [
+const KINDS: [Case; 6] = [
+    ("a pipeline of another class, compiled", |f| {
+        set(f, "model/model_index.json", "_class_name", Some(json!("AltDiffusionPipeline")));
+    }, "compile model --target cpu -o m.splam"),
+    ("a pipeline of another class, sampled", |f| {
+        set(f, "model/model_index.json", "_class_name", Some(json!("AltDiffusionPipeline")));
+        set(f, "model/model_index.json", "text_encoder", Some(json!(["alt_diffusion", "Roberta"])));
+    }, SAMPLE),
+    ("an inpainting network, compiled", inpainting, "compile model --target cpu -o m.splam"),
+    ("an inpainting network, sampled", inpainting, SAMPLE),
+    ("the decoder of a pipeline of another class", |f| {
+        set(f, "model/model_index.json", "_class_name", Some(json!("AltDiffusionPipeline")));
+    }, "compile model --target cpu -W 16 -H 16 --component vae_decoder -o m.splam"),
+    ("an inpainting network without weights", |f| {
+        inpainting(f);
+        remove(f, UNET);
+    }, SAMPLE),
+];
+
+fn inpainting(folder: &Path) {
+    set(
+        folder,
+        "model/unet/config.json",
+        "in_channels",
+        Some(json!(9)),
+    );
+}
+
+/// What git-lfs leaves in place of a file.
+fn pointer(folder: &Path, name: &str) {
+    let text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3438167536\n";
+    write(folder, name, text.as_bytes());
+}
+
+#[rustfmt::skip]
+const POINTERS: [Case; 8] = [
+    ("weights", |f| pointer(f, UNET), SAMPLE),
+    ("a configuration", |f| pointer(f, "model/unet/config.json"), SAMPLE),
+    ("the index", |f| pointer(f, "model/model_index.json"), "inspect model"),
+    ("the sampler's configuration", |f| pointer(f, "model/scheduler/scheduler_config.json"), SAMPLE),
+    ("a vocabulary", |f| pointer(f, "model/tokenizer/vocab.json"), SAMPLE),
+    ("merges", |f| pointer(f, "model/tokenizer/merges.txt"), "compile model --target cpu -W 16 -H 16 -o m.splam"),
+    ("an ONNX graph", |f| pointer(f, "m.onnx"), "inspect m.onnx"),
+    ("latents", |f| pointer(f, "l.safetensors"), "sample model -p x --latents-in l.safetensors"),
+];
+
+#[rustfmt::skip]
+const PARTS: [Case; 25] = [
     ("nothing there", whole, "sample absent -p x"),
     ("a folder that is no model", |f| fs::create_dir(f.join("empty")).expect("a folder"), "inspect empty"),
     ("a file that is no model", |f| write(f, "notes.txt", b"x"), "inspect notes.txt"),
@@ -52,7 +99,23 @@ const PARTS: [Case; 21] = [
     }, SAMPLE),
     ("an index that is no JSON", |f| write(f, "model/model_index.json", b"[1"), SAMPLE),
     ("an unknown sampler class", |f| {
-        set(f, "model/scheduler/scheduler_config.json", "_class_name", Some(json!("HeunDiscreteScheduler")));
+        set(f, "model/scheduler/scheduler_config.json", "_class_name", Some(json!("ScoreSdeVeScheduler")));
+        set(f, "model/model_index.json", "scheduler", Some(json!(["diffusers", "ScoreSdeVeScheduler"])));
+    }, SAMPLE),
+    ("an unknown sampler class that an option replaces", |f| {
+        set(f, "model/scheduler/scheduler_config.json", "_class_name", Some(json!("ScoreSdeVeScheduler")));
+        set(f, "model/model_index.json", "scheduler", Some(json!(["diffusers", "ScoreSdeVeScheduler"])));
+    }, "sample model -p x --steps 2 --sampler dpm++2m"),
+    ("another sampler class in the index", |f| {
+        set(f, "model/model_index.json", "scheduler", Some(json!(["diffusers", "LCMScheduler"])));
+    }, SAMPLE),
+    ("unknown options of the sampler", |f| {
+        set(f, "model/scheduler/scheduler_config.json", "swirl", Some(json!(3)));
+        set(f, "model/scheduler/scheduler_config.json", "new", Some(json!(null)));
+    }, SAMPLE),
+    ("fewer tokens than embeddings", |f| {
+        set(f, "model/tokenizer/vocab.json", "day</w>", None);
+        bytes(f, "model/tokenizer/merges.txt", |b| b.truncate(b.len() - "da y</w>\n".len()));
     }, SAMPLE),
     ("noise levels out of range", |f| {
         set(f, "model/scheduler/scheduler_config.json", "beta_end", Some(json!(-3)));
@@ -156,6 +219,16 @@ const ARTIFACTS: [Case; 12] = [
 #[test]
 fn a_missing_part_is_named() {
     check("parts", &PARTS);
+}
+
+#[test]
+fn the_kind_of_a_pipeline_is_named_at_once() {
+    check("kinds", &KINDS);
+}
+
+#[test]
+fn files_that_git_lfs_has_not_fetched_are_named() {
+    check("pointers", &POINTERS);
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::edit;
 use crate::support::{Floats, copy, golden, read_floats, read_png, scratch, splamc, thirds};
 
 /// How far a run may lie from its goldens.
@@ -134,12 +135,16 @@ fn assemble(run: &Run, meta: &Value, folder: &Path) -> PathBuf {
     model
 }
 
-/// Gives a model the run's scheduler.
+/// Gives a model the run's scheduler; where there is an index, it decides on the class.
 fn configure(model: &Path, meta: &Value) {
     let mut config = meta["scheduler_config"].clone();
     config["_class_name"] = meta["scheduler"].clone();
     let path = model.join("scheduler/scheduler_config.json");
     fs::write(path, config.to_string()).expect("the scheduler's configuration");
+    if model.join("model_index.json").exists() {
+        let scheduler = json!(["diffusers", meta["scheduler"]]);
+        edit::set(model, "model_index.json", "scheduler", Some(scheduler));
+    }
 }
 
 fn texts(value: &Value) -> Vec<String> {

@@ -135,14 +135,76 @@ CASES = [
     ("tcd.v.eta1", "TCDScheduler", 4, {"prediction_type": "v_prediction", "eta": 1.0}),
     ("tcd.sample.eta0", "TCDScheduler", 4, {"prediction_type": "sample", "eta": 0.0}),
     ("tcd.orig20", "TCDScheduler", 6, {"original_inference_steps": 20, "eta": 0.7}),
+    ("heun.clip", "HeunDiscreteScheduler", 5, {"clip_sample": True,
+                                               "timestep_spacing": "trailing"}),
+    ("heun.sample", "HeunDiscreteScheduler", 4, {"prediction_type": "sample"}),
+    ("heun.one", "HeunDiscreteScheduler", 1, {"beta_schedule": "linear"}),
+    ("dpm2.trailing", "KDPM2DiscreteScheduler", 5, {"timestep_spacing": "trailing"}),
+    ("dpm2.one", "KDPM2DiscreteScheduler", 1, {"beta_schedule": "linear"}),
+    ("dpm2_a.trailing", "KDPM2AncestralDiscreteScheduler", 5, {
+        "timestep_spacing": "trailing", "prediction_type": "v_prediction"}),
+    ("dpm2_a.one", "KDPM2AncestralDiscreteScheduler", 1, {}),
+    ("lms.n16", "LMSDiscreteScheduler", 16, {"timestep_spacing": "trailing"}),
+    ("lms.sample", "LMSDiscreteScheduler", 6, {"prediction_type": "sample"}),
+    ("deis.o1", "DEISMultistepScheduler", 5, {"solver_order": 1}),
+    ("deis.o3.n16", "DEISMultistepScheduler", 16, {"solver_order": 3,
+                                                   "timestep_spacing": "trailing"}),
+    ("deis.o3.loose", "DEISMultistepScheduler", 7, {"solver_order": 3,
+                                                    "lower_order_final": False}),
+    ("deis.threshold", "DEISMultistepScheduler", 6, {"thresholding": True,
+                                                     "sample_max_value": 1.5}),
+    ("deis.sample", "DEISMultistepScheduler", 5, {"prediction_type": "sample",
+                                                  "timestep_spacing": "leading",
+                                                  "steps_offset": 1}),
+    ("deis.exponential", "DEISMultistepScheduler", 6, {"use_exponential_sigmas": True}),
+    ("deis.beta", "DEISMultistepScheduler", 6, {"use_beta_sigmas": True}),
+    ("deis.cosine.karras", "DEISMultistepScheduler", 6, {
+        "beta_schedule": "squaredcos_cap_v2", "use_karras_sigmas": True}),
+    ("dpm_single.one", "DPMSolverSinglestepScheduler", 1, {}),
+    ("dpm_single.o1", "DPMSolverSinglestepScheduler", 4, {"solver_order": 1}),
+    ("dpm_single.o3.n9", "DPMSolverSinglestepScheduler", 9, {"solver_order": 3}),
+    ("dpm_single.o3.n8", "DPMSolverSinglestepScheduler", 8, {"solver_order": 3}),
+    ("dpm_single.whole", "DPMSolverSinglestepScheduler", 6, {
+        "final_sigmas_type": "sigma_min", "solver_order": 3}),
+    ("dpm_single.uneven", "DPMSolverSinglestepScheduler", 7, {
+        "final_sigmas_type": "sigma_min", "solver_order": 3}),
+    ("dpm_single.lower", "DPMSolverSinglestepScheduler", 6, {
+        "final_sigmas_type": "sigma_min", "solver_order": 3, "lower_order_final": True}),
+    ("dpm_single.eps.heun", "DPMSolverSinglestepScheduler", 9, {
+        "algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min",
+        "solver_order": 3, "solver_type": "heun"}),
+    ("dpm_single.sde.heun.o3", "DPMSolverSinglestepScheduler", 7, {
+        "algorithm_type": "sde-dpmsolver++", "solver_order": 3, "solver_type": "heun"}),
+    ("dpm_single.sde.o3", "DPMSolverSinglestepScheduler", 7, {
+        "algorithm_type": "sde-dpmsolver++", "solver_order": 3}),
+    ("dpm_single.threshold", "DPMSolverSinglestepScheduler", 5, {
+        "thresholding": True, "sample_max_value": 1.5, "prediction_type": "sample"}),
+    ("dpm_single.exponential", "DPMSolverSinglestepScheduler", 6, {
+        "use_exponential_sigmas": True}),
+    ("dpm_single.beta", "DPMSolverSinglestepScheduler", 6, {"use_beta_sigmas": True}),
+    ("dpm_single.cosine", "DPMSolverSinglestepScheduler", 6, {
+        "beta_schedule": "squaredcos_cap_v2", "lambda_min_clipped": -5.1}),
+    ("dpm_single.cosine.karras", "DPMSolverSinglestepScheduler", 6, {
+        "beta_schedule": "squaredcos_cap_v2", "use_karras_sigmas": True}),
+    ("ipndm.one", "IPNDMScheduler", 1, {}),
+    ("ipndm.n12", "IPNDMScheduler", 12, {}),
+    ("edm.sigma_min", "EDMEulerScheduler", 4, {"final_sigmas_type": "sigma_min"}),
+    ("edm.exponential.one", "EDMEulerScheduler", 1, {"sigma_schedule": "exponential"}),
+    ("edm.range", "EDMEulerScheduler", 5, {
+        "sigma_data": 1.0, "rho": 5.0, "sigma_min": 0.01, "sigma_max": 300.0}),
 ]
+# Classes that have a noise schedule of their own.
+OWN_SCHEDULES = ("EDMEulerScheduler", "IPNDMScheduler")
+# Parts of the names of classes whose networks see a scaled state.
+SCALED = ("Euler", "Heun", "KDPM2", "LMS")
 STEP_ARGUMENTS = ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise")
 
 
 def run(name, scheduler_name, steps, options, given):
     """One case: its record, and its tensors by name."""
     arguments = {key: value for key, value in options.items() if key in STEP_ARGUMENTS}
-    config = {**SD, **{key: value for key, value in options.items() if key not in arguments}}
+    betas = {} if scheduler_name in OWN_SCHEDULES else SD
+    config = {**betas, **{key: value for key, value in options.items() if key not in arguments}}
     scheduler = getattr(diffusers, scheduler_name)(**config)
     scheduler.set_timesteps(steps)
     if hasattr(scheduler, "set_begin_index"):
@@ -184,7 +246,7 @@ def run(name, scheduler_name, steps, options, given):
         estimates.append(estimate)
     record["calls"] = len(inputs)
     tensors = {f"{name}.trajectory": torch.stack(states)}
-    if "Euler" in scheduler_name:
+    if any(part in scheduler_name for part in SCALED):
         tensors[f"{name}.scaled"] = torch.stack(inputs)
     if estimates[0] is not None and "timestep_scaling" not in config:
         tensors[f"{name}.x0"] = torch.stack(estimates)

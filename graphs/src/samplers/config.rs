@@ -3,47 +3,39 @@
 //!
 //! Takes JSON text, gives a [`SamplerConfig`] from which tables are made. Only values that are
 //! written in the file are kept: what is absent falls to the default of whichever sampler reads it.
-//! It never guesses: an option that a sampler does not have is refused by name.
+//! Options of the file that no sampler has are ignored, as in diffusers, and listed by name. It
+//! never guesses: an option of a run that its sampler does not have is refused.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
 use super::error::SamplerError;
-use super::options::{Options, SCHEDULE_OPTIONS, Sampler};
+use super::options::{Options, Sampler};
 use super::prediction::PredictionType;
 use super::schedule::schedule;
 use super::{SAMPLERS, names};
 use crate::noise_schedule::NoiseSchedule;
+use crate::pipeline_class;
 
-/// Options that one sampler takes over from another besides [`SCHEDULE_OPTIONS`]: where the
-/// timesteps lie, where they end, and the range of the clean latents.
-const CARRIED_OPTIONS: &[&str] = &[
-    "rescale_betas_zero_snr",
-    "timestep_spacing",
-    "steps_offset",
-    "set_alpha_to_one",
-    "clip_sample",
-    "clip_sample_range",
-    "thresholding",
-    "dynamic_thresholding_ratio",
-    "sample_max_value",
-    "original_inference_steps",
-    "timestep_scaling",
-    "skip_prk_steps",
-    "num_time_windows",
+/// Options of a run. diffusers passes them when it samples and never reads them from a file.
+const RUN_OPTIONS: &[&str] = &[
+    "eta",
+    "s_churn",
+    "s_noise",
+    "s_tmax",
+    "s_tmin",
+    "sigmas",
+    "strength",
+    "timesteps",
 ];
 
-/// Options of diffusers' mutually compatible schedulers that belong to samplers not found here.
-/// diffusers keeps them in the files of other samplers, which do not read them.
-const FOREIGN_OPTIONS: &[&str] = &[
-    "interpolation_type",
-    "noise_sampler_seed",
-    "rho",
-    "sigma_data",
-    "sigma_schedule",
-    "tensor_format",
-];
+/// Options of samplers that are not supported here. diffusers keeps them in the files of other
+/// samplers, which do not read them.
+const FOREIGN_OPTIONS: &[&str] = &["noise_sampler_seed", "tensor_format"];
+
+/// The class of InstaFlow's pipelines, which step by themselves whatever their scheduler is.
+const RECTIFIED_FLOW: &str = "RectifiedFlowPipeline";
 
 /// Classes of pipelines that mend old files; diffusers' own and those of ONNX graphs.
 const MENDING_PIPELINES: &[&str] = &[
@@ -61,6 +53,8 @@ pub struct SamplerConfig {
     given: Map<String, Value>,
     /// The given options that a pipeline filled in; no other sampler takes them over.
     filled: BTreeSet<&'static str>,
+    /// Options of the file that no sampler reads.
+    ignored: Vec<String>,
 }
 
 impl SamplerConfig {
@@ -91,13 +85,45 @@ impl SamplerConfig {
             let filled_in = |key: &str| defaulted.iter().any(|name| name.as_str() == Some(key));
             given.retain(|key, _| !filled_in(key));
         }
-        given.retain(|key, _| !key.starts_with('_'));
+        given.retain(|key, value| !key.starts_with('_') && !value.is_null());
+        modernise(&mut given);
+        let is_read = |key: &str| {
+            let mut samplers = SAMPLERS.iter();
+            !RUN_OPTIONS.contains(&key) && samplers.any(|sampler| sampler.knows(key))
+        };
+        let unread = given.keys().filter(|key| !is_read(key)).cloned();
+        let mut ignored: Vec<String> = unread.collect();
+        given.retain(|key, _| is_read(key));
+        ignored.retain(|key| !FOREIGN_OPTIONS.contains(&key.as_str()));
         Ok(SamplerConfig {
             class,
             name: None,
             given,
             filled: BTreeSet::new(),
+            ignored,
         })
+    }
+
+    /// The class, as the file or the index of its pipeline names it; empty if neither does.
+    pub fn class(&self) -> &str {
+        &self.class
+    }
+
+    /// Options of the file that no sampler reads. diffusers ignores them with a warning.
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
+    }
+
+    /// The same options read by the sampler of `class`, which a pipeline's index names: it takes
+    /// precedence over the class in the file.
+    ///
+    /// # Source
+    /// diffusers `DiffusionPipeline.from_pretrained`, `ConfigMixin.extract_init_dict`.
+    pub fn of_class(self, class: &str) -> SamplerConfig {
+        SamplerConfig {
+            class: class.to_owned(),
+            ..self
+        }
     }
 
     /// The same configuration as a pipeline of class `pipeline` uses it: those of Stable Diffusion
@@ -108,13 +134,12 @@ impl SamplerConfig {
     /// the file over keeps its default, as diffusers' `from_config` does.
     ///
     /// # Source
-    /// diffusers `StableDiffusionPipeline.__init__`.
+    /// diffusers `StableDiffusionPipeline.__init__`; InstaFlow `pipeline_rf.py`.
     pub fn in_pipeline(mut self, pipeline: &str) -> SamplerConfig {
-        let family = ["ORT", "Onnx"]
-            .into_iter()
-            .find_map(|prefix| pipeline.strip_prefix(prefix))
-            .unwrap_or(pipeline);
-        if !MENDING_PIPELINES.contains(&family) {
+        if pipeline == RECTIFIED_FLOW {
+            return self.with_sampler("instaflow").unwrap_or(self);
+        }
+        if !MENDING_PIPELINES.contains(&pipeline_class::base(pipeline)) {
             return self;
         }
         for (option, value) in [
@@ -136,11 +161,9 @@ impl SamplerConfig {
 
     /// The same noise schedule and prediction type under the sampler `name` of [`names`].
     ///
-    /// Taken over from the file, as diffusers' `from_config` does: betas, number of training
-    /// timesteps, prediction type, spacing and offset of the timesteps, the final ᾱ, and clipping
-    /// or thresholding of the clean latents, as far as the new sampler has the option. Other
-    /// options are taken over only if the file is already of the same class; otherwise they keep
-    /// the new sampler's defaults. Options that make up the name (`dpm++2m` is second order) are set.
+    /// As in diffusers' `from_config`, every option of the file that the new sampler has is taken
+    /// over; the others keep the new sampler's defaults. Options that the name implies (`dpm++2m`
+    /// is second order) are set.
     ///
     /// # Errors
     /// When there is no such name, or the file rescales its schedule to zero terminal SNR and the
@@ -153,12 +176,6 @@ impl SamplerConfig {
                 name: name.to_owned(),
                 known: names().collect(),
             })?;
-        let same_class = self.class == sampler.class;
-        let carried = |key: &str| {
-            same_class
-                || SCHEDULE_OPTIONS.contains(&key)
-                || (CARRIED_OPTIONS.contains(&key) && sampler.knows(key))
-        };
         let lost = "rescale_betas_zero_snr";
         if self.given.get(lost) == Some(&Value::Bool(true)) && !sampler.knows(lost) {
             return Err(SamplerError::Option {
@@ -167,7 +184,7 @@ impl SamplerConfig {
             });
         }
         let mut given = self.given.clone();
-        given.retain(|key, _| carried(key) && !self.filled.contains(key.as_str()));
+        given.retain(|key, _| sampler.knows(key) && !self.filled.contains(key.as_str()));
         for (option, value) in sampler.defaults {
             given.entry(*option).or_insert_with(|| value.to_json());
         }
@@ -179,13 +196,16 @@ impl SamplerConfig {
             name: Some(sampler.name),
             given,
             filled: BTreeSet::new(),
+            ignored: self.ignored.clone(),
         })
     }
 
     /// The same configuration with one option replaced, as in `timestep_spacing` = `"trailing"`.
     ///
     /// Besides the options of the file format there are those that diffusers takes when sampling:
-    /// `eta` (DDIM, TCD), `s_churn`, `s_tmin`, `s_tmax`, `s_noise` (Euler), `strength` (LCM, TCD).
+    /// `eta` (DDIM, TCD), `s_churn`, `s_tmin`, `s_tmax`, `s_noise` (Euler), `strength` (LCM, TCD),
+    /// and the lists `timesteps` and `sigmas`, from noisy to clean; `sigmas` holds one number more
+    /// than steps and ends in 0.
     ///
     /// # Errors
     /// When the class is not supported, the sampler has no such option, or it would change nothing.
@@ -219,6 +239,13 @@ impl SamplerConfig {
         Ok(self.sampler()?.name)
     }
 
+    /// Steps of the timesteps or noise levels that are given by hand, if they are.
+    pub fn listed_steps(&self) -> Option<usize> {
+        let length = |option| self.given.get(option)?.as_array().map(Vec::len);
+        let levels = length("sigmas").map(|levels| levels.saturating_sub(1));
+        length("timesteps").or(levels)
+    }
+
     /// The noise schedule, as training and img2img need it.
     ///
     /// # Errors
@@ -236,24 +263,12 @@ impl SamplerConfig {
         PredictionType::read(&self.options()?)
     }
 
-    /// The options with their sampler; every one of them is known to it or to nobody's harm.
+    /// The options with their sampler.
     pub(super) fn options(&self) -> Result<Options<'_>, SamplerError> {
-        let sampler = self.sampler()?;
-        let known = |key: &str| {
-            sampler.knows(key)
-                || FOREIGN_OPTIONS.contains(&key)
-                || SAMPLERS.iter().any(|other| other.knows(key))
-        };
-        match self.given.keys().find(|key| !known(key)) {
-            Some(option) => Err(SamplerError::Option {
-                sampler: sampler.name,
-                option: option.clone(),
-            }),
-            None => Ok(Options {
-                sampler,
-                given: &self.given,
-            }),
-        }
+        Ok(Options {
+            sampler: self.sampler()?,
+            given: &self.given,
+        })
     }
 
     fn sampler(&self) -> Result<&'static Sampler, SamplerError> {
@@ -274,6 +289,21 @@ impl SamplerConfig {
                 }
             })
     }
+}
+
+/// Rewrites options of diffusers' first releases: `predict_epsilon`, false where the network
+/// predicts clean latents, and `denoise_final`, now `lower_order_final` and on by default.
+fn modernise(given: &mut Map<String, Value>) {
+    if let Some(Value::Bool(epsilon)) = given.remove("predict_epsilon") {
+        let prediction = if epsilon { "epsilon" } else { "sample" };
+        let prediction_type = given.entry("prediction_type");
+        prediction_type.or_insert_with(|| Value::from(prediction));
+    }
+    if let Some(denoise_final @ Value::Bool(_)) = given.remove("denoise_final") {
+        given.entry("lower_order_final").or_insert(denoise_final);
+    }
+    // No released sampler ever read it.
+    given.remove("timestep_values");
 }
 
 /// Puts quotes around the bare words `Infinity`, `-Infinity` and `NaN`, which Python writes and

@@ -6,7 +6,7 @@ use super::error::SamplerError;
 use super::options::{Options, Sampler};
 use super::prediction::PredictionType;
 use super::row::{NOISE, X, limited, sum};
-use super::schedule::{alpha_bar, schedule};
+use super::schedule::{alpha_bar, listed_timesteps, schedule};
 use super::schedule::{threshold_or_clip, train_timesteps};
 use super::spacing::{Spacing, timesteps};
 
@@ -22,6 +22,7 @@ pub(super) const SAMPLER: Sampler = Sampler {
         "steps_offset",
         "thresholding",
         "timestep_spacing",
+        "timesteps",
         "variance_type",
     ],
     inert: &[],
@@ -55,10 +56,13 @@ fn rows(options: &Options, steps: usize) -> Result<SamplerTable, SamplerError> {
     let variance_type = options.choice("variance_type", "fixed_small", VARIANCES)?;
     let offset = options.count("steps_offset", 0)? as f64;
     let spacing = Spacing::read(options, "leading")?;
-    let mut points = timesteps(spacing, train, steps, offset);
-    points
-        .iter_mut()
-        .for_each(|timestep| *timestep = timestep.round_ties_even());
+    let points = match listed_timesteps(options, true)? {
+        Some(points) => points,
+        None => {
+            let points = timesteps(spacing, train, steps, offset).into_iter();
+            points.map(f64::round_ties_even).collect()
+        }
+    };
     let (mut table, mut draws) = (Vec::with_capacity(steps), 0);
     for (step, &timestep) in points.iter().enumerate() {
         let bar = alpha_bar(options, &schedule, step, timestep)?;

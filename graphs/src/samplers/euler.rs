@@ -9,7 +9,7 @@ use super::error::SamplerError;
 use super::options::{Options, Sampler};
 use super::prediction::PredictionType;
 use super::row::{NOISE, OUTPUT, X, sum};
-use super::schedule::schedule;
+use super::schedule::{listed_timesteps, schedule};
 use super::schedule::{train_timesteps, zero_terminal_snr};
 use super::sigmas::{Curve, TrainSigmas, along};
 use super::spacing::{Spacing, linspace, timesteps};
@@ -28,9 +28,11 @@ pub(super) const SAMPLER: Sampler = Sampler {
         "s_tmin",
         "sigma_max",
         "sigma_min",
+        "sigmas",
         "steps_offset",
         "timestep_spacing",
         "timestep_type",
+        "timesteps",
         "use_beta_sigmas",
         "use_exponential_sigmas",
         "use_karras_sigmas",
@@ -68,14 +70,14 @@ impl Grid {
 }
 
 /// Random detours: how much noise is added at noise levels between two bounds.
-struct Churn {
+pub(super) struct Churn {
     amount: f64,
-    noise_scale: f64,
+    pub(super) noise_scale: f64,
     sigma_range: (f64, f64),
 }
 
 impl Churn {
-    fn read(options: &Options) -> Result<Churn, SamplerError> {
+    pub(super) fn read(options: &Options) -> Result<Churn, SamplerError> {
         Ok(Churn {
             amount: options.number_within("s_churn", 0.0, (0.0, f64::INFINITY))?,
             noise_scale: options.number("s_noise", 1.0)?,
@@ -87,7 +89,7 @@ impl Churn {
     }
 
     /// γ of arXiv 2206.00364, algorithm 2; `intervals` is the number of steps it is spread over.
-    fn gamma(&self, sigma: f64, intervals: usize) -> f64 {
+    pub(super) fn gamma(&self, sigma: f64, intervals: usize) -> f64 {
         if (self.sigma_range.0..=self.sigma_range.1).contains(&sigma) {
             (self.amount / intervals as f64).min(std::f64::consts::SQRT_2 - 1.0)
         } else {
@@ -157,7 +159,16 @@ fn grid(options: &Options, steps: usize, prediction: PredictionType) -> Result<G
     let train = TrainSigmas::new(&schedule(options)?, zero_terminal_snr(options)?);
     let offset = options.count("steps_offset", 0)? as f64;
     let spacing = Spacing::read(options, "linspace")?;
-    let mut points = timesteps(spacing, train_timesteps(options)?, steps, offset);
+    if let Some(sigmas) = listed_sigmas(options)? {
+        let told = sigmas[..sigmas.len() - 1].iter();
+        let points: Vec<f64> = told.map(|sigma| train.timestep_of(*sigma)).collect();
+        return Ok(Grid::new(spacing, &sigmas, &points));
+    }
+    let listed = listed_timesteps(options, false)?;
+    let mut points = match listed {
+        Some(points) => points,
+        None => timesteps(spacing, train_timesteps(options)?, steps, offset),
+    };
     let log_linear = options.choice(
         "interpolation_type",
         "linear",
@@ -195,6 +206,26 @@ fn grid(options: &Options, steps: usize, prediction: PredictionType) -> Result<G
         points = sigmas[..sigmas.len() - 1].iter().map(log).collect();
     }
     Ok(Grid::new(spacing, &sigmas, &points))
+}
+
+/// Noise levels that are given by hand, if they are: in single precision, falling to 0.
+fn listed_sigmas(options: &Options) -> Result<Option<Vec<f64>>, SamplerError> {
+    let option = "sigmas";
+    let Some(sigmas) = options.numbers(option)? else {
+        return Ok(None);
+    };
+    if options.is_given("timesteps") {
+        return Err(SamplerError::Conflict {
+            first: "timesteps",
+            second: option,
+        });
+    }
+    let sigmas: Vec<f64> = sigmas.iter().map(|s| f64::from(*s as f32)).collect();
+    let falls = sigmas.windows(2).all(|pair| pair[0] > pair[1]);
+    if sigmas.len() < 2 || !falls || sigmas.last() != Some(&0.0) || !sigmas[0].is_finite() {
+        return Err(options.wrong(option, "two or more noise levels that fall to 0"));
+    }
+    Ok(Some(sigmas))
 }
 
 /// Evenly spaced log σ over the whole schedule, one more than steps: the last step then ends on

@@ -22,6 +22,14 @@ pub(super) const SAMPLER: Sampler = Sampler {
     rows,
 };
 
+/// An ancestral step from level `sigma` to level `to`: the level it goes down to, and the deviation
+/// of the fresh noise that leads back up to `to`.
+pub(super) fn split(sigma: f64, to: f64) -> (f64, f64) {
+    let up = to * (1.0 - (to / sigma).powi(2)).max(0.0).sqrt();
+    let down = (to * to - up * up).max(0.0).sqrt();
+    (down, up)
+}
+
 fn rows(options: &Options, steps: usize) -> Result<SamplerTable, SamplerError> {
     let prediction = PredictionType::read_noisy(options)?;
     let train = TrainSigmas::new(&schedule(options)?, zero_terminal_snr(options)?);
@@ -37,8 +45,7 @@ fn rows(options: &Options, steps: usize) -> Result<SamplerTable, SamplerError> {
     let mut table = Vec::with_capacity(grid.timesteps.len());
     for (step, levels) in grid.sigmas.windows(2).enumerate() {
         let (sigma, to) = (levels[0], levels[1]);
-        let up = to * (1.0 - (to / sigma).powi(2)).max(0.0).sqrt();
-        let down = (to * to - up * up).max(0.0).sqrt();
+        let (down, up) = split(sigma, to);
         let estimate = clean(prediction, X, sigma, sigma);
         table.push(SamplerStep {
             timestep: grid.timesteps[step],

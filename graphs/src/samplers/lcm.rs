@@ -7,7 +7,7 @@ use super::error::SamplerError;
 use super::options::{Options, Sampler};
 use super::prediction::PredictionType;
 use super::row::{NOISE, X, limited, sum};
-use super::schedule::{alpha_bar, expect_steps, schedule};
+use super::schedule::{alpha_bar, expect_steps, listed_timesteps, schedule};
 use super::schedule::{threshold_or_clip, train_timesteps};
 
 pub(super) const SAMPLER: Sampler = Sampler {
@@ -23,6 +23,7 @@ pub(super) const SAMPLER: Sampler = Sampler {
         "strength",
         "thresholding",
         "timestep_scaling",
+        "timesteps",
     ],
     inert: &["set_alpha_to_one", "steps_offset", "timestep_spacing"],
     defaults: &[],
@@ -82,6 +83,9 @@ fn rows(options: &Options, steps: usize) -> Result<SamplerTable, SamplerError> {
 /// Timesteps spread over the grid that the model was distilled on: (i + 1)·(N / L) − 1 for
 /// i < L·strength, every one an index of that grid (spec 4.7).
 pub(super) fn timesteps(options: &Options, steps: usize) -> Result<Vec<f64>, SamplerError> {
+    if let Some(points) = listed_timesteps(options, true)? {
+        return Ok(points);
+    }
     let train = train_timesteps(options)?;
     let original = options.count("original_inference_steps", 50)?;
     if original == 0 || original > train {

@@ -57,14 +57,7 @@ pub(super) fn sigma_ends(
     options: &Options,
     train: &TrainSigmas,
 ) -> Result<(f64, f64), SamplerError> {
-    let largest = train
-        .sigmas
-        .last()
-        .map_or(f64::NAN, |sigma| f64::from(*sigma));
-    let smallest = train
-        .sigmas
-        .first()
-        .map_or(f64::NAN, |sigma| f64::from(*sigma));
+    let (largest, smallest) = train.ends();
     Ok((
         options.number("sigma_max", largest)?,
         options.number("sigma_min", smallest)?,

@@ -7,14 +7,24 @@
 mod config;
 mod ddim;
 mod ddpm;
+mod deis;
 mod dpm;
+mod dpm2;
+mod dpm2_a;
 mod dpmpp_2m;
 mod dpmpp_2m_sde;
+mod dpmpp_2s;
+mod edm_euler;
 mod error;
 mod euler;
 mod euler_a;
+mod heun;
+mod instaflow;
+mod ipndm;
+mod k_grid;
 mod lcm;
 mod levels;
+mod lms;
 mod multistep;
 mod options;
 mod perflow;
@@ -23,6 +33,7 @@ mod prediction;
 mod row;
 mod schedule;
 mod sigmas;
+mod solver_grid;
 mod spacing;
 mod splam;
 mod table;
@@ -40,12 +51,21 @@ pub use table::table;
 const SAMPLERS: &[&Sampler] = &[
     &ddim::SAMPLER,
     &ddpm::SAMPLER,
+    &deis::SAMPLER,
+    &dpm2::SAMPLER,
+    &dpm2_a::SAMPLER,
     &dpmpp_2m::SAMPLER,
     &dpmpp_2m_sde::SAMPLER,
     &dpm::SAMPLER,
+    &dpmpp_2s::SAMPLER,
+    &edm_euler::SAMPLER,
     &euler::SAMPLER,
     &euler_a::SAMPLER,
+    &heun::SAMPLER,
+    &instaflow::SAMPLER,
+    &ipndm::SAMPLER,
     &lcm::SAMPLER,
+    &lms::SAMPLER,
     &perflow::SAMPLER,
     &pndm::SAMPLER,
     &splam::SAMPLER,

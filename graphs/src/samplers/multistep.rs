@@ -7,14 +7,12 @@
 use compiler::program::sampler::{Row, SamplerStep, SamplerTable, Store};
 
 use super::error::SamplerError;
-use super::levels::{Level, convert, sigma_ends};
+use super::levels::{Level, convert};
 use super::options::Options;
 use super::prediction::PredictionType;
 use super::row::{NOISE, X, slot, sum};
-use super::schedule::{schedule, threshold};
-use super::schedule::{train_timesteps, zero_terminal_snr};
-use super::sigmas::{Curve, TrainSigmas, along};
-use super::spacing::{Spacing, solver_timesteps};
+use super::schedule::threshold;
+use super::solver_grid::{self, SolverGrid};
 
 /// Class of the configuration files.
 pub(super) const CLASS: &str = "DPMSolverMultistepScheduler";
@@ -36,6 +34,7 @@ pub(super) const OPTIONS: &[&str] = &[
     "steps_offset",
     "thresholding",
     "timestep_spacing",
+    "timesteps",
     "use_beta_sigmas",
     "use_exponential_sigmas",
     "use_flow_sigmas",
@@ -52,14 +51,14 @@ const RING: usize = 2;
 
 /// Which integral is solved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Algorithm {
+pub(super) struct Algorithm {
     /// Over the clean estimate (++) instead of ε.
-    data: bool,
+    pub(super) data: bool,
     /// With fresh noise at each step.
-    stochastic: bool,
+    pub(super) stochastic: bool,
 }
 
-const ALGORITHMS: &[(&str, Algorithm)] = &[
+pub(super) const ALGORITHMS: &[(&str, Algorithm)] = &[
     (
         "dpmsolver",
         Algorithm {
@@ -97,6 +96,35 @@ const ALGORITHMS: &[(&str, Algorithm)] = &[
     ),
 ];
 
+/// Refuses flow matching, and networks that learned their variance.
+pub(super) fn refuse_variants(options: &Options) -> Result<(), SamplerError> {
+    if options.flag("use_flow_sigmas", false)? {
+        return Err(options.wrong("use_flow_sigmas", "false"));
+    }
+    // Variances that need no second network output are no concern of these solvers.
+    let fixed = [
+        "none",
+        "fixed_small",
+        "fixed_small_log",
+        "fixed_large",
+        "fixed_large_log",
+    ];
+    options.choice("variance_type", "none", &fixed.map(|word| (word, ())))
+}
+
+/// Whether the second order is Heun's. Names of other solvers' types mean midpoint, as in
+/// diffusers.
+pub(super) fn is_heun(options: &Options) -> Result<bool, SamplerError> {
+    let types = [
+        ("midpoint", false),
+        ("heun", true),
+        ("logrho", false),
+        ("bh1", false),
+        ("bh2", false),
+    ];
+    options.choice("solver_type", "midpoint", &types)
+}
+
 /// How a run orders its solvers.
 struct Plan {
     algorithm: Algorithm,
@@ -112,8 +140,8 @@ pub(super) fn rows(options: &Options, steps: usize) -> Result<SamplerTable, Samp
     let plan = Plan::read(options)?;
     let prediction = PredictionType::read(options)?;
     let limit = threshold(options)?;
-    let (points, sigmas) = grid(options, steps)?;
-    let levels: Vec<Level> = sigmas.iter().map(|sigma| Level::new(*sigma)).collect();
+    let SolverGrid { points, ratios } = solver_grid::read(options, steps)?;
+    let levels: Vec<Level> = ratios.iter().map(|sigma| Level::new(*sigma)).collect();
     let mut table = Vec::with_capacity(points.len());
     for (step, &timestep) in points.iter().enumerate() {
         let at = levels[step];
@@ -150,18 +178,7 @@ pub(super) fn rows(options: &Options, steps: usize) -> Result<SamplerTable, Samp
 
 impl Plan {
     fn read(options: &Options) -> Result<Plan, SamplerError> {
-        if options.flag("use_flow_sigmas", false)? {
-            return Err(options.wrong("use_flow_sigmas", "false"));
-        }
-        // Variances that need no second network output are no concern of this solver.
-        let fixed = [
-            "none",
-            "fixed_small",
-            "fixed_small_log",
-            "fixed_large",
-            "fixed_large_log",
-        ];
-        options.choice("variance_type", "none", &fixed.map(|word| (word, ())))?;
+        refuse_variants(options)?;
         let algorithm = options.choice("algorithm_type", "dpmsolver++", ALGORITHMS)?;
         let order = options.count("solver_order", 2)?;
         let order_max = if algorithm.stochastic && !algorithm.data {
@@ -177,18 +194,10 @@ impl Plan {
         if ends_clean && !algorithm.data {
             return Err(options.wrong("final_sigmas_type", "sigma_min with this algorithm_type"));
         }
-        // Names of other solvers' types mean midpoint here, as in diffusers.
-        let types = [
-            ("midpoint", false),
-            ("heun", true),
-            ("logrho", false),
-            ("bh1", false),
-            ("bh2", false),
-        ];
         Ok(Plan {
             algorithm,
             order,
-            heun: options.choice("solver_type", "midpoint", &types)?,
+            heun: is_heun(options)?,
             lower_order_final: options.flag("lower_order_final", true)?,
             euler_at_final: options.flag("euler_at_final", false)?,
             ends_clean,
@@ -217,7 +226,9 @@ impl Plan {
             state,
             noise,
             outputs: weights,
-        } = self.weights(to, at, h, outputs.len());
+        } = self
+            .algorithm
+            .weights(to, at, h, self.heun || outputs.len() > 2);
         let mut terms = vec![(state, X), (noise, NOISE), (weights[0], outputs[0])];
         if outputs.len() > 1 {
             let h0 = at.lambda - levels[levels.len() - 3].lambda;
@@ -235,14 +246,15 @@ impl Plan {
         }
         sum(&terms)
     }
+}
 
-    /// Coefficients of state, noise and D0, D1, D2 for a step of λ by `h`.
-    fn weights(&self, to: Level, at: Level, h: f64, order: usize) -> Weights {
-        // Heun's second term is the third order's as well.
-        let heun = self.heun || order > 2;
+impl Algorithm {
+    /// Coefficients of state, noise and D0, D1, D2 for a step of λ by `h`. Heun's second term is
+    /// the third order's as well.
+    pub(super) fn weights(self, to: Level, at: Level, h: f64, heun: bool) -> Weights {
         // A last step that should stand still may go back by a rounding error: no noise then.
         // λ runs over 2h where noise is added; σ = 0 makes h infinite and exp(−h) zero.
-        let Algorithm { data, stochastic } = self.algorithm;
+        let Algorithm { data, stochastic } = self;
         if data {
             let span = if stochastic { 2.0 * h } else { h };
             let lost = (-span).exp_m1();
@@ -285,69 +297,8 @@ impl Plan {
 }
 
 /// Coefficients of one step.
-struct Weights {
-    state: f64,
-    noise: f64,
-    outputs: [f64; 3],
-}
-
-/// Timesteps, and noise-to-signal ratios with the final one appended, in single precision.
-fn grid(options: &Options, steps: usize) -> Result<(Vec<f64>, Vec<f64>), SamplerError> {
-    let curves = [
-        ("use_karras_sigmas", Curve::Karras),
-        ("use_lu_lambdas", Curve::Lu),
-        ("use_exponential_sigmas", Curve::Exponential),
-        ("use_beta_sigmas", Curve::Beta),
-    ];
-    let curve = Curve::read(options, &curves)?;
-    let schedule = schedule(options)?;
-    let train = TrainSigmas::new(&schedule, zero_terminal_snr(options)?);
-    let clipped = options.number("lambda_min_clipped", f64::NEG_INFINITY)?;
-    // λ falls with the timestep; those below the clip are cut off.
-    let count = train_timesteps(options)?;
-    let last = train
-        .logs
-        .iter()
-        .take_while(|log| f64::from(-**log) >= clipped)
-        .count();
-    if last == 0 {
-        return Err(options.wrong("lambda_min_clipped", "a number that some timestep exceeds"));
-    }
-    let offset = options.count("steps_offset", 0)? as f64;
-    let spacing = Spacing::read(options, "linspace")?;
-    let mut points = solver_timesteps(spacing, count, last, steps, offset);
-    let ends = sigma_ends(options, &train)?;
-    let mut sigmas = match along(curve, &train, ends, steps) {
-        None => points.iter().map(|point| train.at(*point)).collect(),
-        Some(levels) => {
-            let cosine = [
-                ("linear", false),
-                ("scaled_linear", false),
-                ("squaredcos_cap_v2", true),
-            ];
-            let rounded = matches!(curve, Curve::Karras | Curve::Lu)
-                && !options.choice("beta_schedule", "linear", &cosine)?;
-            let told = |sigma: &f64| {
-                let timestep = train.timestep_of(*sigma);
-                if rounded {
-                    timestep.round_ties_even()
-                } else {
-                    timestep.trunc()
-                }
-            };
-            points = levels.iter().map(told).collect();
-            levels
-        }
-    };
-    let bar = schedule.alphas_cumprod()[0];
-    let sigma_min = f64::from(((1.0 - bar) / bar).sqrt());
-    let finals = [("zero", 0.0), ("sigma_min", sigma_min)];
-    sigmas.push(options.choice("final_sigmas_type", "zero", &finals)?);
-    Ok((
-        points,
-        sigmas
-            .into_iter()
-            .map(|sigma| f64::from(sigma as f32))
-            .collect(),
-    ))
+pub(super) struct Weights {
+    pub(super) state: f64,
+    pub(super) noise: f64,
+    pub(super) outputs: [f64; 3],
 }

@@ -1,5 +1,5 @@
-//! What all samplers read of their options: the noise schedule, bounds of steps, limits of the clean
-//! latents.
+//! What all samplers read of their options: the noise schedule, bounds of steps, limits of the
+//! clean latents.
 
 use compiler::program::sampler::Limit;
 
@@ -36,14 +36,16 @@ pub(super) fn train_timesteps(options: &Options) -> Result<usize, SamplerError> 
     }
 }
 
-/// The noise schedule that the options describe. Consistency samplers start from the betas of
-/// latent diffusion, the others from those of DDPM, as their classes in diffusers do.
+/// The noise schedule that the options describe. Without any, consistency samplers take that of
+/// latent diffusion, those of k-diffusion's second order its betas, and the others DDPM's, as their
+/// classes in diffusers do.
 pub(super) fn schedule(options: &Options) -> Result<NoiseSchedule, SamplerError> {
-    let latent = ["LCMScheduler", "TCDScheduler", "PeRFlowScheduler"];
-    let (start, end, curve) = if latent.contains(&options.sampler.class) {
-        (0.00085, 0.012, "scaled_linear")
-    } else {
-        (0.0001, 0.02, "linear")
+    let (start, end, curve) = match options.sampler.class {
+        "LCMScheduler" | "TCDScheduler" | "PeRFlowScheduler" => (0.00085, 0.012, "scaled_linear"),
+        "HeunDiscreteScheduler" | "KDPM2DiscreteScheduler" | "KDPM2AncestralDiscreteScheduler" => {
+            (0.00085, 0.012, "linear")
+        }
+        _ => (0.0001, 0.02, "linear"),
     };
     let curves = [
         ("linear", BetaSchedule::Linear),
@@ -71,6 +73,31 @@ pub(super) fn schedule(options: &Options) -> Result<NoiseSchedule, SamplerError>
 pub(super) fn zero_terminal_snr(options: &Options) -> Result<bool, SamplerError> {
     let option = "rescale_betas_zero_snr";
     Ok(options.sampler.reads(option) && options.flag(option, false)?)
+}
+
+/// Timesteps that are given by hand, from noisy to clean, if they are. `whole` ones only where ᾱ is
+/// looked up by them.
+pub(super) fn listed_timesteps(
+    options: &Options,
+    whole: bool,
+) -> Result<Option<Vec<f64>>, SamplerError> {
+    let option = "timesteps";
+    let Some(points) = options.numbers(option)? else {
+        return Ok(None);
+    };
+    let last = train_timesteps(options)? as f64 - 1.0;
+    let is_timestep = |t: &f64| (0.0..=last).contains(t) && (!whole || t.fract() == 0.0);
+    let falls = points.windows(2).all(|pair| pair[0] > pair[1]);
+    if points.is_empty() || !falls || !points.iter().all(is_timestep) {
+        let kind = if whole {
+            "whole timesteps"
+        } else {
+            "timesteps"
+        };
+        let wanted = format!("{kind} that fall, from at most {last} to at least 0");
+        return Err(options.wrong(option, &wanted));
+    }
+    Ok(Some(points))
 }
 
 /// ᾱ at a whole timestep of the schedule.

@@ -43,6 +43,13 @@ impl Curve {
             }
             chosen = Some((option, curve));
         }
+        if let Some((second, _)) = chosen {
+            let by_hand = ["timesteps", "sigmas"].into_iter();
+            let mut by_hand = by_hand.filter(|list| options.sampler.reads(list));
+            if let Some(first) = by_hand.find(|list| options.is_given(list)) {
+                return Err(SamplerError::Conflict { first, second });
+            }
+        }
         Ok(chosen.map_or(Curve::Schedule, |(_, curve)| curve))
     }
 }
@@ -66,6 +73,12 @@ impl TrainSigmas {
             .map(|sigma| f64::from(*sigma).ln() as f32)
             .collect();
         TrainSigmas { sigmas, logs }
+    }
+
+    /// The largest and the smallest σ.
+    pub(super) fn ends(&self) -> (f64, f64) {
+        let end = |sigma: Option<&f32>| sigma.map_or(f64::NAN, |sigma| f64::from(*sigma));
+        (end(self.sigmas.last()), end(self.sigmas.first()))
     }
 
     /// σ at a fractional timestep, linearly between neighbours, constant beyond the ends.

@@ -18,6 +18,7 @@ pub(super) const SAMPLER: Sampler = Sampler {
         "original_inference_steps",
         "rescale_betas_zero_snr",
         "strength",
+        "timesteps",
     ],
     inert: &[
         "clip_sample",
@@ -38,7 +39,8 @@ pub(super) const SAMPLER: Sampler = Sampler {
 fn rows(options: &Options, steps: usize) -> Result<SamplerTable, SamplerError> {
     let schedule = schedule(options)?;
     let prediction = PredictionType::read(options)?;
-    let eta = options.number_within("eta", 0.3, (0.0, 1.0))?;
+    // The class's own default is 0.3, but diffusers' pipelines always pass an eta, by default 0.
+    let eta = options.number_within("eta", 0.0, (0.0, 1.0))?;
     let points = lcm::timesteps(options, steps)?;
     let (mut table, mut draws) = (Vec::with_capacity(steps), 0);
     for (step, &timestep) in points.iter().enumerate() {

@@ -45,7 +45,12 @@ fn a_sampler_takes_over_the_schedule_of_a_model() {
     check("splam", 4, &[999.0, 759.0, 499.0, 259.0]);
     check("tcd", 4, &[999.0, 759.0, 499.0, 259.0]);
     check("unipc", 4, &[801.0, 601.0, 401.0, 201.0]);
-    assert_eq!(names().count(), 13);
+    check("deis", 4, &[801.0, 601.0, 401.0, 201.0]);
+    check("dpm++2s", 4, &[999.0, 749.0, 500.0, 250.0]);
+    check("heun", 3, &[667.0, 334.0, 334.0, 1.0, 1.0]);
+    check("lms", 4, &[751.0, 501.0, 251.0, 1.0]);
+    check("instaflow", 4, &[1000.0, 750.0, 500.0, 250.0]);
+    assert_eq!(names().count(), 22);
 }
 
 #[test]
@@ -115,13 +120,10 @@ fn every_option_is_honoured_or_refused_by_name() {
     let cases = [
         (ddim, json!({}), 0, "0 steps were asked of sampler ddim, wanted 1 to 1000"),
         (ddim, json!({}), 1001, "1001 steps were asked of sampler ddim, wanted 1 to 1000"),
-        (ddim, json!({"new": 1}), 4, "sampler ddim has no option \"new\""),
         (ddim, json!({"steps_offset": 600}), 2,
          "step 0 of sampler ddim falls on timestep 1100, wanted 0 to 999"),
         (ddim, json!({"steps_offset": 0.5}), 2,
          "option steps_offset of sampler ddim is 0.5, wanted a whole number"),
-        (ddim, json!({"eta": 1.5}), 2,
-         "option eta of sampler ddim is 1.5, wanted a number from 0 to 1"),
         (ddim, json!({"clip_sample": "yes"}), 2,
          "option clip_sample of sampler ddim is \"yes\", wanted true or false"),
         (ddim, json!({"beta_schedule": "sigmoid"}), 2,
@@ -172,8 +174,13 @@ fn every_option_is_honoured_or_refused_by_name() {
         (lcm, json!({"original_inference_steps": 2000}), 4,
          "option original_inference_steps of sampler lcm is 2000, \
           wanted a whole number from 1 to 1000"),
-        (lcm, json!({"strength": 0.001}), 1,
-         "option strength of sampler lcm is 0.001, wanted enough to keep one of 50 timesteps"),
+        ("DEISMultistepScheduler", json!({"algorithm_type": "sde-dpmsolver++"}), 4,
+         "option algorithm_type of sampler deis is \"sde-dpmsolver++\", \
+          wanted one of deis, dpmsolver, dpmsolver++"),
+        ("KDPM2DiscreteScheduler", json!({"prediction_type": "sample"}), 4,
+         "option prediction_type of sampler dpm2 is \"sample\", wanted epsilon or v_prediction"),
+        ("IPNDMScheduler", json!({"trained_betas": [0.1]}), 4,
+         "option trained_betas of sampler ipndm is [0.1], wanted null"),
         (perflow, json!({"t_noise": 0.9}), 4,
          "option t_noise of sampler perflow is 0.9, wanted 1"),
         (perflow, json!({"num_time_windows": 0}), 4,
@@ -182,6 +189,135 @@ fn every_option_is_honoured_or_refused_by_name() {
     for (class, options, steps, wanted) in cases {
         check(class, options, steps, wanted);
     }
+}
+
+/// What a run passes is checked as what a file holds.
+#[test]
+fn options_of_a_run_are_honoured_or_refused_by_name() {
+    #[track_caller]
+    fn check(class: &str, option: &str, value: Value, wanted: &str) {
+        let config = with_options(class, json!({})).with_option(option, value);
+        let found = config.and_then(|config| table(&config, 2));
+        let found = found.map(|table| {
+            let timesteps = table.steps.iter().map(|step| step.timestep);
+            format!("{:?}", timesteps.collect::<Vec<_>>())
+        });
+        assert_eq!(found.unwrap_or_else(|error| error.to_string()), wanted);
+    }
+    let (ddim, lcm, euler) = ("DDIMScheduler", "LCMScheduler", "EulerDiscreteScheduler");
+    let dpm = "DPMSolverMultistepScheduler";
+    let fall = "wanted whole timesteps that fall, from at most 999 to at least 0";
+    let levels = "wanted two or more noise levels that fall to 0";
+    #[rustfmt::skip]
+    let cases = [
+        (ddim, "eta", json!(1.5), "option eta of sampler ddim is 1.5, wanted a number from 0 to 1"),
+        (euler, "eta", json!(1), "sampler euler has no option \"eta\""),
+        (ddim, "timesteps", json!([9, 1]), "sampler ddim has no option \"timesteps\""),
+        (lcm, "strength", json!(0.001),
+         "option strength of sampler lcm is 0.001, wanted enough to keep one of 50 timesteps"),
+        (lcm, "timesteps", json!([939, 59]), "[939.0, 59.0]"),
+        (dpm, "timesteps", json!([900, 600, 300]), "[900.0, 600.0, 300.0]"),
+        (euler, "timesteps", json!([900.5, 10]), "[900.5, 10.0]"),
+        (euler, "sigmas", json!([14.614647, 0.0]), "[999.0]"),
+        (dpm, "timesteps", json!([1, 9]), &format!("option timesteps of sampler dpm++2m is [1,9], {fall}")),
+        (dpm, "timesteps", json!([1000]), &format!("option timesteps of sampler dpm++2m is [1000], {fall}")),
+        (lcm, "timesteps", json!([9.5]), &format!("option timesteps of sampler lcm is [9.5], {fall}")),
+        (euler, "sigmas", json!([1.0, 2.0, 0.0]), &format!("option sigmas of sampler euler is [1.0,2.0,0.0], {levels}")),
+        (euler, "sigmas", json!([1.0, 0.5]), &format!("option sigmas of sampler euler is [1.0,0.5], {levels}")),
+    ];
+    for (class, option, value, wanted) in cases {
+        check(class, option, value, wanted);
+    }
+    let karras = with_options(euler, json!({"use_karras_sigmas": true}));
+    let both = karras
+        .with_option("timesteps", json!([9]))
+        .expect("euler has it");
+    let error = table(&both, 1).expect_err("a curve has timesteps of its own");
+    let wanted = "options timesteps and use_karras_sigmas exclude each other";
+    assert_eq!(error.to_string(), wanted);
+}
+
+/// Options that diffusers does not know, or that only a run passes, change nothing and are listed;
+/// those of its first releases mean what they meant.
+#[test]
+fn unknown_and_old_options_of_a_file_are_read_as_diffusers_reads_them() {
+    #[track_caller]
+    fn check(options: Value, ignored: &[&str], same_as: Value) {
+        let class = "DPMSolverMultistepScheduler";
+        let (found, wanted) = (with_options(class, options), with_options(class, same_as));
+        assert_eq!(found.ignored(), ignored);
+        assert_eq!(table(&found, 4), table(&wanted, 4));
+    }
+    let sample = json!({"prediction_type": "sample"});
+    check(
+        json!({"new_option": null, "trained_betas": null}),
+        &[],
+        json!({}),
+    );
+    check(json!({"new_option": 3}), &["new_option"], json!({}));
+    check(
+        json!({"eta": 1.0, "timesteps": [5]}),
+        &["eta", "timesteps"],
+        json!({}),
+    );
+    check(
+        json!({"skip_prk_steps": true, "tensor_format": "pt"}),
+        &[],
+        json!({}),
+    );
+    check(json!({"predict_epsilon": true}), &[], json!({}));
+    check(json!({"predict_epsilon": false}), &[], sample.clone());
+    check(json!({"predict_epsilon": null}), &[], json!({}));
+    check(
+        json!({"predict_epsilon": true, "prediction_type": "sample"}),
+        &[],
+        sample,
+    );
+    check(json!({"timestep_values": [1, 2]}), &[], json!({}));
+    check(json!({"denoise_final": true}), &[], json!({}));
+    check(
+        json!({"denoise_final": false}),
+        &[],
+        json!({"lower_order_final": false}),
+    );
+}
+
+/// diffusers loads the class that the index names, whatever the file says.
+#[test]
+fn the_class_of_the_index_takes_precedence() {
+    #[track_caller]
+    fn check(file: &str, class: &str, options: Value, same_as: Value) {
+        let found = with_options(file, options).of_class(class);
+        assert_eq!(
+            table(&found, 4),
+            table(&with_options(class, same_as), 4),
+            "{file} as {class}"
+        );
+    }
+    let pndm = json!({"skip_prk_steps": true, "set_alpha_to_one": false, "steps_offset": 1});
+    let ddim = json!({"set_alpha_to_one": false, "steps_offset": 1});
+    check("PNDMScheduler", "DDIMScheduler", pndm.clone(), ddim.clone());
+    check("DDIMScheduler", "PNDMScheduler", pndm.clone(), pndm.clone());
+    check(
+        "Unheard",
+        "EulerDiscreteScheduler",
+        json!({"use_karras_sigmas": true}),
+        json!({"use_karras_sigmas": true}),
+    );
+    // Options of both classes go on to a third one.
+    let third = with_options(
+        "PNDMScheduler",
+        json!({"use_karras_sigmas": true, "steps_offset": 1}),
+    );
+    let third = third
+        .of_class("DDIMScheduler")
+        .with_sampler("euler")
+        .expect("it exists");
+    let wanted = with_options(
+        "EulerDiscreteScheduler",
+        json!({"use_karras_sigmas": true, "steps_offset": 1}),
+    );
+    assert_eq!(table(&third, 4), table(&wanted, 4));
 }
 
 #[test]
@@ -205,14 +341,14 @@ fn files_that_are_no_configuration_are_refused() {
         "the sampler class \"\" is not supported, wanted one of DDIMScheduler, DDPM",
     );
     check(
-        r#"{"_class_name": "HeunDiscreteScheduler"}"#,
-        "the sampler class \"HeunDiscrete",
+        r#"{"_class_name": "ScoreSdeVeScheduler"}"#,
+        "the sampler class \"ScoreSdeVe",
     );
 }
 
 #[test]
 fn a_class_that_is_not_supported_still_hands_over_its_schedule() {
-    let model = MODEL.replace("DDIMScheduler", "HeunDiscreteScheduler");
+    let model = MODEL.replace("DDIMScheduler", "ScoreSdeVeScheduler");
     let model = SamplerConfig::from_diffusers(&model).expect("the model's file is JSON");
     let config = model.with_sampler("ddim").expect("the sampler exists");
     assert_eq!(
@@ -237,11 +373,11 @@ fn overrides_that_cannot_work_are_refused() {
     let no_spacing = "option timestep_spacing has no effect on sampler lcm";
     assert_eq!(refusal("lcm", "timestep_spacing"), no_spacing);
     let error = model
-        .with_sampler("heun")
+        .with_sampler("swim")
         .expect_err("it is refused")
         .to_string();
     assert!(
-        error.starts_with("there is no sampler \"heun\", wanted one of ddim, ddpm"),
+        error.starts_with("there is no sampler \"swim\", wanted one of ddim, ddpm"),
         "{error}"
     );
     let zero_snr = model

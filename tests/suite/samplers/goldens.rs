@@ -45,6 +45,10 @@ fn config(case: &Value) -> SamplerConfig {
     // Python writes the words that JSON lacks; in the list of cases they are strings.
     let text = file.to_string().replace("\"-Infinity\"", "-Infinity");
     let mut config = SamplerConfig::from_diffusers(&text).expect("the configuration is JSON");
+    assert!(
+        config.ignored().is_empty(),
+        "every option of a class is known"
+    );
     for arguments in ["set_timesteps", "step_kwargs"] {
         for (option, value) in case[arguments]
             .as_object()
@@ -66,7 +70,8 @@ fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
 /// Runs one case against its numbers, network inputs, estimates and states.
 fn run(goldens: &Goldens, case: &Value) -> Result<(), String> {
     let name = case["name"].as_str().expect("cases have names");
-    let steps = case["steps"].as_u64().expect("steps are a number") as usize;
+    // None where timesteps or noise levels are given by hand.
+    let steps = case["steps"].as_u64().unwrap_or(0) as usize;
     let table = table(&config(case), steps).map_err(|error| error.to_string())?;
     check_numbers(&table, case)?;
     let tensor = |key: &str| &goldens.tensors[key];
@@ -86,7 +91,12 @@ fn run(goldens: &Goldens, case: &Value) -> Result<(), String> {
             check("input", &state.network_input(step), &part(scaled, call))?;
         }
         let before = state.x.clone();
-        let draw = step.draw.map(|draw| part(noise, draw));
+        // Which noise the reference took for this call: the second-order samplers skip some.
+        let index = case["noise_index"][call].as_u64();
+        let draw = step
+            .draw
+            .and(index)
+            .map(|index| part(noise, index as usize));
         state
             .advance(step, &part(outputs, call), draw.as_deref())
             .expect("lengths agree");
@@ -103,10 +113,18 @@ fn run(goldens: &Goldens, case: &Value) -> Result<(), String> {
 fn check_numbers(table: &SamplerTable, case: &Value) -> Result<(), String> {
     let timesteps: Vec<f64> = table.steps.iter().map(|step| step.timestep).collect();
     let wanted = floats(&case["timesteps"]).expect("cases have timesteps");
+    let class = case["scheduler"].as_str().expect("cases have classes");
+    let midpoints = class.starts_with("KDPM2");
     let same = |found: f64, wanted: f64| {
         // Fractions come from logarithms in single precision, whose last bit depends on the
-        // processor that torch ran on; whole timesteps have to be the same.
-        found == wanted || (wanted.fract() != 0.0 && (found - wanted).abs() <= 2e-7 * wanted.abs())
+        // processor that torch ran on; whole timesteps have to be the same. Midpoints are found
+        // back in single precision throughout, where a timestep is 3e-3 of a logarithm.
+        let slack = match (midpoints, wanted.fract() == 0.0) {
+            (true, true | false) => 2e-4,
+            (false, true) => 0.0,
+            (false, false) => 2e-7 * wanted.abs(),
+        };
+        (found - wanted).abs() <= slack
     };
     let equal = timesteps.len() == wanted.len()
         && timesteps
@@ -121,18 +139,23 @@ fn check_numbers(table: &SamplerTable, case: &Value) -> Result<(), String> {
     ensure((found - wanted).abs() <= 1e-6 * wanted, || {
         format!("initial sigma is {found}")
     })?;
-    let drawn = |index: f64| (index >= 0.0).then_some(index as usize);
     let draws: Vec<Option<usize>> = table.steps.iter().map(|step| step.draw).collect();
-    let wanted = match floats(&case["noise_index"]) {
-        Some(indices) => indices.into_iter().map(drawn).collect(),
-        None => vec![None; draws.len()],
+    let wanted: Vec<bool> = match floats(&case["noise_index"]) {
+        Some(indices) => indices.iter().map(|index| *index >= 0.0).collect(),
+        None => vec![false; draws.len()],
     };
-    ensure(draws == wanted, || {
+    let found: Vec<bool> = draws.iter().map(Option::is_some).collect();
+    ensure(found == wanted, || {
         format!("draws are {draws:?}, wanted {wanted:?}")
     })?;
-    ensure(table.draws == draws.iter().flatten().count(), || {
-        "draws are miscounted".to_owned()
+    let in_order = draws.iter().flatten().copied().eq(0..table.draws);
+    ensure(in_order, || {
+        format!("draws are {draws:?} of {}", table.draws)
     })?;
+    // Estimates at midpoints, and of preconditioned networks, show other numbers.
+    if midpoints || class == "EDMEulerScheduler" {
+        return Ok(());
+    }
     let velocity = case["config"]["prediction_type"] == "v_prediction";
     let Some(sigmas) = floats(&case["sigmas"]).filter(|_| case["step_kwargs"] == json!({})) else {
         return Ok(());
@@ -198,8 +221,13 @@ fn every_case_of_diffusers_is_reproduced() {
 }
 
 #[test]
+fn every_solver_of_diffusers_is_reproduced() {
+    check_all("solvers", 138);
+}
+
+#[test]
 fn every_option_of_diffusers_is_reproduced() {
-    check_all("options", 69);
+    check_all("options", 106);
 }
 
 /// A schedule of 1000 steps with Stable Diffusion's betas.
