@@ -1,9 +1,9 @@
-//! The file system: mapped files to read, and outputs that replace old ones only when complete.
+//! The file system: mapped files to read, and the folders of models and artifacts.
 //!
-//! Takes paths, gives shared bytes; the one place of the project that opens files.
+//! Takes paths and returns shared bytes. What commands write is in `outputs`.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -14,7 +14,8 @@ use graphs::source::{self, Source, SourceError};
 use memmap2::Mmap;
 use runtime::artifact::{Files, Storage};
 
-use crate::error::{At, Failure};
+use crate::error::{At, Failure, said};
+use crate::outputs;
 
 /// The bytes of a file, mapped: pages are read when they are touched, and never copied.
 pub(crate) fn map(path: &Path) -> Result<Bytes, Failure> {
@@ -33,7 +34,7 @@ fn map_file(path: &Path) -> std::io::Result<Bytes> {
 fn open(path: &Path) -> std::io::Result<Option<Mmap>> {
     let file = File::open(path)?;
     if file.metadata()?.is_dir() {
-        return Err(std::io::Error::other("found a directory, wanted a file"));
+        return Err(std::io::Error::other("it is a directory; expected a file"));
     }
     if file.metadata()?.len() == 0 {
         return Ok(None);
@@ -89,65 +90,6 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
-/// What the system says of a file, in the words of our messages.
-pub(crate) fn said(error: std::io::Error) -> String {
-    match error.kind() {
-        ErrorKind::NotFound => "found no such file or directory".to_owned(),
-        ErrorKind::NotADirectory => "found a file where a directory was wanted".to_owned(),
-        ErrorKind::PermissionDenied => "found no permission to open it".to_owned(),
-        ErrorKind::StorageFull => "found no space left for it".to_owned(),
-        // The kinds are the system's, and open: its own words do for the rest.
-        _ => error.to_string(),
-    }
-}
-
-/// Refuses an output that could not be written when all work is done.
-pub(crate) fn check_output(path: &Path) -> Result<(), Failure> {
-    let place = path.display();
-    if path.is_dir() || path.file_name().is_none() {
-        return Err(Failure::job(format!(
-            "{place}: found a directory, wanted the name of a file to write"
-        )));
-    }
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
-            let parent = parent.display();
-            let message = format!("{place}: found no directory {parent} to write it to");
-            Err(Failure::job(message).hint(format!("create it: mkdir -p {parent}")))
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// Writes a file of these parts beside `path` and renames: a reader sees the old or the new.
-pub(crate) fn replace(path: &Path, parts: &[Bytes]) -> Result<(), Failure> {
-    replace_file(path, parts).map_err(said).at(path.display())
-}
-
-/// As [`replace`], for callers with errors of their own.
-fn replace_file(path: &Path, parts: &[Bytes]) -> std::io::Result<()> {
-    let beside = beside(path);
-    let write = || {
-        let mut file = File::create(&beside)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    write().inspect_err(|_| {
-        // What is left beside is worthless; the error that matters is the first.
-        let _ = fs::remove_file(&beside);
-    })
-}
-
-/// A name in the same directory that no reader looks for.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    path.with_file_name(name)
-}
-
 /// A folder whose files are mapped when they are read.
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
@@ -167,7 +109,8 @@ impl Folder {
 
     /// The bytes of a file below the folder.
     fn map(&self, path: &str) -> std::io::Result<Bytes> {
-        let Some(map) = open(&self.root.join(path))? else {
+        let path = self.root.join(path);
+        let Some(map) = open(&path).map_err(|error| dangling(&path).unwrap_or(error))? else {
             return Ok(Bytes::new());
         };
         let map = Arc::new(map);
@@ -178,7 +121,7 @@ impl Folder {
     }
 
     /// The same tensor, but when its last clone is dropped its pages go back to the system; if it
-    /// lies in no file of this folder, it is itself.
+    /// is in no file of this folder, it is returned as it is.
     pub(crate) fn lend(&self, tensor: Tensor) -> Tensor {
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         let first = tensor.bytes().as_ptr() as usize;
@@ -234,17 +177,22 @@ impl Storage for Folder {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        // The manifest is what makes these files an artifact: they need no rename of their own.
-        let mut file = File::create(path)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
-        Ok(())
+        // The file of this name may be part of an artifact that is in use.
+        outputs::write_file(&path, parts)
     }
 
     fn commit(&self, name: &str, content: &Bytes) -> std::io::Result<()> {
-        replace_file(&self.root.join(name), std::slice::from_ref(content))
+        outputs::write_file(&self.root.join(name), std::slice::from_ref(content))
     }
+}
+
+/// The error of a link that leads to nothing; `None` of anything else.
+fn dangling(path: &Path) -> Option<std::io::Error> {
+    let target = fs::read_link(path).ok().filter(|_| !path.exists())?;
+    let target = target.display();
+    Some(std::io::Error::other(format!(
+        "it links to {target}, which does not exist: the download is incomplete, start it again"
+    )))
 }
 
 /// Folders within folders that are looked into; pipelines have one level.
@@ -263,13 +211,12 @@ fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<String>) -> std:
             format!("{below}/{name}")
         };
         // Links are followed: download caches keep their files behind them.
-        let Ok(metadata) = fs::metadata(entry.path()) else {
-            continue;
-        };
-        if metadata.is_file() {
-            files.push(path);
-        } else if metadata.is_dir() && depth > 1 {
-            list(root, &path, depth - 1, files)?;
+        match fs::metadata(entry.path()) {
+            Ok(found) if found.is_file() => files.push(path),
+            Ok(found) if found.is_dir() && depth > 1 => list(root, &path, depth - 1, files)?,
+            // Whoever reads a file that was not downloaded is told so.
+            Err(_) if entry.path().is_symlink() => files.push(path),
+            Ok(_) | Err(_) => {}
         }
     }
     Ok(())
@@ -302,19 +249,6 @@ mod tests {
         let elsewhere = Tensor::from_f32(&[1], &[1.0]);
         let bytes = elsewhere.bytes().as_ptr();
         assert_eq!(folder.lend(elsewhere).bytes().as_ptr(), bytes);
-        fs::remove_dir_all(&dir).expect("removed");
-    }
-
-    #[test]
-    fn a_failed_write_leaves_the_old_file() {
-        let dir = std::env::temp_dir().join(format!("splamc-files-{}", std::process::id()));
-        fs::create_dir_all(&dir).expect("a directory");
-        let path = dir.join("out");
-        replace(&path, &[Bytes::from("one")]).expect("written");
-        replace(&path, &[Bytes::from("t"), Bytes::from("wo")]).expect("replaced");
-        assert_eq!(map(&path).expect("mapped").as_ref(), b"two");
-        assert!(replace(&dir.join("absent/out"), &[]).is_err());
-        assert_eq!(fs::read_dir(&dir).expect("listed").count(), 1);
         fs::remove_dir_all(&dir).expect("removed");
     }
 }

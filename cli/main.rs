@@ -2,17 +2,15 @@
 //!
 //! Data goes to standard output, progress and messages to standard error. Exit code 0 only when
 //! the work is done, 1 when the job failed, 2 when the command was used wrongly.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the command line is the one room that prints"
-)]
 
 mod ahead;
+mod artifact_folder;
 mod bench;
+mod cache;
 mod compile;
 mod compiled;
 mod devices;
+mod driver;
 mod error;
 mod files;
 mod grad;
@@ -23,11 +21,13 @@ mod loaded;
 mod memory;
 mod model;
 mod options;
+mod outputs;
 mod png;
 mod progress;
 mod run;
 mod sample;
 mod stages;
+mod stdout;
 mod tensors;
 mod tiling;
 mod tuning;
@@ -36,7 +36,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::error::Failure;
+use crate::error::{Failure, FailureKind};
 
 /// A portable compiler for few-step diffusion models.
 ///
@@ -89,7 +89,17 @@ commands! {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command.execute() {
+    let done = match Cli::try_parse() {
+        Ok(cli) => cli.command.execute(),
+        Err(misuse) if misuse.use_stderr() => {
+            // Where messages cannot be printed, the exit code is left.
+            let _ = misuse.print();
+            return ExitCode::from(2);
+        }
+        // Help and version are data.
+        Err(help) => stdout::check(help.print()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             report(&failure);
@@ -100,8 +110,11 @@ fn main() -> ExitCode {
 
 /// Prints what failed, and on a line of its own what to do.
 fn report(failure: &Failure) {
-    eprintln!("error: {}", failure.message);
+    if failure.kind == FailureKind::ClosedPipe {
+        return;
+    }
+    progress::note(format!("error: {}", failure.message));
     if let Some(hint) = &failure.hint {
-        eprintln!("  hint: {hint}");
+        progress::note(format!("  hint: {hint}"));
     }
 }

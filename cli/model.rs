@@ -1,8 +1,8 @@
 //! MODEL in any of its forms, opened once: the description of its pipeline, and a program for each
 //! component and size.
 //!
-//! Takes a path, gives imported graphs, programs and weights. It decides nothing that a room
-//! decides: it asks.
+//! Takes a path, returns imported graphs, programs and weights. What they mean is decided by the
+//! rooms that it calls.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -22,16 +22,15 @@ use graphs::Imported;
 use graphs::models::{Timestep, unet};
 use graphs::onnx::Request;
 use graphs::pipeline::{self, Options};
-use graphs::source::Source;
+use graphs::source::{Source, SourceError};
 use runtime::artifact::{Artifact, MANIFEST};
 use runtime::tiling::Tiling;
 use runtime::tokenizer::{Tokenizer, TokenizerFiles};
 
-use crate::compiled;
-use crate::error::{At, Failure};
-use crate::files::{self, Folder};
+use crate::error::{At, Failure, said};
+use crate::files::Folder;
 use crate::loaded::Loaded;
-use crate::tuning;
+use crate::{cache, compiled, tuning};
 
 /// An opened model.
 pub(crate) struct Model {
@@ -51,20 +50,21 @@ impl Model {
     /// Opens the model at `path`.
     pub(crate) fn open(path: &Path) -> Result<Model, Failure> {
         let place = path.display();
-        let metadata = std::fs::metadata(path).map_err(files::said).at(place)?;
+        let metadata = std::fs::metadata(path).map_err(said).at(place)?;
+        let path = cache::snapshot(path)?;
         let (folder, form) = match metadata.is_file() {
-            true => open_file(path)?,
-            false => open_folder(path)?,
+            true => open_file(&path)?,
+            false => open_folder(&path)?,
         };
         Ok(Model {
-            path: path.to_owned(),
+            path,
             folder,
             form,
             tuning: OnceCell::new(),
         })
     }
 
-    /// Where it lies, for messages.
+    /// Its path, for messages.
     pub(crate) fn place(&self) -> String {
         self.path.display().to_string()
     }
@@ -112,8 +112,8 @@ impl Model {
         match (wanted, components.is_empty()) {
             (Some(wanted), true) => {
                 let (place, found) = (self.path.display(), self.names());
-                let message = format!("{place}: found {found:?}, wanted {wanted:?}");
-                Err(Failure::job(message))
+                let message = format!("{place}: there is no component {wanted:?}");
+                Err(Failure::job(message).hint(format!("choose one of {found:?}")))
             }
             (_, _) => Ok(components),
         }
@@ -125,8 +125,8 @@ impl Model {
             [component] => Ok(component),
             _ => {
                 let (place, found) = (self.path.display(), self.names());
-                let message = format!("{place}: found components {found:?}, wanted one of them");
-                Err(Failure::usage(message).hint("choose with --component NAME"))
+                let message = format!("{place}: the model has several components: {found:?}");
+                Err(Failure::usage(message).hint("choose one with --component NAME"))
             }
         }
     }
@@ -173,8 +173,8 @@ fn open_file(path: &Path) -> Result<(Folder, Form), Failure> {
             "convert it to safetensors with diffusers' from_single_file and save_pretrained",
         ),
         Some(_) | None => (
-            "found a file that is no model",
-            "wanted a diffusers or ONNX directory, a .onnx file or a .splam directory",
+            "the file is not a model",
+            "pass a diffusers or ONNX directory, a .onnx file or a .splam directory",
         ),
     };
     Err(Failure::job(format!("{place}: {message}")).hint(hint))
@@ -208,9 +208,18 @@ impl Model {
         match &self.form {
             Form::Artifact(artifact) => artifact.tokenizer_files(folder).at(self.path.display()),
             Form::Files(_) => {
-                let path = |name: &str| format!("{folder}/{name}");
-                let file = |name: &str| Source::read(&self.folder, &path(name)).ok();
-                Ok(TokenizerFiles::from_names(file))
+                let mut failed = None;
+                let files = TokenizerFiles::from_names(|name| {
+                    let file = Source::read(&self.folder, &format!("{folder}/{name}"));
+                    file.inspect_err(|error| match error {
+                        SourceError::NotFound { .. } => {}
+                        SourceError::Escape { .. } | SourceError::Failed { .. } => {
+                            failed.get_or_insert(error.clone());
+                        }
+                    })
+                    .ok()
+                });
+                failed.map_or(Ok(files), Err).at(self.path.display())
             }
         }
     }
@@ -256,7 +265,7 @@ impl Model {
         let shapes: Vec<Vec<usize>> = declared
             .iter()
             .map(|(name, ty)| match given[name].shape() {
-                // One number is a scalar to whoever wants one.
+                // One number can be a scalar.
                 [1] if ty.rank() == 0 => Vec::new(),
                 [] if ty.rank() == 1 => vec![1],
                 shape => shape.to_vec(),
@@ -327,8 +336,8 @@ impl Model {
         };
         let config = config.ok_or_else(|| {
             let place = self.path.display();
-            let found = Failure::usage(format!("{place}: found no unet in diffusers' layout"));
-            found.hint("training takes a teacher in diffusers' layout")
+            let found = Failure::usage(format!("{place}: there is no unet in diffusers' layout"));
+            found.hint("pass a teacher in diffusers' layout")
         })?;
         let component = self.pipeline().of_task(Task::Denoise)?;
         let options = options(None, timestep, &Bindings::new());
@@ -391,6 +400,14 @@ impl Model {
         }
     }
 
+    /// Whether the graph of a component has its own types, which no option changes.
+    pub(crate) fn has_own_types(&self, component: &Component) -> bool {
+        match &self.form {
+            Form::Artifact(_) => true,
+            Form::Files(model) => model.has_own_types(&component.name),
+        }
+    }
+
     /// Refuses a type for graphs that bring their own.
     fn check_dtype(&self, component: &Component, dtype: Option<DType>) -> Result<(), Failure> {
         let Some(dtype) = dtype else {
@@ -410,10 +427,10 @@ impl Model {
             return Ok(());
         };
         Err(Failure::usage(format!(
-            "{}: the graph {own}, --dtype cannot change it",
+            "{}: the graph {own}, which --dtype cannot change",
             self.place_of(component)
         ))
-        .hint("give --dtype for a diffusers directory, or export the graph in that type"))
+        .hint("leave --dtype out, or export the graph in that type"))
     }
 
     fn place_of(&self, component: &Component) -> String {

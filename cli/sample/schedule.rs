@@ -1,12 +1,12 @@
 //! Which sampler a run uses, and its table of numbers.
 //!
-//! Takes the options and the model's `scheduler_config.json`, gives what `graphs` makes of them.
+//! Takes the options and the model's `scheduler_config.json`, returns the sampler and its table.
 
 use compiler::program::pipeline::Pipeline;
 use compiler::program::sampler::SamplerTable;
 use graphs::samplers::{self, SamplerConfig, SamplerError};
 
-use crate::error::{At, Failure};
+use crate::error::{At, Failure, FailureKind};
 
 use super::arguments::{Arguments, SpacingName};
 
@@ -22,7 +22,7 @@ impl Schedule {
     pub(crate) fn new(arguments: &Arguments, pipeline: &Pipeline) -> Result<Schedule, Failure> {
         let text = pipeline.scheduler.as_ref().ok_or_else(|| {
             Failure::job(format!(
-                "{}: found no scheduler_config.json",
+                "{}: there is no scheduler_config.json",
                 arguments.model.display()
             ))
             .hint("put the model's scheduler/scheduler_config.json beside its components")
@@ -59,9 +59,10 @@ impl Schedule {
         let table = samplers::table(&config, steps).map_err(|error| {
             let about_steps = matches!(error, SamplerError::Steps { .. });
             let place = if about_steps { "--steps" } else { place };
-            Failure {
-                usage: about_steps,
-                ..Failure::job(format!("{place}: {error}"))
+            let message = format!("{place}: {error}");
+            match about_steps {
+                true => Failure::usage(message),
+                false => Failure::job(message),
             }
         })?;
         Ok(Schedule {
@@ -75,7 +76,7 @@ impl Schedule {
 /// An option that the sampler does not have is a wrong use of the command.
 fn misused(failure: Failure) -> Failure {
     Failure {
-        usage: true,
+        kind: FailureKind::Usage,
         ..failure
     }
 }
