@@ -38,6 +38,7 @@ import mutate
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 3438167536\n"
 VALUES = [None, True, -1, 0, 1, 3, 2**40, 0.5, 1e308, "", "x", [], [1], ["a", "b"], {}, {"a": 1}]
+PIXELS = 32  # The fewest, along both axes, that every export here runs on.
 NODES = 1  # The field of `GraphProto` that holds the nodes.
 
 
@@ -164,11 +165,12 @@ def place(rng, folder, user):
     return kind, path
 
 
-def command(rng, output):
+def command(rng, output, is_onnx):
     """A command that writes a picture or prints; the picture's name is at its end."""
-    size = ["-W", "16", "-H", "16"]
+    size = ["-W", str(PIXELS), "-H", str(PIXELS)]
     steps = rng.choice(["1", "2"])
-    dtype = rng.choice([[], [], ["--dtype", "f16"], ["--dtype", "bf16"]])
+    # Exported graphs have types of their own.
+    dtype = rng.choice([[], [], ["--dtype", "f16"], ["--dtype", "bf16"]]) if not is_onnx else []
     sample = ["sample", "model", "-p", rng.choice(["a cat", "", "-dash"]), "--steps", steps, *size, *dtype, "-o", output]
     others = [["inspect", "model"], ["compile", "model", "--target", "cpu", *size, *dtype, "-o", "m.splam"]]
     return sample if rng.random() < 0.8 else rng.choice(others)
@@ -190,7 +192,7 @@ def tree(folder, left_out):
 
 
 def picture_fault(data):
-    """What is wrong with a PNG of 16x16 pixels in RGB; None if nothing."""
+    """What is wrong with a PNG of PIXELS x PIXELS; None if nothing."""
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         return "an output that is not a PNG"
     at, pixels = 8, b""
@@ -200,7 +202,7 @@ def picture_fault(data):
         if struct.unpack(">I", data[at + 8 + length : at + 12 + length])[0] != zlib.crc32(kind + content):
             return "a PNG with a wrong checksum"
         pixels += content if kind == b"IDAT" else b""
-        if kind == b"IHDR" and struct.unpack(">II", content[:8]) != (16, 16):
+        if kind == b"IHDR" and struct.unpack(">II", content[:8]) != (PIXELS, PIXELS):
             return "a picture of another size"
         at += 12 + length
     lines = zlib.decompress(pixels)
@@ -266,7 +268,7 @@ def run(number, options, scratch):
             pass
     what = [own for own in what if own]
     kind, output = place(rng, folder, os.geteuid())
-    arguments = command(rng, output.relative_to(folder).as_posix())
+    arguments = command(rng, output.relative_to(folder).as_posix(), base != mutate.EXAMPLE)
     ending, wrong, told = fault(options, folder, what, arguments, kind, output)
     (folder / "closed").exists() and (folder / "closed").chmod(0o755)
     if not (wrong and options.keep):
