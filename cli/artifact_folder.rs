@@ -38,7 +38,7 @@ pub(crate) fn check(path: &Path) -> Result<(), Failure> {
             return Err(refused("it is a link to a directory that does not exist"));
         }
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).map_err(said).at(place),
+        Err(error) => return Err(said(error)).at(place),
     }
     let is_artifact = fs::read(path.join(MANIFEST)).is_ok_and(|own| artifact::is_manifest(&own));
     let files = Source::list(&Folder::new(path)).at(place)?;
@@ -66,13 +66,13 @@ pub(crate) fn write(path: &Path, contents: &ArtifactContents) -> Result<Written,
         Ok(written) => written.files.iter().cloned().collect(),
         Err(_) => kept,
     };
-    let removed = remove_others(path, &folder, &kept).at(place);
-    if written.is_err() && is_new {
-        // What cannot be removed is in the way of nobody.
-        let _ = fs::remove_dir(path);
-    }
+    let removed = match written.is_err() && is_new {
+        true => fs::remove_dir_all(path).map_err(said),
+        false => remove_others(path, &folder, &kept),
+    };
+    // The first failure is the one that matters.
     let written = written?;
-    removed.map(|()| written)
+    removed.at(place).map(|()| written)
 }
 
 /// Removes files of artifacts that are not among those `kept`, and folders that become empty.

@@ -5,6 +5,8 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::ops::Range;
+#[cfg(unix)]
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -22,8 +24,12 @@ pub(crate) fn map(path: &Path) -> Result<Bytes, Failure> {
     map_file(path).map_err(said).at(path.display())
 }
 
-/// As [`map`], for callers with errors of their own.
+/// As [`map`], for callers with errors of their own; what a pipe holds is read.
 fn map_file(path: &Path) -> std::io::Result<Bytes> {
+    #[cfg(unix)]
+    if fs::metadata(path)?.file_type().is_fifo() {
+        return fs::read(path).map(Bytes::from);
+    }
     Ok(match open(path)? {
         Some(map) => Bytes::from_owner(map),
         None => Bytes::new(),
@@ -33,11 +39,13 @@ fn map_file(path: &Path) -> std::io::Result<Bytes> {
 /// The map of a file; `None` of an empty one, which cannot be mapped.
 fn open(path: &Path) -> std::io::Result<Option<Mmap>> {
     let file = File::open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(std::io::Error::other("it is a directory; expected a file"));
-    }
-    if file.metadata()?.len() == 0 {
-        return Ok(None);
+    let found = file.metadata()?;
+    let expected = |found| std::io::Error::other(format!("it is a {found}; expected a file"));
+    match (found.is_dir(), found.is_file()) {
+        (true, _) => return Err(expected("directory")),
+        (false, false) => return Err(expected("pipe or a device")),
+        (false, true) if found.len() == 0 => return Ok(None),
+        (false, true) => {}
     }
     // SAFETY: the map is read-only and lives as long as bytes of it. Another process that
     // truncates or rewrites the file meanwhile can change what is read; models and inputs are

@@ -151,7 +151,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
                 stdout::write(|out| print_plan(out, &loaded.program, model.is_exact()))?;
             }
             None if !arguments.gradient && !open_sizes(&model, component, &bindings).is_empty() => {
-                let graph = model.graph(component)?;
+                let bind = |failure: Failure| failure.hint("bind sizes with --bind NAME=SIZE");
+                let graph = model.graph(component).map_err(bind)?;
                 let open = open_sizes(&model, component, &bindings);
                 stdout::write(|out| print_interface(out, &component.name, &graph, &open))?;
             }

@@ -1,7 +1,8 @@
 //! The command `splamc`: arguments in, one command run, an exit code out.
 //!
 //! Data goes to standard output, progress and messages to standard error. Exit code 0 only when
-//! the work is done, 1 when the job failed, 2 when the command was used wrongly.
+//! the work is done, 1 when the job failed, 2 when the command was used wrongly, 141 when standard
+//! output was closed, as shells report it of other programs.
 
 mod ahead;
 mod artifact_folder;
@@ -65,7 +66,7 @@ macro_rules! commands {
     ($($name:ident: $file:ident),* $(,)?) => {
         #[derive(Subcommand)]
         enum Command {
-            $($name($file::Arguments)),*
+            $($name(Box<$file::Arguments>)),*
         }
 
         impl Command {

@@ -53,7 +53,8 @@ pub(crate) fn check(path: &Path) -> Result<(), Failure> {
         };
     }
     let place = path.display();
-    if path.is_dir() || path.file_name().is_none() {
+    let is_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if is_folder || path.is_dir() || path.file_name().is_none() {
         return Err(Failure::job(format!(
             "{place}: it is a directory; expected the name of a file to write"
         )));

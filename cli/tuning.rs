@@ -149,6 +149,7 @@ fn read(path: &Path) -> Result<Cache, String> {
 /// before, and adds what is new to its cache.
 pub(crate) fn quick(path: &Path, programs: &[Program], execution: Options) -> Result<(), Failure> {
     let (start, machine, cache) = (Instant::now(), machine(), beside(path));
+    outputs::check(&cache)?;
     let (mut tuning, mut cases) = of_machine(entries(&cache), &machine);
     let known = tuning.cases.len();
     let bar = progress::bar("tune", 0);

@@ -162,13 +162,13 @@ fn check_outputs(arguments: &Arguments, batch: usize) -> Result<Vec<PathBuf>, Fa
         return Ok(paths);
     };
     outputs::check(latents)?;
-    match outputs::is_stdout(latents) && outputs::is_stdout(&arguments.output) {
-        true => Err(
-            Failure::usage("both -o and --latents-out name standard output")
-                .hint("name a file for one of them"),
-        ),
-        false => Ok(paths),
+    // A device takes both.
+    let is_device = latents.exists() && !latents.is_file();
+    if paths.contains(latents) && !is_device {
+        let message = format!("-o and --latents-out both name {}", latents.display());
+        return Err(Failure::usage(message).hint("choose another name for one of them"));
     }
+    Ok(paths)
 }
 
 /// The networks of a run.

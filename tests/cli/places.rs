@@ -2,6 +2,7 @@
 //! written.
 
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -118,6 +119,20 @@ fn an_output_stays_the_kind_of_file_that_it_is() {
 }
 
 #[test]
+fn inputs_are_read_from_a_pipe() {
+    let folder = prepare("cli-pipe-in");
+    let line = "run model --component vae_decoder --inputs /dev/stdin --outputs";
+    let wanted = succeeds(command(&folder, LINES[2], "-"));
+    let content = fs::read(folder.join("x.safetensors")).expect("inputs");
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    writer.write_all(&content).expect("a pipe holds 64 KB");
+    drop(writer);
+    let mut piped = command(&folder, line, "-");
+    piped.stdin(reader);
+    assert!(succeeds(piped) == wanted);
+}
+
+#[test]
 fn a_device_stays_a_device() {
     let folder = prepare("cli-devices-as-outputs");
     // A device of our own, so that a fault does not break the machine: only root may make one.
@@ -203,9 +218,11 @@ fn skip(why: &str) {
 }
 
 #[rustfmt::skip]
-const CASES: [Case; 7] = [
+const CASES: [Case; 9] = [
     ("a picture of another kind", whole, "sample model -p x --steps 1 -o x.jpg"),
     ("several pictures on standard output", whole, "sample model -p x --steps 1 -b 2 -o -"),
+    ("a folder that does not exist", whole, "sample model -p x --steps 1 -o x/"),
+    ("two outputs of one name", whole, "sample model -p x --steps 1 -o x.png --latents-out x.png"),
     ("two outputs on standard output", whole, "sample model -p x --steps 1 -o - --latents-out -"),
     ("an artifact on standard output", whole, "compile model --target cpu -o -"),
     ("one of several pictures that is a folder", |f| {
