@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     /// The directory to write; MODEL's name with .splam if not given.
     #[arg(short, long)]
     output: Option<PathBuf>,
-    /// The type of weights and values; the model's own if not given.
+    /// The type of weights and values; f32, or an exported graph's own types, if not given.
     #[arg(long)]
     dtype: Option<Precision>,
     /// Width in pixels; the model's own size if not given.
@@ -61,10 +61,10 @@ pub(crate) struct Arguments {
     /// Height in pixels; the model's own size if not given.
     #[arg(short = 'H', long)]
     height: Option<usize>,
-    /// Pictures at once.
+    /// The number of pictures computed at once.
     #[arg(short, long, default_value_t = 1)]
     batch: usize,
-    /// Compile this component alone.
+    /// Compile only this component.
     #[arg(long, value_name = "NAME")]
     component: Option<String>,
     #[command(flatten)]
@@ -72,11 +72,11 @@ pub(crate) struct Arguments {
     /// Leave the weights out; `run` then takes them with --weights.
     #[arg(long)]
     no_weights: bool,
-    /// Run with direct sums only, also without --exact later: no Winograd convolutions, which are
-    /// faster and round a little more.
+    /// Use direct convolutions only, in all later runs: those by Winograd's method are faster but
+    /// round a little more.
     #[arg(long)]
     exact: bool,
-    /// With --target wgsl: let kernels name 16-bit floats; only adapters with the feature
+    /// With --target wgsl: use the 16-bit float type in kernels; only adapters with the feature
     /// shader-f16 run them.
     #[arg(long)]
     shader_f16: bool,
@@ -90,7 +90,7 @@ pub(crate) struct Arguments {
     /// Threads to tune for; all cores if not given.
     #[arg(long, requires = "tune", value_parser = crate::options::threads)]
     threads: Option<usize>,
-    /// Print a stage to standard output, or write it to a directory.
+    /// Print a stage (graph, kernel or code) to standard output, or write it to a directory.
     #[arg(long, value_name = "STAGE[=DIR]", value_parser = dump)]
     dump: Option<Dump>,
 }

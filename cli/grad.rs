@@ -32,7 +32,8 @@ pub(crate) struct Arguments {
     /// the first output.
     #[arg(long, value_name = "FILE")]
     inputs: PathBuf,
-    /// The safetensors file to write: `loss`, `grad.<input>`, `grad.<parameter>`.
+    /// The safetensors file to write, or - for standard output: `loss`, `grad.<input>`,
+    /// `grad.<parameter>`.
     #[arg(long, value_name = "FILE")]
     outputs: PathBuf,
     /// The component to differentiate; needed where the model has several.

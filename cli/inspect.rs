@@ -44,16 +44,16 @@ use crate::{gradient, stages, stdout};
 pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, one .onnx file, or a compiled .splam.
     model: PathBuf,
-    /// Only this component.
+    /// Show only this component.
     #[arg(long, value_name = "NAME")]
     component: Option<String>,
     /// What to show in full, instead of the summary.
     #[arg(long)]
     stage: Option<Stage>,
-    /// With --stage kernel or code: only the kernel of this name.
+    /// With --stage kernel or code: show only the kernel of this name.
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
-    /// The type of weights and values; that of the weights if not given.
+    /// The type of weights and values; f32, or an exported graph's own types, if not given.
     #[arg(long)]
     dtype: Option<Precision>,
     /// Width in pixels.
@@ -62,7 +62,7 @@ pub(crate) struct Arguments {
     /// Height in pixels.
     #[arg(short = 'H', long)]
     height: Option<usize>,
-    /// Pictures at once.
+    /// The number of pictures computed at once.
     #[arg(short, long, default_value_t = 1)]
     batch: usize,
     /// Show the graph that `splamc grad` runs: the mean squared error of the first output and all

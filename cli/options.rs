@@ -26,18 +26,18 @@ pub(crate) struct Execution {
     pub(crate) target: Option<Target>,
     /// With --target wgsl: the adapter, by its number in `splamc devices` or by words of its name;
     /// a GPU before software if not given. `interpreter` needs none: it runs kernels
-    /// step by step, very slowly, and reports races and accesses out of bounds
+    /// step by step, very slowly, and reports races and out-of-bounds accesses
     #[arg(long, value_name = "NAME|INDEX")]
     pub(crate) adapter: Option<String>,
-    /// With --target wgsl: let kernels name 16-bit floats, which adapters with the feature
-    /// shader-f16 have
+    /// With --target wgsl: use the 16-bit float type in kernels, which needs an adapter with the
+    /// feature shader-f16
     #[arg(long)]
     pub(crate) shader_f16: bool,
-    /// Threads; all cores if not given
+    /// The number of threads; all cores if not given
     #[arg(long, value_parser = threads)]
     pub(crate) threads: Option<usize>,
-    /// Only direct sums: no Winograd convolutions, which are faster and round a little more; a
-    /// .splam compiled with --exact has no others
+    /// Use direct convolutions only: those by Winograd's method are faster but round a little more;
+    /// always so for a .splam compiled with --exact
     #[arg(long)]
     pub(crate) exact: bool,
 }

@@ -28,13 +28,14 @@ pub(crate) struct Arguments {
     /// A safetensors file with one tensor per graph input, by name.
     #[arg(long, value_name = "FILE")]
     inputs: PathBuf,
-    /// The safetensors file to write, one tensor per graph output, by name.
+    /// The safetensors file to write, or - for standard output: one tensor per graph output, by
+    /// name.
     #[arg(long, value_name = "FILE")]
     outputs: PathBuf,
     /// The component to run; needed where the model has several.
     #[arg(long, value_name = "NAME")]
     component: Option<String>,
-    /// Weights for a .splam that was compiled without: a safetensors file, or a model directory.
+    /// A safetensors file with the weights of a .splam that was compiled without them.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     #[command(flatten)]

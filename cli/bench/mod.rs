@@ -51,13 +51,14 @@ pub(crate) struct Arguments {
     /// Height in pixels; the model's own size if not given.
     #[arg(short = 'H', long)]
     height: Option<usize>,
-    /// Pictures at once; 1 if not given.
+    /// The number of pictures computed at once; 1 if not given.
     #[arg(short, long)]
     batch: Option<usize>,
     /// Bind a symbolic size of a single graph, as NAME=SIZE.
     #[arg(long, value_name = "NAME=SIZE", value_parser = crate::options::binding)]
     bind: Vec<(String, usize)>,
-    /// Weights for a .splam that was compiled without; random ones if not given.
+    /// A safetensors file with the weights of a .splam that was compiled without them; random ones
+    /// if not given.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     #[command(flatten)]
@@ -74,7 +75,7 @@ pub(crate) struct Arguments {
     /// With --gradient or --train: use at most this much memory in all, such as 800MB or 16GiB
     #[arg(long, value_name = "SIZE", requires = "backward", value_parser = crate::options::bytes)]
     memory: Option<u64>,
-    /// Runs that are timed, after one that is not.
+    /// The number of timed runs, after one untimed run.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     runs: u64,
     /// Print one JSON object instead of a table.

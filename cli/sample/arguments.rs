@@ -56,10 +56,11 @@ pub(crate) struct Arguments {
     /// philox.
     #[arg(short, long, default_value = "0", allow_negative_numbers = true, value_parser = seed)]
     pub(super) seed: Seed,
-    /// What the seed means: philox as torch on CUDA and A1111's NV, torch-cpu as ComfyUI.
+    /// The random number generator: philox draws the noise of torch on CUDA and of A1111's NV,
+    /// torch-cpu that of ComfyUI.
     #[arg(long, default_value = "philox")]
     pub(super) rng: Rng,
-    /// Pictures to sample at once.
+    /// The number of pictures computed at once.
     #[arg(short, long)]
     pub(super) batch: Option<usize>,
     /// Width in pixels; the model's own size if not given.
@@ -77,7 +78,7 @@ pub(crate) struct Arguments {
     /// SDXL: the target size to condition on; the picture's own if not given.
     #[arg(long, value_name = "WxH", value_parser = options::size)]
     pub(super) target_size: Option<[usize; 2]>,
-    /// The type of weights and values.
+    /// The type of weights and values; f32, or an exported graph's own types, if not given.
     #[arg(long)]
     pub(super) dtype: Option<Precision>,
     #[command(flatten)]
@@ -87,7 +88,8 @@ pub(crate) struct Arguments {
     /// Read `init_latents` (and `step_noise`) from a safetensors file instead of the seed.
     #[arg(long)]
     pub(super) latents_in: Option<PathBuf>,
-    /// Write `latents` of every step, `final_latents` and `decoded` to a safetensors file.
+    /// Write `latents` of every step, `final_latents` and `decoded` to a safetensors file, or to
+    /// standard output with -.
     #[arg(long)]
     pub(super) latents_out: Option<PathBuf>,
 }
