@@ -27,7 +27,7 @@ pub(crate) fn map(path: &Path) -> Result<Bytes, Failure> {
 /// As [`map`], for callers with errors of their own; what a pipe holds is read.
 fn map_file(path: &Path) -> std::io::Result<Bytes> {
     #[cfg(unix)]
-    if fs::metadata(path)?.file_type().is_fifo() {
+    if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
         return fs::read(path).map(Bytes::from);
     }
     Ok(match open(path)? {
@@ -38,7 +38,7 @@ fn map_file(path: &Path) -> std::io::Result<Bytes> {
 
 /// The map of a file; `None` of an empty one, which cannot be mapped.
 fn open(path: &Path) -> std::io::Result<Option<Mmap>> {
-    let file = File::open(path)?;
+    let file = File::open(path).map_err(|error| dangling(path).unwrap_or(error))?;
     let found = file.metadata()?;
     let expected = |found| std::io::Error::other(format!("it is a {found}; expected a file"));
     match (found.is_dir(), found.is_file()) {
@@ -117,8 +117,7 @@ impl Folder {
 
     /// The bytes of a file below the folder.
     fn map(&self, path: &str) -> std::io::Result<Bytes> {
-        let path = self.root.join(path);
-        let Some(map) = open(&path).map_err(|error| dangling(&path).unwrap_or(error))? else {
+        let Some(map) = open(&self.root.join(path))? else {
             return Ok(Bytes::new());
         };
         let map = Arc::new(map);
@@ -186,21 +185,31 @@ impl Storage for Folder {
             fs::create_dir_all(parent)?;
         }
         // The file of this name may be part of an artifact that is in use.
-        outputs::write_file(&path, parts)
+        outputs::write_file(&path, parts).map_err(worded)
     }
 
     fn commit(&self, name: &str, content: &Bytes) -> std::io::Result<()> {
-        outputs::write_file(&self.root.join(name), std::slice::from_ref(content))
+        let parts = std::slice::from_ref(content);
+        outputs::write_file(&self.root.join(name), parts).map_err(worded)
     }
 }
 
+/// The same error in the words of our messages.
+fn worded(error: std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), said(error))
+}
+
 /// The error of a link that leads to nothing; `None` of anything else.
-fn dangling(path: &Path) -> Option<std::io::Error> {
+pub(crate) fn dangling(path: &Path) -> Option<std::io::Error> {
     let target = fs::read_link(path).ok().filter(|_| !path.exists())?;
+    // Caches of downloads store each file in `blobs` and link to it.
+    let advice = match target.iter().any(|part| part == "blobs") {
+        true => ": the download is incomplete, start it again",
+        false => "",
+    };
     let target = target.display();
-    Some(std::io::Error::other(format!(
-        "it links to {target}, which does not exist: the download is incomplete, start it again"
-    )))
+    let message = format!("it links to {target}, which does not exist{advice}");
+    Some(std::io::Error::other(message))
 }
 
 /// Folders within folders that are looked into; pipelines have one level.

@@ -28,7 +28,7 @@ use runtime::tiling::Tiling;
 use runtime::tokenizer::{Tokenizer, TokenizerFiles};
 
 use crate::error::{At, Failure, said};
-use crate::files::Folder;
+use crate::files::{self, Folder};
 use crate::loaded::Loaded;
 use crate::{cache, compiled, tuning};
 
@@ -50,7 +50,9 @@ impl Model {
     /// Opens the model at `path`.
     pub(crate) fn open(path: &Path) -> Result<Model, Failure> {
         let place = path.display();
-        let metadata = std::fs::metadata(path).map_err(said).at(place)?;
+        let metadata = std::fs::metadata(path)
+            .map_err(|error| said(files::dangling(path).unwrap_or(error)))
+            .at(place)?;
         let path = cache::snapshot(path)?;
         let (folder, form) = match metadata.is_file() {
             true => open_file(&path)?,

@@ -59,19 +59,21 @@ pub(crate) fn check(path: &Path) -> Result<(), Failure> {
             "{place}: it is a directory; expected the name of a file to write"
         )));
     }
-    let parent = parent(path);
-    // A link may lead elsewhere: its own folder exists.
+    let target = match kind(path).map_err(said).at(&place)? {
+        Kind::Stream => return Ok(()),
+        Kind::File(target) => target,
+    };
+    let parent = parent(&target);
     if !parent.is_dir() {
         let parent = parent.display();
         let message = format!("{place}: there is no directory {parent} to write it to");
         return Err(Failure::job(message).hint(format!("create it: mkdir -p {parent}")));
     }
-    let checked = kind(path).and_then(|kind| match kind {
-        Kind::Stream => Ok(()),
-        Kind::File(path) if path.exists() => OpenOptions::new().write(true).open(path).map(drop),
-        Kind::File(path) => part(&path).map(drop),
-    });
-    checked.map_err(said).at(place)
+    let written = match target.exists() {
+        true => OpenOptions::new().write(true).open(&target).map(drop),
+        false => part(&target).map(drop),
+    };
+    written.map_err(said).at(place)
 }
 
 /// Writes an output of these parts.

@@ -36,7 +36,7 @@ const CACHED: &str = "sample models--org--tiny -p x --steps 1 -W 16 -H 16";
 const SAMPLE: &str = "sample model -p x --steps 1 -W 16 -H 16";
 
 #[rustfmt::skip]
-const CASES: [Case; 12] = [
+const CASES: [Case; 14] = [
     ("the snapshot of the main branch", |f| entry(f, &["a", "b"], Some("b\n")), CACHED),
     ("the only snapshot", |f| entry(f, &["a"], None), CACHED),
     ("several snapshots and no branch", |f| entry(f, &["a", "b"], None), CACHED),
@@ -45,6 +45,12 @@ const CASES: [Case; 12] = [
     ("a configuration that was not downloaded", |f| dangle(f, "vae/config.json"), SAMPLE),
     ("an index that was not downloaded", |f| dangle(f, "model_index.json"), SAMPLE),
     ("a vocabulary that was not downloaded", |f| dangle(f, "tokenizer/vocab.json"), SAMPLE),
+    ("a graph that was not downloaded", |f| {
+        symlink("../blobs/0123abcd", f.join("m.onnx")).expect("a link");
+    }, "inspect m.onnx"),
+    ("inputs behind a link to nothing", |f| {
+        symlink("absent", f.join("x.safetensors")).expect("a link");
+    }, "run model --component unet --inputs x.safetensors --outputs y.safetensors"),
     ("a prompt that begins with a dash", whole, "sample model -p -cat -n --dog --steps 1 -W 16 -H 16"),
     ("a seed that is negative", whole, "sample model -p x --seed -2"),
     ("a seed that is not a number", whole, "sample model -p x -s one"),
