@@ -1,6 +1,6 @@
 //! Compiling the programs of an artifact for WebGPU adapters.
 //!
-//! Takes programs by component and name, gives the commands that the artifact stores and what they
+//! Takes programs by component and name, returns the commands that the artifact stores and what they
 //! need. Each program is compiled whole, for `run` and `bench`, and the denoising step also in the
 //! parts in which `sample` runs it.
 

@@ -4,7 +4,7 @@
 //! one graph.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use backends::gpu::commands::Commands;
@@ -15,10 +15,8 @@ use compiler::plan::Plan;
 use compiler::program::Program;
 use compiler::program::pipeline::{Component, LatentSize, Task, TextEncoder};
 use compiler::value::tensor::Tensor;
-use graphs::source::Source;
 use runtime::artifact::{
-    self, About, ArtifactContents, ArtifactPart, ArtifactProgram, Kind, MANIFEST, Port,
-    Requirements, Written,
+    About, ArtifactContents, ArtifactPart, ArtifactProgram, Kind, Port, Requirements,
 };
 use runtime::place::Options;
 use runtime::sampling::STAGES;
@@ -26,14 +24,13 @@ use runtime::staged::Staged;
 use runtime::tiling::Tiling;
 
 use crate::ahead::Adapters;
-use crate::error::{At, Failure};
-use crate::files::{self, Folder};
+use crate::error::{At, Failure, said};
 use crate::kernels::Shown;
 use crate::loaded::Loaded;
 use crate::model::Model;
 use crate::options::{Precision, Target, targets};
 use crate::tiling::TilingOptions;
-use crate::{ahead, compiled, kernels, progress, tiling, tuning};
+use crate::{ahead, artifact_folder, compiled, kernels, outputs, progress, stdout, tiling, tuning};
 
 /// Compile a model to a `.splam` directory for fixed sizes and one target.
 ///
@@ -55,7 +52,7 @@ pub(crate) struct Arguments {
     /// The directory to write; MODEL's name with .splam if not given.
     #[arg(short, long)]
     output: Option<PathBuf>,
-    /// The type of weights and values; the model's own if not given.
+    /// The type of weights and values; f32, or an exported graph's own types, if not given.
     #[arg(long)]
     dtype: Option<Precision>,
     /// Width in pixels; the model's own size if not given.
@@ -64,10 +61,10 @@ pub(crate) struct Arguments {
     /// Height in pixels; the model's own size if not given.
     #[arg(short = 'H', long)]
     height: Option<usize>,
-    /// Pictures at once.
+    /// The number of pictures computed at once.
     #[arg(short, long, default_value_t = 1)]
     batch: usize,
-    /// Compile this component alone.
+    /// Compile only this component.
     #[arg(long, value_name = "NAME")]
     component: Option<String>,
     #[command(flatten)]
@@ -75,25 +72,25 @@ pub(crate) struct Arguments {
     /// Leave the weights out; `run` then takes them with --weights.
     #[arg(long)]
     no_weights: bool,
-    /// Run with direct sums only, also without --exact later: no Winograd convolutions, which are
-    /// faster and round a little more.
+    /// Use direct convolutions only, in all later runs: those by Winograd's method are faster but
+    /// round a little more.
     #[arg(long)]
     exact: bool,
-    /// With --target wgsl: let kernels name 16-bit floats; only adapters with the feature
+    /// With --target wgsl: use the 16-bit float type in kernels; only adapters with the feature
     /// shader-f16 run them.
     #[arg(long)]
     shader_f16: bool,
     /// Bind a symbolic size of a single graph, as NAME=SIZE.
     #[arg(long, value_name = "NAME=SIZE", value_parser = crate::options::binding)]
     bind: Vec<(String, usize)>,
-    /// Measure the most promising kernels on this machine, and keep the times beside the artifact
-    /// in OUTPUT.tune.json: runs of the artifact here choose by them.
+    /// Measure the most promising kernels on this machine, and store the times beside the artifact
+    /// in OUTPUT.tune.json; runs of the artifact on this machine then choose by them.
     #[arg(long)]
     tune: Option<Tune>,
     /// Threads to tune for; all cores if not given.
     #[arg(long, requires = "tune", value_parser = crate::options::threads)]
     threads: Option<usize>,
-    /// Print a stage to standard output, or write it to a directory.
+    /// Print a stage (graph, kernel or code) to standard output, or write it to a directory.
     #[arg(long, value_name = "STAGE[=DIR]", value_parser = dump)]
     dump: Option<Dump>,
 }
@@ -138,7 +135,8 @@ fn dump(text: &str) -> Result<Dump, String> {
         None => (text, None),
     };
     Ok(Dump {
-        stage: Stage::from_str(stage, false)?,
+        stage: Stage::from_str(stage, false)
+            .map_err(|_| format!("{stage:?} is not a stage; expected graph, kernel or code"))?,
         folder,
     })
 }
@@ -151,6 +149,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.component.is_none() {
         model.expect_text_to_image()?;
     }
+    let output = output_path(arguments)?;
+    artifact_folder::check(&output)?;
     let latents = &model.pipeline().latents;
     let size = latents.of_pixels(arguments.batch, arguments.width, arguments.height)?;
     let tiling = arguments.tiling.tiling(size);
@@ -169,8 +169,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let code = code(arguments, &programs)?;
     let contents = contents(arguments, &model, (size, tiling), (programs, code))?;
     spinner.set_prefix("write");
-    let output = output_path(arguments)?;
-    let written = write(&output, &contents)?;
+    let written = artifact_folder::write(&output, &contents)?;
     drop(spinner);
     progress::say(format!(
         "wrote {} ({} files, {} MB) in {:.1} s",
@@ -191,16 +190,17 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-/// Refuses what another target has.
+/// Refuses options of another target.
 fn check_options(arguments: &Arguments) -> Result<(), Failure> {
     let stage = arguments.dump.as_ref().map(|dump| dump.stage);
     match (arguments.target.dialect, stage, arguments.tune) {
         (None, Some(Stage::Kernel | Stage::Code), _) => {
-            let message = "--dump kernel or code with --target cpu";
-            Err(Failure::usage(message).hint("only --target wgsl makes kernels as text"))
+            let message = "--dump kernel and --dump code need --target wgsl";
+            Err(Failure::usage(message)
+                .hint("programs for cpu have no kernels as text; --dump graph shows them"))
         }
-        (Some(_), _, Some(Tune::Quick)) => Err(Failure::usage("--tune with --target wgsl")
-            .hint("only kernels of this machine's processor are measured")),
+        (Some(_), _, Some(Tune::Quick)) => Err(Failure::usage("--tune needs --target cpu")
+            .hint("only the kernels of this machine's processor can be measured")),
         (_, _, _) => Ok(()),
     }
 }
@@ -225,7 +225,7 @@ fn programs(
     let components = model.components(arguments.component.as_deref())?;
     if tiling.is_some() && components.iter().all(|own| own.task != Task::Decode) {
         let found: Vec<&str> = components.iter().map(|own| own.name.as_str()).collect();
-        let message = format!("found {found:?}, wanted a decoder for --vae-tiling");
+        let message = format!("--vae-tiling needs a decoder, but the components are {found:?}");
         return Err(Failure::usage(message).hint("only the decoder works in tiles"));
     }
     let is_wanted = |own: &&Component| own.task.is_sampled() || arguments.component.is_some();
@@ -279,14 +279,13 @@ fn dump_kernels(dump: &Dump, program: &Named, parts: &[ahead::Part]) -> Result<(
 
 fn dump_text(dump: &Dump, name: &str, text: String) -> Result<(), Failure> {
     let Some(folder) = &dump.folder else {
-        print!("{text}");
-        return Ok(());
+        return stdout::print(text);
     };
     std::fs::create_dir_all(folder)
-        .map_err(files::said)
+        .map_err(said)
         .at(folder.display())?;
     let path = folder.join(format!("{name}.{}", dump.stage.extension()));
-    files::replace(&path, &[text.into()])
+    outputs::write(&path, &[text.into()])
 }
 
 /// What the target adds to programs.
@@ -433,39 +432,12 @@ fn port((name, ty): &(String, TensorType)) -> Port {
     }
 }
 
-/// The directory to write: new, empty, or an artifact that is replaced.
+/// The directory to write.
 fn output_path(arguments: &Arguments) -> Result<PathBuf, Failure> {
-    let output = match &arguments.output {
-        Some(output) => output.clone(),
-        None => {
-            let model = std::fs::canonicalize(&arguments.model).at(arguments.model.display())?;
-            PathBuf::from(model.file_stem().unwrap_or_default()).with_extension("splam")
-        }
-    };
-    let foreign = match std::fs::read_dir(&output) {
-        Ok(mut entries) => !output.join(MANIFEST).is_file() && entries.next().is_some(),
-        Err(_) => output.exists(),
-    };
-    match foreign {
-        true => Err(Failure::job(format!(
-            "{}: there is something else already",
-            output.display()
-        ))
-        .hint("choose another name with -o, or remove it")),
-        false => Ok(output),
+    if let Some(output) = &arguments.output {
+        return Ok(output.clone());
     }
-}
-
-/// Writes the artifact and then removes the files of the one that it replaced.
-fn write(output: &Path, contents: &ArtifactContents) -> Result<Written, Failure> {
-    std::fs::create_dir_all(output)
-        .map_err(files::said)
-        .at(output.display())?;
-    let folder = Folder::new(output);
-    let before = Source::list(&folder).at(output.display())?;
-    let written = artifact::write(&folder, contents).at(output.display())?;
-    for file in before.iter().filter(|file| !written.files.contains(file)) {
-        std::fs::remove_file(output.join(file)).at(output.display())?;
-    }
-    Ok(written)
+    let model = std::fs::canonicalize(&arguments.model);
+    let model = model.map_err(said).at(arguments.model.display())?;
+    Ok(PathBuf::from(model.file_stem().unwrap_or_default()).with_extension("splam"))
 }

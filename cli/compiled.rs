@@ -1,7 +1,7 @@
 //! What a compiled model holds: programs for fixed shapes.
 //!
-//! Takes an opened artifact, gives the program whose shapes are those wanted, or says which
-//! command would make it.
+//! Takes an opened artifact, returns the program of the shapes asked for, or names the command that
+//! compiles it.
 
 use std::collections::BTreeMap;
 use std::num::TryFromIntError;
@@ -45,7 +45,7 @@ pub(crate) fn inputs(
     let fitting = programs(artifact, component).find(|program| fits(program, &shapes));
     let program = fitting
         .or_else(|| candidates.next())
-        .ok_or_else(|| Failure::job(format!("{component}: found no program")))?;
+        .ok_or_else(|| Failure::job(format!("{component}: there is no program")))?;
     let port = |port: &runtime::artifact::Port| {
         let extents = port.shape.iter().map(|&extent| extent as usize);
         (port.name.clone(), TensorType::new(port.dtype, extents))
@@ -65,7 +65,7 @@ pub(crate) fn load(
     let program = fitting.ok_or_else(|| {
         let there: Vec<String> = programs(artifact, component).map(describe).collect();
         let message = format!(
-            "was compiled for {}, wanted {shapes:?}",
+            "it was compiled for {}, not for {shapes:?}",
             there.join(" and ")
         );
         Failure::job(message).hint(recompile(artifact, shapes))
@@ -120,7 +120,15 @@ pub(crate) fn check_picture(artifact: &Artifact, size: LatentSize) -> Result<(),
     if *found == wanted {
         return Ok(());
     }
-    let say = |shape: &PictureShape| format!("{} of {}x{}", shape.batch, shape.width, shape.height);
+    let say = |shape: &PictureShape| {
+        let PictureShape {
+            batch,
+            height,
+            width,
+        } = shape;
+        let ending = if *batch == 1 { "" } else { "s" };
+        format!("{batch} picture{ending} of {width}x{height}")
+    };
     let PictureShape {
         batch,
         height,
@@ -129,7 +137,7 @@ pub(crate) fn check_picture(artifact: &Artifact, size: LatentSize) -> Result<(),
     let target = &about.target;
     let tiling = tiled(artifact);
     Err(Failure::job(format!(
-        "was compiled for pictures {}, wanted {}",
+        "it was compiled for {}, not for {}",
         say(found),
         say(&wanted)
     ))

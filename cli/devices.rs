@@ -7,7 +7,7 @@ use backends::{BACKENDS, Fact, Found, host};
 use serde_json::{Map, Value, json};
 
 use crate::error::Failure;
-use crate::memory;
+use crate::{driver, memory, stdout};
 
 /// List the targets usable on this machine, with what they offer; say why others are not.
 #[derive(clap::Args)]
@@ -22,6 +22,7 @@ pub(crate) struct Arguments {
 
 /// Prints what there is.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
+    driver::leave_out_desktop();
     let mut targets = Vec::new();
     for backend in &BACKENDS {
         for Found { mut lines, facts } in (backend.devices)() {
@@ -34,12 +35,13 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
             }
             targets.push(Value::Object(object));
             if !arguments.json {
-                println!("{:<5} {}", backend.name(), lines.join("\n      "));
+                let lines = lines.join("\n      ");
+                stdout::print(format_args!("{:<5} {lines}\n", backend.name()))?;
             }
         }
     }
     if arguments.json {
-        println!("{:#}", json!({ "targets": targets }));
+        stdout::print(format_args!("{:#}\n", json!({ "targets": targets })))?;
     }
     Ok(())
 }

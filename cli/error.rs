@@ -1,20 +1,32 @@
-//! What a command tells its user when it cannot do its work.
+//! Failures of commands.
 //!
-//! Takes errors of every room, gives one message, a hint where there is one, and an exit code.
+//! Takes errors of every room, returns one message, a hint where there is one, and an exit code.
 
 use std::fmt::Display;
+use std::io::ErrorKind;
 
 use compiler::program::pipeline::PipelineError;
 
 /// A failed command.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// What was found, what was wanted, where.
+    /// What is wrong, where, and what was expected.
     pub(crate) message: String,
     /// What to do.
     pub(crate) hint: Option<String>,
-    /// Whether the command was used wrongly (exit code 2) or its job failed (1).
-    pub(crate) usage: bool,
+    /// Whose fault it is.
+    pub(crate) kind: FailureKind,
+}
+
+/// Why a command failed, as its exit code says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// The job failed.
+    Job,
+    /// The command was used wrongly.
+    Usage,
+    /// Whoever read standard output has enough. It is not a fault, and nothing is printed.
+    ClosedPipe,
 }
 
 impl Failure {
@@ -23,7 +35,7 @@ impl Failure {
         Failure {
             message: message.to_string(),
             hint: None,
-            usage: false,
+            kind: FailureKind::Job,
         }
     }
 
@@ -32,7 +44,16 @@ impl Failure {
         Failure {
             message: message.to_string(),
             hint: None,
-            usage: true,
+            kind: FailureKind::Usage,
+        }
+    }
+
+    /// Standard output is a pipe that was closed.
+    pub(crate) fn closed_pipe() -> Failure {
+        Failure {
+            message: "standard output was closed".to_owned(),
+            hint: None,
+            kind: FailureKind::ClosedPipe,
         }
     }
 
@@ -56,7 +77,12 @@ impl Failure {
 
     /// The exit code.
     pub(crate) fn code(&self) -> u8 {
-        if self.usage { 2 } else { 1 }
+        match self.kind {
+            FailureKind::Job => 1,
+            FailureKind::Usage => 2,
+            // What shells report of a program that the signal SIGPIPE, number 13, ended.
+            FailureKind::ClosedPipe => 128 + 13,
+        }
     }
 }
 
@@ -72,16 +98,16 @@ impl Display for Failure {
 
 impl From<PipelineError> for Failure {
     fn from(error: PipelineError) -> Failure {
-        let usage = match &error {
+        let kind = match &error {
             PipelineError::Pixels { .. }
             | PipelineError::NoPicture
-            | PipelineError::TooLarge { .. } => true,
+            | PipelineError::TooLarge { .. } => FailureKind::Usage,
             PipelineError::UnknownInput { .. }
             | PipelineError::Missing { .. }
-            | PipelineError::Damaged { .. } => false,
+            | PipelineError::Damaged { .. } => FailureKind::Job,
         };
         let failure = Failure::of(&error);
-        Failure { usage, ..failure }
+        Failure { kind, ..failure }
     }
 }
 
@@ -94,5 +120,18 @@ pub(crate) trait At<T> {
 impl<T, E: Display> At<T> for Result<T, E> {
     fn at(self, place: impl Display) -> Result<T, Failure> {
         self.map_err(|error| Failure::of(format!("{place}: {error}")))
+    }
+}
+
+/// What the system says of a file, in the words of our messages.
+pub(crate) fn said(error: std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "there is no such file or directory".to_owned(),
+        ErrorKind::NotADirectory => "a part of the path is a file, not a directory".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
+        ErrorKind::StorageFull => "no space is left on the device".to_owned(),
+        // The kinds are the system's, and open: its own words do for the rest.
+        _ => error.to_string(),
     }
 }

@@ -1,12 +1,12 @@
-//! The file system: files to read, and outputs that replace old ones only when complete.
+//! The file system: files to read, and the folders of models and artifacts.
 //!
-//! Takes paths, gives shared bytes; the one place of the project that opens files. Large files are
-//! mapped, so that headers are read without the weights behind them; what lies there is read when it
-//! is needed, and refused if the file has changed since.
+//! Takes paths and returns shared bytes. Large files are mapped, so that headers are read without
+//! the weights behind them; what lies there is read when it is needed, and refused if the file has
+//! changed since. What commands write is in `outputs`.
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -19,22 +19,31 @@ use graphs::source::{self, Source, SourceError};
 use memmap2::Mmap;
 use runtime::artifact::{Files, Storage};
 
-use crate::error::{At, Failure};
+use crate::error::{At, Failure, said};
+use crate::outputs;
 
-/// The bytes of a file, read into memory.
+/// The bytes of a file or a pipe, read into memory.
 pub(crate) fn read(path: &Path) -> Result<Bytes, Failure> {
-    let content = refuse_folder(path).and_then(|()| fs::read(path));
-    let content = content.map_err(said).at(path.display())?.into();
+    let content = check_kind(path, true).and_then(|_| fs::read(path));
+    let content = Bytes::from(content.map_err(said).at(path.display())?);
     match source::lfs_pointer(&path.display().to_string(), &content) {
         Some(pointer) => Err(Failure::of(pointer)),
         None => Ok(content),
     }
 }
 
-fn refuse_folder(path: &Path) -> io::Result<()> {
-    match fs::metadata(path)?.is_dir() {
-        true => Err(io::Error::other("found a directory, wanted a file")),
-        false => Ok(()),
+/// The length of what is a file, or a pipe where one will do.
+fn check_kind(path: &Path, pipes: bool) -> io::Result<u64> {
+    let found = fs::metadata(path).map_err(|error| dangling(path).unwrap_or(error))?;
+    #[cfg(unix)]
+    let is_pipe = std::os::unix::fs::FileTypeExt::is_fifo(&found.file_type());
+    #[cfg(not(unix))]
+    let is_pipe = false;
+    let expected = |found| io::Error::other(format!("it is a {found}; expected a file"));
+    match (found.is_dir(), found.is_file() || (pipes && is_pipe)) {
+        (true, _) => Err(expected("directory")),
+        (false, false) => Err(expected("pipe or a device")),
+        (false, true) => Ok(found.len()),
     }
 }
 
@@ -204,65 +213,6 @@ impl Stored for Part {
     }
 }
 
-/// What the system says of a file, in the words of our messages.
-pub(crate) fn said(error: io::Error) -> String {
-    match error.kind() {
-        ErrorKind::NotFound => "found no such file or directory".to_owned(),
-        ErrorKind::NotADirectory => "found a file where a directory was wanted".to_owned(),
-        ErrorKind::PermissionDenied => "found no permission to open it".to_owned(),
-        ErrorKind::StorageFull => "found no space left for it".to_owned(),
-        // The kinds are the system's, and open: its own words do for the rest.
-        _ => error.to_string(),
-    }
-}
-
-/// Refuses an output that could not be written when all work is done.
-pub(crate) fn check_output(path: &Path) -> Result<(), Failure> {
-    let place = path.display();
-    if path.is_dir() || path.file_name().is_none() {
-        return Err(Failure::job(format!(
-            "{place}: found a directory, wanted the name of a file to write"
-        )));
-    }
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
-            let parent = parent.display();
-            let message = format!("{place}: found no directory {parent} to write it to");
-            Err(Failure::job(message).hint(format!("create it: mkdir -p {parent}")))
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// Writes a file of these parts beside `path` and renames: a reader sees the old or the new.
-pub(crate) fn replace(path: &Path, parts: &[Bytes]) -> Result<(), Failure> {
-    replace_file(path, parts).map_err(said).at(path.display())
-}
-
-/// As [`replace`], for callers with errors of their own.
-fn replace_file(path: &Path, parts: &[Bytes]) -> io::Result<()> {
-    let beside = beside(path);
-    let write = || {
-        let mut file = File::create(&beside)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    write().inspect_err(|_| {
-        // What is left beside is worthless; the error that matters is the first.
-        let _ = fs::remove_file(&beside);
-    })
-}
-
-/// A name in the same directory that no reader looks for.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    path.with_file_name(name)
-}
-
 /// A folder whose large files are mapped when they are read.
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
@@ -289,8 +239,7 @@ impl Folder {
     /// The bytes of a file below the folder: in memory if they are few, otherwise in a map.
     fn open(&self, path: &str) -> io::Result<Bytes> {
         let path = self.root.join(path);
-        refuse_folder(&path)?;
-        if fs::metadata(&path)?.len() <= READ_BYTES_MAX {
+        if check_kind(&path, false)? <= READ_BYTES_MAX {
             return Ok(fs::read(&path)?.into());
         }
         let mapped = Arc::new(Mapped::open(&path)?);
@@ -356,7 +305,9 @@ fn whole(path: &str, bytes: Bytes) -> io::Result<Bytes> {
 impl Files for Folder {
     fn read(&self, name: &str) -> io::Result<Bytes> {
         let checked = source::join("", name).map_err(io::Error::other)?;
-        whole(&checked, fs::read(self.root.join(&checked))?.into())
+        let path = self.root.join(&checked);
+        check_kind(&path, false)?;
+        whole(&checked, fs::read(path)?.into())
     }
 
     fn view(&self, name: &str) -> io::Result<Bytes> {
@@ -381,17 +332,32 @@ impl Storage for Folder {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        // The manifest is what makes these files an artifact: they need no rename of their own.
-        let mut file = File::create(path)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
-        Ok(())
+        // The file of this name may be part of an artifact that is in use.
+        outputs::write_file(&path, parts).map_err(worded)
     }
 
     fn commit(&self, name: &str, content: &Bytes) -> io::Result<()> {
-        replace_file(&self.root.join(name), std::slice::from_ref(content))
+        let parts = std::slice::from_ref(content);
+        outputs::write_file(&self.root.join(name), parts).map_err(worded)
     }
+}
+
+/// The same error in the words of our messages.
+fn worded(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), said(error))
+}
+
+/// The error of a link that leads to nothing; `None` of anything else.
+pub(crate) fn dangling(path: &Path) -> Option<io::Error> {
+    let target = fs::read_link(path).ok().filter(|_| !path.exists())?;
+    // Caches of downloads store each file in `blobs` and link to it.
+    let advice = match target.iter().any(|part| part == "blobs") {
+        true => ": the download is incomplete, start it again",
+        false => "",
+    };
+    let target = target.display();
+    let message = format!("it links to {target}, which does not exist{advice}");
+    Some(io::Error::other(message))
 }
 
 /// Folders within folders that are looked into; pipelines have one level.
@@ -410,13 +376,12 @@ fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<String>) -> io::
             format!("{below}/{name}")
         };
         // Links are followed: download caches keep their files behind them.
-        let Ok(metadata) = fs::metadata(entry.path()) else {
-            continue;
-        };
-        if metadata.is_file() {
-            files.push(path);
-        } else if metadata.is_dir() && depth > 1 {
-            list(root, &path, depth - 1, files)?;
+        match fs::metadata(entry.path()) {
+            Ok(found) if found.is_file() => files.push(path),
+            Ok(found) if found.is_dir() && depth > 1 => list(root, &path, depth - 1, files)?,
+            // Whoever reads a file that was not downloaded is told so.
+            Err(_) if entry.path().is_symlink() => files.push(path),
+            Ok(_) | Err(_) => {}
         }
     }
     Ok(())
@@ -481,19 +446,6 @@ mod tests {
         let bytes = elsewhere.bytes().as_ptr();
         let same = Folder::new(&dir).stored(elsewhere).fetched();
         assert_eq!(same.expect("it is in memory").bytes().as_ptr(), bytes);
-        fs::remove_dir_all(&dir).expect("removed");
-    }
-
-    #[test]
-    fn a_failed_write_leaves_the_old_file() {
-        let dir = std::env::temp_dir().join(format!("splamc-files-{}", std::process::id()));
-        fs::create_dir_all(&dir).expect("a directory");
-        let path = dir.join("out");
-        replace(&path, &[Bytes::from("one")]).expect("written");
-        replace(&path, &[Bytes::from("t"), Bytes::from("wo")]).expect("replaced");
-        assert_eq!(read(&path).expect("read").as_ref(), b"two");
-        assert!(replace(&dir.join("absent/out"), &[]).is_err());
-        assert_eq!(fs::read_dir(&dir).expect("listed").count(), 1);
         fs::remove_dir_all(&dir).expect("removed");
     }
 }

@@ -1,6 +1,6 @@
 //! `splamc grad`: the gradients of a loss with respect to all inputs and weights of one graph.
 //!
-//! Takes a model and a safetensors file with one tensor per graph input and the target; gives a
+//! Takes a model and a safetensors file with one tensor per graph input and the target; writes a
 //! safetensors file with the loss and its gradients.
 
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::error::{At, Failure};
 use crate::model::Model;
 use crate::options::Execution;
 use crate::run::check_names;
-use crate::{files, gradient, memory, progress, tensors};
+use crate::{gradient, memory, outputs, progress, tensors};
 
 /// Compute the gradients of a loss with respect to all inputs and weights of one graph.
 ///
@@ -32,14 +32,15 @@ pub(crate) struct Arguments {
     /// the first output.
     #[arg(long, value_name = "FILE")]
     inputs: PathBuf,
-    /// The safetensors file to write: `loss`, `grad.<input>`, `grad.<parameter>`.
+    /// The safetensors file to write, or - for standard output: `loss`, `grad.<input>`,
+    /// `grad.<parameter>`.
     #[arg(long, value_name = "FILE")]
     outputs: PathBuf,
     /// The component to differentiate; needed where the model has several.
     #[arg(long, value_name = "NAME")]
     component: Option<String>,
-    /// Keep to so much memory in all, such as 800MB or 16GiB: values are computed again instead of
-    /// being kept
+    /// Use at most this much memory in all, such as 800MB or 16GiB: values are computed again
+    /// instead of being kept
     #[arg(long, value_name = "SIZE", value_parser = crate::options::bytes)]
     memory: Option<u64>,
     #[command(flatten)]
@@ -48,13 +49,13 @@ pub(crate) struct Arguments {
 
 /// Computes the gradients once.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
-    files::check_output(&arguments.outputs)?;
+    outputs::check(&arguments.outputs)?;
     let given = tensors::read(&arguments.inputs)?;
     let file = arguments.inputs.display();
     if !given.contains_key(TARGET) {
         let found: Vec<&String> = given.keys().collect();
         return Err(Failure::job(format!(
-            "{file}: found tensors {found:?}, wanted {TARGET:?} among them"
+            "{file} lacks the tensor {TARGET:?}; it holds {found:?}"
         ))
         .hint("the loss is the mean of the squares of `first output − target`"));
     }
@@ -62,11 +63,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     inputs.remove(TARGET);
     let model = Model::open(&arguments.model)?;
     let component = model.pick(arguments.component.as_deref())?;
-    check_names(
-        &arguments.inputs,
-        &model.inputs(component, &inputs)?,
-        &inputs,
-    )?;
+    let declared = model.inputs(component, &inputs)?;
+    check_names(&arguments.inputs, &declared, &given, &[TARGET])?;
     let spinner = progress::spinner("differentiate");
     let loaded = model.load(component, &inputs, None)?;
     let place = arguments.model.display().to_string();
@@ -88,7 +86,7 @@ fn check_target(arguments: &Arguments, target: &Tensor, program: &Program) -> Re
     match found == *wanted {
         true => Ok(()),
         false => Err(Failure::job(format!(
-            "{}: tensor {TARGET:?} has type {found}, wanted {wanted} as {name:?}",
+            "{}: the tensor {TARGET:?} has type {found}; expected {wanted}, the type of {name:?}",
             arguments.inputs.display()
         ))),
     }

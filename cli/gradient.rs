@@ -1,6 +1,6 @@
 //! The loss of a network and its gradients in place of the network, within a budget of memory.
 //!
-//! Takes a loaded program, gives the program that is differentiated, and says what is computed
+//! Takes a loaded program, returns the program that is differentiated, and says what is computed
 //! twice to save memory.
 
 use compiler::Bindings;
@@ -57,7 +57,7 @@ pub(crate) fn within(
     if after.total() > bytes_max {
         let [wanted, found] = [bytes_max, after.total()].map(megabytes);
         return Err(Failure::job(format!(
-            "{place}: --memory allows {wanted} MB, wanted {found} MB at least: {after}"
+            "{place}: --memory allows {wanted} MB, but at least {found} MB are needed: {after}"
         ))
         .hint("choose fewer pictures at once, a smaller size, or more memory"));
     }

@@ -1,14 +1,15 @@
 //! `splamc inspect`: what a model is, stage by stage.
 //!
-//! Takes a model in any form; gives a summary, its graph, its regions, its block programs, or the
+//! Takes a model in any form; prints a summary, its graph, its regions, its block programs, or the
 //! plan of its program, on standard output.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use compiler::graph::text;
-use compiler::graph::{Definition, Func};
+use compiler::graph::{Definition, Func, Role};
 use compiler::passes;
 use compiler::plan::{self, END};
 use compiler::program::Program;
@@ -16,8 +17,10 @@ use compiler::program::pipeline::{Component, Task};
 use compiler::region::Content;
 use compiler::target::Target;
 use compiler::tile::Choice;
+use compiler::value::dim::Bindings;
 use compiler::value::stored::ReadError;
 use compiler::value::tensor::Tensor;
+use graphs::Imported;
 use runtime::place::{Options, Place};
 use runtime::sampling::STAGES;
 use runtime::staged::Staged;
@@ -28,7 +31,7 @@ use crate::loaded::Loaded;
 use crate::memory::{self, Needs};
 use crate::model::Model;
 use crate::options::{self, Precision};
-use crate::{gradient, stages};
+use crate::{gradient, stages, stdout};
 
 /// Show a model's interface, parameters, cost, graph or plan.
 #[derive(clap::Args)]
@@ -42,16 +45,16 @@ use crate::{gradient, stages};
 pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, one .onnx file, or a compiled .splam.
     model: PathBuf,
-    /// Only this component.
+    /// Show only this component.
     #[arg(long, value_name = "NAME")]
     component: Option<String>,
     /// What to show in full, instead of the summary.
     #[arg(long)]
     stage: Option<Stage>,
-    /// With --stage kernel or code: only the kernel of this name.
+    /// With --stage kernel or code: show only the kernel of this name.
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
-    /// The type of weights and values; that of the weights if not given.
+    /// The type of weights and values; f32, or an exported graph's own types, if not given.
     #[arg(long)]
     dtype: Option<Precision>,
     /// Width in pixels.
@@ -60,14 +63,14 @@ pub(crate) struct Arguments {
     /// Height in pixels.
     #[arg(short = 'H', long)]
     height: Option<usize>,
-    /// Pictures at once.
+    /// The number of pictures computed at once.
     #[arg(short, long, default_value_t = 1)]
     batch: usize,
     /// Show the graph that `splamc grad` runs: the mean squared error of the first output and all
     /// its gradients
     #[arg(long)]
     gradient: bool,
-    /// With --gradient: keep to so much memory in all, such as 800MB or 16GiB
+    /// With --gradient: use at most this much memory in all, such as 800MB or 16GiB
     #[arg(long, value_name = "SIZE", requires = "gradient", value_parser = options::bytes)]
     memory: Option<u64>,
     /// Bind a symbolic size of a single graph, as NAME=SIZE.
@@ -79,15 +82,15 @@ pub(crate) struct Arguments {
 enum Stage {
     /// The imported graph with symbolic sizes; with bound ones where it holds for some sizes only.
     Graph,
-    /// What one kernel each computes, why not more, and how many kernels there are.
+    /// What each kernel computes, why not more, and how many kernels there are.
     Region,
-    /// The block program of each kernel on a processor, or why each refused.
+    /// The block program of each kernel on a processor, or why it has none.
     Tile,
     /// The kernels of a graphics processor, as typed instructions of one invocation.
     Kernel,
     /// The same as WGSL.
     Code,
-    /// The kernels with their FLOPs and bytes, where each stores, and the peak of memory.
+    /// The kernels with their FLOPs and bytes, where each stores its result, and the memory peak.
     Plan,
 }
 
@@ -97,7 +100,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let latents = &model.pipeline().latents;
     let size = latents.of_pixels(arguments.batch, arguments.width, arguments.height)?;
     let dtype = arguments.dtype.map(Into::into);
-    let bindings: BTreeMap<String, usize> = arguments.bind.iter().cloned().collect();
+    let bindings: Bindings = arguments.bind.iter().cloned().collect();
     let sized = |component: &Component| -> Result<Loaded, Failure> {
         let loaded = model.sized(component, size, &bindings, dtype)?;
         if !arguments.gradient {
@@ -113,7 +116,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     for component in model.components(arguments.component.as_deref())? {
         match arguments.stage {
             Some(Stage::Graph) if arguments.gradient => {
-                print!("{}", text::print_func(sized(component)?.program.func()));
+                stdout::print(text::print_func(sized(component)?.program.func()))?;
             }
             Some(Stage::Graph) => {
                 let func = match model.graph(component) {
@@ -125,15 +128,15 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
                         .func()
                         .clone(),
                 };
-                print!("{}", text::print_func(&func));
+                stdout::print(text::print_func(&func))?;
             }
             Some(Stage::Region) => {
                 let loaded = sized(component)?;
-                print_regions(&loaded.program);
+                stdout::write(|out| print_regions(out, &loaded.program))?;
             }
             Some(Stage::Tile) => {
                 let loaded = sized(component)?;
-                print_tiles(&loaded.program, model.is_exact());
+                stdout::write(|out| print_tiles(out, &loaded.program, model.is_exact()))?;
             }
             Some(Stage::Kernel | Stage::Code) => {
                 let shown = match arguments.stage {
@@ -142,19 +145,26 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
                 };
                 let loaded = sized(component)?;
                 let name = arguments.kernel.as_deref();
-                print!("{}", kernel_text(&model, &loaded, shown, name)?);
+                stdout::print(kernel_text(&model, &loaded, shown, name)?)?;
             }
             Some(Stage::Plan) => {
                 let loaded = sized(component)?;
-                print_plan(&loaded.program, model.is_exact());
+                stdout::write(|out| print_plan(out, &loaded.program, model.is_exact()))?;
+            }
+            None if !arguments.gradient && !open_sizes(&model, component, &bindings).is_empty() => {
+                let bind = |failure: Failure| failure.hint("bind sizes with --bind NAME=SIZE");
+                let graph = model.graph(component).map_err(bind)?;
+                let open = open_sizes(&model, component, &bindings);
+                stdout::write(|out| print_interface(out, &component.name, &graph, &open))?;
             }
             None => {
                 let loaded = sized(component)?;
                 let unsound = not_finite(&loaded.weights).at(&component.name)?;
-                print_summary(&component.name, &loaded, &unsound);
+                stdout::write(|out| print_summary(out, &component.name, &loaded, &unsound))?;
                 if component.task == Task::Denoise && !arguments.gradient {
                     let staged = Staged::of(&loaded.program, &STAGES).at(&component.name)?;
-                    println!("  sampling    {}", stages::described(&staged));
+                    let stages = stages::described(&staged);
+                    stdout::print(format_args!("  sampling    {stages}\n"))?;
                 }
             }
         }
@@ -162,7 +172,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The kernels of a program; those that lie in an artifact for adapters are shown as they lie there.
+/// The kernels of a program; those of an artifact for adapters are shown as they are stored.
 fn kernel_text(
     model: &Model,
     loaded: &Loaded,
@@ -183,7 +193,59 @@ fn kernel_text(
     kernels::of_commands(commands.commands(), name)
 }
 
-fn print_summary(name: &str, loaded: &Loaded, unsound: &[(&str, usize)]) {
+/// The sizes of a single graph's inputs that neither the graph nor `bindings` says.
+fn open_sizes(model: &Model, component: &Component, bindings: &Bindings) -> BTreeSet<String> {
+    let mut open = BTreeSet::new();
+    let inputs = match component.task {
+        Task::Graph => model
+            .inputs(component, &BTreeMap::new())
+            .unwrap_or_default(),
+        // Their sizes are those of pictures.
+        Task::EncodeText | Task::Denoise | Task::Decode | Task::EncodePicture => Vec::new(),
+    };
+    for dim in inputs.iter().flat_map(|(_, ty)| &ty.shape) {
+        dim.bind(bindings).symbols(&mut open);
+    }
+    open
+}
+
+/// The interface of a graph whose sizes are not all known.
+fn print_interface(
+    out: &mut dyn Write,
+    name: &str,
+    graph: &Imported,
+    open: &BTreeSet<String>,
+) -> io::Result<()> {
+    let func = &graph.func;
+    writeln!(out, "{name}")?;
+    for (_, input, ty) in func.params(Role::Input) {
+        writeln!(out, "  input       {input}: {ty}")?;
+    }
+    for (output, value) in func.results() {
+        writeln!(out, "  output      {output}: {}", func.ty(*value))?;
+    }
+    let elements = graph.weights.values().map(|own| own.elements() as u64);
+    writeln!(
+        out,
+        "  parameters  {} in {} tensors",
+        grouped(elements.sum()),
+        graph.weights.len()
+    )?;
+    writeln!(out, "  operators   {}", histogram(func))?;
+    let open: Vec<&str> = open.iter().map(String::as_str).collect();
+    writeln!(
+        out,
+        "  sizes       {} not bound; bind them with --bind NAME=SIZE to see memory and FLOPs",
+        open.join(", ")
+    )
+}
+
+fn print_summary(
+    out: &mut dyn Write,
+    name: &str,
+    loaded: &Loaded,
+    unsound: &[(&str, usize)],
+) -> io::Result<()> {
     let Loaded {
         program,
         weights,
@@ -192,36 +254,42 @@ fn print_summary(name: &str, loaded: &Loaded, unsound: &[(&str, usize)]) {
     } = loaded;
     let (plan, cost) = (program.plan(), program.cost());
     let func = program.func();
-    println!("{name}");
+    writeln!(out, "{name}")?;
     for (input, ty) in program.inputs() {
-        println!("  input       {input}: {ty}");
+        writeln!(out, "  input       {input}: {ty}")?;
     }
     for (output, value) in func.results() {
-        println!("  output      {output}: {}", func.ty(*value));
+        writeln!(out, "  output      {output}: {}", func.ty(*value))?;
     }
-    println!(
+    writeln!(
+        out,
         "  parameters  {} in {} tensors",
         grouped(cost.parameters),
         weights.len()
-    );
-    println!("  weights     {} bytes", grouped(cost.weight_bytes));
-    println!(
+    )?;
+    writeln!(out, "  weights     {} bytes", grouped(cost.weight_bytes))?;
+    writeln!(
+        out,
         "  peak        {} bytes of values, at least {}",
         grouped(plan.peak_bytes()),
         grouped(plan.lower_bound_bytes)
-    );
-    println!("  FLOPs       {}", grouped(cost.flops));
-    println!("  operators   {}", histogram(func));
+    )?;
+    writeln!(out, "  FLOPs       {}", grouped(cost.flops))?;
+    writeln!(out, "  operators   {}", histogram(func))?;
     if !patches.is_empty() {
-        println!("  passes      {}", ranked(passes::counts(patches)));
+        writeln!(out, "  passes      {}", ranked(passes::counts(patches)))?;
     }
     for (tensor, count) in unsound {
-        println!("  warning     weight {tensor:?} holds {count} values that are NaN or infinite");
+        writeln!(
+            out,
+            "  warning     weight {tensor:?} holds {count} values that are NaN or infinite"
+        )?;
     }
+    Ok(())
 }
 
 /// Every region with its cost and key; below it, why a rule refused it.
-fn print_regions(program: &Program) {
+fn print_regions(out: &mut dyn Write, program: &Program) -> io::Result<()> {
     let regions = program.regions();
     let mut classes: BTreeMap<&'static str, usize> = BTreeMap::new();
     let mut keys = BTreeSet::new();
@@ -230,21 +298,23 @@ fn print_regions(program: &Program) {
     for (id, region) in regions.iter() {
         let key = regions.key(region);
         let cost = (regions.flops(region), regions.bytes(region));
-        print!("{}", regions.print(id, region));
-        println!(
+        write!(out, "{}", regions.print(id, region))?;
+        writeln!(
+            out,
             "    # {} FLOPs, {} bytes, key {key}",
             grouped(cost.0),
             grouped(cost.1)
-        );
+        )?;
         while let Some(refusal) = refusals.next_if(|refusal| refusal.region == id) {
-            println!("    # not {}: {}", refusal.rule, refusal.reason);
+            writeln!(out, "    # not {}: {}", refusal.rule, refusal.reason)?;
         }
         *classes.entry(region.anchor.class().name()).or_default() += 1;
         keys.insert(key);
         flops = flops.saturating_add(cost.0);
         bytes = bytes.saturating_add(cost.1);
     }
-    println!(
+    writeln!(
+        out,
         "{}: {} kernels of {} kinds ({}), {} FLOPs, {} bytes",
         regions.name,
         regions.regions.len(),
@@ -252,13 +322,14 @@ fn print_regions(program: &Program) {
         ranked(classes),
         grouped(flops),
         grouped(bytes),
-    );
-    println!("fused by {}", ranked(program.fusions().clone()));
+    )?;
+    writeln!(out, "fused by {}", ranked(program.fusions().clone()))?;
+    Ok(())
 }
 
 /// Every block program, as text that reads back; as comments the time predicted for it and, for
 /// kernels without one, why each program refused.
-fn print_tiles(program: &Program, exact: bool) {
+fn print_tiles(out: &mut dyn Write, program: &Program, exact: bool) -> io::Result<()> {
     let regions = program.regions();
     let threads = Target::CPU.compute.threads;
     let tiled = memory::tiled(program, threads, exact);
@@ -267,72 +338,78 @@ fn print_tiles(program: &Program, exact: bool) {
     for ((id, _), (choice, seconds)) in regions.iter().zip(choices) {
         let name = match choice {
             Choice::Blocks(program) => {
-                print!("{program}");
+                write!(out, "{program}")?;
                 program.program
             }
             Choice::Plain(reasons) => {
-                println!("# {id} plain");
+                writeln!(out, "# {id} plain")?;
                 for (name, reason) in reasons {
-                    println!("  # not {name}: {reason}");
+                    writeln!(out, "  # not {name}: {reason}")?;
                 }
                 "plain"
             }
         };
-        println!("  # {:.3} µs predicted", seconds * 1e6);
+        writeln!(out, "  # {:.3} µs predicted", seconds * 1e6)?;
         *programs.entry(name).or_default() += 1;
     }
-    println!(
-        "# {}: {}, {:.3} ms predicted on {threads} threads of a processor of today",
+    writeln!(
+        out,
+        "# {}: {}, {:.3} ms predicted on {threads} threads of a current processor",
         regions.name,
         ranked(programs),
         tiled.seconds.iter().sum::<f64>() * 1e3,
-    );
+    )?;
+    Ok(())
 }
 
 /// Every kernel with its region and cost, and below it where what it stores lies: slab and first
 /// byte, what it overwrites, and the time at which it is read last; time 1 is that of `r0`.
-fn print_plan(program: &Program, exact: bool) {
+fn print_plan(out: &mut dyn Write, program: &Program, exact: bool) -> io::Result<()> {
     let (regions, plan, cost) = (program.regions(), program.plan(), program.cost());
     for place in plan.places.iter().filter(|place| place.birth == 0) {
-        print_place(program, "input", place);
+        print_place(out, program, "input", place)?;
     }
     let alive = plan.live_bytes();
     let (mut flops, mut bytes) = (0u64, 0u64);
     for (id, region) in regions.iter() {
         let time = id.0 as usize + 1;
         let own = (regions.flops(region), regions.bytes(region));
-        print!("{}", regions.print(id, region));
-        println!(
+        write!(out, "{}", regions.print(id, region))?;
+        writeln!(
+            out,
             "    # {} FLOPs, {} bytes, {} bytes alive",
             grouped(own.0),
             grouped(own.1),
             grouped(alive.get(time).copied().unwrap_or(0)),
-        );
+        )?;
         for place in region.stores().iter().filter_map(|&b| plan.place(b)) {
-            print_place(program, "stores", place);
+            print_place(out, program, "stores", place)?;
         }
         flops = flops.saturating_add(own.0);
         bytes = bytes.saturating_add(own.1);
     }
-    println!(
+    writeln!(
+        out,
         "{}: {}, {} FLOPs, {} bytes read and stored, {} bytes of weights",
         regions.name,
         counted(regions.regions.len(), "kernel"),
         grouped(flops),
         grouped(bytes),
         grouped(cost.weight_bytes),
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "{}: peak {} bytes in {} of memory, at least {}, {:.1} % lost between buffers",
         regions.name,
         grouped(plan.peak_bytes()),
         counted(plan.slabs.len(), "slab"),
         grouped(plan.lower_bound_bytes),
         plan.fragmentation() * 100.0,
-    );
+    )?;
     let threads = Target::CPU.compute.threads;
     let needs = Needs::of(program, &memory::tiled(program, threads, exact), threads);
-    println!(
+    writeln!(
+        out,
         "{}: {} bytes in all: {} of weights, {} that transformed ones add, {} of values and {} of \
          the tiles of {threads} threads",
         regions.name,
@@ -341,10 +418,16 @@ fn print_plan(program: &Program, exact: bool) {
         grouped(needs.added),
         grouped(needs.values),
         grouped(needs.tiles),
-    );
+    )?;
+    Ok(())
 }
 
-fn print_place(program: &Program, verb: &str, place: &plan::Place) {
+fn print_place(
+    out: &mut dyn Write,
+    program: &Program,
+    verb: &str,
+    place: &plan::Place,
+) -> io::Result<()> {
     let (slab, offset) = program.plan().address(place);
     let name = match &program.regions().buffer(place.buffer).content {
         Content::Param(param) => format!(" {:?}", param.name),
@@ -355,13 +438,15 @@ fn print_place(program: &Program, verb: &str, place: &plan::Place) {
         END => "the end".to_owned(),
         death => format!("time {death}"),
     };
-    println!(
+    writeln!(
+        out,
         "    # {verb} {}{name} at {slab}:{}, {} bytes{}, until {death}",
         place.buffer,
         grouped(offset),
         grouped(place.bytes),
         shares.unwrap_or_default(),
-    );
+    )?;
+    Ok(())
 }
 
 /// Operators by how often they occur, most frequent first.

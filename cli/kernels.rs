@@ -1,7 +1,7 @@
 //! What `inspect` and `compile --dump` show of kernels for graphics processors: their texts, and
 //! what each costs.
 //!
-//! Takes a program, or the commands of one that was compiled before, gives text.
+//! Takes a program, or the commands of one that was compiled before, returns text.
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ use compiler::program::Program;
 
 use crate::error::{At, Failure};
 
-/// Kernels that are told of.
+/// Kernels that are listed.
 const HEAVIEST: usize = 20;
 
 /// What is shown of each kernel.

@@ -1,18 +1,17 @@
 //! The command `splamc`: arguments in, one command run, an exit code out.
 //!
 //! Data goes to standard output, progress and messages to standard error. Exit code 0 only when
-//! the work is done, 1 when the job failed, 2 when the command was used wrongly.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the command line is the one room that prints"
-)]
+//! the work is done, 1 when the job failed, 2 when the command was used wrongly, 141 when standard
+//! output was closed, as shells report it of other programs.
 
 mod ahead;
+mod artifact_folder;
 mod bench;
+mod cache;
 mod compile;
 mod compiled;
 mod devices;
+mod driver;
 mod error;
 mod files;
 mod grad;
@@ -23,11 +22,13 @@ mod loaded;
 mod memory;
 mod model;
 mod options;
+mod outputs;
 mod png;
 mod progress;
 mod run;
 mod sample;
 mod stages;
+mod stdout;
 mod tensors;
 mod tiling;
 mod tuning;
@@ -36,7 +37,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::error::Failure;
+use crate::error::{Failure, FailureKind};
 
 /// A portable compiler for few-step diffusion models.
 ///
@@ -65,7 +66,7 @@ macro_rules! commands {
     ($($name:ident: $file:ident),* $(,)?) => {
         #[derive(Subcommand)]
         enum Command {
-            $($name($file::Arguments)),*
+            $($name(Box<$file::Arguments>)),*
         }
 
         impl Command {
@@ -89,7 +90,17 @@ commands! {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command.execute() {
+    let done = match Cli::try_parse() {
+        Ok(cli) => cli.command.execute(),
+        Err(misuse) if misuse.use_stderr() => {
+            // Where messages cannot be printed, the exit code is left.
+            let _ = misuse.print();
+            return ExitCode::from(2);
+        }
+        // Help and version are data.
+        Err(help) => stdout::check(help.print()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             report(&failure);
@@ -100,8 +111,11 @@ fn main() -> ExitCode {
 
 /// Prints what failed, and on a line of its own what to do.
 fn report(failure: &Failure) {
-    eprintln!("error: {}", failure.message);
+    if failure.kind == FailureKind::ClosedPipe {
+        return;
+    }
+    progress::note(format!("error: {}", failure.message));
     if let Some(hint) = &failure.hint {
-        eprintln!("  hint: {hint}");
+        progress::note(format!("  hint: {hint}"));
     }
 }

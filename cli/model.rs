@@ -1,8 +1,8 @@
 //! MODEL in any of its forms, opened once: the description of its pipeline, and a program for each
 //! component and size.
 //!
-//! Takes a path, gives imported graphs, programs and weights. It decides nothing that a room
-//! decides: it asks.
+//! Takes a path, returns imported graphs, programs and weights. What they mean is decided by the
+//! rooms that it calls.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -28,12 +28,10 @@ use runtime::artifact::{Artifact, MANIFEST};
 use runtime::tiling::Tiling;
 use runtime::tokenizer::{Tokenizer, TokenizerFiles};
 
-use crate::compiled;
-use crate::error::{At, Failure};
+use crate::error::{At, Failure, said};
 use crate::files::{self, Folder};
 use crate::loaded::Loaded;
-use crate::progress;
-use crate::tuning;
+use crate::{cache, compiled, progress, tuning};
 
 /// An opened model.
 pub(crate) struct Model {
@@ -53,20 +51,23 @@ impl Model {
     /// Opens the model at `path`.
     pub(crate) fn open(path: &Path) -> Result<Model, Failure> {
         let place = path.display();
-        let metadata = std::fs::metadata(path).map_err(files::said).at(place)?;
+        let metadata = std::fs::metadata(path)
+            .map_err(|error| said(files::dangling(path).unwrap_or(error)))
+            .at(place)?;
+        let path = cache::snapshot(path)?;
         let (folder, form) = match metadata.is_file() {
-            true => open_file(path)?,
-            false => open_folder(path)?,
+            true => open_file(&path)?,
+            false => open_folder(&path)?,
         };
         Ok(Model {
-            path: path.to_owned(),
+            path,
             folder,
             form,
             tuning: OnceCell::new(),
         })
     }
 
-    /// Where it lies, for messages.
+    /// Its path, for messages.
     pub(crate) fn place(&self) -> String {
         self.path.display().to_string()
     }
@@ -120,8 +121,8 @@ impl Model {
         match (wanted, components.is_empty()) {
             (Some(wanted), true) => {
                 let (place, found) = (self.path.display(), self.names());
-                let message = format!("{place}: found {found:?}, wanted {wanted:?}");
-                Err(Failure::job(message))
+                let message = format!("{place}: there is no component {wanted:?}");
+                Err(Failure::job(message).hint(format!("choose one of {found:?}")))
             }
             (_, _) => Ok(components),
         }
@@ -133,8 +134,8 @@ impl Model {
             [component] => Ok(component),
             _ => {
                 let (place, found) = (self.path.display(), self.names());
-                let message = format!("{place}: found components {found:?}, wanted one of them");
-                Err(Failure::usage(message).hint("choose with --component NAME"))
+                let message = format!("{place}: the model has several components: {found:?}");
+                Err(Failure::usage(message).hint("choose one with --component NAME"))
             }
         }
     }
@@ -187,8 +188,8 @@ fn open_file(path: &Path) -> Result<(Folder, Form), Failure> {
             "convert it to safetensors with diffusers' from_single_file and save_pretrained",
         ),
         Some(_) | None => (
-            "found a file that is no model",
-            "wanted a diffusers or ONNX directory, a .onnx file or a .splam directory",
+            "the file is not a model",
+            "pass a diffusers or ONNX directory, a .onnx file or a .splam directory",
         ),
     };
     Err(Failure::job(format!("{place}: {message}")).hint(hint))
@@ -224,14 +225,16 @@ impl Model {
             Form::Files(_) => {
                 let mut failed = None;
                 let files = TokenizerFiles::from_names(|name| {
-                    match Source::read(&self.folder, &format!("{folder}/{name}")) {
-                        Ok(bytes) => Some(bytes),
-                        Err(SourceError::NotFound { .. }) => None,
-                        Err(error) => {
-                            failed.get_or_insert(error);
-                            None
+                    let file = Source::read(&self.folder, &format!("{folder}/{name}"));
+                    file.inspect_err(|error| match error {
+                        SourceError::NotFound { .. } => {}
+                        SourceError::Escape { .. }
+                        | SourceError::LfsPointer { .. }
+                        | SourceError::Failed { .. } => {
+                            failed.get_or_insert(error.clone());
                         }
-                    }
+                    })
+                    .ok()
                 });
                 failed.map_or(Ok(files), Err).at(self.path.display())
             }
@@ -276,7 +279,7 @@ impl Model {
         let shapes: Vec<Vec<usize>> = declared
             .iter()
             .map(|(name, ty)| match given[name].shape() {
-                // One number is a scalar to whoever wants one.
+                // One number can be a scalar.
                 [1] if ty.rank() == 0 => Vec::new(),
                 [] if ty.rank() == 1 => vec![1],
                 shape => shape.to_vec(),
@@ -347,8 +350,8 @@ impl Model {
         };
         let config = config.ok_or_else(|| {
             let place = self.path.display();
-            let found = Failure::usage(format!("{place}: found no unet in diffusers' layout"));
-            found.hint("training takes a teacher in diffusers' layout")
+            let found = Failure::usage(format!("{place}: there is no unet in diffusers' layout"));
+            found.hint("pass a teacher in diffusers' layout")
         })?;
         let component = self.pipeline().of_task(Task::Denoise)?;
         let options = options(None, timestep, &Bindings::new());
@@ -421,7 +424,7 @@ impl Model {
             return Ok(());
         }
         Err(Failure::usage(format!(
-            "{}: the graph was compiled in {own}, --dtype cannot change it",
+            "{}: the graph was compiled in {own}, which --dtype cannot change",
             self.place_of(component)
         ))
         .hint("give --dtype when compiling the model"))

@@ -1,6 +1,6 @@
 //! Options that several commands share, spelled once.
 //!
-//! Takes words of the command line, gives values of the other rooms' types.
+//! Takes words of the command line, returns values of the other rooms' types.
 
 use backends::{BACKENDS, Backend, lookup};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -11,6 +11,8 @@ use runtime::place::{Choice, WebGpu};
 use runtime::place::{Options, Place};
 
 use crate::compiled;
+#[cfg(feature = "webgpu")]
+use crate::driver;
 #[cfg(feature = "webgpu")]
 use crate::error::At;
 use crate::error::Failure;
@@ -23,19 +25,19 @@ pub(crate) struct Execution {
     #[arg(long, value_parser = targets())]
     pub(crate) target: Option<Target>,
     /// With --target wgsl: the adapter, by its number in `splamc devices` or by words of its name;
-    /// graphics processors before software if not given. `interpreter` needs none: it runs kernels
-    /// step by step, very slowly, and reports races and accesses out of bounds
+    /// a GPU before software if not given. `interpreter` needs none: it runs kernels
+    /// step by step, very slowly, and reports races and out-of-bounds accesses
     #[arg(long, value_name = "NAME|INDEX")]
     pub(crate) adapter: Option<String>,
-    /// With --target wgsl: let kernels name 16-bit floats, which adapters with the feature
-    /// shader-f16 have
+    /// With --target wgsl: use the 16-bit float type in kernels, which needs an adapter with the
+    /// feature shader-f16
     #[arg(long)]
     pub(crate) shader_f16: bool,
-    /// Threads; all cores if not given
+    /// The number of threads; all cores if not given
     #[arg(long, value_parser = threads)]
     pub(crate) threads: Option<usize>,
-    /// Only direct sums: no Winograd convolutions, which are faster and round a little more; a
-    /// .splam compiled with --exact has no others
+    /// Use direct convolutions only: those by Winograd's method are faster but round a little more;
+    /// always so for a .splam compiled with --exact
     #[arg(long)]
     pub(crate) exact: bool,
 }
@@ -48,8 +50,8 @@ impl Execution {
                 threads: self.threads,
                 exact: self.exact || model.is_exact(),
             })),
-            (None, Some(_)) => Err(Failure::usage("--adapter without --target wgsl")
-                .hint("the processor is no adapter: leave --adapter out, or add --target wgsl")),
+            (None, Some(_)) => Err(Failure::usage("--adapter needs --target wgsl")
+                .hint("leave --adapter out, or add --target wgsl")),
             (Some(_), Some(name)) if name == INTERPRETER => Ok(Place::Interpreter),
             #[cfg(feature = "webgpu")]
             (Some(_), adapter) => {
@@ -62,6 +64,7 @@ impl Execution {
                     Some(artifact) => artifact.names_halves(),
                     None => self.shader_f16,
                 };
+                driver::leave_out_desktop();
                 let opened = WebGpu::open(choice, shader_f16, profile).at("--target wgsl")?;
                 Ok(Place::WebGpu(match model.artifact() {
                     Some(artifact) => opened.for_artifact(artifact.clone()),
@@ -72,7 +75,7 @@ impl Execution {
             (Some(_), _) => {
                 let _ = profile;
                 Err(
-                    Failure::job("--target wgsl: this build drives no WebGPU adapters")
+                    Failure::job("--target wgsl: this build has no drivers for WebGPU adapters")
                         .hint("build it with the feature webgpu"),
                 )
             }
@@ -80,8 +83,8 @@ impl Execution {
     }
 }
 
-/// Where to run a model: on `wanted` or the processor, but a compiled one nowhere but on what it was
-/// compiled for.
+/// Where to run a model: on `wanted` or the processor; a compiled one only on what it was compiled
+/// for.
 pub(crate) fn target(model: &Model, wanted: Option<Target>) -> Result<Target, Failure> {
     let Some(artifact) = model.artifact() else {
         return Ok(wanted.unwrap_or(backends::host()));
@@ -92,7 +95,7 @@ pub(crate) fn target(model: &Model, wanted: Option<Target>) -> Result<Target, Fa
         (Some(found), Some(wanted)) if found == wanted => Ok(found),
         (_, wanted) => {
             let (place, wanted) = (model.place(), wanted.unwrap_or(backends::host()).name());
-            let message = format!("{place}: was compiled for {word}, wanted {wanted}");
+            let message = format!("{place} was compiled for {word}, not for {wanted}");
             let command = compiled::command(artifact, wanted);
             Err(Failure::job(message).hint(format!("compile it again: {command}")))
         }
@@ -135,10 +138,10 @@ impl From<Precision> for DType {
 
 /// A size bound to a symbol, as `NAME=SIZE`.
 pub(crate) fn binding(text: &str) -> Result<(String, usize), String> {
-    let (name, size) = text.split_once('=').ok_or("wanted NAME=SIZE")?;
+    let (name, size) = text.split_once('=').ok_or("expected NAME=SIZE")?;
     match size.parse() {
         Ok(0) | Err(_) => Err(format!(
-            "found size {size:?}, wanted a whole number of 1 or more"
+            "the size is {size:?}; expected a whole number of at least 1"
         )),
         Ok(size) => Ok((name.to_owned(), size)),
     }
@@ -159,12 +162,12 @@ pub(crate) fn finite(text: &str) -> Result<f64, String> {
 /// Rows and columns of `WxH`.
 pub(crate) fn size(text: &str) -> Result<[usize; 2], String> {
     let size = pair(text, 'x').filter(|size| !size.contains(&0));
-    size.ok_or_else(|| "wanted a width and a height such as 1024x768".to_owned())
+    size.ok_or_else(|| "expected a width and a height such as 1024x768".to_owned())
 }
 
 /// Rows and columns of `X,Y`.
 pub(crate) fn corner(text: &str) -> Result<[usize; 2], String> {
-    pair(text, ',').ok_or_else(|| "wanted columns and rows such as 0,0".to_owned())
+    pair(text, ',').ok_or_else(|| "expected columns and rows such as 0,0".to_owned())
 }
 
 fn pair(text: &str, separator: char) -> Option<[usize; 2]> {
@@ -193,7 +196,7 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     };
     match number.trim().parse::<f64>() {
         Ok(number) if number.is_finite() && number * factor >= 1.0 => Ok((number * factor) as u64),
-        Ok(_) | Err(_) => Err("wanted a size such as 800MB or 16GiB".to_owned()),
+        Ok(_) | Err(_) => Err("expected a size such as 800MB or 16GiB".to_owned()),
     }
 }
 
@@ -204,6 +207,6 @@ const THREADS_MAX: usize = 1024;
 pub(crate) fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(threads @ 1..=THREADS_MAX) => Ok(threads),
-        Ok(_) | Err(_) => Err(format!("wanted a whole number from 1 to {THREADS_MAX}")),
+        Ok(_) | Err(_) => Err(format!("expected a whole number from 1 to {THREADS_MAX}")),
     }
 }

@@ -1,6 +1,6 @@
 //! Pictures as PNG files, with the `parameters` text that A1111 and ComfyUI read.
 //!
-//! Takes decoded images in [-1, 1], gives the bytes of a PNG; never opens a file.
+//! Takes decoded images in [-1, 1] and returns the bytes of a PNG; never opens a file.
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,14 @@ pub(crate) fn encode(
 ) -> Result<Vec<u8>, Failure> {
     let &[batch, 3, height, width] = decoded.shape() else {
         let shape = decoded.shape();
-        let message = format!("decoder gave shape {shape:?}, wanted [batch, 3, height, width]");
+        let message =
+            format!("the decoder returned shape {shape:?}; expected [batch, 3, height, width]");
         return Err(Failure::job(message));
     };
     assert!(index < batch, "the caller counts the pictures");
     let Values::Float(values) = decoded.values() else {
         return Err(Failure::job(format!(
-            "decoder gave {}, wanted floats",
+            "the decoder returned {}; expected floats",
             decoded.dtype()
         )));
     };

@@ -1,8 +1,9 @@
-//! Progress of long work on a terminal; nothing in a pipe.
+//! Messages and the progress of long work, on standard error.
 //!
-//! Takes counts, gives a bar on standard error.
+//! Takes counts and text. Bars are shown on a terminal only.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -30,13 +31,19 @@ pub(crate) fn spinner(what: &'static str) -> ProgressBar {
 }
 
 /// A message for people who watch; nothing in a pipe.
-pub(crate) fn say(message: impl std::fmt::Display) {
+pub(crate) fn say(message: impl Display) {
     if std::io::stderr().is_terminal() {
-        eprintln!("{message}");
+        note(message);
     }
 }
 
 /// A warning: something that the user asked for is not done as asked. Always shown.
-pub(crate) fn warn(message: impl std::fmt::Display) {
-    eprintln!("warning: {message}");
+pub(crate) fn warn(message: impl Display) {
+    note(format!("warning: {message}"));
+}
+
+/// A message that is always shown.
+pub(crate) fn note(message: impl Display) {
+    // A command does its work also where messages cannot be printed.
+    let _ = writeln!(std::io::stderr(), "{message}");
 }

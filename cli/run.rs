@@ -1,6 +1,6 @@
 //! `splamc run`: one graph, its inputs from a file, its outputs to a file.
 //!
-//! Takes a model and a safetensors file with one tensor per graph input; gives a safetensors file
+//! Takes a model and a safetensors file with one tensor per graph input; writes a safetensors file
 //! with one tensor per graph output.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use runtime::session::Session;
 use crate::error::{At, Failure};
 use crate::model::Model;
 use crate::options::{Execution, Precision};
-use crate::{files, memory, progress, tensors};
+use crate::{memory, outputs, progress, tensors};
 
 /// Run one graph on tensors from a file.
 ///
@@ -28,13 +28,14 @@ pub(crate) struct Arguments {
     /// A safetensors file with one tensor per graph input, by name.
     #[arg(long, value_name = "FILE")]
     inputs: PathBuf,
-    /// The safetensors file to write, one tensor per graph output, by name.
+    /// The safetensors file to write, or - for standard output: one tensor per graph output, by
+    /// name.
     #[arg(long, value_name = "FILE")]
     outputs: PathBuf,
     /// The component to run; needed where the model has several.
     #[arg(long, value_name = "NAME")]
     component: Option<String>,
-    /// Weights for a .splam that was compiled without: a safetensors file, or a model directory.
+    /// A safetensors file with the weights of a .splam that was compiled without them.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// The type of weights and values; the model's own if not given.
@@ -46,12 +47,12 @@ pub(crate) struct Arguments {
 
 /// Runs the graph once.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
-    files::check_output(&arguments.outputs)?;
+    outputs::check(&arguments.outputs)?;
     let inputs = tensors::read(&arguments.inputs)?;
     let model = Model::open(&arguments.model)?;
     let component = model.pick(arguments.component.as_deref())?;
     let declared = model.inputs(component, &inputs)?;
-    check_names(&arguments.inputs, &declared, &inputs)?;
+    check_names(&arguments.inputs, &declared, &inputs, &[])?;
     let spinner = progress::spinner("compile");
     let mut loaded = model.load(component, &inputs, arguments.dtype.map(Into::into))?;
     if let Some(path) = &arguments.weights {
@@ -66,26 +67,28 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     tensors::write(&arguments.outputs, &outputs)
 }
 
-/// Refuses missing and unknown inputs before anything is compiled.
+/// Refuses a file of tensors `given` that lacks an input of the graph, or holds one that is neither
+/// an input nor one of `others`, before anything is compiled.
 pub(crate) fn check_names(
     file: &Path,
     declared: &[(String, TensorType)],
-    inputs: &BTreeMap<String, Tensor>,
+    given: &BTreeMap<String, Tensor>,
+    others: &[&str],
 ) -> Result<(), Failure> {
     let file = file.display();
-    let wanted: BTreeSet<&str> = declared.iter().map(|(name, _)| name.as_str()).collect();
-    if let Some((name, ty)) = declared.iter().find(|(name, _)| !inputs.contains_key(name)) {
-        let found: Vec<&String> = inputs.keys().collect();
-        return Err(Failure::job(format!(
-            "{file}: found tensors {found:?}, wanted {name:?}: {ty}"
-        ))
-        .hint(format!("the graph's inputs are {wanted:?}")));
+    let mut expected: BTreeSet<&str> = declared.iter().map(|(name, _)| name.as_str()).collect();
+    let hint = format!("the inputs of the graph are {expected:?}");
+    if let Some((name, ty)) = declared.iter().find(|(name, _)| !given.contains_key(name)) {
+        let found: Vec<&String> = given.keys().collect();
+        let message = format!("{file} lacks the tensor {name:?}: {ty}; it holds {found:?}");
+        return Err(Failure::job(message).hint(hint));
     }
-    match inputs.keys().find(|name| !wanted.contains(name.as_str())) {
-        Some(name) => Err(Failure::job(format!(
-            "{file}: tensor {name:?} is no input of the graph"
-        ))
-        .hint(format!("the graph's inputs are {wanted:?}"))),
+    expected.extend(others);
+    match given.keys().find(|name| !expected.contains(name.as_str())) {
+        Some(name) => {
+            let message = format!("{file}: the tensor {name:?} is not an input of the graph");
+            Err(Failure::job(message).hint(hint))
+        }
         None => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
 //! What the stages of sampling compute, in words.
 //!
-//! Takes a program in parts, gives one line for people.
+//! Takes a program in parts, returns one line for people.
 
 use runtime::staged::Staged;
 

@@ -1,6 +1,6 @@
 //! The options that decode pictures in tiles, and the tiles that they mean.
 //!
-//! Takes options, the size of a run and what a compiled model says; gives tiles that fit the
+//! Takes options, the size of a run and what a compiled model says; returns tiles that fit the
 //! picture, or none. How tiles fade into one another is the runtime's business.
 
 use clap::Args;
@@ -25,15 +25,15 @@ const TILE_MAX: usize = 1 << 16;
 /// How the decoder sees a picture.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct TilingOptions {
-    /// Decode in overlapping tiles that fade into one another: for pictures whose decoder needs
-    /// more memory than there is, or more than the target's limits allow
+    /// Decode in overlapping tiles that are blended: for pictures whose decoder needs more memory
+    /// than there is, or more than the target's limits allow
     #[arg(long)]
     vae_tiling: bool,
-    /// Width and height of a tile in latents, which most models have 8 pixels of; implies
+    /// Width and height of a tile in latents, each 8 pixels wide in most models; implies
     /// --vae-tiling; 64 if not given
     #[arg(long, value_name = "N|WxH", value_parser = tile_size)]
     vae_tile_size: Option<[usize; 2]>,
-    /// The share of a tile that it has in common with the next, 0 to below 1: more hides seams and
+    /// The share of a tile that overlaps the next, from 0 to below 1: a larger one hides seams and
     /// takes longer; implies --vae-tiling; 0.25 if not given
     #[arg(long, value_name = "SHARE", value_parser = overlap)]
     vae_tile_overlap: Option<f64>,
@@ -65,7 +65,7 @@ impl TilingOptions {
         };
         if model.is_compiled() && wanted != found {
             let [found, wanted] = [found, wanted].map(extents);
-            let message = format!("the decoder was compiled for {found} latents, wanted {wanted}");
+            let message = format!("the decoder was compiled for {found} latents, not for {wanted}");
             let options = format!("--vae-tiling --vae-tile-size {wanted}");
             return Err(Failure::job(message).hint(format!("compile it again with {options}")));
         }
@@ -125,7 +125,7 @@ fn tile_size(text: &str) -> Result<[usize; 2], String> {
     let size = options::size(if text.contains('x') { text } else { &square });
     let fits = |size: &[usize; 2]| size.iter().all(|extent| *extent <= TILE_MAX);
     size.ok().filter(fits).ok_or_else(|| {
-        format!("wanted a number of latents from 1 to {TILE_MAX}, or two such as 64x48")
+        format!("expected a number of latents from 1 to {TILE_MAX}, or two such as 64x48")
     })
 }
 
@@ -133,6 +133,6 @@ fn tile_size(text: &str) -> Result<[usize; 2], String> {
 fn overlap(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
-        Ok(_) | Err(_) => Err("wanted a number of at least 0 and below 1".to_owned()),
+        Ok(_) | Err(_) => Err("expected a number of at least 0 and below 1".to_owned()),
     }
 }

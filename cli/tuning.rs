@@ -14,8 +14,8 @@ use runtime::devices::{TuneOptions, tune};
 use runtime::place::Options;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{At, Failure};
-use crate::{files, progress};
+use crate::error::{At, Failure, said};
+use crate::{outputs, progress};
 
 /// The form of the file; another one is not read.
 const FORMAT: u32 = 1;
@@ -126,20 +126,22 @@ fn entries(path: &Path) -> Vec<Entry> {
 }
 
 fn read(path: &Path) -> Result<Cache, String> {
-    let bytes = fs::metadata(path).map_err(files::said)?.len();
+    let bytes = fs::metadata(path).map_err(said)?.len();
     if bytes > BYTES_MAX {
-        return Err(format!("found {bytes} bytes, wanted {BYTES_MAX} at most"));
+        return Err(format!(
+            "it has {bytes} bytes; expected at most {BYTES_MAX}"
+        ));
     }
-    let text = fs::read_to_string(path).map_err(files::said)?;
+    let text = fs::read_to_string(path).map_err(said)?;
     let cache: Cache = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     match (cache.format, cache.producer == producer()) {
         (FORMAT, true) => Ok(cache),
         (FORMAT, false) => Err(format!(
-            "found measurements of {:?}, wanted those of {:?}",
+            "it holds measurements of {:?}; expected those of {:?}",
             cache.producer,
             producer()
         )),
-        (format, _) => Err(format!("found format {format}, wanted {FORMAT}")),
+        (format, _) => Err(format!("its format is {format}; expected {FORMAT}")),
     }
 }
 
@@ -147,6 +149,7 @@ fn read(path: &Path) -> Result<Cache, String> {
 /// before, and adds what is new to its cache.
 pub(crate) fn quick(path: &Path, programs: &[Program], execution: Options) -> Result<(), Failure> {
     let (start, machine, cache) = (Instant::now(), machine(), beside(path));
+    outputs::check(&cache)?;
     let (mut tuning, mut cases) = of_machine(entries(&cache), &machine);
     let known = tuning.cases.len();
     let bar = progress::bar("tune", 0);
@@ -193,14 +196,14 @@ fn write(path: &Path, cases: Vec<Entry>) -> Result<(), Failure> {
         cases,
     };
     let text = serde_json::to_string_pretty(&cache).at(path.display())?;
-    files::replace(path, &[(text + "\n").into()])
+    outputs::write(path, &[(text + "\n").into()])
 }
 
 fn producer() -> String {
     format!("splamc {}", env!("CARGO_PKG_VERSION"))
 }
 
-/// The processor's name where the system tells, else its architecture.
+/// The processor's name where the system reports it, else its architecture.
 fn machine() -> String {
     let facts = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let mut lines = facts.lines();

@@ -1,6 +1,6 @@
 //! Inputs and weights for a measurement: right shapes, plausible values, the same every time.
 //!
-//! Takes a program, gives a tensor for each input or each weight. The values mean nothing.
+//! Takes a program, returns a tensor for each input or each weight. The values mean nothing.
 
 use std::collections::BTreeMap;
 

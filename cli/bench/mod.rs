@@ -1,6 +1,6 @@
-//! `splamc bench`: how fast one graph runs here, kernel by kernel.
+//! `splamc bench`: how fast one graph runs on this machine, kernel by kernel.
 //!
-//! Takes a model and sizes; runs the graph on inputs made from a fixed seed; gives times, rates and
+//! Takes a model and sizes; runs the graph on inputs made from a fixed seed; prints times, rates and
 //! the machine's own ceilings, as a table or as one JSON object. It checks no result.
 
 mod inputs;
@@ -23,16 +23,16 @@ use crate::error::{At, Failure};
 use crate::loaded::Loaded;
 use crate::model::Model;
 use crate::options::Execution;
-use crate::{gradient, memory, options, progress, tensors};
+use crate::{gradient, memory, options, progress, stdout, tensors};
 
 use report::Report;
 use train::MethodName;
 
 /// Measure how fast a graph runs, kernel by kernel.
 ///
-/// Inputs are made from a fixed seed. Each kernel stands beside what the machine can do at most:
-/// the rate of a matrix product and of a copy of memory, measured before and after. Calls are
-/// measured whole, with what `sample` computes once per prompt or timestep.
+/// Inputs are made from a fixed seed. Each kernel is compared with the most that the machine can
+/// do: the rates of a matrix product and of a memory copy, measured before and after. A call is
+/// measured whole, including what `sample` computes only once per prompt or timestep.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     splamc bench sd15/ --component unet --threads 2           # a table\n  \
@@ -44,20 +44,21 @@ pub(crate) struct Arguments {
     /// The component to measure; needed where the model has several.
     #[arg(long, value_name = "NAME")]
     component: Option<String>,
-    /// Width in pixels; the model's own size if not given. Of a .splam without any size, its first
-    /// program is measured.
+    /// Width in pixels; the model's own size if not given. If no size is given for a .splam, its
+    /// first program is measured.
     #[arg(short = 'W', long)]
     width: Option<usize>,
     /// Height in pixels; the model's own size if not given.
     #[arg(short = 'H', long)]
     height: Option<usize>,
-    /// Pictures at once; 1 if not given.
+    /// The number of pictures computed at once; 1 if not given.
     #[arg(short, long)]
     batch: Option<usize>,
     /// Bind a symbolic size of a single graph, as NAME=SIZE.
     #[arg(long, value_name = "NAME=SIZE", value_parser = crate::options::binding)]
     bind: Vec<(String, usize)>,
-    /// Weights for a .splam that was compiled without; random ones if not given.
+    /// A safetensors file with the weights of a .splam that was compiled without them; random ones
+    /// if not given.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     #[command(flatten)]
@@ -71,10 +72,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "METHOD", group = "backward",
           conflicts_with_all = ["component", "weights", "bind"])]
     train: Option<MethodName>,
-    /// With --gradient or --train: keep to so much memory in all, such as 800MB or 16GiB
+    /// With --gradient or --train: use at most this much memory in all, such as 800MB or 16GiB
     #[arg(long, value_name = "SIZE", requires = "backward", value_parser = crate::options::bytes)]
     memory: Option<u64>,
-    /// Runs that are timed, after one that is not.
+    /// The number of timed runs, after one untimed run.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     runs: u64,
     /// Print one JSON object instead of a table.
@@ -96,12 +97,12 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         None => model.pick(arguments.component.as_deref())?,
     };
     let target = options::target(&model, arguments.execution.target)?;
+    let at = arguments.execution.place(&model, true)?;
     let spinner = progress::spinner("ceilings");
     let before = ceilings(arguments)?;
     forget_peak();
     spinner.set_prefix("compile");
     let place = arguments.model.display().to_string();
-    let at = arguments.execution.place(&model, true)?;
     let (mut loaded, given) = prepare(arguments, &model, component, &at)?;
     let needs = memory::check(&place, &[&loaded.program], &at)?;
     spinner.suspend(|| progress::say(format!("{:>12} {needs}", component.name)));
@@ -131,10 +132,9 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         peak_resident_bytes,
     };
     match arguments.json {
-        true => println!("{:#}", report.json()),
-        false => print!("{}", report.table()),
+        true => stdout::print(format_args!("{:#}\n", report.json())),
+        false => stdout::print(report.table()),
     }
-    Ok(())
 }
 
 /// The program to measure, and the inputs that may not be just anything.
@@ -176,8 +176,8 @@ fn size(arguments: &Arguments, model: &Model) -> Result<LatentSize, Failure> {
     Ok(latents.of_pixels(batch, arguments.width, arguments.height)?)
 }
 
-/// Runs once for the caches, then as often as wanted; gives the timed runs, fastest first, and the
-/// processor's seconds of one, where the system tells.
+/// Runs once for the caches, then as often as asked for; returns the timed runs, fastest first, and the
+/// processor's seconds of one, where the system reports it.
 fn timed(
     arguments: &Arguments,
     session: &Session,
@@ -233,7 +233,7 @@ fn forget_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
-/// The largest resident memory of this process, where the system tells.
+/// The largest resident memory of this process, where the system reports it.
 fn peak_resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -243,7 +243,7 @@ fn peak_resident_bytes() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// Seconds that all threads of this process spent on processors, where the system tells.
+/// Seconds that all threads of this process spent on processors, where the system reports it.
 fn cpu_seconds() -> Option<f64> {
     // proc(5): user and system time are fields 14 and 15, in ticks of 10 ms on every Linux; the
     // name, field 2, may hold anything but ends with the last parenthesis.

@@ -1,6 +1,6 @@
 //! What a measurement says: one JSON object, or tables for people.
 //!
-//! Takes times, rows and ceilings; gives text. Shares are of the run that the rows come from.
+//! Takes times, rows and ceilings; returns text. Shares are of the run that the rows come from.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

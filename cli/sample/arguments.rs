@@ -2,6 +2,7 @@
 //!
 //! Plain data: what the command line says.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -24,22 +25,22 @@ pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, or a compiled .splam.
     pub(super) model: PathBuf,
     /// The prompt; once, or once per picture in order.
-    #[arg(short, long, required = true)]
+    #[arg(short, long, required = true, allow_hyphen_values = true)]
     pub(super) prompt: Vec<String>,
-    /// What the picture should not show; once, or once per picture in order.
-    #[arg(short, long)]
+    /// The negative prompt; once, or once per picture in order.
+    #[arg(short, long, allow_hyphen_values = true)]
     pub(super) negative: Vec<String>,
-    /// The PNG file to write; with -b N, out-0.png to out-{N-1}.png.
+    /// The PNG file to write, or - for standard output; with -b N, out-0.png to out-{N-1}.png.
     #[arg(short, long, default_value = "out.png")]
     pub(super) output: PathBuf,
-    /// The sampler; the model's own configuration decides if none is given.
+    /// The sampler; that of the model's configuration if not given.
     #[arg(long, value_parser = sampler_names())]
     pub(super) sampler: Option<String>,
-    /// Steps; 4 for few-step samplers and 20 for others if not given.
+    /// The number of steps; if not given, 4 for few-step samplers and 20 for others.
     #[arg(long)]
     pub(super) steps: Option<usize>,
-    /// Guidance in the standard form: 1 is none. If not given: 7.5; 5 for SDXL; 8.5 for models that
-    /// embed the scale; 1 for samplers of distilled models.
+    /// Guidance scale in the standard form, where 1 is no guidance. If not given: 7.5; 5 for SDXL;
+    /// 8.5 for models that embed the scale; 1 for samplers of distilled models.
     #[arg(long, allow_negative_numbers = true)]
     pub(super) cfg_scale: Option<f64>,
     /// How timesteps are spaced; the sampler's own rule if not given.
@@ -67,16 +68,18 @@ pub(crate) struct Arguments {
     #[arg(allow_negative_numbers = true)]
     #[arg(conflicts_with_all = ["spacing", "karras", "exponential", "beta"])]
     pub(super) sigmas: Option<Vec<f64>>,
-    /// Rescale guided outputs towards the deviation of the conditional ones, 0 to 1.
+    /// Rescale guided outputs towards the deviation of the conditional ones, from 0 to 1.
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     pub(super) guidance_rescale: f64,
-    /// The seed; picture i of a batch uses seed + i with philox.
-    #[arg(short, long, default_value_t = 0)]
-    pub(super) seed: u64,
-    /// What the seed means: philox as torch on CUDA and A1111's NV, torch-cpu as ComfyUI.
+    /// The seed, or -1 for a random one, which is printed; picture i of a batch uses seed + i with
+    /// philox.
+    #[arg(short, long, default_value = "0", allow_negative_numbers = true, value_parser = seed)]
+    pub(super) seed: Seed,
+    /// The random number generator: philox draws the noise of torch on CUDA and of A1111's NV,
+    /// torch-cpu that of ComfyUI.
     #[arg(long, default_value = "philox")]
     pub(super) rng: Rng,
-    /// Pictures to sample at once.
+    /// The number of pictures computed at once.
     #[arg(short, long)]
     pub(super) batch: Option<usize>,
     /// Width in pixels; the model's own size if not given.
@@ -85,16 +88,16 @@ pub(crate) struct Arguments {
     /// Height in pixels; the model's own size if not given.
     #[arg(short = 'H', long)]
     pub(super) height: Option<usize>,
-    /// SDXL: the size that the picture is said to have been made from; its own if not given.
+    /// SDXL: the original size to condition on; the picture's own if not given.
     #[arg(long, value_name = "WxH", value_parser = options::size)]
     pub(super) original_size: Option<[usize; 2]>,
-    /// SDXL: what is said to be cropped off at the left and at the top; 0,0 if not given.
+    /// SDXL: the crop at the left and at the top to condition on; 0,0 if not given.
     #[arg(long, value_name = "X,Y", value_parser = options::corner)]
     pub(super) crop: Option<[usize; 2]>,
-    /// SDXL: the size that the picture is said to be shown at; its own if not given.
+    /// SDXL: the target size to condition on; the picture's own if not given.
     #[arg(long, value_name = "WxH", value_parser = options::size)]
     pub(super) target_size: Option<[usize; 2]>,
-    /// The type of weights and values.
+    /// The type of weights and values; f32, or an exported graph's own types, if not given.
     #[arg(long)]
     pub(super) dtype: Option<Precision>,
     #[command(flatten)]
@@ -104,7 +107,8 @@ pub(crate) struct Arguments {
     /// Read `init_latents` (and `step_noise`) from a safetensors file instead of the seed.
     #[arg(long)]
     pub(super) latents_in: Option<PathBuf>,
-    /// Write `latents` of every step, `final_latents` and `decoded` to a safetensors file.
+    /// Write `latents` of every step, `final_latents` and `decoded` to a safetensors file, or to
+    /// standard output with -.
     #[arg(long)]
     pub(super) latents_out: Option<PathBuf>,
 }
@@ -120,6 +124,31 @@ pub(super) enum SpacingName {
 pub(super) enum Rng {
     Philox,
     TorchCpu,
+}
+
+/// What the noise is drawn from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seed {
+    pub(super) number: u64,
+    /// Whether nobody chose it.
+    pub(super) is_random: bool,
+}
+
+/// A whole number, or -1 for a random one of 32 bits, which every tool takes.
+fn seed(text: &str) -> Result<Seed, String> {
+    let is_random = text == "-1";
+    let number = match is_random {
+        // Every hasher starts from random keys of the system.
+        true => Ok(RandomState::new().build_hasher().finish() >> 32),
+        false => text.parse(),
+    };
+    match number {
+        Ok(number) => Ok(Seed { number, is_random }),
+        Err(_) => Err(format!(
+            "expected -1 or a whole number from 0 to {}",
+            u64::MAX
+        )),
+    }
 }
 
 fn sampler_names() -> clap::builder::PossibleValuesParser {

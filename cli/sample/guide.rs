@@ -1,6 +1,6 @@
 //! How guidance reaches the network: a doubled batch, an embedded scale, or not at all.
 //!
-//! Takes the options and the model's facts, gives the numbers that sampling obeys.
+//! Takes the options and the description of the model, returns the numbers of guidance.
 
 use compiler::program::pipeline::Pipeline;
 use compiler::program::sampler::Guidance;
@@ -40,19 +40,19 @@ impl Guide {
         let scale = arguments.cfg_scale.unwrap_or(usual);
         if !scale.is_finite() {
             return Err(Failure::usage(format!(
-                "--cfg-scale is {scale}, wanted a finite number"
+                "--cfg-scale is {scale}; expected a finite number"
             )));
         }
         let rescale = arguments.guidance_rescale;
         if !(0.0..=1.0).contains(&rescale) {
             return Err(Failure::usage(format!(
-                "--guidance-rescale is {rescale}, wanted 0 to 1"
+                "--guidance-rescale is {rescale}; expected 0 to 1"
             )));
         }
         if name == "splam" && scale != 1.0 {
             let message =
                 format!("--cfg-scale is {scale}, but a SPLAM model has its guidance built in");
-            return Err(Failure::usage(message).hint("leave --cfg-scale out, or give 1"));
+            return Err(Failure::usage(message).hint("leave --cfg-scale out, or pass 1"));
         }
         // A network that embeds the scale is fed the scale minus one, once (spec 0.4, 4.7).
         let embedded = width.map(|width| guidance_embedding(scale - 1.0, width));

@@ -1,15 +1,17 @@
 //! `splamc sample`: a prompt in, a picture out.
 //!
-//! Takes a model in any form, prompts and a seed; gives PNG files and, if wanted, the latents of
+//! Takes a model in any form, prompts and a seed; writes PNG files and, if asked for, the latents of
 //! every step. It hands tables and noise over; it computes neither.
 
 mod arguments;
 mod guide;
+mod not_finite;
 mod pictures;
 mod prompts;
 mod schedule;
 mod start;
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use compiler::DType;
@@ -32,10 +34,11 @@ use crate::error::{At, Failure};
 use crate::loaded::Loaded;
 use crate::memory::Needs;
 use crate::model::Model;
-use crate::{files, memory, options, progress, stages, tensors, tiling};
+use crate::{memory, options, outputs, progress, stages, tensors, tiling};
 
 pub(crate) use arguments::Arguments;
 use guide::Guide;
+use not_finite::explained;
 use prompts::Prompts;
 use schedule::Schedule;
 use start::Start;
@@ -46,9 +49,6 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let model = Model::open(&arguments.model)?;
     model.expect_text_to_image()?;
     options::target(&model, arguments.execution.target)?;
-    for path in [Some(&arguments.output), arguments.latents_out.as_ref()] {
-        path.map_or(Ok(()), |path| files::check_output(path))?;
-    }
     let described = model.pipeline();
     let networks = Networks::of(described).at(arguments.model.display());
     let networks = networks.map_err(|failure| {
@@ -56,6 +56,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     })?;
     let start = Start::new(arguments, &described.latents)?;
     model.check_sizes(start.size)?;
+    let paths = check_outputs(arguments, start.size.batch)?;
     let Schedule {
         config,
         table,
@@ -69,8 +70,12 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let tiling = tiling.at(arguments.model.display())?;
     let at = arguments.execution.place(&model, false)?;
     let here = (&model, &at);
+    if arguments.seed.is_random {
+        progress::note(format!("seed {}", arguments.seed.number));
+    }
     let decoder = decoder(arguments, here, networks.decoder, size, tiling)?;
 
+    let dtype = arguments.dtype.map(Into::into);
     let (mut texts, mut negatives) = (Vec::new(), Vec::new());
     for (number, encoder) in described.prompts.encoders.iter().enumerate() {
         let component = networks.encoders[number];
@@ -80,7 +85,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         let session = network.open(&model)?;
         let spinner = progress::spinner("text");
         let encoded = |texts: &[String]| {
-            pipeline::encode(&session, encoder, &prompts.ids(number, texts)?).at(&component.name)
+            let text = pipeline::encode(&session, encoder, &prompts.ids(number, texts)?);
+            explained(text, (&model, component), dtype)
         };
         let text = encoded(&arguments.prompt)?;
         let is_zero = described.prompts.absent_is_zero && arguments.negative.is_empty();
@@ -111,7 +117,11 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     };
     let unet = open_unet(arguments, here, networks.denoiser, doubled)?;
     let is_traced = arguments.latents_out.is_some();
-    let (latents, trajectory) = denoise(&unet, &table, &conditioning, start, is_traced)?;
+    let denoiser = (&model, networks.denoiser);
+    let (latents, trajectory) =
+        denoise(&unet, &table, &conditioning, start, is_traced, &|result| {
+            explained(result, denoiser, dtype)
+        })?;
     drop(unet);
 
     let decoder = decoder.open(&model)?;
@@ -129,9 +139,9 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     };
     let decoded = sampling::decode(&decoder, &latents, scale, tiling.as_ref(), &mut || {
         bar.inc(1)
-    })
-    .at("vae decoder")?;
+    });
     drop(bar);
+    let decoded = explained(decoded, (&model, networks.decoder), dtype)?;
 
     if let (Some(path), Some(trajectory)) = (&arguments.latents_out, trajectory) {
         let tensors = [
@@ -141,9 +151,25 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         ];
         tensors::write(path, &tensors)?;
     }
-    pictures::write(arguments, &decoded, &config, steps, guide.scale)?;
+    pictures::write(arguments, &paths, &decoded, &config, steps, guide.scale)?;
     progress::say(format!("done in {:.1} s", started.elapsed().as_secs_f64()));
     Ok(())
+}
+
+/// The file of each picture, after a check that they and the latents can be written.
+fn check_outputs(arguments: &Arguments, batch: usize) -> Result<Vec<PathBuf>, Failure> {
+    let paths = pictures::paths(arguments, batch)?;
+    let Some(latents) = &arguments.latents_out else {
+        return Ok(paths);
+    };
+    outputs::check(latents)?;
+    // A device takes both.
+    let is_device = latents.exists() && !latents.is_file();
+    if paths.contains(latents) && !is_device {
+        let message = format!("-o and --latents-out both name {}", latents.display());
+        return Err(Failure::usage(message).hint("choose another name for one of them"));
+    }
+    Ok(paths)
 }
 
 /// The networks of a run.
@@ -181,8 +207,9 @@ fn sizes(
     );
     if pipeline.prompts.size_ids.is_empty() && [original, crop, target].iter().any(Option::is_some)
     {
-        let message = "--original-size, --crop and --target-size with a model without sizes";
-        return Err(Failure::usage(message).hint("they are for SDXL: leave them out"));
+        let message =
+            "--original-size, --crop and --target-size need a model with size conditioning";
+        return Err(Failure::usage(message).hint("they are options of SDXL: leave them out"));
     }
     let own =
         [size.height, size.width].map(|extent| extent.saturating_mul(pipeline.latents.pixels));
@@ -220,7 +247,7 @@ impl Network {
         })
     }
 
-    /// Refuses parts of the component that do not fit in memory together; gives what they need.
+    /// Refuses parts of the component that do not fit in memory together; returns what they need.
     fn check(&self, parts: &[&Executable]) -> Result<Needs, Failure> {
         let needs = memory::check(&self.place, parts, &self.at);
         needs.map_err(|failure| self.advise(failure))
@@ -306,7 +333,7 @@ fn computed(unet: &StagedSession) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// Runs the table; gives the final latents and, if the run is traced, those after each step
+/// Runs the table; returns the final latents and, if the run is traced, those after each step
 /// `[steps, …]`.
 fn denoise(
     unet: &StagedSession,
@@ -314,6 +341,7 @@ fn denoise(
     conditioning: &Conditioning,
     start: Start,
     is_traced: bool,
+    explained: &dyn Fn(Result<Tensor, SamplingError>) -> Result<Tensor, Failure>,
 ) -> Result<(Tensor, Option<Tensor>), Failure> {
     let Start {
         latents, mut draws, ..
@@ -329,8 +357,8 @@ fn denoise(
         Ok(())
     };
     let mut draw = |index: usize| draws.draw(index);
-    let last = sampling::denoise(unet, table, conditioning, &latents, &mut draw, &mut on_step)
-        .at("unet")?;
+    let last = sampling::denoise(unet, table, conditioning, &latents, &mut draw, &mut on_step);
+    let last = explained(last)?;
     bar.finish_with_message(computed(unet));
     let shape = [&[table.steps.len()], latents.shape()].concat();
     let steps = match is_traced {

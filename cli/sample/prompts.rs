@@ -1,6 +1,6 @@
 //! Prompts as token ids, one row per picture.
 //!
-//! Takes the texts of `-p` and `-n`, gives `[batch, tokens]`; warns where a text is cut.
+//! Takes the texts of `-p` and `-n`, returns `[batch, tokens]`; warns where a text is cut.
 
 use compiler::program::pipeline::TextEncoder;
 use compiler::value::tensor::Tensor;
@@ -45,9 +45,10 @@ impl Prompts {
         for (option, texts) in [("-p", &arguments.prompt), ("-n", &arguments.negative)] {
             if texts.len() > 1 && texts.len() != batch {
                 let found = texts.len();
-                let message = format!("found {option} {found} times, wanted once or {batch} times");
+                let message =
+                    format!("{option} was given {found} times; expected once or {batch} times");
                 return Err(
-                    Failure::usage(message).hint("give one prompt per picture, or one for all")
+                    Failure::usage(message).hint("pass one prompt per picture, or one for all")
                 );
             }
         }

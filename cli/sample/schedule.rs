@@ -1,13 +1,13 @@
 //! Which sampler a run uses, and its table of numbers.
 //!
-//! Takes the options and the model's `scheduler_config.json`, gives what `graphs` makes of them.
+//! Takes the options and the model's `scheduler_config.json`, returns the sampler and its table.
 
 use compiler::program::pipeline::Pipeline;
 use compiler::program::sampler::SamplerTable;
 use graphs::samplers::{self, SamplerConfig, SamplerError};
 use serde_json::Value;
 
-use crate::error::{At, Failure};
+use crate::error::{At, Failure, FailureKind};
 use crate::progress;
 
 use super::arguments::{Arguments, SpacingName};
@@ -24,7 +24,7 @@ impl Schedule {
     pub(crate) fn new(arguments: &Arguments, pipeline: &Pipeline) -> Result<Schedule, Failure> {
         let text = pipeline.scheduler.as_ref().ok_or_else(|| {
             Failure::job(format!(
-                "{}: found no scheduler_config.json",
+                "{}: there is no scheduler_config.json",
                 arguments.model.display()
             ))
             .hint("put the model's scheduler/scheduler_config.json beside its components")
@@ -85,9 +85,10 @@ impl Schedule {
                 _ => None,
             };
             let place = flag.unwrap_or(place);
-            Failure {
-                usage: flag.is_some(),
-                ..Failure::job(format!("{place}: {error}"))
+            let message = format!("{place}: {error}");
+            match flag.is_some() {
+                true => Failure::usage(message),
+                false => Failure::job(message),
             }
         })?;
         Ok(Schedule {
@@ -143,7 +144,7 @@ fn options(arguments: &Arguments) -> Vec<(Option<&'static str>, &'static str, Va
 /// An option that the sampler does not have is a wrong use of the command.
 fn misused(failure: Failure) -> Failure {
     Failure {
-        usage: true,
+        kind: FailureKind::Usage,
         ..failure
     }
 }

@@ -1,6 +1,6 @@
 //! Where a sampling run starts: sizes, latents, and the noise of later draws.
 //!
-//! Takes the seed or a file of latents, gives tensors whose shapes fit one another and the model.
+//! Takes the seed or a file of latents, returns tensors whose shapes fit one another and the model.
 
 use std::path::PathBuf;
 
@@ -41,7 +41,7 @@ impl Start {
                 Rng::Philox => Generator::Philox,
                 Rng::TorchCpu => Generator::TorchCpu,
             };
-            let mut noise = Noise::new(generator, arguments.seed, shape).at("noise")?;
+            let mut noise = Noise::new(generator, arguments.seed.number, shape).at("noise")?;
             let latents = Tensor::from_f32(&shape, &noise.draw());
             return Ok(Start {
                 size,
@@ -54,14 +54,14 @@ impl Start {
         let latents = given.remove("init_latents").ok_or_else(|| {
             let found: Vec<&String> = given.keys().collect();
             Failure::job(format!(
-                "{place}: found tensors {found:?}, wanted \"init_latents\""
+                "{place} lacks the tensor \"init_latents\"; it holds {found:?}"
             ))
         })?;
         let &[batch, channels, height, width] = latents.shape() else {
             let shape = latents.shape();
-            let wanted = "wanted [batch, channels, height, width]";
+            let expected = "expected [batch, channels, height, width]";
             return Err(Failure::job(format!(
-                "{place}: init_latents have shape {shape:?}, {wanted}"
+                "{place}: init_latents has shape {shape:?}; {expected}"
             )));
         };
         let asked = |axis, pixels: Option<usize>, own: usize| match pixels {
@@ -76,7 +76,8 @@ impl Start {
         ];
         if wanted != [batch, channels, height, width] || batch == 0 || !latents.dtype().is_float() {
             let found = format!("{} of shape {:?}", latents.dtype(), latents.shape());
-            let message = format!("{place}: init_latents are {found}, wanted floats of {wanted:?}");
+            let message =
+                format!("{place}: init_latents is {found}; expected floats of {wanted:?}");
             return Err(Failure::job(message));
         }
         let size = LatentSize {
@@ -89,14 +90,17 @@ impl Start {
             0 => {}
             count => {
                 let message =
-                    format!("{place}: init_latents hold {count} values that are NaN or infinite");
+                    format!("{place}: init_latents holds {count} values that are NaN or infinite");
                 return Err(Failure::job(message));
             }
         }
         let latents = latents.cast(DType::F32);
-        let noise = given
-            .remove("step_noise")
-            .map(|noise| noise.cast(DType::F32));
+        let noise = given.remove("step_noise");
+        if noise.as_ref().is_some_and(|noise| noise.not_finite() > 0) {
+            let message = format!("{place}: step_noise holds values that are NaN or infinite");
+            return Err(Failure::job(message));
+        }
+        let noise = noise.map(|noise| noise.cast(DType::F32));
         Ok(Start {
             size,
             latents,
@@ -125,9 +129,11 @@ impl Draws {
             true => Ok(()),
             false => {
                 let wanted = [&[draws], shape].concat();
-                let found = found.map_or("none".to_owned(), |shape| format!("shape {shape:?}"));
+                let found = found.map_or("is missing".to_owned(), |shape| {
+                    format!("has shape {shape:?}")
+                });
                 Err(Failure::job(format!(
-                    "{}: found step_noise of {found}, wanted {wanted:?}",
+                    "{}: step_noise {found}; expected shape {wanted:?}",
                     path.display()
                 ))
                 .hint("the sampler draws noise at each step; store it in order of drawing"))

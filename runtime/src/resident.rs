@@ -16,8 +16,8 @@ use compiler::program::sampler::{Guidance, SamplerStep, SamplerTable};
 use compiler::tile::Tuning;
 use compiler::value::tensor::Tensor;
 
-use crate::pipeline::error::{OnStep, SamplingError};
-use crate::pipeline::ports::{floats, timestep};
+use crate::pipeline::error::{self, OnStep, SamplingError, finite};
+use crate::pipeline::ports::timestep;
 use crate::sampler_program::{
     COEFFICIENTS, LATENTS, NOISE, OUTPUT, SAMPLE, SamplerProgram, Shape, slot_name,
 };
@@ -249,10 +249,7 @@ impl<'a> Resident<'a> {
     fn latents(&self, call: usize) -> Result<Tensor, SamplingError> {
         let latents = self.executor().read(LATENTS);
         let latents = latents.map_err(SessionError::from)?;
-        match floats(&latents).iter().all(|value| value.is_finite()) {
-            true => Ok(latents),
-            false => Err(SamplingError::NotFinite { call }),
-        }
+        finite(latents, error::LATENTS, Some(call))
     }
 
     fn executor(&self) -> &dyn OnDevice {

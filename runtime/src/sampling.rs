@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use compiler::program::sampler::{Guidance, SamplerStep, SamplerTable};
 use compiler::value::tensor::Tensor;
 
-use crate::pipeline::error::{OnStep, SamplingError};
+use crate::pipeline::error::{self, OnStep, SamplingError, finite};
 use crate::pipeline::ports::{floats, input_type, output, timestep};
 use crate::resident::Resident;
 use crate::sampler_step::{SamplerState, guide};
@@ -93,10 +93,8 @@ pub fn denoise_on_host(
     let fixed = fixed_inputs(unet, conditioning)?;
     for (call, step) in table.steps.iter().enumerate() {
         let inputs = inputs(unet, conditioning, &fixed, step, (&shape, &state))?;
-        let answer = floats(&output(&mut unet.run(&inputs)?, "unet", "out_sample")?);
-        if answer.iter().any(|value| !value.is_finite()) {
-            return Err(SamplingError::NotFinite { call });
-        }
+        let answer = output(&mut unet.run(&inputs)?, "unet", "out_sample")?;
+        let answer = floats(&finite(answer, error::OUTPUT, Some(call))?);
         let guided = match conditioning.negative {
             Some(_) => {
                 let (negative, positive) = answer.split_at(answer.len() / 2);
@@ -106,7 +104,9 @@ pub fn denoise_on_host(
         };
         let noise = step.draw.map(&mut *draw);
         state.advance(step, &guided, noise.as_deref())?;
-        on_step(call, &|| Ok(Tensor::from_f32(&shape, &state.x)))?;
+        let latents = Tensor::from_f32(&shape, &state.x);
+        let latents = finite(latents, error::LATENTS, Some(call))?;
+        on_step(call, &|| Ok(latents.clone()))?;
     }
     Ok(Tensor::from_f32(&shape, &state.x))
 }
@@ -116,7 +116,7 @@ pub fn denoise_on_host(
 /// a picture, or its tiles one by one, see [`crate::tiling`]. `on_call` is told of each call of it.
 ///
 /// # Errors
-/// When the decoder fails or has another interface, or the latents do not fit the tiles.
+/// When the decoder fails, has another interface or returns NaN or infinity, or the latents do not fit the tiles.
 pub fn decode(
     decoder: &Session,
     latents: &Tensor,
@@ -143,6 +143,7 @@ pub fn decode(
         let input = Tensor::from_f32(&[pictures, channels, rows, columns], &seen.values);
         let inputs = BTreeMap::from([("latent_sample".to_owned(), input.cast(ty.dtype))]);
         let image = output(&mut decoder.run(&inputs)?, "vae decoder", "sample")?;
+        let image = finite(image, error::OUTPUT, None)?;
         on_call();
         match image.shape() {
             &[pictures, channels, rows, columns] => Ok(Planes {

@@ -41,6 +41,24 @@ pub(crate) fn header(folder: &Path, name: &str, edit: impl FnOnce(&mut Map<Strin
     });
 }
 
+/// Changes each value of an f32 tensor in a safetensors file.
+pub(crate) fn weight(folder: &Path, file: &str, name: &str, change: impl Fn(f32) -> f32) {
+    bytes(folder, file, |content| {
+        let length = u64::from_le_bytes(content[..8].try_into().expect("8 bytes")) as usize;
+        let header: Value = serde_json::from_slice(&content[8..8 + length]).expect("a header");
+        let offset = |end: usize| {
+            header[name]["data_offsets"][end]
+                .as_u64()
+                .expect("an offset")
+        };
+        let [start, end] = [0, 1].map(|end| 8 + length + offset(end) as usize);
+        for value in content[start..end].chunks_exact_mut(4) {
+            let old = f32::from_le_bytes((&*value).try_into().expect("4 bytes"));
+            value.copy_from_slice(&change(old).to_le_bytes());
+        }
+    });
+}
+
 /// A safetensors file of a header and data.
 pub(crate) fn safetensors(header: &[u8], data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header, data].concat()

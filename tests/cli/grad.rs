@@ -9,7 +9,7 @@ const GRAD: &str =
     "grad model --component vae_decoder --inputs x.safetensors --outputs y.safetensors";
 
 /// Latents of 2x2 and a target of `shape`, all zeros.
-fn target(folder: &Path, shape: [usize; 4]) {
+pub(crate) fn target(folder: &Path, shape: [usize; 4]) {
     let bytes = 4 * shape.iter().product::<usize>();
     let header = format!(
         r#"{{"latent_sample":{{"dtype":"F32","shape":[1,4,2,2],"data_offsets":[0,64]}},

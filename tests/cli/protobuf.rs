@@ -40,8 +40,21 @@ pub(crate) fn node(op: &str, domain: &str, inputs: &[&str], outputs: &[&str]) ->
 
 /// An f32 input or output with the extents `dims`.
 pub(crate) fn value(name: &str, dims: &[i64]) -> Vec<u8> {
-    let dims = dims.iter().map(|&dim| bytes(1, number(1, dim)));
-    let shape = dims.collect::<Vec<_>>().concat();
+    let dims = dims.iter().map(|&dim| number(1, dim));
+    of_shape(name, dims.collect())
+}
+
+/// An f32 input or output of 4 columns and as many rows as the symbol `rows` says.
+pub(crate) fn open_value(name: &str, rows: &str) -> Vec<u8> {
+    of_shape(name, vec![bytes(2, rows), number(1, 4)])
+}
+
+fn of_shape(name: &str, dims: Vec<Vec<u8>>) -> Vec<u8> {
+    let shape = dims
+        .iter()
+        .map(|dim| bytes(1, dim))
+        .collect::<Vec<_>>()
+        .concat();
     let tensor = [number(1, 1), bytes(2, shape)].concat();
     [bytes(1, name), bytes(2, bytes(1, tensor))].concat()
 }
@@ -71,10 +84,19 @@ pub(crate) fn integers(name: &str, values: &[i64]) -> Vec<u8> {
 
 /// A model of the opset 17 from `x` to `y`.
 pub(crate) fn model(nodes: &[Vec<u8>], initializers: &[Vec<u8>], x: &[i64], y: &[i64]) -> Vec<u8> {
+    model_of(nodes, initializers, [value("x", x), value("y", y)])
+}
+
+/// A model of the opset 17 with one input and one output.
+pub(crate) fn model_of(
+    nodes: &[Vec<u8>],
+    initializers: &[Vec<u8>],
+    [x, y]: [Vec<u8>; 2],
+) -> Vec<u8> {
     let mut graph: Vec<Vec<u8>> = nodes.iter().map(|node| bytes(1, node)).collect();
     graph.push(bytes(2, "g"));
     graph.extend(initializers.iter().map(|tensor| bytes(5, tensor)));
-    graph.extend([bytes(11, value("x", x)), bytes(12, value("y", y))]);
+    graph.extend([bytes(11, x), bytes(12, y)]);
     let opset = |domain: &str, version| bytes(8, [bytes(1, domain), number(2, version)].concat());
     [
         number(1, 8),

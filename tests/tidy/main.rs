@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 5] = [
 ];
 
 /// Crates that one room alone may use.
-const ONE_ROOM: [(&str, &str); 10] = [
+const ONE_ROOM: [(&str, &str); 11] = [
     ("clap", "."),
     ("cudarc", "backends"),
     ("gemm", "backends"),
@@ -27,6 +27,7 @@ const ONE_ROOM: [(&str, &str); 10] = [
     ("naga", "backends"),
     ("png", "."),
     ("rustix", "backends"),
+    ("tempfile", "."),
     ("tokenizers", "runtime"),
     ("wgpu", "backends"),
 ];
@@ -245,6 +246,27 @@ fn the_project_speaks_of_itself_alone() {
             assert!(
                 name.starts_with("tests/tidy/") || !text.contains(word),
                 "{name} says {word}"
+            );
+        }
+    }
+}
+
+/// Macros that panic where a stream is closed or full.
+const PRINTING: [&str; 4] = ["println!", "print!", "eprintln!", "eprint!"];
+
+#[test]
+fn nothing_is_printed_by_macros_that_panic() {
+    for (name, text) in rust_files() {
+        if name.starts_with("tests/") || name.contains("/tests/") {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            let macros = PRINTING.iter().filter(|own| line.contains(**own));
+            let found: Vec<_> = macros.collect();
+            let place = format!("{name}:{}", number + 1);
+            assert!(
+                found.is_empty(),
+                "{place} prints by {found:?}: use cli/stdout.rs or progress.rs"
             );
         }
     }

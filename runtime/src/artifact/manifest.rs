@@ -136,6 +136,11 @@ impl Manifest {
     }
 }
 
+/// Whether a `manifest.json` is an artifact's, of any version.
+pub fn is_manifest(content: &[u8]) -> bool {
+    serde_json::from_slice::<Head>(content).is_ok_and(|head| head.format == FORMAT)
+}
+
 fn check_seal(file: &[u8]) -> Option<()> {
     let (rest, seal) = file
         .strip_suffix(SEAL_END.as_bytes())?

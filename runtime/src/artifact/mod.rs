@@ -35,9 +35,9 @@ pub use contents::{
     VaeTiling,
 };
 pub use error::ArtifactError;
-pub use manifest::{Manifest, ProgramSummary};
+pub use manifest::{Manifest, ProgramSummary, is_manifest};
 pub use read::Artifact;
 pub use storage::{Files, MANIFEST, Storage};
-pub use stored::StoredFile;
 pub(crate) use stored::key;
+pub use stored::{StoredFile, is_stored_name};
 pub use write::{Written, write};

@@ -138,3 +138,14 @@ fn stored_name(role: &str, sha256: &str) -> String {
         None => format!("{role}-{start}"),
     }
 }
+
+/// Whether a file has a name that only artifacts give: a role and the start of a hash.
+pub fn is_stored_name(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    let is_hashed = stem
+        .rsplit_once('-')
+        .is_some_and(|(_, hash)| hash.len() == NAME_DIGITS && hash.bytes().all(digit));
+    is_hashed && check_role(file).is_ok()
+}

@@ -9,7 +9,7 @@ use compiler::DType;
 use compiler::program::pipeline::{Component, InputRole, Pipeline, SizeId, TextEncoder};
 use compiler::value::tensor::Tensor;
 
-use crate::pipeline::error::SamplingError;
+use crate::pipeline::error::{self, SamplingError, finite};
 use crate::pipeline::ports::{floats, input_type, output};
 use crate::session::Session;
 
@@ -40,7 +40,7 @@ const AESTHETICS: [f32; 2] = [6.0, 2.5];
 /// Encodes token ids `[batch, tokens]`.
 ///
 /// # Errors
-/// When the encoder fails or has another interface.
+/// When the encoder fails, has another interface, or returns NaN or infinity.
 pub fn encode(
     session: &Session,
     encoder: &TextEncoder,
@@ -51,9 +51,10 @@ pub fn encode(
     let inputs = BTreeMap::from([("input_ids".to_owned(), ids.cast(ty.dtype))]);
     let mut results = session.run(&inputs)?;
     let mut take = |wanted: &str| output(&mut results, name, wanted);
-    let hidden = take(&encoder.hidden)?.cast(DType::F32);
+    let hidden = finite(take(&encoder.hidden)?, error::OUTPUT, None)?.cast(DType::F32);
     let pooled = encoder.pooled.as_deref().map(take).transpose()?;
-    let pooled = pooled.map(|pooled| pooled.cast(DType::F32));
+    let pooled = pooled.map(|pooled| finite(pooled, error::OUTPUT, None));
+    let pooled = pooled.transpose()?.map(|pooled| pooled.cast(DType::F32));
     Ok(Text { hidden, pooled })
 }
 

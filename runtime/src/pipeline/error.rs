@@ -8,6 +8,12 @@ use thiserror::Error;
 use crate::sampler_step::SamplerStepError;
 use crate::session::SessionError;
 
+/// What a network computes.
+pub(crate) const OUTPUT: &str = "the output";
+
+/// The latents after a step.
+pub(crate) const LATENTS: &str = "the sampler's output";
+
 /// Why sampling stopped.
 #[derive(Debug, Error)]
 pub enum SamplingError {
@@ -37,13 +43,31 @@ pub enum SamplingError {
     /// The table, the noise and the latents do not belong together.
     #[error(transparent)]
     Step(#[from] SamplerStepError),
-    /// The network gave something that is not a number; from latents that stay on a device this is
-    /// told when they are read, of the call before.
-    #[error("the network's output of call {call} holds NaN or infinity")]
+    /// Values overflowed, or weights are not numbers. Of latents that stay on a device it is told
+    /// when they are read, with the last step before.
+    #[error("{what} {} NaN or infinite values", at_step(*.step))]
     NotFinite {
-        /// The call, from 0.
-        call: usize,
+        /// The values.
+        what: &'static str,
+        /// The step, from 0, for values that each step computes.
+        step: Option<usize>,
     },
+}
+
+fn at_step(step: Option<usize>) -> String {
+    step.map_or("has".to_owned(), |step| format!("of step {} has", step + 1))
+}
+
+/// The tensor, unless it holds NaN or infinity.
+pub(crate) fn finite(
+    tensor: Tensor,
+    what: &'static str,
+    step: Option<usize>,
+) -> Result<Tensor, SamplingError> {
+    match tensor.not_finite() {
+        0 => Ok(tensor),
+        _ => Err(SamplingError::NotFinite { what, step }),
+    }
 }
 
 /// Is told of each step in order; may read the latents `[batch, channels, height, width]`, f32, in
