@@ -51,6 +51,15 @@ fn int(name: &str, i: i64) -> AttributeProto {
     }
 }
 
+fn list(name: &str, ints: &[i64]) -> AttributeProto {
+    let name = name.to_owned();
+    AttributeProto {
+        name,
+        ints: ints.to_vec(),
+        ..AttributeProto::default()
+    }
+}
+
 fn body(name: &str, g: GraphProto) -> AttributeProto {
     let name = name.to_owned();
     AttributeProto {
@@ -443,6 +452,69 @@ fn graphs_of_f32_compute_in_16_bits() {
         error,
         "weights are f16, wanted f32 to compile the graph in bf16"
     );
+}
+
+/// Operands of any number, rank and type end in a result or an error.
+#[test]
+fn no_operator_panics() {
+    let attribute = |name: &str| match name {
+        "pads" => list(name, &[1, 0, 1, 0]),
+        "kernel_shape" | "strides" | "dilations" | "output_shape" | "output_padding" => {
+            list(name, &[2, 3])
+        }
+        "axes" | "perm" => list(name, &[1, 0]),
+        "equation" => AttributeProto {
+            name: name.to_owned(),
+            s: Some("ab...,bc->...ca".into()),
+            ..AttributeProto::default()
+        },
+        _ => int(name, 1),
+    };
+    let default = super::ops::OPERATORS.iter().map(|op| ("", op));
+    let fused = super::ops::microsoft::OPERATORS.iter();
+    let fused = fused.map(|op| ("com.microsoft", op));
+    let shapes = [
+        "",
+        "2",
+        "0",
+        "2 3",
+        "1 2 3",
+        "1 4 2 3",
+        "1 2 2 3 2",
+        "batch 2 height 3",
+    ];
+    let mut imports = 0;
+    for (domain, operator) in default.chain(fused) {
+        for (shape, operands, with_attributes, elem_type) in shapes.iter().flat_map(|shape| {
+            (1..=5).flat_map(move |count| {
+                [(false, F32), (true, F32), (true, I64)].map(|(with, ty)| (shape, count, with, ty))
+            })
+        }) {
+            let mut one = node("Op -> y");
+            one.op_type = operator.name.to_owned();
+            one.domain = domain.to_owned();
+            one.input = (0..operands).map(|index| format!("x{index}")).collect();
+            if with_attributes {
+                one.attribute = operator
+                    .attributes
+                    .iter()
+                    .map(|name| attribute(name))
+                    .collect();
+            }
+            let mut graph = graph("unused 1", &[]);
+            graph.input = one
+                .input
+                .iter()
+                .map(|x| value(&format!("{x} {shape}"), elem_type))
+                .collect();
+            graph.node.push(one);
+            let mut model = model(graph);
+            model.opset_import[0].version = 25;
+            let _either = imported(&model, &nothing_known());
+            imports += 1;
+        }
+    }
+    assert!(imports > 10_000, "every operator is tried");
 }
 
 /// Converters to 16 bits append casts at the end of the graph, and of branches.

@@ -78,12 +78,8 @@ pub(crate) fn attention(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wi
     let offset_is_zero = before.is(0) && node.optional(6).is_none();
     let mut offset = context.dims(vec![before]);
     if let Some(lengths) = node.optional(6) {
-        let column = vec![
-            context.shape(lengths)[0].clone(),
-            1.into(),
-            1.into(),
-            1.into(),
-        ];
+        let mut column = vec![Dim::from(1); 4];
+        column[0].clone_from(&context.shape(q)[0]);
         let lengths = context.reshape(lengths, column)?;
         let own = context.dims(vec![queries.clone()]);
         offset = context.push(ops::Sub, &[lengths, own])?;

@@ -13,6 +13,9 @@ use crate::onnx::node::Node;
 
 use super::window::{Window, overhangs, reach, spatial_axes, window_of_attribute};
 
+/// Every element of a window along an axis is an operator; no network has longer windows.
+const TAPS_MAX: usize = 1024;
+
 pub(crate) fn max_pool(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
     if node.results() > 1 {
         return Err(Problem::Result { name: "Indices" });
@@ -23,7 +26,7 @@ pub(crate) fn max_pool(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wir
     let overhangs = overhangs(context, node, x, &window)?;
     let mut result = padded(context, x, &window, &overhangs)?;
     for axis in 0..spatial {
-        result = along(context, result, axis, &window)?;
+        result = along(context, node, result, axis, &window)?;
     }
     Ok(vec![result])
 }
@@ -72,7 +75,13 @@ fn least(dtype: DType) -> f64 {
 }
 
 /// The maximum over the window of one spatial axis.
-fn along(context: &mut Context, x: Wire, axis: usize, window: &Window) -> Result<Wire> {
+fn along(
+    context: &mut Context,
+    node: &Node<'_>,
+    x: Wire,
+    axis: usize,
+    window: &Window,
+) -> Result<Wire> {
     let stride = window.strides[axis] as i64;
     let room = context.shape(x)[axis + 2].sub(&Dim::from(reach(window, axis)));
     if room.known().is_some_and(|room| room < 0) {
@@ -85,6 +94,14 @@ fn along(context: &mut Context, x: Wire, axis: usize, window: &Window) -> Result
                 axis + 2
             ),
         });
+    }
+    if window.kernel[axis] > TAPS_MAX {
+        let found = format!("{:?}", window.kernel);
+        return Err(node.refuse(
+            "kernel_shape",
+            found,
+            "windows of at most 1024 along an axis",
+        ));
     }
     let length = room.floor_div(stride).add(&Dim::from(1));
     let mut largest = None;

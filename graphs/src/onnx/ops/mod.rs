@@ -11,7 +11,7 @@ mod data;
 mod einsum;
 mod linear;
 mod max_pool;
-mod microsoft;
+pub(crate) mod microsoft;
 mod movement;
 mod norm;
 mod operator;

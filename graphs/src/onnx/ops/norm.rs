@@ -15,13 +15,11 @@ const EPSILON: f32 = 1e-5;
 
 /// `(x − mean) / √(variance + epsilon) · scale + bias` with the statistics that training left.
 pub(crate) fn batch_normalization(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
-    if node.flag("training_mode", false)? || !node.flag("spatial", true)? {
-        let name = if node.has("training_mode") {
-            "training_mode"
-        } else {
-            "spatial"
-        };
-        return Err(node.refuse(name, "another", "inference with statistics per channel"));
+    if node.flag("training_mode", false)? {
+        return Err(node.refuse("training_mode", 1, "0: statistics are operands"));
+    }
+    if !node.flag("spatial", true)? {
+        return Err(node.refuse("spatial", 0, "1: statistics per channel"));
     }
     let x = node.input(0, "X")?;
     let channels = match context.rank(x) {

@@ -8,9 +8,13 @@ use std::f64::consts::TAU;
 use compiler::value::tensor::{Tensor, Values};
 
 use crate::onnx::context::{Context, Result, Wire, symbolic};
+use crate::onnx::error::Problem;
 use crate::onnx::node::Node;
 
 use super::data::element_type_of;
+
+/// Draws are stored in the program; latents of a large picture are a fraction of this.
+const DRAWS_MAX: usize = 1 << 24;
 
 /// Normally distributed numbers in the shape of the operand.
 pub(crate) fn random_normal_like(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
@@ -21,6 +25,16 @@ pub(crate) fn random_normal_like(context: &mut Context, node: &Node<'_>) -> Resu
     };
     let shape: Result<Vec<usize>> = context.shape(like).iter().map(extent).collect();
     let shape = shape?;
+    let count = shape
+        .iter()
+        .try_fold(1usize, |count, &extent| count.checked_mul(extent));
+    let count = count
+        .filter(|&count| count <= DRAWS_MAX)
+        .ok_or_else(|| Problem::Operand {
+            name: "input",
+            found: context.ty(like).to_string(),
+            wanted: format!("at most {DRAWS_MAX} random numbers"),
+        })?;
     let dtype = match node.has("dtype") {
         true => element_type_of(node, "dtype")?,
         false => context.dtype(like),
@@ -33,7 +47,6 @@ pub(crate) fn random_normal_like(context: &mut Context, node: &Node<'_>) -> Resu
             .bytes()
             .fold(0, |seed, byte| mixed(seed ^ u64::from(byte))),
     };
-    let count = shape.iter().product();
     let draws = (0..count)
         .map(|_| mean + deviation * normal(&mut state))
         .collect();

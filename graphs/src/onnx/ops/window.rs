@@ -73,6 +73,13 @@ pub(super) fn kernel_extents(
         .map(|axis| context.extent(w, axis))
         .collect();
     let own = own?;
+    if own.contains(&0) {
+        return Err(Problem::Operand {
+            name: "W",
+            found: context.ty(w).to_string(),
+            wanted: "a kernel of at least one element".to_owned(),
+        });
+    }
     if let Some(kernel) = node.ints("kernel_shape")?
         && kernel
             .iter()

@@ -30,6 +30,7 @@ pub(crate) fn attention(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wi
         return Err(Problem::Result { name: "present" });
     }
     let (x, weights) = (node.input(0, "input")?, node.input(1, "weights")?);
+    tokens(context, x, "input")?;
     let mut packed = context.push(ops::Matmul, &[x, weights])?;
     if let Some(bias) = node.optional(2) {
         packed = context.push(ops::Add, &[packed, bias])?;
@@ -100,6 +101,7 @@ pub(crate) fn multi_head_attention(context: &mut Context, node: &Node<'_>) -> Re
             operands.push(part);
             continue;
         }
+        tokens(context, part, "query, key, value")?;
         if let Some(bias) = node.optional(3) {
             let width = context.shape(part)[2].clone();
             let own = context.slice(bias, 0, start.clone(), width.clone())?;
@@ -119,6 +121,18 @@ fn refuse_operand(node: &Node<'_>, index: usize, name: &'static str) -> Result<(
             name,
             found: "given".to_owned(),
             wanted: "it to be left out".to_owned(),
+        }),
+    }
+}
+
+/// Refuses what is not `[batch, tokens, width]`.
+fn tokens(context: &Context, wire: Wire, name: &'static str) -> Result<()> {
+    match context.rank(wire) {
+        3 => Ok(()),
+        _ => Err(Problem::Operand {
+            name,
+            found: context.ty(wire).to_string(),
+            wanted: "batch, tokens and width".to_owned(),
         }),
     }
 }

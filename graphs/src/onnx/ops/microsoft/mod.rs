@@ -1,5 +1,7 @@
 //! The operators of domain `com.microsoft` that are imported: what onnxruntime's optimisers fuse.
 //!
+//! The domain has one version; onnxruntime takes a model that does not say it.
+//!
 //! Source of every meaning: onnxruntime's `docs/ContribOperators.md`.
 
 use super::operator::{Operator, WINDOW, op};
@@ -13,7 +15,7 @@ mod norm;
 pub(crate) const OPERATORS: &[Operator] = &[
     op(
         "Attention",
-        1,
+        0,
         &[
             "do_rotary",
             "mask_filter_value",
@@ -26,12 +28,12 @@ pub(crate) const OPERATORS: &[Operator] = &[
         ],
         attention::attention,
     ),
-    op("BiasGelu", 1, &[], activation::bias_gelu),
-    op("BiasSplitGelu", 1, &[], activation::bias_split_gelu),
-    op("FastGelu", 1, &[], activation::fast_gelu),
+    op("BiasGelu", 0, &[], activation::bias_gelu),
+    op("BiasSplitGelu", 0, &[], activation::bias_split_gelu),
+    op("FastGelu", 0, &[], activation::fast_gelu),
     op(
         "FusedConv",
-        1,
+        0,
         &[
             "activation",
             "activation_params",
@@ -46,7 +48,7 @@ pub(crate) const OPERATORS: &[Operator] = &[
     ),
     op(
         "FusedGemm",
-        1,
+        0,
         &[
             "activation",
             "activation_alpha",
@@ -61,34 +63,34 @@ pub(crate) const OPERATORS: &[Operator] = &[
     ),
     op(
         "FusedMatMul",
-        1,
+        0,
         &["alpha", "transA", "transB", "transBatchA", "transBatchB"],
         matmul::fused_matmul,
     ),
-    op("Gelu", 1, &[], activation::gelu),
+    op("Gelu", 0, &[], activation::gelu),
     op(
         "GroupNorm",
-        1,
+        0,
         &["activation", "channels_last", "epsilon", "groups"],
         norm::group_norm,
     ),
     op(
         "MultiHeadAttention",
-        1,
+        0,
         &["mask_filter_value", "num_heads", "scale", "unidirectional"],
         attention::multi_head_attention,
     ),
-    op("NhwcConv", 1, WINDOW, matmul::nhwc_conv),
-    op("QuickGelu", 1, &["alpha"], activation::quick_gelu),
+    op("NhwcConv", 0, WINDOW, matmul::nhwc_conv),
+    op("QuickGelu", 0, &["alpha"], activation::quick_gelu),
     op(
         "SkipGroupNorm",
-        1,
+        0,
         &["activation", "channels_last", "epsilon", "groups"],
         norm::skip_group_norm,
     ),
     op(
         "SkipLayerNormalization",
-        1,
+        0,
         &["epsilon"],
         norm::skip_layer_normalization,
     ),

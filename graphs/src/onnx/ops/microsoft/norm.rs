@@ -21,9 +21,8 @@ pub(crate) fn group_norm(context: &mut Context, node: &Node<'_>) -> Result<Vec<W
 pub(crate) fn skip_group_norm(context: &mut Context, node: &Node<'_>) -> Result<Vec<Wire>> {
     let (x, mut skip) = (node.input(0, "X")?, node.input(3, "skip")?);
     if let [batch, channels] = context.shape(skip).as_slice() {
-        let mut shape = vec![Dim::from(1); context.rank(x)];
-        shape[0] = batch.clone();
-        shape[context.rank(x) - 1] = channels.clone();
+        let between = vec![Dim::from(1); context.rank(x).saturating_sub(2)];
+        let shape = [vec![batch.clone()], between, vec![channels.clone()]].concat();
         skip = context.reshape(skip, shape)?;
     }
     let mut sum = context.push(ops::Add, &[x, skip])?;
