@@ -79,8 +79,8 @@ impl ImportError {
             ImportError::NoModel
             | ImportError::Config(_)
             | ImportError::Source(_)
-            | ImportError::Graph(_)
-            | ImportError::Onnx(_) => None,
+            | ImportError::Graph(_) => None,
+            ImportError::Onnx(error) => error.hint(),
         }
     }
 

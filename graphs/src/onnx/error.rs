@@ -112,6 +112,18 @@ pub enum ImportError {
     },
 }
 
+impl ImportError {
+    /// What to do about it, if that is known.
+    pub(crate) fn hint(&self) -> Option<String> {
+        let ImportError::Precision { found, wanted } = self else {
+            return None;
+        };
+        Some(format!(
+            "compile the graph in {found}, or export it in f32 or {wanted}"
+        ))
+    }
+}
+
 /// An operator that the importer does not have.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{op} of domain {domain:?} (opset {opset}) at {node}{}", match .attribute {
