@@ -43,7 +43,7 @@ pub(crate) struct Model {
 
 /// The forms that a model comes in.
 enum Form {
-    Files(pipeline::Model),
+    Files(Box<pipeline::Model>),
     Artifact(Arc<Artifact>),
 }
 
@@ -158,7 +158,7 @@ fn open_folder(path: &Path) -> Result<(Folder, Form), Failure> {
             for ignored in &model.ignored {
                 progress::warn(format!("{place}: {ignored}"));
             }
-            Form::Files(model)
+            Form::Files(Box::new(model))
         }
     };
     Ok((folder, form))
@@ -176,7 +176,10 @@ fn open_file(path: &Path) -> Result<(Folder, Form), Failure> {
                 Some(parent) if !parent.as_os_str().is_empty() => parent,
                 Some(_) | None => Path::new("."),
             };
-            return Ok((Folder::new(parent), Form::Files(pipeline::open_graph(name))));
+            return Ok((
+                Folder::new(parent),
+                Form::Files(Box::new(pipeline::open_graph(name))),
+            ));
         }
         Some("safetensors") => (
             "single-file checkpoints are not read yet",

@@ -85,8 +85,8 @@ pub fn parse(name: &str, file: &Bytes) -> Result<Tensors, CheckpointError> {
                 "a begin at {begin}, without gap or overlap"
             )));
         }
-        let extents = entry.shape.iter();
-        let size = extents.fold(Some(dtype.bytes()), |size, &n| size?.checked_mul(n));
+        let mut extents = entry.shape.iter();
+        let size = extents.try_fold(dtype.bytes(), |size, &n| size.checked_mul(n));
         let size = size.ok_or_else(|| misplaced("a size within the address space".to_owned()))?;
         if first.checked_add(size) != Some(end) {
             let shape = &entry.shape;

@@ -300,8 +300,10 @@ mod tests {
         let split_dog = [934, 283, 828, 285];
         let both = [&split_cat[..5], &[29, 283, 828, 285]].concat();
         let dog_split = [&split_cat[..], &[934]].concat();
+        // tokenizer_config.json, added_tokens.json, tokenizer.json, text, ids.
+        type Case<'a> = (&'a Value, Value, Option<&'a Value>, &'a str, &'a [i64]);
         #[rustfmt::skip]
-        let cases: [(&Value, Value, Option<&Value>, &str, &[i64]); 13] = [
+        let cases: [Case<'_>; 13] = [
             (&none, json!({}), None, "a <cat-toy> b", &[&[320], &split_cat[..], &[321]].concat()),
             (&none, json!({}), None, "<cat-toy><dog>", &both),
             (&none, json!({cat: 934}), None, "a <cat-toy> b", &[320, 934, 321]),
