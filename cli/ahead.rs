@@ -1,8 +1,8 @@
 //! Compiling the programs of an artifact for WebGPU adapters.
 //!
-//! Takes programs by component and name, returns the commands that the artifact stores and what they
-//! need. Each program is compiled whole, for `run` and `bench`, and the denoising step also in the
-//! parts in which `sample` runs it.
+//! Takes programs by component and name, returns the commands that the artifact stores and what
+//! they need. Each program is compiled whole, for `run` and `bench`, and the denoising step also in
+//! the parts in which `sample` runs it.
 
 use backends::gpu::compile::{CompileError, Compiled};
 use backends::gpu::dialect::Dialect;

@@ -149,8 +149,8 @@ pub(crate) fn check(place: &str, programs: &[&Executable], at: &Place) -> Result
             let values = needs.values.saturating_add(needs.tiles);
             let [values, weights, found] = [values, weights, found].map(gigabytes);
             let message = format!(
-                "{place} needs {values} GB of memory for values and {weights} GB for weights, but this \
-                 machine has {found} GB"
+                "{place} needs {values} GB of memory for values and {weights} GB for weights, but \
+                 this machine has {found} GB"
             );
             Err(Failure::job(message)
                 .hint("choose a smaller picture (-W, -H) or fewer at once (-b)"))

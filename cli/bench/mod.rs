@@ -1,7 +1,7 @@
 //! `splamc bench`: how fast one graph runs on this machine, kernel by kernel.
 //!
-//! Takes a model and sizes; runs the graph on inputs made from a fixed seed; prints times, rates and
-//! the machine's own ceilings, as a table or as one JSON object. It checks no result.
+//! Takes a model and sizes; runs the graph on inputs made from a fixed seed; prints times, rates
+//! and the machine's own ceilings, as a table or as one JSON object. It checks no result.
 
 mod inputs;
 mod report;
@@ -176,8 +176,8 @@ fn size(arguments: &Arguments, model: &Model) -> Result<LatentSize, Failure> {
     Ok(latents.of_pixels(batch, arguments.width, arguments.height)?)
 }
 
-/// Runs once for the caches, then as often as asked for; returns the timed runs, fastest first, and the
-/// processor's seconds of one, where the system reports it.
+/// Runs once for the caches, then as often as asked for; returns the timed runs, fastest first, and
+/// the processor's seconds of one, where the system reports it.
 fn timed(
     arguments: &Arguments,
     session: &Session,

@@ -1,7 +1,7 @@
 //! `splamc sample`: a prompt in, a picture out.
 //!
-//! Takes a model in any form, prompts and a seed; writes PNG files and, if asked for, the latents of
-//! every step. It hands tables and noise over; it computes neither.
+//! Takes a model in any form, prompts and a seed; writes PNG files and, if asked for, the latents
+//! of every step. It hands tables and noise over; it computes neither.
 
 mod arguments;
 mod guide;

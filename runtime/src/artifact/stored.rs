@@ -149,3 +149,29 @@ pub fn is_stored_name(file: &str) -> bool {
         .is_some_and(|(_, hash)| hash.len() == NAME_DIGITS && hash.bytes().all(digit));
     is_hashed && check_role(file).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_stored_files_are_told_from_others() {
+        let hash = "0123456789abcdef";
+        let cases = [
+            (format!("plan-{hash}.pb"), true),
+            (format!("tokenizer/vocab-{hash}.json"), true),
+            (format!("kernels/gemm_1-{hash}"), true),
+            ("manifest.json".to_owned(), false),
+            ("notes.txt".to_owned(), false),
+            (format!("{hash}.txt"), false),
+            ("index-0123456789ABCDEF.js".to_owned(), false),
+            (format!("plan-{hash}0.pb"), false),
+            (format!("a/b/plan-{hash}.pb"), false),
+        ];
+        for (name, wanted) in cases {
+            assert_eq!(is_stored_name(&name), wanted, "{name}");
+        }
+        let own = stored_name("tokenizer/merges.txt", &hash.repeat(4));
+        assert!(is_stored_name(&own), "{own}");
+    }
+}
