@@ -38,14 +38,15 @@ impl Schedule {
             ));
         }
         if let Some(class) = &pipeline.scheduler_class {
-            let own = config.class();
-            if arguments.sampler.is_none() && !own.is_empty() && own != class {
+            let own = config.class().to_owned();
+            config = config.of_index(class);
+            if arguments.sampler.is_none() && !own.is_empty() && own != *class {
+                let used = config.class();
                 progress::warn(format!(
-                    "model_index.json names the sampler class {class}, {place} names {own}: \
-                     the index decides, as in diffusers"
+                    "model_index.json names the sampler class {class}, {place} names {own}: {used} \
+                     is used; --sampler chooses another one"
                 ));
             }
-            config = config.of_class(class);
         }
         if let Some(class) = &pipeline.class {
             config = config.in_pipeline(class);

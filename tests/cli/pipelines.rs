@@ -65,7 +65,7 @@ const POINTERS: [Case; 8] = [
 ];
 
 #[rustfmt::skip]
-const PARTS: [Case; 25] = [
+const PARTS: [Case; 26] = [
     ("nothing there", whole, "sample absent -p x"),
     ("a folder that is no model", |f| fs::create_dir(f.join("empty")).expect("a folder"), "inspect empty"),
     ("a file that is no model", |f| write(f, "notes.txt", b"x"), "inspect notes.txt"),
@@ -108,6 +108,11 @@ const PARTS: [Case; 25] = [
     }, "sample model -p x --steps 2 --sampler dpm++2m"),
     ("another sampler class in the index", |f| {
         set(f, "model/model_index.json", "scheduler", Some(json!(["diffusers", "LCMScheduler"])));
+    }, SAMPLE),
+    ("another sampler class in a configuration written by hand", |f| {
+        let config = json!({"_class_name": "LCMScheduler", "beta_schedule": "scaled_linear"});
+        let path = f.join("model/scheduler/scheduler_config.json");
+        fs::write(path, config.to_string()).expect("written");
     }, SAMPLE),
     ("unknown options of the sampler", |f| {
         set(f, "model/scheduler/scheduler_config.json", "swirl", Some(json!(3)));

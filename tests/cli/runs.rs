@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::edit;
 use crate::support::{Floats, copy, golden, read_floats, read_png, scratch, splamc, thirds};
 
 /// How far a run may lie from its goldens.
@@ -141,10 +140,6 @@ fn configure(model: &Path, meta: &Value) {
     config["_class_name"] = meta["scheduler"].clone();
     let path = model.join("scheduler/scheduler_config.json");
     fs::write(path, config.to_string()).expect("the scheduler's configuration");
-    if model.join("model_index.json").exists() {
-        let scheduler = json!(["diffusers", meta["scheduler"]]);
-        edit::set(model, "model_index.json", "scheduler", Some(scheduler));
-    }
 }
 
 fn texts(value: &Value) -> Vec<String> {

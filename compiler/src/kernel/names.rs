@@ -1,9 +1,6 @@
-//! The words of the text form: the types of lanes and the functions, each with its word, and the
-//! words of types and places.
+//! The words of the text form: the types of lanes and the functions, each with its word.
 //!
 //! Takes a part of a kernel and returns its word, and back. Each word is written in one place.
-
-use crate::kernel::{Builtin, Type};
 
 /// Declares the variants of an enum, each with its word.
 macro_rules! named {
@@ -119,46 +116,12 @@ named! {
     }
 }
 
-impl Type {
-    /// The type of that word: `f32`, `f32x4`.
-    pub(super) fn from_name(name: &str) -> Option<Type> {
-        let (scalar, lanes) = match name.strip_suffix("x2") {
-            Some(scalar) => (scalar, 2),
-            None => name
-                .strip_suffix("x4")
-                .map_or((name, 1), |scalar| (scalar, 4)),
-        };
-        let scalar = Scalar::from_name(scalar)?;
-        Some(Type::lanes(scalar, lanes))
-    }
-}
-
-impl Builtin {
-    /// The word for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Builtin::Local => "local",
-            Builtin::Group(_) => "group",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn words_name_one_thing() {
-        for scalar in ["bool", "i32", "u32", "f16", "f32"] {
-            for lanes in ["", "x2", "x4"] {
-                let word = format!("{scalar}{lanes}");
-                let ty = Type::from_name(&word).expect("a type");
-                assert_eq!(ty.to_string(), word);
-            }
-        }
-        for word in ["f64", "f32x3", "f32x1", "x4", "", "f32x2x2"] {
-            assert_eq!(Type::from_name(word), None, "{word}");
-        }
         assert_eq!(Unary::from_name("inverse_sqrt"), Some(Unary::InverseSqrt));
         assert_eq!(Binary::from_name("inverse_sqrt"), None);
         assert_eq!(Binary::from_name("less_equal"), Some(Binary::LessEqual));

@@ -205,6 +205,30 @@ pub struct Kernel {
 }
 
 impl Type {
+    /// The type of that word: `f32`, `f32x4`.
+    pub(super) fn from_name(name: &str) -> Option<Type> {
+        let (scalar, lanes) = match name.strip_suffix("x2") {
+            Some(scalar) => (scalar, 2),
+            None => name
+                .strip_suffix("x4")
+                .map_or((name, 1), |scalar| (scalar, 4)),
+        };
+        let scalar = Scalar::from_name(scalar)?;
+        Some(Type::lanes(scalar, lanes))
+    }
+}
+
+impl Builtin {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Builtin::Local => "local",
+            Builtin::Group(_) => "group",
+        }
+    }
+}
+
+impl Type {
     /// One lane.
     pub const fn one(scalar: Scalar) -> Type {
         Type { scalar, lanes: 1 }
@@ -328,5 +352,24 @@ impl Kernel {
     pub fn shared_bytes(&self) -> u32 {
         let bytes = |shared: &Shared| shared.element.bytes().saturating_mul(shared.elements);
         self.shared.iter().map(bytes).fold(0, u32::saturating_add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_name_one_type() {
+        for scalar in ["bool", "i32", "u32", "f16", "f32"] {
+            for lanes in ["", "x2", "x4"] {
+                let word = format!("{scalar}{lanes}");
+                let ty = Type::from_name(&word).expect("a type");
+                assert_eq!(ty.to_string(), word);
+            }
+        }
+        for word in ["f64", "f32x3", "f32x1", "x4", "", "f32x2x2"] {
+            assert_eq!(Type::from_name(word), None, "{word}");
+        }
     }
 }

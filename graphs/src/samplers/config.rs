@@ -49,6 +49,8 @@ const MENDING_PIPELINES: &[&str] = &[
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplerConfig {
     class: String,
+    /// Whether diffusers wrote the file: it stamps its version on what it saves.
+    saved: bool,
     name: Option<&'static str>,
     given: Map<String, Value>,
     /// The given options that a pipeline filled in; no other sampler takes them over.
@@ -85,6 +87,7 @@ impl SamplerConfig {
             let filled_in = |key: &str| defaulted.iter().any(|name| name.as_str() == Some(key));
             given.retain(|key, _| !filled_in(key));
         }
+        let saved = given.contains_key("_diffusers_version");
         given.retain(|key, value| !key.starts_with('_') && !value.is_null());
         modernise(&mut given);
         let is_read = |key: &str| {
@@ -97,6 +100,7 @@ impl SamplerConfig {
         ignored.retain(|key| !FOREIGN_OPTIONS.contains(&key.as_str()));
         Ok(SamplerConfig {
             class,
+            saved,
             name: None,
             given,
             filled: BTreeSet::new(),
@@ -114,11 +118,23 @@ impl SamplerConfig {
         &self.ignored
     }
 
-    /// The same options read by the sampler of `class`, which a pipeline's index names: it takes
-    /// precedence over the class in the file.
+    /// The same options read by the sampler of `class`, which the pipeline's index names: the index
+    /// decides over what diffusers saved with it, and where the file names no class. A file that was
+    /// written by hand says itself which sampler it is for.
     ///
     /// # Source
-    /// diffusers `DiffusionPipeline.from_pretrained`, `ConfigMixin.extract_init_dict`.
+    /// diffusers `DiffusionPipeline.from_pretrained`.
+    pub fn of_index(self, class: &str) -> SamplerConfig {
+        match self.saved || self.class.is_empty() {
+            true => self.of_class(class),
+            false => self,
+        }
+    }
+
+    /// The same options read by the sampler of another class.
+    ///
+    /// # Source
+    /// diffusers `ConfigMixin.extract_init_dict`.
     pub fn of_class(self, class: &str) -> SamplerConfig {
         SamplerConfig {
             class: class.to_owned(),
@@ -192,6 +208,7 @@ impl SamplerConfig {
             given.insert((*option).to_owned(), value.to_json());
         }
         Ok(SamplerConfig {
+            saved: self.saved,
             class: sampler.class.to_owned(),
             name: Some(sampler.name),
             given,

@@ -6,8 +6,7 @@
 //! region stores. Of several such operands the one with most arithmetic is taken, then the last.
 
 use super::nodes::{Read, append, end_at};
-use super::rule::Verdict;
-use super::state::{State, contracts};
+use super::state::{State, Verdict, contracts};
 use crate::region::access::{Step, inverse};
 use crate::region::{Anchor, Buffer, Index, Scope};
 

@@ -20,8 +20,8 @@ mod rule;
 mod shared_operand;
 mod state;
 
-use rule::{Rule, Verdict};
-use state::State;
+use rule::Rule;
+use state::{State, Verdict};
 
 pub use rule::{FormError, Refusal};
 

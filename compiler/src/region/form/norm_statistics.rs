@@ -4,8 +4,7 @@
 //! channel, which the regions that store the normalised tensor reduce on the side. Moments of
 //! channels join across the borders of a concatenation and across tiles, whatever the groups.
 
-use super::rule::Verdict;
-use super::state::State;
+use super::state::{State, Verdict};
 use crate::ops::{Class, Op};
 use crate::region::access::Step;
 use crate::region::{Access, Anchor, Buffer, Index, Output, Piece, Region};

@@ -5,8 +5,7 @@
 //! keeps column `j` and column `j + half` together.
 
 use super::nodes::{Read, append};
-use super::rule::Verdict;
-use super::state::State;
+use super::state::{State, Verdict};
 use crate::ops::Class;
 use crate::region::access::Step;
 use crate::region::{Access, Buffer, Index, Node, Region};

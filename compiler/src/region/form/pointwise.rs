@@ -4,8 +4,7 @@
 //! indices where they were read. It never computes an element twice.
 
 use super::nodes::{Read, append, end_at};
-use super::rule::Verdict;
-use super::state::State;
+use super::state::{State, Verdict};
 use crate::region::access::Step;
 use crate::region::{Anchor, Buffer};
 

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::state::State;
+use super::state::{State, Verdict};
 use crate::graph::TensorType;
 use crate::region::{RegionError, RegionId};
 
@@ -12,17 +12,6 @@ pub(super) struct Rule {
     pub(super) name: &'static str,
     /// Fuses something into or with the region in a slot, if it can.
     pub(super) apply: fn(&mut State, usize) -> Verdict,
-}
-
-/// What a rule answers.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// There is nothing for this rule.
-    Elsewhere,
-    /// There would be, but for this reason.
-    Refused(String),
-    /// Done; the slots have changed.
-    Fused,
 }
 
 /// Why a fusion was not made.

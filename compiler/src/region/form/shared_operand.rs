@@ -5,8 +5,7 @@
 //! below the other, so a program may store them so when it loads.
 
 use super::nodes::append_operand;
-use super::rule::Verdict;
-use super::state::State;
+use super::state::{State, Verdict};
 use crate::ops::Op;
 use crate::region::access::Step;
 use crate::region::{Access, Index, Node, Output, Region};

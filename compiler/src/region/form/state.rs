@@ -4,7 +4,6 @@
 //! It decides nothing.
 
 use crate::ops::Class;
-use crate::region::form::rule::Verdict;
 use crate::region::{
     Access, Anchor, Buffer, BufferData, Content, Output, Region, RegionId, Regions,
 };
@@ -18,6 +17,17 @@ const NODES_MAX: usize = 128;
 /// binding each is left for what is stored and for weights and constants, which a weight program
 /// packs into one buffer.
 const READS_MAX: usize = 6;
+
+/// What a rule answers.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// There is nothing for this rule.
+    Elsewhere,
+    /// There would be, but for this reason.
+    Refused(String),
+    /// Done; the slots have changed.
+    Fused,
+}
 
 /// Regions in slots, in an order in which buffers are stored before they are read.
 #[derive(Debug)]
