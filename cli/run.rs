@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// A safetensors file with the weights of a .splam that was compiled without them.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// The type of weights and values; the model's own if not given.
+    /// The type of weights and values; f32, or an exported graph's own types, if not given.
     #[arg(long)]
     dtype: Option<Precision>,
     #[command(flatten)]

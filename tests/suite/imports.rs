@@ -128,7 +128,7 @@ fn configurations_of_other_networks_are_refused_by_their_keys() {
         ),
         (
             unet(json!({"up_block_types": ["UpBlock2D"]})),
-            "is 1, wanted 2 types",
+            "wanted a list with 2 names",
         ),
         (
             unet(json!({"attention_head_dim": 3})),

@@ -206,9 +206,10 @@ impl State<'_> {
             let forms = forms_of(&self.places.forms, region);
             let heads: Vec<usize> = buffers.iter().map(|&b| head(self.regions, b)).collect();
             let far = self.far(&buffers, &windows);
+            let bound: Vec<Binding> = buffers.iter().map(|b| windows[b].pool.binding()).collect();
             format!(
                 "{:?}",
-                (self.regions.key(region), forms, pattern, heads, far)
+                (self.regions.key(region), forms, pattern, heads, bound, far)
             )
         };
         if !self.known.contains_key(&key) {

@@ -227,13 +227,13 @@ fn three_steps_of_denoising_agree_with_torch() {
 }
 
 /// Two updates of a distillation at every place: the first has the gradients of a golden file, the
-/// second leaves the states that the CPU has. Later ones part by more than 1e-5: AdamW's early
-/// updates have the size of the learning rate whatever the gradient, so that roundings of gradients
-/// near zero turn into whole updates.
+/// second leaves the states that the CPU has, as near as `apart_max`. Later ones part further: AdamW's
+/// early updates have the size of the learning rate whatever the gradient, so that roundings of
+/// gradients near zero turn into whole updates.
 fn check_updates(
     mut case: Case,
-    file: &str,
-    tolerance: f64,
+    (file, tolerance): (&str, f64),
+    apart_max: f64,
     first: impl Fn(&Layout, &Named, &Named, &str),
 ) {
     let layout = Layout::of(&case.student).expect("the weights have known sizes");
@@ -260,7 +260,7 @@ fn check_updates(
         let wanted = of_the_cpu.get_or_insert_with(|| results.clone());
         for (name, wanted) in wanted {
             let apart = distance(&floats(&results[name]), &floats(wanted));
-            assert!(apart <= 1e-5, "{name} by {by}: {apart:.1e}");
+            assert!(apart <= apart_max, "{name} by {by}: {apart:.1e}");
         }
     }
 }
@@ -278,12 +278,19 @@ fn updates_of_splad_agree_everywhere() {
         let file = "grads/splad_distill.step.safetensors";
         check_movements(layout, results, before, file, by);
     };
-    check_updates(case, SPLAD_GRADIENTS, CPU_TOLERANCE, first);
+    check_updates(case, (SPLAD_GRADIENTS, CPU_TOLERANCE), 1e-5, first);
 }
 
 #[test]
 fn updates_of_lcm_agree_everywhere() {
-    check_updates(lcm_case(false), LCM_GRADIENTS, BENT, |_, _, _, _| {});
+    // The gradients of two updates, each of which may lie BENT away at both places.
+    let apart_max = 4.0 * BENT;
+    check_updates(
+        lcm_case(false),
+        (LCM_GRADIENTS, BENT),
+        apart_max,
+        |_, _, _, _| {},
+    );
 }
 
 /// Networks that compute in 16 bits learn by f32 parameters, whose gradients are near those of f32;

@@ -163,8 +163,8 @@ fn texts() {
                         @compute @workgroup_size(1)\nfn main() { let a = u; }";
             with_text(c, text);
         },
-        "kernel \"increment\" of r0 (the test's increment): the variable \"u\" is no storage \
-         buffer of group 0, nor memory of a workgroup (W5)",
+        "kernel \"increment\" of r0 (the test's increment): the variable \"u\" is not a \
+         storage buffer of group 0 or workgroup memory (W5)",
     );
     check(
         |c| c.kernels[0].text = c.kernels[0].text.replace("binding(1)", "binding(2)"),
