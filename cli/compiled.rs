@@ -30,8 +30,8 @@ pub(crate) fn tiling(artifact: &Artifact) -> Result<Option<Tiling>, Failure> {
     Tiling::new(tile, overlap).map(Some).at("manifest.json")
 }
 
-/// The inputs of the program of a component that fits `given` best: its own if shapes are equal, else
-/// those of the first.
+/// The inputs of the program of a component that fits `given` best: its own if shapes are equal,
+/// else those of the first.
 pub(crate) fn inputs(
     artifact: &Artifact,
     component: &str,

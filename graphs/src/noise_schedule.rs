@@ -107,7 +107,8 @@ impl NoiseSchedule {
 
     /// Signal and noise factors α = √ᾱ and σ = √(1 − ᾱ) at one timestep; none beyond the schedule.
     ///
-    /// Noising is `α · x0 + σ · noise`; the velocity target is `α · noise − σ · x0` (spec 0.2, 0.3).
+    /// Noising is `α · x0 + σ · noise`; the velocity target is `α · noise − σ · x0` (spec 0.2,
+    /// 0.3).
     pub fn signal_and_noise(&self, timestep: usize) -> Option<(f64, f64)> {
         let alpha_bar = f64::from(*self.alphas_cumprod.get(timestep)?);
         Some((alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()))

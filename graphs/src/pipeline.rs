@@ -239,7 +239,8 @@ pub fn open_graph(path: &str) -> Model {
 }
 
 impl Model {
-    /// The inputs of a component with their declared types; extents that it leaves open are symbols.
+    /// The inputs of a component with their declared types; extents that it leaves open are
+    /// symbols.
     ///
     /// # Errors
     /// When there is no such component, or its graph is damaged.

@@ -49,7 +49,8 @@ impl Place {
     }
 }
 
-/// An open WebGPU device, what it grants, and the artifact whose programs it runs, if they are one's.
+/// An open WebGPU device, what it grants, and the artifact whose programs it runs, if they are
+/// one's.
 #[cfg(feature = "webgpu")]
 #[derive(Debug, Clone)]
 pub struct WebGpu {

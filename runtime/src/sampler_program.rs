@@ -1,8 +1,9 @@
 //! A sampler's step as a program, for devices that keep the latents.
 //!
-//! Takes a sampler's table, the latents' shape and the network's types; gives a program of guidance,
-//! rows and the network's next input, and the numbers that it wants at each step. It computes what
-//! [`crate::sampler_step`] computes, in f32. Dynamic thresholding, which sorts, it does not know.
+//! Takes a sampler's table, the latents' shape and the network's types; gives a program of
+//! guidance, rows and the network's next input, and the numbers that it wants at each step. It
+//! computes what [`crate::sampler_step`] computes, in f32. Dynamic thresholding, which sorts, it
+//! does not know.
 
 use compiler::graph::{Builder, GraphError, TensorType, Value};
 use compiler::ops::{Add, Cast, Concat, Div, Max, Min, Mul, Neg, Op, ReduceMean, ReduceSum};

@@ -112,11 +112,13 @@ pub fn denoise_on_host(
 }
 
 /// Decodes latents `[batch, channels, height, width]`, picture by picture, to images
-/// `[batch, 3, H, W]` in [-1, 1] (not clamped). The decoder sees `latents / scaling + shift`: all of
-/// a picture, or its tiles one by one, see [`crate::tiling`]. `on_call` is told of each call of it.
+/// `[batch, 3, H, W]` in [-1, 1] (not clamped). The decoder sees `latents / scaling + shift`: all
+/// of a picture, or its tiles one by one, see [`crate::tiling`]. `on_call` is told of each call of
+/// it.
 ///
 /// # Errors
-/// When the decoder fails, has another interface or returns NaN or infinity, or the latents do not fit the tiles.
+/// When the decoder fails, has another interface or returns NaN or infinity, or the latents do not
+/// fit the tiles.
 pub fn decode(
     decoder: &Session,
     latents: &Tensor,

@@ -1,5 +1,5 @@
-//! The libraries from outside: operators, networks, samplers and training steps against what PyTorch,
-//! diffusers and transformers compute.
+//! The libraries from outside: operators, networks, samplers and training steps against what
+//! PyTorch, diffusers and transformers compute.
 
 #[path = "../support/mod.rs"]
 mod support;

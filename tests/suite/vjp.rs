@@ -1,5 +1,5 @@
-//! Gradients of single operators against PyTorch's in f64: by the oracle in f64, and as each executor
-//! computes them in f32 after every pass.
+//! Gradients of single operators against PyTorch's in f64: by the oracle in f64, and as each
+//! executor computes them in f32 after every pass.
 
 use std::fs;
 

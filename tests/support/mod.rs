@@ -19,8 +19,9 @@ use std::time::SystemTime;
 pub(crate) use command::{Floats, read_floats, read_png, splamc, thirds};
 pub(crate) use tensors::{Folder, assert_close, folder, tensors};
 
-/// The path of `name` below the golden files. The model of `sd21` is the example's. Where some weights of its first folder are described
-/// instead of stored, it lies in a copy of that folder that has them all.
+/// The path of `name` below the golden files. The model of `sd21` is the example's. Where some
+/// weights of its first folder are described instead of stored, it lies in a copy of that folder
+/// that has them all.
 pub(crate) fn golden(name: &str) -> PathBuf {
     static COMPLETE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

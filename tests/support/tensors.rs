@@ -1,5 +1,5 @@
-//! Golden files as the libraries take them: folders as sources, tensors by name; and how far numbers
-//! lie apart.
+//! Golden files as the libraries take them: folders as sources, tensors by name; and how far
+//! numbers lie apart.
 
 use std::collections::BTreeMap;
 use std::fs;

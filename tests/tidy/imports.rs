@@ -1,8 +1,8 @@
 //! Which file of a room uses which: a reader of `use` items and of paths in code.
 //!
 //! Takes the source of a room's files, returns for each file the files that define what it names.
-//! A `mod` line is not a use. A `pub use` is not a use either unless the file itself needs the name:
-//! a path through it leads to the file that defines the item. Code of tests is left out.
+//! A `mod` line is not a use. A `pub use` is not a use either unless the file itself needs the
+//! name: a path through it leads to the file that defines the item. Code of tests is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 

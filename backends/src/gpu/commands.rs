@@ -10,14 +10,14 @@
 //!   multiple of [`ALIGNMENT`] and are not empty;
 //! * W3: a launch has one argument for each binding of its kernel; arguments in the arena are bound
 //!   for reading and writing, weights for reading;
-//! * W4: no two arguments of one launch that may be written overlap, for WebGPU refuses aliases of what
-//!   may be written: values that lie in the same bytes are one argument;
-//! * W5: a kernel's text is one that the reader of its dialect accepts, with the entry point [`ENTRY_POINT`], a
-//!   workgroup along one axis, and the bindings declared, in order, as `@group(0) @binding(0)`, …;
-//!   windows are as large as the text says;
+//! * W4: no two arguments of one launch that may be written overlap, for WebGPU refuses aliases of
+//!   what may be written: values that lie in the same bytes are one argument;
+//! * W5: a kernel's text is one that the reader of its dialect accepts, with the entry point
+//!   [`ENTRY_POINT`], a workgroup along one axis, and the bindings declared, in order, as
+//!   `@group(0) @binding(0)`, …; windows are as large as the text says;
 //! * W6: nothing exceeds the requirements;
-//! * W7: ports, states and uploads have names of their own, windows of the size that their elements take,
-//!   and an order that names each axis once;
+//! * W7: ports, states and uploads have names of their own, windows of the size that their elements
+//!   take, and an order that names each axis once;
 //! * W8: each state is the whole of its buffer; inputs lie in the arena; what is copied after a run
 //!   has as many bytes as where it goes, and goes nowhere else.
 

@@ -12,7 +12,8 @@
 //!   somewhere is stored to;
 //! * K4: barriers, and what decides whether they are reached, are the same for all invocations;
 //! * K5: a loop's step is a positive constant, and every branch gives what the statement defines;
-//! * K6: sizes are positive, and the workgroup and its memory within [`Limits`](crate::target::Limits);
+//! * K6: sizes are positive, and the workgroup and its memory within
+//!   [`Limits`](crate::target::Limits);
 //! * K7: a shared memory is stored to before it is loaded from;
 //! * K8: names are words of letters, digits and `_`, comments have no control characters.
 

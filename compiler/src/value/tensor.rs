@@ -107,8 +107,8 @@ impl Tensor {
         }
     }
 
-    /// The same tensor with its bytes in memory, where nobody else can change them. Whoever packs or
-    /// uploads weights asks for this first.
+    /// The same tensor with its bytes in memory, where nobody else can change them. Whoever packs
+    /// or uploads weights asks for this first.
     ///
     /// # Errors
     /// When the bytes lie in a file that was cut or changed.

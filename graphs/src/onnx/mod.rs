@@ -1,10 +1,10 @@
 //! Import of ONNX models.
 //!
-//! Takes a model file with its external data from a [`Source`](crate::source::Source), gives a function of the graph IR
-//! with its weights, which share the bytes of the files. Shape arithmetic is carried out here: what
-//! is left are tensors. Opsets 1 to 28 of the default domain are read as far as an operator's
-//! meaning in them is known (see [`ops::OPERATORS`]). It never guesses: an operator, attribute or
-//! size that it does not understand is an error which names the node.
+//! Takes a model file with its external data from a [`Source`](crate::source::Source), gives a
+//! function of the graph IR with its weights, which share the bytes of the files. Shape arithmetic
+//! is carried out here: what is left are tensors. Opsets 1 to 28 of the default domain are read as
+//! far as an operator's meaning in them is known (see [`ops::OPERATORS`]). It never guesses: an
+//! operator, attribute or size that it does not understand is an error which names the node.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! From the messages to a function: names, order, calls of local functions, branches.
 //!
-//! Takes the graph node by node, each after those that it depends on, gives each to its lowering. Functions are
-//! inlined, a branch is chosen when its condition is known. Loops, sequences and training parts
-//! are refused.
+//! Takes the graph node by node, each after those that it depends on, gives each to its lowering.
+//! Functions are inlined, a branch is chosen when its condition is known. Loops, sequences and
+//! training parts are refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 

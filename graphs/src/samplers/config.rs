@@ -119,8 +119,8 @@ impl SamplerConfig {
     }
 
     /// The same options read by the sampler of `class`, which the pipeline's index names: the index
-    /// decides over what diffusers saved with it, and where the file names no class. A file that was
-    /// written by hand says itself which sampler it is for.
+    /// decides over what diffusers saved with it, and where the file names no class. A file that
+    /// was written by hand says itself which sampler it is for.
     ///
     /// # Source
     /// diffusers `DiffusionPipeline.from_pretrained`.

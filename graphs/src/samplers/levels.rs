@@ -1,7 +1,7 @@
 //! Noise levels of a variance-preserving state, as the multistep solvers see them (spec 4.4).
 //!
-//! Takes ratios of noise to signal and the network's kind of output, gives what DPM-Solver and UniPC
-//! share: λ, and the output converted to what they integrate. It never orders steps.
+//! Takes ratios of noise to signal and the network's kind of output, gives what DPM-Solver and
+//! UniPC share: λ, and the output converted to what they integrate. It never orders steps.
 
 use compiler::program::sampler::{Limit, Row};
 

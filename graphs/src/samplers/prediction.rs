@@ -1,7 +1,7 @@
 //! What a network's output means.
 //!
-//! Takes options, returns the meaning; takes coefficients of signal and noise, returns rows of clean
-//! latents and of noise.
+//! Takes options, returns the meaning; takes coefficients of signal and noise, returns rows of
+//! clean latents and of noise.
 
 use compiler::program::sampler::Row;
 

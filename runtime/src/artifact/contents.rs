@@ -21,8 +21,8 @@ pub struct ArtifactContents {
     pub about: About,
     /// Programs for fixed shapes, in order.
     pub programs: Vec<ArtifactProgram>,
-    /// What adapters do, by the hash of the regions that they compute ([`crate::ahead`]); kernels of
-    /// one name have one text.
+    /// What adapters do, by the hash of the regions that they compute ([`crate::ahead`]); kernels
+    /// of one name have one text.
     pub commands: BTreeMap<String, Commands>,
     /// Other device code by file name, such as `gemm_1.ptx`.
     pub kernels: BTreeMap<String, Bytes>,
@@ -129,7 +129,8 @@ pub struct ArtifactProgram {
 /// A program, or a part of one, as devices are given it: regions with their constants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArtifactPart {
-    /// What its inputs change with, by the name of a stage; `None` for a whole program and for a body.
+    /// What its inputs change with, by the name of a stage; `None` for a whole program and for a
+    /// body.
     pub stage: Option<String>,
     /// The text of its regions.
     pub regions: String,

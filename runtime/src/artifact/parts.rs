@@ -1,8 +1,8 @@
 //! Programs in the plan: parts and constants as messages, and as what devices are given.
 //!
 //! Takes executables and their texts, returns messages; takes messages of hostile plans, returns
-//! executables that keep every rule, and whose inputs and results are those of the program. Nothing is
-//! formed or compiled: text is read and checked.
+//! executables that keep every rule, and whose inputs and results are those of the program. Nothing
+//! is formed or compiled: text is read and checked.
 
 use std::collections::BTreeMap;
 
@@ -122,8 +122,9 @@ impl ArtifactPart {
         }
     }
 
-    /// What an artifact stores of the parts of a program, in the order in which they run, with their
-    /// stages: an input that the program does not have is taken from the part whose result it is.
+    /// What an artifact stores of the parts of a program, in the order in which they run, with
+    /// their stages: an input that the program does not have is taken from the part whose result it
+    /// is.
     pub fn parts<'a>(
         program: &Executable,
         parts: impl Iterator<Item = (Option<&'a str>, &'a Executable)>,
@@ -177,8 +178,8 @@ impl ArtifactProgram {
     /// The whole program with its graph.
     ///
     /// # Errors
-    /// As [`ArtifactProgram::executable`], and when the graph does not parse, breaks a rule or is of
-    /// another program.
+    /// As [`ArtifactProgram::executable`], and when the graph does not parse, breaks a rule or is
+    /// of another program.
     pub fn program(&self) -> Result<Program, ArtifactError> {
         let stored = Program::stored(&self.text, self.executable()?);
         stored.map_err(|source| ArtifactError::Graph {
@@ -187,8 +188,8 @@ impl ArtifactProgram {
         })
     }
 
-    /// The parts in which the program runs, in order, with their stages; one without a stage where it
-    /// runs whole.
+    /// The parts in which the program runs, in order, with their stages; one without a stage where
+    /// it runs whole.
     ///
     /// # Errors
     /// When the regions of a part break a rule, an input of a part is none of the program and no

@@ -372,8 +372,8 @@ fn entry_of<'a>(
     entry.ok_or_else(|| ArtifactError::Missing { what, name: name() })
 }
 
-/// The manifest's programs with what the plan says of each; `None` where they differ, or the plan names
-/// a constant that is not there or a weight program, which this version does not run.
+/// The manifest's programs with what the plan says of each; `None` where they differ, or the plan
+/// names a constant that is not there or a weight program, which this version does not run.
 fn programs(manifest: &Manifest, plan: &mut Plan) -> Option<Vec<ArtifactProgram>> {
     let constants = parts::constants(plan)?;
     if manifest.programs.len() != plan.programs.len() {

@@ -44,8 +44,8 @@ pub struct Written {
 /// Writes an artifact through `storage`; shards are hashed and written in parallel.
 ///
 /// # Errors
-/// When a name cannot be a file's, a program's name occurs twice, kernels of one name differ, a weight
-/// cannot be read, or the storage fails. There is then no new manifest.
+/// When a name cannot be a file's, a program's name occurs twice, kernels of one name differ, a
+/// weight cannot be read, or the storage fails. There is then no new manifest.
 pub fn write(storage: &dyn Storage, contents: &ArtifactContents) -> Result<Written, ArtifactError> {
     check_programs(&contents.programs)?;
     let cut = contents.weights.as_ref().map(shards);

@@ -1,7 +1,7 @@
 //! Inputs and outputs of a pipeline's networks, by name.
 //!
-//! Takes the declared inputs or the results of a session, gives the one that is wanted, or says what
-//! is there instead.
+//! Takes the declared inputs or the results of a session, gives the one that is wanted, or says
+//! what is there instead.
 
 use compiler::DType;
 use compiler::graph::TensorType;

@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::{deviation, tensors};
 use crate::support::golden;
 
-/// Of the largest magnitude. Most runs stay below 2e-5; the one that starts at σ = 4096 divides by it
-/// in single precision in diffusers.
+/// Of the largest magnitude. Most runs stay below 2e-5; the one that starts at σ = 4096 divides by
+/// it in single precision in diffusers.
 const TOLERANCE: f64 = 1e-4;
 
 /// Replays `<model>/runs/<run>` under the sampler called `name`; without one, the model's own.

@@ -227,9 +227,9 @@ fn three_steps_of_denoising_agree_with_torch() {
 }
 
 /// Two updates of a distillation at every place: the first has the gradients of a golden file, the
-/// second leaves the states that the CPU has, as near as `apart_max`. Later ones part further: AdamW's
-/// early updates have the size of the learning rate whatever the gradient, so that roundings of
-/// gradients near zero turn into whole updates.
+/// second leaves the states that the CPU has, as near as `apart_max`. Later ones part further:
+/// AdamW's early updates have the size of the learning rate whatever the gradient, so that
+/// roundings of gradients near zero turn into whole updates.
 fn check_updates(
     mut case: Case,
     (file, tolerance): (&str, f64),

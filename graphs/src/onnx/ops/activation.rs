@@ -1,7 +1,7 @@
 //! Activation functions that the graph IR has no operator for.
 //!
-//! Takes one operand, some a slope, returns the formula of ONNX in operators of the IR. Exponentials
-//! of 16-bit floats are computed in f32.
+//! Takes one operand, some a slope, returns the formula of ONNX in operators of the IR.
+//! Exponentials of 16-bit floats are computed in f32.
 
 use compiler::ops;
 

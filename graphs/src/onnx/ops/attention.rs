@@ -1,7 +1,8 @@
 //! `Attention`, and what the operators of other domains share with it.
 //!
-//! Takes queries, keys and values with or without an axis of heads, masks, and keys of earlier calls;
-//! returns the IR's attention, or its steps where a result asks for the scores or they are bounded.
+//! Takes queries, keys and values with or without an axis of heads, masks, and keys of earlier
+//! calls; returns the IR's attention, or its steps where a result asks for the scores or they are
+//! bounded.
 
 use compiler::DType;
 use compiler::ops;
@@ -134,7 +135,8 @@ fn axes(context: &Context, wire: Wire, wanted: &str) -> Problem {
     }
 }
 
-/// `[batch, tokens, heads · d]` as `[batch, heads, tokens, d]`; `None` where the heads do not divide.
+/// `[batch, tokens, heads · d]` as `[batch, heads, tokens, d]`; `None` where the heads do not
+/// divide.
 pub(super) fn with_heads(context: &mut Context, wire: Wire, heads: i64) -> Option<Result<Wire>> {
     let [batch, tokens, width]: [Dim; 3] = context.shape(wire).try_into().ok()?;
     let heads = Dim::from(Some(heads).filter(|&heads| heads > 0)?);

@@ -1,8 +1,8 @@
 //! `Einsum`: products of tensors summed over named axes.
 //!
-//! Takes an equation and its operands, returns products of two at a time, each a product of matrices
-//! where axes are summed over. Axes that an ellipsis stands for count from the right. Source: ONNX
-//! `Einsum`; NumPy `einsum`.
+//! Takes an equation and its operands, returns products of two at a time, each a product of
+//! matrices where axes are summed over. Axes that an ellipsis stands for count from the right.
+//! Source: ONNX `Einsum`; NumPy `einsum`.
 
 use std::collections::BTreeSet;
 

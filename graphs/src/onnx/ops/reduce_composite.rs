@@ -1,7 +1,7 @@
 //! Reductions of a function of the elements: sums of sizes, squares and exponentials.
 //!
-//! Takes axes as every reduction does, returns the function, the IR's sum and what is done to it. No
-//! axes to reduce leave the functions. 16-bit floats are summed in f32.
+//! Takes axes as every reduction does, returns the function, the IR's sum and what is done to it.
+//! No axes to reduce leave the functions. 16-bit floats are summed in f32.
 
 use compiler::DType;
 use compiler::ops;

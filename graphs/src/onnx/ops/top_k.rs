@@ -1,7 +1,8 @@
 //! `TopK`: the largest or smallest elements of an axis, in order.
 //!
-//! Takes a known number of elements, returns values and indices. The rank of an element is the number
-//! of those before it, which is counted pair by pair: for an axis of `n` elements, `n²` comparisons.
+//! Takes a known number of elements, returns values and indices. The rank of an element is the
+//! number of those before it, which is counted pair by pair: for an axis of `n` elements, `n²`
+//! comparisons.
 
 use compiler::DType;
 use compiler::ops;

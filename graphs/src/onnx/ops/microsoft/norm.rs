@@ -1,6 +1,7 @@
 //! Norms with what onnxruntime fuses around them.
 //!
-//! Takes images whose channels are last, or tokens and what is added to them, returns the IR's norms.
+//! Takes images whose channels are last, or tokens and what is added to them, returns the IR's
+//! norms.
 
 use compiler::ops;
 use compiler::value::dim::Dim;
