@@ -70,7 +70,7 @@ fn suited(region: &Region) -> Result<&ConvWeightGradient, String> {
     if gradient.kernel != [TAPS, TAPS] {
         return Err(format!("a kernel of {:?}, wanted 3×3", gradient.kernel));
     }
-    if by_image(&region) {
+    if by_image(region) {
         return Err("side reductions of a weight".to_owned());
     }
     is_plain(&gradient.strides, &gradient.dilations, gradient.groups)?;
