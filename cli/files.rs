@@ -259,8 +259,8 @@ impl Folder {
         })
     }
 
-    /// The same tensor, to be read from its file when it is needed; if it is no view of a file of
-    /// this folder, it is itself.
+    /// The same tensor, whose bytes are read from its file when they are needed. A tensor that is
+    /// not a view of a file of this folder is returned as it is.
     pub(crate) fn stored(&self, tensor: Tensor) -> Tensor {
         match self.part(tensor.bytes()) {
             Some(part) => tensor.stored(Arc::new(part)),

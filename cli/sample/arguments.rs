@@ -39,8 +39,8 @@ pub(crate) struct Arguments {
     /// The number of steps; if not given, 4 for few-step samplers and 20 for others.
     #[arg(long)]
     pub(super) steps: Option<usize>,
-    /// Guidance scale in the standard form, where 1 is no guidance. If not given: 7.5; 5 for SDXL;
-    /// 8.5 for models that embed the scale; 1 for samplers of distilled models.
+    /// The guidance scale in the standard form, where 1 is no guidance. The default is 7.5, 5 for
+    /// SDXL, 8.5 for models that embed the scale, and 1 for samplers of distilled models.
     #[arg(long, allow_negative_numbers = true)]
     pub(super) cfg_scale: Option<f64>,
     /// How timesteps are spaced; the sampler's own rule if not given.

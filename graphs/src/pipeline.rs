@@ -110,8 +110,8 @@ pub struct Options {
 /// Opens the model in a folder. Only configurations and the structure of ONNX graphs are read.
 ///
 /// # Errors
-/// When there is no model, or a component or its configuration is of a kind that is not supported;
-/// where that is no wonder because the whole pipeline is, the error says so.
+/// When there is no model, or a component or its configuration is of a kind that is not supported.
+/// If the kind of the whole pipeline is not supported, the error names that kind instead.
 pub fn open(source: &dyn Source) -> Result<Model, ImportError> {
     open_any(source).map_err(|error| match pipeline_class::refusal(source) {
         Some(kind) => kind,

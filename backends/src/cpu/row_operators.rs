@@ -15,7 +15,7 @@ pub(crate) enum RowOperator {
     /// `e^x / Σ e^x`.
     Softmax,
     /// Mean and `1 / sqrt(variance + epsilon)` from the means, then the sums of squared
-    /// differences, of parts of so many elements.
+    /// differences, of parts of `count` elements each.
     MergeMoments { epsilon: f64, count: usize },
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Takes the file's text, gives typed fields one by one; what has not been asked for at the end is
 //! listed by name: diffusers and transformers do not know these keys either and ignore them. Keys
-//! that begin with `_` are notes of the library that wrote the file, and `null` is no value.
+//! that begin with `_` are notes of the library that wrote the file, and `null` means that the key is absent.
 
 use serde_json::{Map, Value};
 use thiserror::Error;

@@ -101,7 +101,7 @@ pub(super) fn refuse_variants(options: &Options) -> Result<(), SamplerError> {
     if options.flag("use_flow_sigmas", false)? {
         return Err(options.wrong("use_flow_sigmas", "false"));
     }
-    // Variances that need no second network output are no concern of these solvers.
+    // These solvers do not read the variance, unless the network returns it as a second output.
     let fixed = [
         "none",
         "fixed_small",

@@ -132,7 +132,7 @@ pub enum ArtifactError {
         /// What is wrong.
         source: Box<ExecutableError>,
     },
-    /// The plan holds what is no number, type or text, or what contradicts the rest of a program.
+    /// The plan holds an invalid number, type or text, or one that contradicts the rest of a program.
     #[error("{program:?} of the artifact holds damaged {what}")]
     Damaged {
         /// The program, or the part of one.

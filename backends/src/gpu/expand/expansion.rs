@@ -141,7 +141,7 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// Opens a kernel of so many workgroups along each axis, with all buffers of the region.
+    /// Opens a kernel with a grid of workgroups and all buffers of the region.
     pub(crate) fn begin(
         &mut self,
         program: &BlockProgram,
@@ -198,7 +198,7 @@ impl<'a> Expansion<'a> {
         Ok(())
     }
 
-    /// Opens a kernel of so many invocations in one list.
+    /// Opens a kernel with one invocation per place, in workgroups of `invocations`.
     pub(crate) fn begin_list(
         &mut self,
         program: &BlockProgram,
@@ -210,8 +210,8 @@ impl<'a> Expansion<'a> {
         self.begin(program, invocations, [groups.div_ceil(lines), lines, 1])
     }
 
-    /// Opens a kernel that reads what an output stored and stores its moments; gives whether it is
-    /// read in quads.
+    /// Opens a kernel that reads what an output stored and stores its moments; returns whether it
+    /// reads four elements at a time.
     pub(crate) fn begin_moments(
         &mut self,
         program: &BlockProgram,

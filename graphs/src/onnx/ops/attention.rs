@@ -14,7 +14,7 @@ use crate::onnx::node::Node;
 
 use super::data::element_type_of;
 
-/// Which keys a query may see, in elements from its own place; `None` is no bound.
+/// Which keys a query may see, counted in elements from its own position; `None` means unbounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reach {
     pub(super) left: Option<i64>,
