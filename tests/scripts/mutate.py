@@ -599,29 +599,32 @@ def run(number, options, bases, scratch):
     return ending, wrong, line
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(parser, seconds):
+    """The options of every script that changes inputs at random, parsed."""
     parser.add_argument("--splamc", default=ROOT / "target/debug/splamc", type=pathlib.Path)
-    parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="repeat this run alone")
-    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--seconds", type=float, default=seconds)
     parser.add_argument("--gigabytes", type=int, default=4)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--keep", type=pathlib.Path, help="a new folder for the models that failed")
     parser.add_argument("--all", action="store_true", help="print every run")
-    parser.add_argument("--characters", type=int, default=400, help="of a message to print")
     options = parser.parse_args()
     options.splamc = options.splamc.resolve()
-    numbers = range(options.runs) if options.only is None else [options.only]
+    return options
+
+
+def carry_out(options, count, prepare):
+    """Does `count` runs, or the one asked for, and exits. `prepare` takes the scratch folder and
+    returns what does the run of a number."""
+    numbers = range(count) if options.only is None else [options.only]
     endings, failures = collections.Counter(), 0
     if options.keep:
         options.keep.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as temporary:
-        scratch = (options.keep or pathlib.Path(temporary)).resolve()
-        bases = prepare(scratch, options.splamc)
+        run_number = prepare((options.keep or pathlib.Path(temporary)).resolve())
         with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            for ending, wrong, line in pool.map(lambda n: run(n, options, bases, scratch), numbers):
+            for ending, wrong, line in pool.map(run_number, numbers):
                 endings[ending] += 1
                 failures += wrong is not None
                 if wrong or options.all:
@@ -629,6 +632,19 @@ def main():
     counts = ", ".join(f"{count} ended with {ending}" for ending, count in endings.most_common())
     print(f"seed {options.seed}: {counts}; {failures} misbehaved")
     sys.exit(1 if failures else 0)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--characters", type=int, default=400, help="of a message to print")
+    options = arguments(parser, seconds=20)
+
+    def prepared(scratch):
+        bases = prepare(scratch, options.splamc)
+        return lambda number: run(number, options, bases, scratch)
+
+    carry_out(options, options.runs, prepared)
 
 
 if __name__ == "__main__":

@@ -18,20 +18,15 @@ Example: python3 tests/scripts/mutate_pipelines.py --tries 300
 """
 
 import argparse
-import collections
-import concurrent.futures
 import hashlib
 import json
 import os
-import pathlib
 import random
 import shlex
 import shutil
 import stat
 import struct
 import subprocess
-import sys
-import tempfile
 import zlib
 
 import mutate
@@ -279,32 +274,9 @@ def run(number, options, scratch):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--splamc", default=mutate.ROOT / "target/debug/splamc", type=pathlib.Path)
     parser.add_argument("--tries", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int, help="repeat this run alone")
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--gigabytes", type=int, default=4)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--keep", type=pathlib.Path, help="a new folder for the models that failed")
-    parser.add_argument("--all", action="store_true", help="print every run")
-    options = parser.parse_args()
-    options.splamc = options.splamc.resolve()
-    numbers = range(options.tries) if options.only is None else [options.only]
-    endings, failures = collections.Counter(), 0
-    if options.keep:
-        options.keep.mkdir(parents=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        scratch = (options.keep or pathlib.Path(temporary)).resolve()
-        with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            for ending, wrong, line in pool.map(lambda n: run(n, options, scratch), numbers):
-                endings[ending] += 1
-                failures += wrong is not None
-                if wrong or options.all:
-                    print(f"{wrong or 'good'}: {line}", flush=True)
-    counts = ", ".join(f"{count} ended with {ending}" for ending, count in endings.most_common())
-    print(f"seed {options.seed}: {counts}; {failures} misbehaved")
-    sys.exit(1 if failures else 0)
+    options = mutate.arguments(parser, seconds=60)
+    mutate.carry_out(options, options.tries, lambda scratch: lambda number: run(number, options, scratch))
 
 
 if __name__ == "__main__":
