@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::graph::Func;
 use crate::region::lower::{ACCESS, Lowered, lower};
-use crate::region::{RegionId, Regions, layout, verify};
+use crate::region::{Refusal, RegionId, Regions, layout, verify};
 
 mod epilogue;
 mod nodes;
@@ -23,7 +23,7 @@ mod state;
 use rule::Rule;
 use state::{State, Verdict};
 
-pub use rule::{FormError, Refusal};
+pub use rule::FormError;
 
 macro_rules! rules {
     ($($name:ident),* $(,)?) => {

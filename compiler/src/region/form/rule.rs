@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::state::{State, Verdict};
 use crate::graph::TensorType;
-use crate::region::{RegionError, RegionId};
+use crate::region::RegionError;
 
 /// A directional fusion with a name.
 pub(super) struct Rule {
@@ -12,19 +12,6 @@ pub(super) struct Rule {
     pub(super) name: &'static str,
     /// Fuses something into or with the region in a slot, if it can.
     pub(super) apply: fn(&mut State, usize) -> Verdict,
-}
-
-/// Why a fusion was not made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The rule that refused.
-    pub rule: &'static str,
-    /// The region that it looked at.
-    pub region: RegionId,
-    /// Where that region's value comes from.
-    pub origin: String,
-    /// What was found.
-    pub reason: String,
 }
 
 /// Why a function has no regions.

@@ -10,11 +10,11 @@ use crate::graph::eval::last_uses;
 use crate::graph::{self, Definition, Func, Value};
 use crate::ops::{Add, Application, Class, ConvTranspose, Gelu, GeluForm, Linear, Mul, Op, Term};
 use crate::region::access::Step;
-use crate::region::form::Refusal;
 use crate::region::index::Index;
 use crate::region::transposed::convolution;
 use crate::region::{
-    Access, Anchor, Buffer, BufferData, Content, FormError, Node, Output, Region, RegionId, Regions,
+    Access, Anchor, Buffer, BufferData, Content, FormError, Node, Output, Refusal, Region,
+    RegionId, Regions,
 };
 use crate::value::extents::Extents;
 use crate::value::tensor::{Tensor, Values};
