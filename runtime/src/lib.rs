@@ -20,3 +20,4 @@ pub mod staged;
 pub mod tensor_file;
 pub mod tiling;
 pub mod tokenizer;
+pub mod training;

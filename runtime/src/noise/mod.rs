@@ -5,7 +5,7 @@
 //! gives the same bits on every machine, wasm included (all logarithms and sines are `libm`'s).
 //! Spec 4.12.
 
-mod philox;
+pub(crate) mod philox;
 mod torch_cpu;
 
 use thiserror::Error;

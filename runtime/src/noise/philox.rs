@@ -25,7 +25,7 @@ pub(super) fn normals(seed: u64, offset: u32, count: usize) -> impl Iterator<Ite
 }
 
 /// One block: ten rounds of the bijection under a key that advances each round.
-fn block(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+pub(crate) fn block(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..ROUNDS {
         let product = |word, multiplier| u64::from(word) * u64::from(multiplier);
         let low = product(counter[0], MULTIPLIERS[0]);
@@ -45,7 +45,7 @@ fn block(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 }
 
 /// √(−2 ln u)·sin v with u = (x + ½)·2⁻³² and v = (y + ½)·2⁻³²·2π, in f64.
-fn normal(x: u32, y: u32) -> f32 {
+pub(crate) fn normal(x: u32, y: u32) -> f32 {
     let u = (f64::from(x) + 0.5) * WORD_TO_UNIT;
     let v = (f64::from(y) + 0.5) * WORD_TO_UNIT * TAU;
     (libm::sqrt(-2.0 * libm::log(u)) * libm::sin(v)) as f32

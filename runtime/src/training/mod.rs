@@ -1,0 +1,3 @@
+//! Training: what is drawn, what is read, the loop over updates, and checkpoints.
+
+pub mod draws;
