@@ -31,6 +31,7 @@ mod stages;
 mod stdout;
 mod tensors;
 mod tiling;
+mod train;
 mod tuning;
 
 use std::process::ExitCode;
@@ -83,6 +84,7 @@ commands! {
     Compile: compile,
     Run: run,
     Sample: sample,
+    Train: train,
     Inspect: inspect,
     Bench: bench,
     Grad: grad,

@@ -72,6 +72,11 @@ impl Model {
         self.path.display().to_string()
     }
 
+    /// Its directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What it is: its networks, and how prompts condition them.
     pub(crate) fn pipeline(&self) -> &Pipeline {
         match &self.form {
@@ -344,9 +349,13 @@ impl Model {
         )
     }
 
-    /// What the denoising network of a diffusers directory looks like, and its function with its
-    /// weights in f32, which are read when they are needed.
-    pub(crate) fn unet(&self, timestep: Timestep) -> Result<(unet::Config, Imported), Failure> {
+    /// What the denoising network of a diffusers directory looks like, and its function in `dtype`
+    /// with its weights, which are read when they are needed.
+    pub(crate) fn unet(
+        &self,
+        timestep: Timestep,
+        dtype: DType,
+    ) -> Result<(unet::Config, Imported), Failure> {
         let config = match &self.form {
             Form::Files(model) => model.unet(),
             Form::Artifact(_) => None,
@@ -357,7 +366,7 @@ impl Model {
             found.hint("pass a teacher in diffusers' layout")
         })?;
         let component = self.pipeline().of_task(Task::Denoise)?;
-        let options = options(None, timestep, &Bindings::new());
+        let options = options(Some(dtype), timestep, &Bindings::new());
         let imported = self.imported(component, &options)?;
         let stored = |(name, tensor)| (name, self.folder.stored(tensor));
         let imported = Imported {

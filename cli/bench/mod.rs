@@ -26,8 +26,6 @@ use crate::options::Execution;
 use crate::{gradient, memory, options, progress, stdout, tensors};
 
 use report::Report;
-use train::MethodName;
-
 /// Measure how fast a graph runs, kernel by kernel.
 ///
 /// Inputs are made from a fixed seed. Each kernel is compared with the most that the machine can
@@ -70,8 +68,13 @@ pub(crate) struct Arguments {
     /// Measure a whole training step with the model as its teacher: gradients, clipping, AdamW and
     /// EMA included
     #[arg(long, value_name = "METHOD", group = "backward",
+          value_parser = crate::train::methods(),
           conflicts_with_all = ["component", "weights", "bind"])]
-    train: Option<MethodName>,
+    train: Option<String>,
+    /// With --train: a setting of the method, as NAME=VALUE; `splamc train --method METHOD --help`
+    /// lists them
+    #[arg(long, value_name = "NAME=VALUE", requires = "train", value_parser = setting)]
+    set: Vec<(String, String)>,
     /// With --gradient or --train: use at most this much memory in all, such as 800MB or 16GiB
     #[arg(long, value_name = "SIZE", requires = "backward", value_parser = crate::options::bytes)]
     memory: Option<u64>,
@@ -92,7 +95,7 @@ struct Run {
 /// Measures and prints.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let model = Model::open(&arguments.model)?;
-    let component = match arguments.train {
+    let component = match &arguments.train {
         Some(_) => model.pipeline().of_task(Task::Denoise)?,
         None => model.pick(arguments.component.as_deref())?,
     };
@@ -145,9 +148,10 @@ fn prepare(
     at: &Place,
 ) -> Result<(Loaded, BTreeMap<String, Tensor>), Failure> {
     let place = arguments.model.display().to_string();
-    let (mut loaded, given) = match arguments.train {
+    let (mut loaded, given) = match &arguments.train {
         Some(method) => {
-            let training = train::load(model, method, size(arguments, model)?, &place)?;
+            let size = size(arguments, model)?;
+            let training = train::load(model, method, &arguments.set, size)?;
             (training.loaded, training.inputs)
         }
         None => (load(arguments, model, component)?, BTreeMap::new()),
@@ -168,6 +172,12 @@ fn load(arguments: &Arguments, model: &Model, component: &Component) -> Result<L
     }
     let bindings = arguments.bind.iter().cloned().collect();
     model.sized(component, size(arguments, model)?, &bindings, None)
+}
+
+/// A setting of a method, as `NAME=VALUE`.
+fn setting(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
 /// The size asked for.

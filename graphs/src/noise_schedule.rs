@@ -113,6 +113,26 @@ impl NoiseSchedule {
         let alpha_bar = f64::from(*self.alphas_cumprod.get(timestep)?);
         Some((alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()))
     }
+
+    /// The timestep at which σ/α is `ratio`: fractional between two timesteps, along the logarithm
+    /// of the ratio; the first or the last one beyond the schedule's ends.
+    pub fn timestep_of(&self, ratio: f64) -> f64 {
+        let at = |timestep: usize| match self.signal_and_noise(timestep) {
+            Some((alpha, sigma)) => sigma / alpha,
+            None => f64::INFINITY,
+        };
+        let bars = &self.alphas_cumprod;
+        let below = (0..bars.len()).collect::<Vec<_>>();
+        let above = below.partition_point(|&timestep| at(timestep) < ratio);
+        if above == 0 || above == bars.len() {
+            return above.min(bars.len() - 1) as f64;
+        }
+        let [low, high] = [at(above - 1), at(above)];
+        match high == ratio {
+            true => above as f64,
+            false => (above - 1) as f64 + (ratio / low).ln() / (high / low).ln(),
+        }
+    }
 }
 
 /// Single-precision evenly spaced numbers, from both ends to the middle as torch.linspace does.

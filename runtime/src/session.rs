@@ -9,7 +9,7 @@ use std::sync::Arc;
 use backends::clock::{Clock, RegionTime};
 use backends::device::{Device, ExecutionError, Loaded, Request, Resident};
 use compiler::DType;
-use compiler::graph::TensorType;
+use compiler::graph::{Role, TensorType};
 use compiler::program::Executable;
 use compiler::tile::{Tiled, Tuning};
 use compiler::value::tensor::Tensor;
@@ -24,6 +24,7 @@ pub struct Session {
     program: Box<dyn Loaded>,
     device: Arc<dyn Device>,
     inputs: Vec<(String, TensorType)>,
+    states: Vec<String>,
 }
 
 /// Why a session cannot be opened or run.
@@ -130,7 +131,9 @@ impl Session {
         device: Arc<dyn Device>,
         request: Request<'_>,
     ) -> Result<Session, SessionError> {
+        let states = request.program.params(Role::State);
         Ok(Session {
+            states: states.map(|(name, _)| name.to_owned()).collect(),
             inputs: request.program.inputs(),
             program: device.prepare(request)?,
             device,
@@ -155,6 +158,11 @@ impl Session {
     /// The program, if what it computes can stay on its device from run to run.
     pub(crate) fn resident(&self) -> Option<&dyn Resident> {
         self.program.resident()
+    }
+
+    /// The names of the states, in order.
+    pub fn states(&self) -> &[String] {
+        &self.states
     }
 
     /// What a state holds now; `None` if the program has none of that name.

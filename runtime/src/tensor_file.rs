@@ -147,6 +147,18 @@ fn read_header(file: &Bytes) -> Result<(Metadata, usize), TensorFileError> {
 pub fn parts<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
 ) -> Result<Vec<Bytes>, TensorFileError> {
+    parts_about(&BTreeMap::new(), tensors)
+}
+
+/// As [`parts`], with a text for each key in the file's `__metadata__`, where other tools look for
+/// what tensors are.
+///
+/// # Errors
+/// As [`parts`].
+pub fn parts_about<'a>(
+    about: &BTreeMap<String, String>,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<Vec<Bytes>, TensorFileError> {
     let mut tensors: Vec<_> = tensors.into_iter().collect();
     tensors.sort_by_key(|(_, tensor)| Reverse(tensor.dtype().bytes()));
     let mut seen = BTreeSet::from([METADATA_KEY]);
@@ -168,8 +180,16 @@ pub fn parts<'a>(
         infos.push(((*name).to_owned(), info));
     }
     let metadata = Metadata::new(None, infos).map_err(|_| TensorFileError::TooLarge)?;
-    let mut header =
-        serde_json::to_vec(&metadata).map_err(|source| TensorFileError::Header { source })?;
+    let json = |source| TensorFileError::Header { source };
+    let mut header = serde_json::to_vec(&metadata).map_err(json)?;
+    if !about.is_empty() {
+        // The crate keeps these texts in a map without an order, and the same tensors are to make
+        // the same bytes.
+        let about = serde_json::to_string(about).map_err(json)?;
+        let comma = if tensors.is_empty() { "" } else { "," };
+        let start = format!("{{\"{METADATA_KEY}\":{about}{comma}");
+        header.splice(..1, start.into_bytes());
+    }
     let unpadded = LENGTH_BYTES + header.len();
     header.resize(
         unpadded.next_multiple_of(DATA_ALIGNMENT) - LENGTH_BYTES,

@@ -25,7 +25,7 @@ pub enum DistillError {
         method: &'static str,
     },
     /// A network is not one that a step can call.
-    #[error("network {func:?} has {found}, wanted {wanted}")]
+    #[error("network {func:?} has {found}, expected {wanted}")]
     Interface {
         /// The function.
         func: String,
@@ -34,8 +34,22 @@ pub enum DistillError {
         /// What the step needs.
         wanted: &'static str,
     },
+    /// A method that is not in the table.
+    #[error("there is no method {name:?}, expected one of {}", known.join(", "))]
+    Method {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<&'static str>,
+    },
+    /// A number that a method needs and that was not drawn.
+    #[error("no {name} were drawn")]
+    NotDrawn {
+        /// The draw.
+        name: &'static str,
+    },
     /// A setting that has no meaning.
-    #[error("{name} is {found}, wanted {wanted}")]
+    #[error("{name} is {found}, expected {wanted}")]
     Setting {
         /// The option.
         name: &'static str,
@@ -45,7 +59,7 @@ pub enum DistillError {
         wanted: String,
     },
     /// A number that no draw may give.
-    #[error("sample {sample} has {name} {found}, wanted {wanted}")]
+    #[error("sample {sample} has {name} {found}, expected {wanted}")]
     Sample {
         /// Its place in the batch.
         sample: usize,

@@ -7,40 +7,80 @@
 //! parameter, draws a number, or loops over time.
 //!
 //! The parameters of the student, and those of its EMA, are one flat weight each
-//! ([`crate::optimizer::STUDENT`], [`crate::optimizer::EMA`]), in the order of
-//! [`crate::optimizer::Layout`]; the teacher's are weights with the prefix `teacher.`.
+//! ([`STUDENT`](compiler::program::training::names::STUDENT) and
+//! [`EMA`](compiler::program::training::names::EMA)), in the order of
+//! [`compiler::program::training::Layout`]; the teacher's are weights with the prefix `teacher.`.
 //! Embeddings of γ and of guidance scales are host data: their arguments reach 10,000 radians.
+
+use std::collections::BTreeMap;
 
 use compiler::graph::{Func, Module};
 use compiler::passes::inline;
+use compiler::program::training::names::LOSS;
 
-use crate::optimizer::LOSS;
-
+mod adapter;
 pub mod denoise;
 mod error;
 pub mod fold;
 pub mod lcm;
 pub mod loss;
+mod method;
 mod network;
+pub mod perflow;
+pub mod presets;
 mod roll_out;
 mod row;
 mod scene;
+pub mod settings;
 pub mod splad;
 
+pub use adapter::Adapter;
 pub use error::DistillError;
+pub use method::{Entry, Folding, Method, Outcome, Student, Teacher};
 pub use row::{Numbers, Point};
 pub use scene::{Bodies, Sizes};
 use scene::{STEP, Scene};
+use settings::Values;
 
-/// A method with its settings.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Method {
-    /// Predict what was added to noised latents: what a teacher is trained by.
-    Denoise(denoise::Settings),
-    /// Latent consistency distillation.
-    Lcm(lcm::Settings),
-    /// Sub-path linear approximation distillation.
-    Splad(splad::Settings),
+/// Every method.
+const METHODS: &[&Entry] = &[
+    &denoise::METHOD,
+    &lcm::METHOD,
+    &lcm::LORA,
+    &perflow::METHOD,
+    &splad::METHOD,
+];
+
+/// Every method, in the order of their names.
+pub fn methods() -> impl Iterator<Item = &'static Entry> {
+    METHODS.iter().copied()
+}
+
+/// The method `name`.
+///
+/// # Errors
+/// When there is none.
+pub fn method(name: &str) -> Result<&'static Entry, DistillError> {
+    let found = methods().find(|entry| entry.name == name);
+    found.ok_or_else(|| DistillError::Method {
+        name: name.to_owned(),
+        known: methods().map(|entry| entry.name).collect(),
+    })
+}
+
+impl Entry {
+    /// The method for values of its settings, as text by name, and a teacher; what is not given has
+    /// its default. Other names in `given` are left to whoever they belong to.
+    ///
+    /// # Errors
+    /// When a value has no meaning.
+    pub fn set(
+        &self,
+        given: &BTreeMap<String, String>,
+        teacher: &Teacher,
+    ) -> Result<Box<dyn Method>, DistillError> {
+        (self.set)(&Values::of(self.settings.iter().copied(), given)?, teacher)
+    }
 }
 
 /// Writes one training step of `method` up to its loss.
@@ -54,17 +94,13 @@ pub enum Method {
 /// When a network is missing or has another interface, a setting has no meaning, or sizes do not
 /// fit.
 pub fn step(
-    method: &Method,
+    method: &dyn Method,
     bodies: Bodies<'_>,
     sizes: Sizes,
     observed: bool,
 ) -> Result<Func, DistillError> {
     let mut scene = Scene::new(bodies, sizes)?;
-    let written = match method {
-        Method::Denoise(settings) => denoise::write(&mut scene, settings)?,
-        Method::Lcm(settings) => lcm::write(&mut scene, settings)?,
-        Method::Splad(settings) => splad::write(&mut scene, settings)?,
-    };
+    let written = method.write(&mut scene)?;
     scene.builder.result(LOSS, written.loss)?;
     for (name, value) in written.named {
         if observed {

@@ -4,6 +4,8 @@
 //! passes, the numbers of every step, and the nodes. A sample that has arrived stays: its row is
 //! (1, 0). It knows no loss.
 
+use std::collections::BTreeMap;
+
 use compiler::graph::{TensorType, Value};
 use compiler::ops::{Add, Concat, Mul, Reshape, Slice, Sub};
 use compiler::value::dim::Dim;
@@ -11,7 +13,7 @@ use compiler::value::dtype::DType;
 use compiler::value::tensor::Tensor;
 
 use super::error::DistillError;
-use super::network::At;
+use super::network::{At, Network};
 use super::row::{self, Point, Row};
 use super::row::{Numbers, vector};
 use super::scene::Scene;
@@ -26,6 +28,8 @@ pub(super) struct RollOut {
     pub(super) stride: usize,
     /// Steps at most.
     pub(super) steps: usize,
+    /// Whether the teacher is called with and without the caption.
+    pub(super) guided: bool,
 }
 
 /// A sample's way: where it starts, and where it is after each step.
@@ -34,6 +38,16 @@ pub(super) struct Path {
 }
 
 impl Path {
+    /// The way through `timesteps`; none when the schedule lacks one.
+    pub(super) fn through(
+        schedule: &NoiseSchedule,
+        timesteps: impl Iterator<Item = usize>,
+    ) -> Option<Path> {
+        let points = timesteps.map(|timestep| Point::of(schedule, timestep));
+        let points = points.collect::<Option<_>>()?;
+        Some(Path { points })
+    }
+
     pub(super) fn start(&self) -> Point {
         self.points[0]
     }
@@ -69,9 +83,7 @@ impl RollOut {
             return Err(wrong());
         }
         let timesteps = (0..=self.steps).map(|i| timestep.saturating_sub(i.saturating_mul(stride)));
-        let points: Option<Vec<Point>> = timesteps.map(|t| Point::of(schedule, t)).collect();
-        let points = points.ok_or_else(wrong)?;
-        Ok(Path { points })
+        Path::through(schedule, timesteps).ok_or_else(wrong)
     }
 
     /// The numbers of every step: `teacher.timestep`, `teacher.state` and `teacher.output`
@@ -104,9 +116,9 @@ impl RollOut {
         ])
     }
 
-    /// Noises the latents and lets the teacher walk, with the caption and without as one batch of
-    /// twice the size. Gives the state before each step and the last one. Reads `guidance`
-    /// `[batch]` in the standard form `o_u + guidance·(o_c − o_u)`.
+    /// Noises the latents and lets the teacher walk, where it is guided with the caption and without
+    /// as one batch of twice the size. Returns the state before each step and the last one. Reads
+    /// `guidance` `[batch]` in the standard form `o_u + guidance·(o_c − o_u)`.
     pub(super) fn write(
         &self,
         scene: &mut Scene<'_>,
@@ -115,10 +127,7 @@ impl RollOut {
         let start = [scene.numbers("start.alpha")?, scene.numbers("start.sigma")?];
         let ends = [scene.latents, scene.noise];
         let mut path = vec![row::combine(&mut scene.builder, start, ends)?];
-        let teacher = scene.teacher(method)?;
-        let conditions = scene.doubled_conditions()?;
-        let guidance = scene.numbers("guidance")?;
-        let guidance = row::per_image(&mut scene.builder, guidance)?;
+        let guide = Guide::of(scene, method, self.guided)?;
         let shape = TensorType::new(DType::F32, [self.steps, scene.sizes.batch]);
         let tables = ["teacher.timestep", "teacher.state", "teacher.output"];
         let mut inputs = Vec::new();
@@ -129,21 +138,72 @@ impl RollOut {
             let state = path[step];
             let timestep = line(scene, inputs[0], step)?;
             let numbers = [line(scene, inputs[1], step)?, line(scene, inputs[2], step)?];
-            let builder = &mut scene.builder;
-            let at = At {
-                sample: builder.push(Concat { axis: 0 }, &[state, state])?,
-                timestep: builder.push(Concat { axis: 0 }, &[timestep, timestep])?,
-                timestep_cond: None,
-            };
-            let both = teacher.call(builder, &at, &conditions)?;
-            let [without, with] = [half(scene, both, 0)?, half(scene, both, 1)?];
-            let builder = &mut scene.builder;
-            let towards = builder.push(Sub, &[with, without])?;
-            let towards = builder.push(Mul, &[guidance, towards])?;
-            let output = builder.push(Add, &[without, towards])?;
-            path.push(row::combine(builder, numbers, [state, output])?);
+            let output = guide.call(scene, state, timestep)?;
+            path.push(row::combine(&mut scene.builder, numbers, [state, output])?);
         }
         Ok(path)
+    }
+}
+
+/// The teacher as a roll-out calls it.
+struct Guide {
+    teacher: Network,
+    conditions: BTreeMap<String, Value>,
+    /// The scale per image; `None` where the caption alone conditions.
+    guidance: Option<Value>,
+}
+
+impl Guide {
+    fn of(
+        scene: &mut Scene<'_>,
+        method: &'static str,
+        guided: bool,
+    ) -> Result<Guide, DistillError> {
+        if !guided {
+            return Ok(Guide {
+                teacher: scene.teacher(method, 1)?,
+                conditions: scene.conditions.clone(),
+                guidance: None,
+            });
+        }
+        let teacher = scene.teacher(method, 2)?;
+        let conditions = scene.doubled_conditions()?;
+        let guidance = scene.numbers("guidance")?;
+        Ok(Guide {
+            teacher,
+            conditions,
+            guidance: Some(row::per_image(&mut scene.builder, guidance)?),
+        })
+    }
+
+    /// What the teacher says of a state, guided if it is to be.
+    fn call(
+        &self,
+        scene: &mut Scene<'_>,
+        state: Value,
+        timestep: Value,
+    ) -> Result<Value, DistillError> {
+        let at = |sample, timestep| At {
+            sample,
+            timestep,
+            timestep_cond: None,
+        };
+        let builder = &mut scene.builder;
+        let Some(guidance) = self.guidance else {
+            return self
+                .teacher
+                .call(builder, &at(state, timestep), &self.conditions);
+        };
+        let states = builder.push(Concat { axis: 0 }, &[state, state])?;
+        let timesteps = builder.push(Concat { axis: 0 }, &[timestep, timestep])?;
+        let both = self
+            .teacher
+            .call(builder, &at(states, timesteps), &self.conditions)?;
+        let [without, with] = [half(scene, both, 0)?, half(scene, both, 1)?];
+        let builder = &mut scene.builder;
+        let towards = builder.push(Sub, &[with, without])?;
+        let towards = builder.push(Mul, &[guidance, towards])?;
+        Ok(builder.push(Add, &[without, towards])?)
     }
 }
 

@@ -108,10 +108,32 @@ pub(super) fn ddim(prediction: PredictionType, from: Point, to: Point) -> Row {
 /// The consistency function `c_skip·x + c_out·x0` of a state with `sigma` of noise at `point`; at
 /// timestep 0 exactly the state (spec 1.7).
 fn consistency(prediction: PredictionType, point: Point, sigma: f64) -> Row {
+    let (skip, out) = boundary(point);
+    Row::STAY.mix(skip, clean(prediction, point.alpha, sigma), out)
+}
+
+/// As [`consistency`], of a network that is fed the state divided by `norm`, which makes signal and
+/// noise the parts of a state of the schedule.
+pub(super) fn consistency_of_scaled(
+    prediction: PredictionType,
+    point: Point,
+    sigma: f64,
+    norm: f64,
+) -> Row {
+    let fed = clean(prediction, point.alpha / norm, sigma / norm);
+    let x0 = Row {
+        state: fed.state / norm,
+        output: fed.output,
+    };
+    let (skip, out) = boundary(point);
+    Row::STAY.mix(skip, x0, out)
+}
+
+/// The factors of the state and of the clean latents at a point (spec 1.7).
+fn boundary(point: Point) -> (f64, f64) {
     /// The scale of timesteps that released models were distilled with.
     const TIMESTEP_SCALING: f64 = 10.0;
-    let (skip, out) = crate::samplers::lcm_boundary(point.timestep as f64, TIMESTEP_SCALING);
-    Row::STAY.mix(skip, clean(prediction, point.alpha, sigma), out)
+    crate::samplers::lcm_boundary(point.timestep as f64, TIMESTEP_SCALING)
 }
 
 /// What a network `who` is fed and how its output is read, each `[batch]`: `<who>.timestep`,

@@ -7,22 +7,27 @@ use std::collections::BTreeMap;
 
 use compiler::graph::{Builder, Func, Role, TensorType, Value};
 use compiler::ops::{Concat, StopGradient};
+use compiler::program::training::Layout;
+use compiler::program::training::names::{LATENTS, NOISE, STUDENT_SEES, UNCONDITIONAL};
 use compiler::value::dim::Bindings;
 use compiler::value::dtype::DType;
 
+use super::adapter::Adapter;
 use super::error::DistillError;
 use super::network::{self, At, Network};
 use super::row;
-use crate::optimizer::Layout;
+use crate::optimizer::{layout_of, split};
 
 /// The networks of a step: functions of two names as [`crate::models::unet::build`] makes them,
 /// with a timestep per sample.
 #[derive(Debug, Clone, Copy)]
 pub struct Bodies<'a> {
-    /// The teacher; [`Method::Denoise`] has none.
+    /// The teacher, for methods that have one, and for adapters the network that is adapted.
     pub teacher: Option<&'a Func>,
     /// The student, and so its EMA.
     pub student: &'a Func,
+    /// The form of the matrices that are trained; `None` trains the student's own weights.
+    pub adapter: Option<Adapter>,
 }
 
 /// The sizes of a step.
@@ -58,7 +63,7 @@ pub(super) fn stop_gradient(scene: &mut Scene<'_>, value: Value) -> Result<Value
 }
 
 /// What a method wrote.
-pub(super) struct Written {
+pub struct Written {
     pub(super) loss: Value,
     /// The values on the way, by the names that the results of an observed step bear.
     pub(super) named: Vec<(&'static str, Value)>,
@@ -68,7 +73,7 @@ pub(super) struct Written {
 pub(super) const STEP: &str = "step";
 
 /// A step under construction: what every method finds there.
-pub(super) struct Scene<'a> {
+pub struct Scene<'a> {
     pub(super) builder: Builder,
     pub(super) bodies: Bodies<'a>,
     /// The bodies that are called.
@@ -78,6 +83,8 @@ pub(super) struct Scene<'a> {
     pub(super) latents: Value,
     pub(super) noise: Value,
     pub(super) conditions: BTreeMap<String, Value>,
+    /// The weights of the teacher, once it is called or adapted.
+    teacher_weights: Vec<Value>,
 }
 
 impl<'a> Scene<'a> {
@@ -85,22 +92,27 @@ impl<'a> Scene<'a> {
         let mut builder = Builder::new(STEP);
         let bound = bodies.student.bind(&sizes.bindings(1))?;
         let image = network::input(&bound, "sample")?;
-        let latents = builder.input("latents", image.clone())?;
-        let noise = builder.input("noise", image)?;
+        let latents = builder.input(LATENTS, image.clone())?;
+        let noise = builder.input(NOISE, image)?;
         let mut conditions = BTreeMap::new();
         for (name, ty) in network::conditions(&bound) {
             let input = builder.input(&name, ty)?;
             conditions.insert(name, input);
         }
+        let layout = match bodies.adapter {
+            Some(adapter) => adapter.layout(&bound)?,
+            None => layout_of(&bound)?,
+        };
         Ok(Scene {
             builder,
-            layout: Layout::of(&bound)?,
+            layout,
             bodies,
             called: vec![bound],
             sizes,
             latents,
             noise,
             conditions,
+            teacher_weights: Vec::new(),
         })
     }
 
@@ -109,23 +121,52 @@ impl<'a> Scene<'a> {
         let flat = TensorType::new(DType::F32, [self.layout.total()]);
         let flat = self.builder.weight(name, flat)?;
         let body = self.called[0].clone();
-        let weights = self.layout.split(&mut self.builder, flat, &body)?;
+        let weights = match self.bodies.adapter {
+            None => split(&self.layout, &mut self.builder, flat, &body)?,
+            Some(adapter) => {
+                let base = self.teacher_weights(&body)?;
+                adapter.weights(&mut self.builder, &body, &base, flat, &self.layout)?
+            }
+        };
         Network::new(name, body, weights)
     }
 
-    /// The teacher, that takes two batches at once.
-    pub(super) fn teacher(&mut self, method: &'static str) -> Result<Network, DistillError> {
+    /// The teacher, that takes as many batches at once.
+    pub(super) fn teacher(
+        &mut self,
+        method: &'static str,
+        batches: usize,
+    ) -> Result<Network, DistillError> {
         let Some(body) = self.bodies.teacher else {
             return Err(DistillError::NoTeacher { method });
         };
-        let body = body.bind(&self.sizes.bindings(2))?;
-        let mut weights = Vec::new();
-        for (_, name, ty) in body.params(Role::Weight) {
-            let name = format!("teacher.{name}");
-            weights.push(self.builder.weight(&name, ty.clone())?);
-        }
+        let body = body.bind(&self.sizes.bindings(batches))?;
+        let weights = self.teacher_weights(&body)?;
         self.called.push(body.clone());
         Network::new("teacher", body, weights)
+    }
+
+    /// The teacher's weights under the names and with the types that `body` has for them.
+    fn teacher_weights(&mut self, body: &Func) -> Result<Vec<Value>, DistillError> {
+        if self.teacher_weights.is_empty() {
+            for (_, name, ty) in body.params(Role::Weight) {
+                let name = format!("teacher.{name}");
+                let weight = self.builder.weight(&name, ty.clone())?;
+                self.teacher_weights.push(weight);
+            }
+        }
+        Ok(self.teacher_weights.clone())
+    }
+
+    /// The conditions of the student where it does not see every caption that the teacher sees.
+    pub(super) fn student_conditions(&mut self) -> Result<BTreeMap<String, Value>, DistillError> {
+        let mut own = BTreeMap::new();
+        for (name, &teachers) in &self.conditions {
+            let ty = self.builder.ty(teachers).clone();
+            let input = self.builder.input(&format!("{STUDENT_SEES}{name}"), ty)?;
+            own.insert(name.clone(), input);
+        }
+        Ok(own)
     }
 
     /// The conditions of the teacher's two batches: without a caption, then with.
@@ -133,7 +174,7 @@ impl<'a> Scene<'a> {
         let mut doubled = BTreeMap::new();
         for (name, &with) in &self.conditions {
             let ty = self.builder.ty(with).clone();
-            let without = self.builder.input(&format!("uncond.{name}"), ty)?;
+            let without = self.builder.input(&format!("{UNCONDITIONAL}{name}"), ty)?;
             let both = self.builder.push(Concat { axis: 0 }, &[without, with])?;
             doubled.insert(name.clone(), both);
         }
@@ -141,19 +182,20 @@ impl<'a> Scene<'a> {
     }
 
     /// What `network` says at `at`, and the consistency function of it: `<who>.state·x +
-    /// <who>.output·o`.
+    /// <who>.output·o` for the state x, which may be fed scaled.
     pub(super) fn consistent(
         &mut self,
         network: &Network,
         who: &str,
         at: &At,
+        state: Value,
     ) -> Result<(Value, Value), DistillError> {
         let row = [
             self.numbers(&format!("{who}.state"))?,
             self.numbers(&format!("{who}.output"))?,
         ];
         let output = network.call(&mut self.builder, at, &self.conditions)?;
-        let estimate = row::combine(&mut self.builder, row, [at.sample, output])?;
+        let estimate = row::combine(&mut self.builder, row, [state, output])?;
         Ok((output, estimate))
     }
 

@@ -6,6 +6,7 @@
 use compiler::value::dtype::DType;
 
 pub mod clip;
+pub mod initial;
 pub mod unet;
 pub mod vae;
 

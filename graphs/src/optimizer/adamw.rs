@@ -6,15 +6,11 @@
 use compiler::graph::{Builder, Value};
 use compiler::ops::{Add, Div, Mul, Sqrt, Sub};
 
+use compiler::program::training::names::{FIRST_MOMENT, SECOND_MOMENT, STUDENT};
+
 use super::error::OptimizerError;
 use super::settings::Settings;
-use super::states::{Update, lerp, scalar, scalar_input, state};
-
-/// The first moment: f32 `[parameters]`, a state that begins with zeros.
-const FIRST: &str = "adamw.first_moment";
-
-/// The second moment: f32 `[parameters]`, a state that begins with zeros.
-const SECOND: &str = "adamw.second_moment";
+use super::states::{Replaced, lerp, scalar, scalar_input, state};
 
 /// The new parameters, then the moments:
 /// `m ← m + (1 − β₁)(g − m)`, `v ← β₂·v + (1 − β₂)·g²`,
@@ -27,10 +23,10 @@ pub(super) fn write(
     settings: &Settings,
     student: Value,
     gradient: Value,
-) -> Result<Vec<Update>, OptimizerError> {
+) -> Result<Vec<Replaced>, OptimizerError> {
     let ty = builder.ty(student).clone();
-    let first = state(builder, FIRST, ty.clone())?;
-    let second = state(builder, SECOND, ty)?;
+    let first = state(builder, FIRST_MOMENT, ty.clone())?;
+    let second = state(builder, SECOND_MOMENT, ty)?;
     let [beta1, beta2] = settings.betas;
     let rate = scalar(builder, 1.0 - beta1)?;
     let new_first = lerp(builder, first, gradient, rate)?;
@@ -51,10 +47,10 @@ pub(super) fn write(
     let keep = scalar_input(builder, "adamw.keep")?;
     let kept = builder.push(Mul, &[student, keep])?;
     let new = builder.push(Sub, &[kept, step])?;
-    let update = |name, old, new| Update { name, old, new };
+    let update = |name, old, new| Replaced { name, old, new };
     Ok(vec![
-        update(super::STUDENT, student, new),
-        update(FIRST, first, new_first),
-        update(SECOND, second, new_second),
+        update(STUDENT, student, new),
+        update(FIRST_MOMENT, first, new_first),
+        update(SECOND_MOMENT, second, new_second),
     ])
 }

@@ -2,7 +2,7 @@
 
 use compiler::graph::autodiff::GradientError;
 use compiler::graph::{GraphError, TensorType};
-use compiler::value::stored::ReadError;
+use compiler::program::training::LayoutError;
 use thiserror::Error;
 
 /// Why there is no training step.
@@ -14,9 +14,9 @@ pub enum OptimizerError {
     /// The loss has no gradient.
     #[error(transparent)]
     Gradient(#[from] GradientError),
-    /// A parameter cannot be read.
+    /// Parameters have no layout, or do not fit it.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Layout(#[from] LayoutError),
     /// A weight whose size is not known.
     #[error("parameter {name:?} has type {ty}, wanted known extents")]
     Unknown {
@@ -24,16 +24,6 @@ pub enum OptimizerError {
         name: String,
         /// Its type.
         ty: TensorType,
-    },
-    /// Tensors that do not fit a layout.
-    #[error("parameter {name:?} has shape {found:?}, wanted {wanted:?}")]
-    Parameter {
-        /// The parameter.
-        name: String,
-        /// The shape given, if it was given.
-        found: Option<Vec<usize>>,
-        /// The shape of the layout.
-        wanted: Vec<usize>,
     },
     /// The function is not a step.
     #[error("{func:?} has no {what}, which a training step needs")]

@@ -6,10 +6,10 @@
 use compiler::graph::autodiff::backward;
 use compiler::graph::{Builder, Definition, Func, GraphError, Node, Role, Value};
 use compiler::ops::{Concat, Mul, Op};
+use compiler::program::training::Layout;
+use compiler::program::training::names::{LOSS, STUDENT};
 
 use super::error::OptimizerError;
-use super::layout::Layout;
-use super::states::{LOSS, STUDENT};
 
 /// The flat parameters of a step.
 pub(super) fn student(builder: &Builder) -> Result<Value, OptimizerError> {
@@ -48,7 +48,7 @@ pub(super) fn write(
     Ok(joined)
 }
 
-/// The slices of `student`, one for each place: what [`Layout::split`] wrote.
+/// The slices of `student`, one for each place: what [`super::split`] wrote.
 fn cuts(func: &Func, student: Value, layout: &Layout) -> Result<Vec<Value>, OptimizerError> {
     let mut cuts = func
         .values()

@@ -3,28 +3,22 @@
 //! Takes a loss, gives it scaled; takes the norm of a gradient, says whether the step counts and
 //! what the scale becomes. A step with a gradient that is not finite changes nothing but the scale.
 
-use compiler::graph::{Builder, GraphError, Role, TensorType, Value};
-use compiler::ops::{Add, Cast, Div, Less, Mul, Select};
+use compiler::graph::{Builder, GraphError, TensorType, Value};
+use compiler::ops::{Add, Div, Less, Mul, Select};
+use compiler::program::training::names::{LOSS_SCALE, LOSS_SCALE_UPDATES};
 use compiler::value::dtype::DType;
 
 use super::settings::{LossScale, Settings};
-use super::states::{UPDATED, Update, scalar, state};
-
-/// The factor of the loss: f32 `[]`, a state that begins with 65536 in PyTorch.
-const SCALE: &str = "loss_scale";
-
-/// Updates since the scale changed: f32 `[]`, a state that begins with 0.
-const UPDATES: &str = "loss_scale.updates";
+use super::states::{Replaced, scalar, state};
 
 /// The factor of the loss, if `settings` want one.
 pub(super) fn scale(
     builder: &mut Builder,
     settings: &Settings,
-    role: Role,
 ) -> Result<Option<Value>, GraphError> {
     let scale = settings.loss_scale.map(|_| {
         let ty = TensorType::scalar(DType::F32);
-        builder.param(SCALE, role, ty)
+        builder.state(LOSS_SCALE, ty)
     });
     scale.transpose()
 }
@@ -47,7 +41,7 @@ pub(super) fn finite(builder: &mut Builder, norm: Value) -> Result<Value, GraphE
 }
 
 impl LossScale {
-    /// What the states become, and the result [`UPDATED`].
+    /// What the states become.
     ///
     /// # Source
     /// `torch.amp.GradScaler.update` with its factors 2 and 1/2.
@@ -56,10 +50,8 @@ impl LossScale {
         builder: &mut Builder,
         scale: Value,
         finite: Value,
-    ) -> Result<[Update; 2], GraphError> {
-        let updated = builder.push(Cast { dtype: DType::F32 }, &[finite])?;
-        builder.result(UPDATED, updated)?;
-        let updates = state(builder, UPDATES, TensorType::scalar(DType::F32))?;
+    ) -> Result<[Replaced; 2], GraphError> {
+        let updates = state(builder, LOSS_SCALE_UPDATES, TensorType::scalar(DType::F32))?;
         let [zero, one] = [scalar(builder, 0.0)?, scalar(builder, 1.0)?];
         let [two, half] = [scalar(builder, 2.0)?, scalar(builder, 0.5)?];
         let interval = scalar(builder, f64::from(self.growth_interval))?;
@@ -70,10 +62,10 @@ impl LossScale {
         let new_scale = builder.push(Mul, &[scale, factor])?;
         let counted = builder.push(Select, &[waiting, more, zero])?;
         let new_updates = builder.push(Select, &[finite, counted, zero])?;
-        let update = |name, old, new| Update { name, old, new };
+        let update = |name, old, new| Replaced { name, old, new };
         Ok([
-            update(SCALE, scale, new_scale),
-            update(UPDATES, updates, new_updates),
+            update(LOSS_SCALE, scale, new_scale),
+            update(LOSS_SCALE_UPDATES, updates, new_updates),
         ])
     }
 }

@@ -7,7 +7,10 @@
 //! that the host computes in f64 ([`Scalars::numbers`]). It loops over no steps.
 
 use compiler::graph::{Builder, Definition, Func, GraphError, Role, Value};
-use compiler::ops::{Add, Broadcast, Mul, Select};
+use compiler::ops::{Add, And, Broadcast, Cast, Less, Mul, Select};
+use compiler::program::training::Layout;
+use compiler::program::training::names::{EMA, GRAD_NORM, GRADIENT, STUDENT, UPDATED};
+use compiler::value::dtype::DType;
 
 mod adamw;
 mod clip;
@@ -15,17 +18,20 @@ mod error;
 mod gradient;
 mod layout;
 mod loss_scale;
+mod rate;
 mod settings;
 mod states;
 
 pub use error::OptimizerError;
-pub use layout::{Layout, Place};
+pub use layout::layout_of;
+pub(crate) use layout::{pieces, split};
+pub use rate::{Decay, Fall, Rate};
 pub use settings::{LossScale, Scalars, Settings};
-pub use states::{EMA, GRAD_NORM, GRADIENT, LOSS, STUDENT, UPDATED};
-use states::{Update, lerp, scalar, scalar_input, state};
+use states::{LAST, Replaced, lerp, scalar, scalar_input, state};
 
 /// The function `step` with its update: gradient, accumulation, clipping, AdamW, moving average and
-/// loss scale, as `settings` have them. One run of it is one training step.
+/// loss scale, as `settings` have them. One run of it is one micro-batch, the last of
+/// `settings.accumulate` updates the parameters.
 ///
 /// `step` has the weight [`STUDENT`], cut as `layout` says, and the result [`LOSS`]. Added are the
 /// scalar inputs of [`Scalars::numbers`], states for moments, average and accumulated gradient,
@@ -45,85 +51,101 @@ pub fn training_step(
     };
     let mut builder = Builder::resume(with_states(&step, updated)?);
     let student = gradient::student(&builder)?;
-    let scale = loss_scale::scale(&mut builder, settings, Role::State)?;
+    let scale = loss_scale::scale(&mut builder, settings)?;
     let mut gradient = gradient::write(&mut builder, layout, scale)?;
+    let mut last = None;
     if settings.accumulate > 1 {
-        let ty = builder.ty(gradient).clone();
-        let sum = state(&mut builder, GRADIENT, ty.clone())?;
-        gradient = builder.push(Add, &[sum, gradient])?;
+        let (sum, is_last) = accumulated(&mut builder, gradient)?;
         let share = scalar(&mut builder, 1.0 / settings.accumulate as f64)?;
-        gradient = builder.push(Mul, &[gradient, share])?;
-        let zero = scalar(&mut builder, 0.0)?;
-        let zeros = builder.push(Broadcast { shape: ty.shape }, &[zero])?;
-        builder.result(GRADIENT, zeros)?;
+        gradient = builder.push(Mul, &[sum, share])?;
+        last = Some(is_last);
     }
     if let Some(scale) = scale {
         gradient = loss_scale::unscaled(&mut builder, gradient, scale)?;
     }
-    update(&mut builder, settings, student, gradient, scale)?;
-    Ok(builder.finish())
-}
-
-/// The function `step` with its gradient added to the state [`GRADIENT`]: what all but the last
-/// run of `settings.accumulate` steps do. The last is a [`training_step`]; the two share their
-/// states, and what is a state there and only read here is a weight.
-///
-/// # Errors
-/// As [`training_step`].
-pub fn accumulation_step(
-    step: Func,
-    layout: &Layout,
-    settings: &Settings,
-) -> Result<Func, OptimizerError> {
-    settings.check()?;
-    let mut builder = Builder::resume(step);
-    let scale = loss_scale::scale(&mut builder, settings, Role::Weight)?;
-    let gradient = gradient::write(&mut builder, layout, scale)?;
-    let ty = builder.ty(gradient).clone();
-    let sum = state(&mut builder, GRADIENT, ty)?;
-    let sum = builder.push(Add, &[sum, gradient])?;
-    builder.result(GRADIENT, sum)?;
-    Ok(builder.finish())
-}
-
-/// The update of parameters by a flat gradient (f32 `[parameters]`): clipping, AdamW, the moving
-/// average and the loss scale as `settings` have them. Their new values are results under the
-/// names of their states; beside them [`GRAD_NORM`].
-fn update(
-    builder: &mut Builder,
-    settings: &Settings,
-    student: Value,
-    gradient: Value,
-    scale: Option<Value>,
-) -> Result<(), OptimizerError> {
-    let norm = clip::norm(builder, gradient)?;
-    builder.result(GRAD_NORM, norm)?;
-    let gradient = match settings.clip {
-        None => gradient,
-        Some(norm_max) => clip::shorten(builder, gradient, norm, norm_max)?,
+    let update = Update {
+        student,
+        gradient,
+        scale,
+        last,
     };
-    let mut states = adamw::write(builder, settings, student, gradient)?;
-    if settings.ema {
-        let ema = state(builder, EMA, builder.ty(student).clone())?;
-        let rate = scalar_input(builder, "ema.rate")?;
-        let new = lerp(builder, ema, states[0].new, rate)?;
-        states.push(Update {
-            name: EMA,
-            old: ema,
-            new,
-        });
-    }
-    if let (Some(scale), Some(setting)) = (scale, settings.loss_scale) {
-        let finite = loss_scale::finite(builder, norm)?;
-        for state in &mut states {
-            state.new = builder.push(Select, &[finite, state.new, state.old])?;
+    update.write(&mut builder, settings)?;
+    Ok(builder.finish())
+}
+
+/// The sum of gradients since the last update, this one included, and whether it is complete: bool
+/// `[]`, of the scalar input [`Scalars::last`]. The sum is a state that a complete one leaves zero.
+fn accumulated(builder: &mut Builder, gradient: Value) -> Result<(Value, Value), OptimizerError> {
+    let ty = builder.ty(gradient).clone();
+    let before = state(builder, GRADIENT, ty.clone())?;
+    let sum = builder.push(Add, &[before, gradient])?;
+    let zero = scalar(builder, 0.0)?;
+    let last = scalar_input(builder, LAST)?;
+    let last = builder.push(Less, &[zero, last])?;
+    let zeros = builder.push(Broadcast { shape: ty.shape }, &[zero])?;
+    let after = builder.push(Select, &[last, zeros, sum])?;
+    builder.result(GRADIENT, after)?;
+    Ok((sum, last))
+}
+
+/// An update under construction.
+struct Update {
+    /// The flat parameters: f32 `[parameters]`.
+    student: Value,
+    /// Their gradient: f32 `[parameters]`.
+    gradient: Value,
+    /// What the loss is multiplied by.
+    scale: Option<Value>,
+    /// Whether the gradient is complete: bool `[]`; always, if there is none.
+    last: Option<Value>,
+}
+
+impl Update {
+    /// Clipping, AdamW, the moving average and the loss scale as `settings` have them. New values
+    /// are results under the names of their states; beside them [`GRAD_NORM`] and [`UPDATED`]. A
+    /// gradient that is not finite, or not complete, changes no parameter.
+    fn write(&self, builder: &mut Builder, settings: &Settings) -> Result<(), OptimizerError> {
+        let norm = clip::norm(builder, self.gradient)?;
+        builder.result(GRAD_NORM, norm)?;
+        let gradient = match settings.clip {
+            None => self.gradient,
+            Some(norm_max) => clip::shorten(builder, self.gradient, norm, norm_max)?,
+        };
+        let mut states = adamw::write(builder, settings, self.student, gradient)?;
+        if settings.ema {
+            let ema = state(builder, EMA, builder.ty(self.student).clone())?;
+            let rate = scalar_input(builder, "ema.rate")?;
+            let new = lerp(builder, ema, states[0].new, rate)?;
+            states.push(Replaced {
+                name: EMA,
+                old: ema,
+                new,
+            });
         }
-        states.extend(setting.adapt(builder, scale, finite)?);
+        let finite = loss_scale::finite(builder, norm)?;
+        let updated = match self.last {
+            Some(last) => builder.push(And, &[finite, last])?,
+            None => finite,
+        };
+        for state in &mut states {
+            state.new = builder.push(Select, &[updated, state.new, state.old])?;
+        }
+        if let (Some(scale), Some(setting)) = (self.scale, settings.loss_scale) {
+            let mut adapted = setting.adapt(builder, scale, finite)?;
+            if let Some(last) = self.last {
+                for state in &mut adapted {
+                    state.new = builder.push(Select, &[last, state.new, state.old])?;
+                }
+            }
+            states.extend(adapted);
+        }
+        for state in states {
+            builder.result(state.name, state.new)?;
+        }
+        let updated = builder.push(Cast { dtype: DType::F32 }, &[updated])?;
+        builder.result(UPDATED, updated)?;
+        Ok(())
     }
-    for state in states {
-        builder.result(state.name, state.new)?;
-    }
-    Ok(())
 }
 
 /// `func` with the weights `names` as states.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use compiler::value::tensor::Tensor;
 
 use super::error::OptimizerError;
-use super::states::scalar_tensor;
+use super::states::{LAST, scalar_tensor};
 
 /// What is fixed for a whole training.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,11 +38,13 @@ pub struct Scalars {
     pub weight_decay: f64,
     /// The share of the moving average that stays; 0.95 for SPLAM.
     pub ema_decay: f64,
+    /// Whether this micro-batch is the last of its update.
+    pub last: bool,
 }
 
 impl Scalars {
     /// The scalar inputs of a training step, each f32 `[]`: `adamw.keep`, `adamw.step_size`,
-    /// `adamw.root_scale`, `ema.rate`. Bias corrections cancel in f32, so all is f64 before.
+    /// `adamw.root_scale`, `ema.rate`, `accumulate.last`. Bias corrections cancel in f32, so all is f64 before.
     ///
     /// # Source
     /// arXiv 1711.05101, algorithm 2, as `torch.optim.AdamW` spells it.
@@ -55,9 +57,11 @@ impl Scalars {
             ("adamw.step_size", self.lr / first),
             ("adamw.root_scale", 1.0 / second.sqrt()),
             ("ema.rate", 1.0 - self.ema_decay),
+            (LAST, f64::from(u8::from(self.last))),
         ]
         .into_iter()
         .filter(|(name, _)| settings.ema || *name != "ema.rate")
+        .filter(|(name, _)| settings.accumulate > 1 || *name != LAST)
         .map(|(name, number)| (name.to_owned(), scalar_tensor(number)))
         .collect()
     }

@@ -1,4 +1,4 @@
-//! Names of what a training step keeps and reports, and how its states and scalars are written.
+//! How the states and scalars of a training step are written.
 //!
 //! Takes a builder and names, adds states, scalar inputs and constants to it. It updates nothing.
 
@@ -7,28 +7,12 @@ use compiler::ops::{Add, Mul, Sub};
 use compiler::value::dtype::DType;
 use compiler::value::tensor::{Tensor, Values};
 
-/// The flat parameters: f32 `[parameters]`, a weight of steps and a state of training steps.
-pub const STUDENT: &str = "student";
-
-/// The flat moving average of the parameters: f32 `[parameters]`, a weight of steps and a state of
-/// training steps.
-pub const EMA: &str = "ema";
-
-/// What is minimised: f32 `[]`, a result.
-pub const LOSS: &str = "loss";
-
-/// The flat sum of gradients since the last update: f32 `[parameters]`, a state of steps that
-/// accumulate; it begins with zeros.
-pub const GRADIENT: &str = "gradient";
-
-/// The norm of the gradient before it is clipped: f32 `[]`, a result.
-pub const GRAD_NORM: &str = "grad_norm";
-
-/// Whether parameters were updated, 1 or 0: f32 `[]`, a result of steps with a [`LossScale`].
-pub const UPDATED: &str = "updated";
+/// Whether a micro-batch is the last of its update, 1 or 0: f32 `[]`, an input of steps that
+/// accumulate.
+pub(super) const LAST: &str = "accumulate.last";
 
 /// A state and what replaces it.
-pub(super) struct Update {
+pub(super) struct Replaced {
     pub(super) name: &'static str,
     pub(super) old: Value,
     pub(super) new: Value,

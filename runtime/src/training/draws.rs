@@ -122,7 +122,10 @@ mod tests {
     fn numbers_have_the_moments_of_their_distribution() {
         const COUNT: usize = 100_000;
         let draws = Draws::new(1);
-        let uniforms: Vec<f64> = draws.uniforms(Purpose::Crop, at(0, 0)).take(COUNT).collect();
+        let uniforms: Vec<f64> = draws
+            .uniforms(Purpose::Crop, at(0, 0))
+            .take(COUNT)
+            .collect();
         let normals = draws.normals(Purpose::Noise, at(0, 0)).take(COUNT);
         let normals: Vec<f64> = normals.map(f64::from).collect();
         let mean = |values: &[f64]| values.iter().sum::<f64>() / COUNT as f64;

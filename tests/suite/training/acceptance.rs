@@ -8,14 +8,13 @@ use compiler::value::tensor::{Tensor, Values};
 use graphs::distill::fold::fold;
 use graphs::distill::loss::Loss;
 use graphs::distill::splad::{self, GammaEmbed, Grid, Sample, Sigma};
-use graphs::distill::{Bodies, DistillError, Method, Point, Sizes, step};
-use graphs::optimizer::{Layout, accumulation_step};
+use graphs::distill::{Bodies, DistillError, Point, Sizes, step};
+use graphs::optimizer::layout_of;
 use graphs::samplers::PredictionType;
 
-use super::distill::{Case, splad_case, splad_settings};
+use super::distill::{Case, HUBER, splad_case, splad_settings};
 use super::networks::{Named, exact, network, schedule};
-use super::optimizer::zeros;
-use super::updates::{PLAIN, floats};
+use super::updates::{floats, gathering};
 use crate::support::{assert_close, tensors};
 
 const PREDICTIONS: [PredictionType; 3] = [
@@ -113,13 +112,14 @@ fn a_constant_noise_is_consistent_along_the_line() {
         let bodies = Bodies {
             teacher: Some(&teacher),
             student: &student,
+            adapter: None,
         };
-        let func = step(&Method::Splad(settings), bodies, sizes, true).expect("the step fits");
+        let func = step(&settings, bodies, sizes, true).expect("the step fits");
         let samples: Vec<Sample> = gammas
             .iter()
             .map(|&gamma| Sample { timestep, gamma })
             .collect();
-        let numbers = splad::numbers(&settings, &schedule(), 4, &samples);
+        let numbers = splad::numbers(&settings, &schedule(), Some(4), &samples);
         let mut inputs = numbers.expect("the draws are on the grid");
         let five = |x: f32| Tensor::from_f32(&[5, 1, 1, 1], &[x; 5]);
         for (name, x) in [
@@ -149,11 +149,11 @@ fn a_constant_noise_is_consistent_along_the_line() {
 
 #[test]
 fn the_ends_of_a_sub_path_are_the_noised_latents_and_the_teachers_word() {
-    let settings = splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, Loss::Huber);
+    let settings = splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, HUBER);
     let mut case = splad_case(settings, true);
     for gamma in [0.0, 1.0] {
         let samples = [939, 319, 59].map(|timestep| Sample { timestep, gamma });
-        let numbers = splad::numbers(&settings, &schedule(), 16, &samples);
+        let numbers = splad::numbers(&settings, &schedule(), Some(16), &samples);
         case.inputs
             .extend(numbers.expect("the draws are on the grid"));
         let results = exact(&case.step, &case.inputs, &case.weights);
@@ -186,7 +186,7 @@ fn the_ends_of_a_sub_path_are_the_noised_latents_and_the_teachers_word() {
 fn a_finished_sample_stays() {
     let short = splad::Settings {
         k: 20,
-        ..splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, Loss::Huber)
+        ..splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, HUBER)
     };
     let long = splad::Settings { k: 100, ..short };
     let states = [short, long].map(|settings| {
@@ -195,7 +195,7 @@ fn a_finished_sample_stays() {
             timestep,
             gamma: 0.5,
         });
-        let numbers = splad::numbers(&settings, &schedule(), 16, &samples);
+        let numbers = splad::numbers(&settings, &schedule(), Some(16), &samples);
         case.inputs
             .extend(numbers.expect("the draws are on the grid"));
         let mut results = exact(&case.step, &case.inputs, &case.weights);
@@ -206,7 +206,7 @@ fn a_finished_sample_stays() {
 
 #[test]
 fn draws_and_settings_without_meaning_are_refused() {
-    let good = splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, Loss::Huber);
+    let good = splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, HUBER);
     let anchored = splad::Settings {
         grid: Grid::Anchored,
         ..good
@@ -219,47 +219,52 @@ fn draws_and_settings_without_meaning_are_refused() {
             good,
             940,
             0.5,
-            Some("sample 0 has timestep 940, wanted one less than a multiple of 20, below 1000"),
+            Some("sample 0 has timestep 940, expected one less than a multiple of 20, below 1000"),
         ),
         (
             good,
             1019,
             0.5,
-            Some("sample 0 has timestep 1019, wanted one less than a multiple of 20, below 1000"),
+            Some("sample 0 has timestep 1019, expected one less than a multiple of 20, below 1000"),
         ),
         (
             good,
             939,
             1.5,
-            Some("sample 0 has gamma 1.5, wanted a number from 0 to 1"),
+            Some("sample 0 has gamma 1.5, expected a number from 0 to 1"),
         ),
         (
             good,
             939,
             f64::NAN,
-            Some("sample 0 has gamma NaN, wanted a number from 0 to 1"),
+            Some("sample 0 has gamma NaN, expected a number from 0 to 1"),
         ),
         (anchored, 899, 0.5, None),
         (
             anchored,
             939,
             0.5,
-            Some("sample 0 has timestep 939, wanted one less than a multiple of 100"),
+            Some("sample 0 has timestep 939, expected one less than a multiple of 100"),
         ),
         (
             uneven,
             939,
             0.5,
-            Some("k is 30, wanted 1 to 1000 times k_phi, which is 20"),
+            Some("k is 30, expected 1 to 1000 times k_phi, which is 20"),
         ),
         (
             none,
             939,
             0.5,
-            Some("k is 100, wanted 1 to 1000 times k_phi, which is 0"),
+            Some("k is 100, expected 1 to 1000 times k_phi, which is 0"),
         ),
     ] {
-        let found = splad::numbers(&settings, &schedule(), 16, &[Sample { timestep, gamma }]);
+        let found = splad::numbers(
+            &settings,
+            &schedule(),
+            Some(16),
+            &[Sample { timestep, gamma }],
+        );
         let said = found.err().map(|error: DistillError| error.to_string());
         assert_eq!(said.as_deref(), wanted);
     }
@@ -281,9 +286,9 @@ fn rows_of_every_prediction_type_agree() {
     for prediction in PREDICTIONS {
         let settings = splad::Settings {
             prediction,
-            ..splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, Loss::Huber)
+            ..splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, HUBER)
         };
-        let numbers = splad::numbers(&settings, &schedule(), 16, &samples).expect("they fit");
+        let numbers = splad::numbers(&settings, &schedule(), Some(16), &samples).expect("they fit");
         for (place, sample) in samples.iter().enumerate() {
             let Point { alpha, sigma, .. } = point(sample.timestep);
             let (x0, eps) = (0.7, -0.4);
@@ -318,10 +323,10 @@ fn the_gradient_of_a_step_is_that_of_central_differences() {
         inputs,
         mut weights,
     } = splad_case(settings, false);
-    let layout = Layout::of(&student).expect("the weights have known sizes");
-    let func = accumulation_step(step.clone(), &layout, &PLAIN).expect("it is a step");
-    weights.extend(zeros(&["gradient"], layout.total()));
-    let gradient = exact(&func, &inputs, &weights)["gradient"]
+    let layout = layout_of(&student).expect("the weights have known sizes");
+    let mut gathered = inputs.clone();
+    let func = gathering(step.clone(), &layout, &mut gathered, &mut weights);
+    let gradient = exact(&func, &gathered, &weights)["gradient"]
         .floats()
         .to_vec();
     let begin: Vec<f32> = floats(&weights["student"])

@@ -3,8 +3,9 @@
 use compiler::DType;
 use compiler::value::array::Array;
 use graphs::distill::loss::Loss;
-use graphs::distill::splad::{GammaEmbed, Grid, Sigma};
-use graphs::distill::{Bodies, Method, Sizes, denoise, lcm, splad, step};
+use graphs::distill::settings::Range;
+use graphs::distill::splad::{GammaEmbed, Gammas, Grid, Sigma};
+use graphs::distill::{Bodies, Sizes, denoise, lcm, splad, step};
 use graphs::samplers::PredictionType;
 
 use super::networks::{Named, exact, flat, network, numbers, schedule, teacher_weights};
@@ -34,17 +35,15 @@ fn renamed(io: &Named, names: &[(&str, &str)]) -> Named {
     names.iter().map(pair).collect()
 }
 
+/// The pseudo-Huber loss of the golden steps.
+pub(crate) const HUBER: Loss = Loss::Huber { c: 0.001 };
+
 /// The variants of the golden SPLAD step.
 pub(crate) const VARIANTS: [(&str, GammaEmbed, Sigma, Loss); 4] = [
-    ("default", GammaEmbed::ZeroAtOne, Sigma::Linear, Loss::Huber),
+    ("default", GammaEmbed::ZeroAtOne, Sigma::Linear, HUBER),
     ("l2", GammaEmbed::ZeroAtOne, Sigma::Linear, Loss::L2),
-    ("official", GammaEmbed::Official, Sigma::Linear, Loss::Huber),
-    (
-        "released",
-        GammaEmbed::Official,
-        Sigma::Variance,
-        Loss::Huber,
-    ),
+    ("official", GammaEmbed::Official, Sigma::Linear, HUBER),
+    ("released", GammaEmbed::Official, Sigma::Variance, HUBER),
 ];
 
 pub(crate) fn splad_settings(gamma_embed: GammaEmbed, sigma: Sigma, loss: Loss) -> splad::Settings {
@@ -56,6 +55,10 @@ pub(crate) fn splad_settings(gamma_embed: GammaEmbed, sigma: Sigma, loss: Loss) 
         sigma,
         gamma_embed,
         grid: Grid::Fine,
+        gammas: Gammas {
+            one_probability: 0.0,
+            power: 1.0,
+        },
         loss,
     }
 }
@@ -75,9 +78,10 @@ pub(crate) fn splad_case(settings: splad::Settings, observed: bool) -> Case {
     let bodies = Bodies {
         teacher: Some(&teacher),
         student: &student,
+        adapter: None,
     };
     let sizes = Sizes { batch: 3, ..FOUR };
-    let step = step(&Method::Splad(settings), bodies, sizes, observed).expect("the step fits");
+    let step = step(&settings, bodies, sizes, observed).expect("the step fits");
     let names = [
         ("latents", "latents"),
         ("noise", "noise"),
@@ -95,7 +99,7 @@ pub(crate) fn splad_case(settings: splad::Settings, observed: bool) -> Case {
             gamma,
         })
         .collect();
-    let numbers = splad::numbers(&settings, &schedule(), 16, &samples);
+    let numbers = splad::numbers(&settings, &schedule(), Some(16), &samples);
     inputs.extend(numbers.expect("the draws are on the grid"));
     let mut weights = teacher_weights(&teacher, "grads/splad_distill.teacher.safetensors");
     weights.insert(
@@ -166,15 +170,21 @@ pub(crate) fn lcm_case(observed: bool) -> Case {
     let settings = lcm::Settings {
         prediction: PredictionType::Epsilon,
         k: 20,
+        guidance: Range {
+            low: 2.0,
+            high: 14.0,
+        },
         target: lcm::Target::Student,
-        loss: Loss::Huber,
+        adapter: None,
+        loss: HUBER,
     };
     let bodies = Bodies {
         teacher: Some(&teacher),
         student: &student,
+        adapter: None,
     };
     let sizes = Sizes { batch: 2, ..FOUR };
-    let step = step(&Method::Lcm(settings), bodies, sizes, observed).expect("the step fits");
+    let step = step(&settings, bodies, sizes, observed).expect("the step fits");
     let names = [
         ("x0", "latents"),
         ("noise", "noise"),
@@ -234,14 +244,16 @@ pub(crate) fn denoise_case_in(dtype: DType, noise: &str, timesteps: &str, observ
     let student = network("student", "unet_a/unet/config.json", dtype);
     let settings = denoise::Settings {
         prediction: PredictionType::Epsilon,
+        min_snr: None,
         loss: Loss::L2,
     };
     let bodies = Bodies {
         teacher: None,
         student: &student,
+        adapter: None,
     };
     let sizes = Sizes { batch: 2, ..FOUR };
-    let step = step(&Method::Denoise(settings), bodies, sizes, observed).expect("the step fits");
+    let step = step(&settings, bodies, sizes, observed).expect("the step fits");
     let names = [
         ("x0", "latents"),
         (noise, "noise"),

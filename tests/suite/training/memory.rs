@@ -7,11 +7,11 @@ use compiler::program::{Program, compile};
 use compiler::target::Target;
 use compiler::tile::Tuning;
 use compiler::value::tensor::Tensor;
-use graphs::optimizer::{Layout, Settings, accumulation_step, training_step};
+use graphs::optimizer::{Settings, layout_of, training_step};
 
 use super::distill::{Case, VARIANTS, splad_case, splad_settings};
 use super::networks::Named;
-use super::optimizer::zeros;
+use super::updates::gathering;
 
 /// Clipping, AdamW and a moving average.
 const SETTINGS: Settings = Settings {
@@ -32,7 +32,7 @@ fn case() -> Case {
 /// The program of the step with its update, and the bytes of all parameters.
 fn program() -> (Program, u64) {
     let case = case();
-    let layout = Layout::of(&case.student).expect("the weights have known sizes");
+    let layout = layout_of(&case.student).expect("the weights have known sizes");
     let step = training_step(case.step, &layout, &SETTINGS).expect("it is a step");
     let compiled = compile(&step, &Bindings::new()).expect("the step compiles");
     (compiled.program, 4 * layout.total() as u64)
@@ -94,16 +94,15 @@ fn half_the_memory_of_activations_is_enough() {
 #[test]
 fn what_is_computed_again_gives_the_same_bits() {
     let case = case();
-    let layout = Layout::of(&case.student).expect("the weights have known sizes");
-    let step = accumulation_step(case.step, &layout, &SETTINGS).expect("it is a step");
+    let layout = layout_of(&case.student).expect("the weights have known sizes");
+    let (mut inputs, mut weights) = (case.inputs, case.weights);
+    let step = gathering(case.step, &layout, &mut inputs, &mut weights);
     let compiled = compile(&step, &Bindings::new()).expect("the step compiles");
     let whole = compiled.program;
     let bytes = whole.plan().peak_bytes() * 2 / 3;
     let less = whole.clone().within(bytes, &Target::CPU);
     let (less, again) = less.expect("memory can be planned");
     assert!(!again.is_empty());
-    let mut weights = case.weights;
-    weights.extend(zeros(&["gradient"], layout.total()));
     let gradient = |program: &Program, inputs: &Named| -> Tensor {
         let options = Options {
             threads: Some(2),
@@ -114,6 +113,5 @@ fn what_is_computed_again_gives_the_same_bits() {
         executor.run(inputs).expect("the CPU executes the step");
         executor.state("gradient").expect("it is a state")
     };
-    let inputs = &case.inputs;
-    assert_eq!(gradient(&less, inputs), gradient(&whole, inputs));
+    assert_eq!(gradient(&less, &inputs), gradient(&whole, &inputs));
 }

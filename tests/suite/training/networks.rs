@@ -14,7 +14,7 @@ use compiler::value::dim::Bindings;
 use compiler::value::tensor::{Tensor, Values};
 use graphs::models::{Options, Timestep, unet};
 use graphs::noise_schedule::{BetaSchedule, NoiseSchedule, NoiseScheduleSpec};
-use graphs::optimizer::Layout;
+use graphs::optimizer::layout_of;
 use runtime::place::{self, Place};
 use runtime::session::Session;
 
@@ -50,7 +50,7 @@ pub(crate) fn schedule() -> NoiseSchedule {
 
 /// The weights in a golden file as one flat tensor.
 pub(crate) fn flat(body: &Func, file: &str) -> Tensor {
-    let layout = Layout::of(body).expect("the weights have known sizes");
+    let layout = layout_of(body).expect("the weights have known sizes");
     layout.join(&tensors(file)).expect("the file has them all")
 }
 

@@ -3,16 +3,17 @@
 use std::fs;
 
 use compiler::DType;
+use compiler::program::training::Layout;
 use compiler::value::array::Array;
 use compiler::value::tensor::Tensor;
-use graphs::optimizer::{Layout, LossScale, Scalars, Settings, accumulation_step, training_step};
+use graphs::optimizer::{LossScale, Scalars, Settings, layout_of, training_step};
 use serde_json::Value;
 
 use super::distill::{
     Case, VARIANTS, denoise_case, denoise_case_in, lcm_case, splad_case, splad_settings,
 };
 use super::networks::{CPU, Named, exact, executed, on, opened, places};
-use super::updates::floats;
+use super::updates::{floats, gathering};
 use crate::support::{golden, tensors};
 
 /// How far the oracle's gradients may lie from torch's in f64, as a share of each one's norm: the
@@ -86,12 +87,11 @@ fn farthest(layout: &Layout, found: &Tensor, file: &str, prefix: &str) -> (f64, 
 /// Compares the gradients of a step with those in a golden file, by the oracle in f64 and by the
 /// CPU in f32.
 fn check_gradients(case: &Case, file: &str, cpu_tolerance: f64) {
-    let layout = Layout::of(&case.student).expect("the weights have known sizes");
-    let step = accumulation_step(case.step.clone(), &layout, &SETTINGS).expect("it is a step");
-    let mut weights = case.weights.clone();
-    weights.extend(zeros(&["gradient"], layout.total()));
-    let oracle = flat(&exact(&step, &case.inputs, &weights)["gradient"]);
-    let cpu = on(&CPU, &step, &case.inputs, &weights).remove("gradient");
+    let layout = layout_of(&case.student).expect("the weights have known sizes");
+    let (mut inputs, mut weights) = (case.inputs.clone(), case.weights.clone());
+    let step = gathering(case.step.clone(), &layout, &mut inputs, &mut weights);
+    let oracle = flat(&exact(&step, &inputs, &weights)["gradient"]);
+    let cpu = on(&CPU, &step, &inputs, &weights).remove("gradient");
     let cpu = cpu.expect("it is a result");
     assert_gradients(&layout, &oracle, file, "the oracle", ORACLE_TOLERANCE);
     assert_gradients(&layout, &cpu, file, "the CPU", cpu_tolerance);
@@ -190,6 +190,7 @@ fn scalars(update: u64, weight_decay: f64, settings: &Settings) -> Named {
         lr,
         weight_decay,
         ema_decay,
+        last: true,
     }
     .numbers(settings)
 }
@@ -199,7 +200,7 @@ fn three_steps_of_denoising_agree_with_torch() {
     let facts = golden_facts();
     let log = &facts["cases"]["unet_a"]["train"]["log"];
     let first = denoise_case("step0.noise", "step0.timesteps", false);
-    let layout = Layout::of(&first.student).expect("the weights have known sizes");
+    let layout = layout_of(&first.student).expect("the weights have known sizes");
     let step = training_step(first.step.clone(), &layout, &SETTINGS).expect("it is a step");
     let begin = first.weights["student"].clone();
     let mut states = zeros(&MOMENTS, layout.total());
@@ -236,7 +237,7 @@ fn check_updates(
     apart_max: f64,
     first: impl Fn(&Layout, &Named, &Named, &str),
 ) {
-    let layout = Layout::of(&case.student).expect("the weights have known sizes");
+    let layout = layout_of(&case.student).expect("the weights have known sizes");
     let step = training_step(case.step, &layout, &SETTINGS).expect("it is a step");
     case.weights.extend(zeros(&MOMENTS, layout.total()));
     let student = case.weights["student"].clone();
@@ -299,7 +300,7 @@ fn updates_of_lcm_agree_everywhere() {
 fn networks_of_16_bits_learn_by_parameters_of_32() {
     for (dtype, tolerance) in [(DType::BF16, 0.05), (DType::F16, 0.01)] {
         let case = denoise_case_in(dtype, "noise", "timesteps", false);
-        let layout = Layout::of(&case.student).expect("the weights have known sizes");
+        let layout = layout_of(&case.student).expect("the weights have known sizes");
         let settings = Settings {
             clip: None,
             loss_scale: Some(LossScale {

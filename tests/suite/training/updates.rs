@@ -3,9 +3,10 @@
 use compiler::DType;
 use compiler::graph::{Builder, Func, TensorType};
 use compiler::ops::{Mul, ReduceSum};
+use compiler::program::training::Layout;
 use compiler::value::array::Array;
 use compiler::value::tensor::Tensor;
-use graphs::optimizer::{Layout, LossScale, Scalars, Settings, accumulation_step, training_step};
+use graphs::optimizer::{LossScale, Scalars, Settings, layout_of, training_step};
 
 use super::networks::{Named, exact};
 use super::optimizer::{feed_back, number, zeros};
@@ -16,7 +17,7 @@ fn slope_step() -> (Func, Layout) {
     let weight = body.weight("theta", TensorType::new(DType::F32, [3]));
     let weight = weight.expect("a weight");
     body.result("same", weight).expect("a result");
-    let layout = Layout::of(&body.finish()).expect("sizes are known");
+    let layout = layout_of(&body.finish()).expect("sizes are known");
     let mut builder = Builder::new("step");
     let vector = || TensorType::new(DType::F32, [3]);
     let built = (|| {
@@ -56,7 +57,30 @@ fn scalars(update: u64) -> Scalars {
         lr: 0.01,
         weight_decay: 0.1,
         ema_decay: 0.9,
+        last: true,
     }
+}
+
+/// The first of two micro-batches of `step`: its gradient is added to the state `gradient`, and
+/// nothing is updated. Adds what it takes to `inputs` and `weights`.
+pub(crate) fn gathering(
+    step: Func,
+    layout: &Layout,
+    inputs: &mut Named,
+    weights: &mut Named,
+) -> Func {
+    let settings = Settings {
+        accumulate: 2,
+        ema: false,
+        ..PLAIN
+    };
+    let first = Scalars {
+        last: false,
+        ..scalars(1)
+    };
+    inputs.extend(first.numbers(&settings));
+    weights.extend(zeros(&[MOMENTS[0], MOMENTS[1], "gradient"], layout.total()));
+    training_step(step, layout, &settings).expect("it is a step")
 }
 
 fn vector(values: [f32; 3]) -> Tensor {
@@ -144,15 +168,29 @@ fn accumulated_steps_are_one_step_of_the_mean() {
         accumulate: 2,
         ..PLAIN
     };
-    let gather = accumulation_step(step.clone(), &layout, &settings).expect("it is a step");
     let update = training_step(step.clone(), &layout, &settings).expect("it is a step");
     let whole = training_step(step, &layout, &PLAIN).expect("it is a step");
     let mut parts = begin(&[MOMENTS[0], MOMENTS[1], "gradient"]);
-    let numbers = || Some(scalars(1).numbers(&PLAIN));
-    run(&gather, &mut parts, [1.0, 0.0, -3.0], None);
-    run(&update, &mut parts, [0.0, 2.0, -1.0], numbers());
+    let before = parts.clone();
+    let first = Scalars {
+        last: false,
+        ..scalars(1)
+    };
+    let results = run(
+        &update,
+        &mut parts,
+        [1.0, 0.0, -3.0],
+        Some(first.numbers(&settings)),
+    );
+    assert_eq!(number(&results, "updated"), 0.0);
+    for (name, before) in before.iter().filter(|(name, _)| *name != "gradient") {
+        assert_eq!(&parts[name], before, "{name}");
+    }
+    let second = scalars(1).numbers(&settings);
+    run(&update, &mut parts, [0.0, 2.0, -1.0], Some(second));
     let mut once = begin(&MOMENTS);
-    run(&whole, &mut once, [0.5, 1.0, -2.0], numbers());
+    let numbers = scalars(1).numbers(&PLAIN);
+    run(&whole, &mut once, [0.5, 1.0, -2.0], Some(numbers));
     assert_eq!(floats(&parts["gradient"]), [0.0; 3]);
     for (name, wanted) in &once {
         assert_eq!(&parts[name], wanted, "{name}");

@@ -1,0 +1,212 @@
+//! What people use of a training: `student/` and `ema/`, ordinary pipelines in diffusers' layout.
+//!
+//! Takes a student's parameters and what its method makes of them; writes the network with its
+//! configuration, a sampler's configuration that fits, and links to (or copies of) what else the
+//! teacher has. Weights are written beside and renamed, last.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use compiler::value::tensor::Tensor;
+use graphs::distill::Outcome;
+use runtime::tensor_file;
+use serde_json::{Map, Value, json};
+
+use crate::error::{At, Failure, said};
+use crate::model::Model;
+use crate::{files, outputs};
+
+/// What a student is made of beside its parameters.
+pub(crate) struct Export<'a> {
+    /// The teacher.
+    pub(crate) teacher: &'a Model,
+    /// Where the student's network began, if not as the teacher's.
+    pub(crate) student: Option<&'a Path>,
+    /// The method's name.
+    pub(crate) method: &'static str,
+    /// What the method makes of its students.
+    pub(crate) outcome: Outcome,
+    /// Features of the student's condition, if it has one and it stays.
+    pub(crate) condition: Option<usize>,
+    /// Whether components of the teacher are copied, not linked.
+    pub(crate) copy: bool,
+}
+
+/// Folders of components, in the order in which pipelines use them, that a student shares with its
+/// teacher.
+const UNET: &str = "unet";
+
+impl Export<'_> {
+    /// Writes a pipeline with these parameters, by diffusers' names, to `to`.
+    pub(crate) fn write(
+        &self,
+        to: &Path,
+        parameters: BTreeMap<String, Tensor>,
+    ) -> Result<(), Failure> {
+        let place = to.display();
+        let weights = self.outcome.condition.apply(parameters).at(&place)?;
+        self.write_others(to)?;
+        self.write_scheduler(to)?;
+        let mut config = self.network_config()?;
+        config.insert("time_cond_proj_dim".to_owned(), json!(self.condition));
+        write_json(&to.join(UNET).join("config.json"), &config)?;
+        let named = weights.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let parts = tensor_file::parts_about(&self.about(), named).at(&place)?;
+        write(
+            &to.join(UNET).join("diffusion_pytorch_model.safetensors"),
+            &parts,
+        )
+    }
+
+    /// What the file of weights says about them.
+    fn about(&self) -> BTreeMap<String, String> {
+        let outcome = &self.outcome;
+        let facts = [
+            ("format", Some("pt".to_owned())),
+            ("splamc.method", Some(self.method.to_owned())),
+            ("splamc.steps", Some(outcome.steps.to_string())),
+            (
+                "splamc.guidance",
+                outcome.guidance.map(|scale| scale.to_string()),
+            ),
+            (
+                "splamc.distilled_guidance",
+                outcome.distilled_guidance.clone(),
+            ),
+            (
+                "splamc.windows",
+                outcome.windows.map(|windows| windows.to_string()),
+            ),
+        ];
+        let known = facts.into_iter();
+        known
+            .filter_map(|(key, text)| Some((key.to_owned(), text?)))
+            .collect()
+    }
+
+    /// The configuration of the network that the student began as.
+    fn network_config(&self) -> Result<Map<String, Value>, Failure> {
+        let model = self.student.unwrap_or_else(|| self.teacher.path());
+        let inside = model.join(UNET).join("config.json");
+        match inside.is_file() {
+            true => read_json(&inside),
+            false => read_json(&model.join("config.json")),
+        }
+    }
+
+    /// The configuration of the sampler that the student is made for: the teacher's schedule, and
+    /// the options of the method's sampler.
+    fn write_scheduler(&self, to: &Path) -> Result<(), Failure> {
+        let folder = Path::new("scheduler");
+        let file = folder.join("scheduler_config.json");
+        let from = self.teacher.path().join(&file);
+        if !from.is_file() {
+            return Ok(());
+        }
+        let mut config = read_json(&from)?;
+        if let Some((class, options)) = &self.outcome.sampler {
+            let shared = [
+                "num_train_timesteps",
+                "beta_start",
+                "beta_end",
+                "beta_schedule",
+            ];
+            let shared = shared
+                .into_iter()
+                .chain(["trained_betas", "prediction_type"]);
+            let kept: Vec<&str> = shared.chain(["rescale_betas_zero_snr"]).collect();
+            config.retain(|key, _| kept.contains(&key.as_str()));
+            config.insert("_class_name".to_owned(), json!(class));
+            config.extend(options.clone());
+        }
+        write_json(&to.join(&file), &config)?;
+        self.write_index(to)
+    }
+
+    /// The index of the pipeline, if the teacher has one, with the class of the sampler.
+    fn write_index(&self, to: &Path) -> Result<(), Failure> {
+        let from = self.teacher.path().join(INDEX);
+        if !from.is_file() {
+            return Ok(());
+        }
+        let mut index = read_json(&from)?;
+        if let Some((class, _)) = &self.outcome.sampler {
+            index.insert("scheduler".to_owned(), json!(["diffusers", class]));
+        }
+        write_json(&to.join(INDEX), &index)
+    }
+
+    /// Links or copies every folder of the teacher that the student shares.
+    fn write_others(&self, to: &Path) -> Result<(), Failure> {
+        fs::create_dir_all(to.join(UNET))
+            .map_err(said)
+            .at(to.display())?;
+        let teacher = self.teacher.path();
+        let entries = fs::read_dir(teacher).map_err(said).at(teacher.display())?;
+        for entry in entries {
+            let entry = entry.map_err(said).at(teacher.display())?;
+            let (from, name) = (entry.path(), entry.file_name());
+            let is_shared = from.is_dir() && name != UNET && name != "scheduler";
+            if !is_shared || to.join(&name).exists() {
+                continue;
+            }
+            let made = match self.copy {
+                true => copy(&from, &to.join(&name)),
+                false => link(&from, &to.join(&name)),
+            };
+            made.map_err(said).at(to.join(&name).display())?;
+        }
+        Ok(())
+    }
+}
+
+const INDEX: &str = "model_index.json";
+
+/// A link to a folder, by its whole path; a copy where there are no links.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    let from: PathBuf = fs::canonicalize(from)?;
+    // What a kill left, or a link whose end has moved.
+    if to.is_symlink() {
+        fs::remove_file(to)?;
+    }
+    #[cfg(unix)]
+    return std::os::unix::fs::symlink(from, to);
+    #[cfg(not(unix))]
+    copy(&from, to)
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match from.is_dir() {
+            true => copy(&from, &to)?,
+            false => fs::copy(&from, &to).map(drop)?,
+        }
+    }
+    Ok(())
+}
+
+fn read_json(path: &Path) -> Result<Map<String, Value>, Failure> {
+    let text = files::read(path)?;
+    serde_json::from_slice(&text).at(path.display())
+}
+
+fn write_json(path: &Path, object: &Map<String, Value>) -> Result<(), Failure> {
+    let mut text = serde_json::to_vec_pretty(object).expect("what was read as JSON is JSON");
+    text.push(b'\n');
+    write(path, &[text.into()])
+}
+
+fn write(path: &Path, parts: &[Bytes]) -> Result<(), Failure> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)
+            .map_err(said)
+            .at(parent.display())?;
+    }
+    outputs::write(path, parts)
+}

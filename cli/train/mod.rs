@@ -1,0 +1,445 @@
+//! `splamc train`: a teacher in, a few-step student out.
+//!
+//! Takes a teacher, a method and data; writes checkpoints, metrics and students into a folder. It
+//! knows methods by their table, and computes nothing.
+
+mod draws;
+mod export;
+mod folder;
+pub(crate) mod settings;
+pub(crate) mod step;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use clap::builder::PossibleValuesParser;
+use compiler::DType;
+use compiler::program::pipeline::LatentSize;
+use compiler::program::training::names::{EMA, STUDENT};
+use graphs::distill;
+use runtime::session::Session;
+use runtime::training::checkpoint::{self, State};
+use runtime::training::draws::Draws as RandomNumbers;
+use runtime::training::feed::Feed;
+use runtime::training::run::{Batches, Report, Trainer, TrainingError};
+use serde_json::json;
+
+use crate::error::{At, Failure};
+use crate::model::Model;
+use crate::options::Execution;
+use crate::{memory, progress, tensors};
+
+use draws::Draws;
+use export::Export;
+use folder::TrainingFolder;
+use settings::{Chosen, Given, Sources};
+use step::{Start, Step};
+
+/// Distil a few-step student from a teacher, or train a network.
+///
+/// A method (--method) or a preset (--preset) says what is learnt. The folder --out receives
+/// checkpoints, metrics.jsonl and the students: student/, as it was trained, and ema/, its moving
+/// average, both ordinary pipelines that diffusers and `splamc sample` open. A training that was
+/// stopped in any way goes on with --resume.
+///
+/// --guidance is in the standard form everywhere: 1 is no guidance. (LCM's own w is that minus 1.)
+/// Steps count updates, whatever --accumulate is; --batch is one micro-batch.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    splamc train sd15/ --preset splam-sd15 --data pictures/ --out run\n  \
+    splamc train sd15/ --method lcm --guidance 8 --data pictures/ --out run --steps 2000\n  \
+    splamc train sd15/ --out run --data pictures/ --resume       # after Ctrl-C or a crash\n  \
+    splamc train --method splad --help                           # the settings of one method")]
+pub(crate) struct Arguments {
+    /// The teacher: a diffusers directory, of which a denoising network and a scheduler are enough
+    /// where nothing is encoded. With --method denoise, the model to train.
+    teacher: PathBuf,
+    /// What is learnt
+    #[arg(long, value_parser = methods())]
+    method: Option<String>,
+    /// The settings of a published training; flags and --config change them
+    #[arg(long, value_parser = presets())]
+    preset: Option<String>,
+    /// A TOML file with a value for each setting, under the names of the flags; also method,
+    /// preset and data
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder to write to
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Go on with the training in --out from its last checkpoint
+    #[arg(long)]
+    resume: bool,
+    /// Take the random numbers of each update from a safetensors file: stepN.noise, stepN.timesteps
+    /// and stepN.<draw of the method>; with stepN.latents, stepN.cond and stepN.uncond no data are
+    /// read
+    #[arg(long, value_name = "FILE")]
+    draws: Option<PathBuf>,
+    /// Start the student from another network than the teacher's: a diffusers directory
+    #[arg(long, value_name = "DIR")]
+    student: Option<PathBuf>,
+    /// Start the moving average from a safetensors file of parameters by diffusers' names
+    #[arg(long, value_name = "FILE")]
+    ema_weights: Option<PathBuf>,
+    /// Copy the teacher's other components into the students' directories instead of linking them
+    #[arg(long)]
+    copy: bool,
+    #[command(flatten)]
+    given: Given,
+    #[command(flatten)]
+    execution: Execution,
+}
+
+/// Reads the name of a method.
+pub(crate) fn methods() -> PossibleValuesParser {
+    let values = distill::methods();
+    PossibleValuesParser::new(
+        values.map(|entry| clap::builder::PossibleValue::new(entry.name).help(entry.about)),
+    )
+}
+
+fn presets() -> PossibleValuesParser {
+    let values = distill::presets::PRESETS.iter();
+    PossibleValuesParser::new(
+        values.map(|preset| clap::builder::PossibleValue::new(preset.name).help(preset.about)),
+    )
+}
+
+/// Whether Ctrl-C was pressed.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// Trains.
+pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
+    let folder = TrainingFolder::open(&arguments.out)?;
+    let resumed = last_checkpoint(arguments, &folder)?;
+    let chosen = arguments.given.complete(&Sources {
+        method: arguments.method.as_deref(),
+        preset: arguments.preset.as_deref(),
+        config: arguments.config.as_deref(),
+        resumed: resumed
+            .as_ref()
+            .map(|state| (state.method.as_str(), &state.settings)),
+    })?;
+    let model = Model::open(&arguments.teacher)?;
+    let teacher = step::teacher(&model)?;
+    let method = chosen
+        .method
+        .set(&chosen.all, &teacher)
+        .map_err(Failure::usage)?;
+    let source = Source::open(arguments, &chosen, &model)?;
+    let mut step = step::build(
+        &Start {
+            model: &model,
+            student: arguments.student.as_deref(),
+            ema: arguments
+                .ema_weights
+                .as_deref()
+                .map(tensors::read)
+                .transpose()?,
+            sizes: source.sizes,
+            dtype: source.dtype,
+            seed: chosen.general.count("seed") as u64,
+        },
+        method,
+        teacher,
+        &chosen.general,
+    )?;
+    if let Some(state) = &resumed {
+        expect_same(state, &step.model, &source.fingerprint)?;
+        let states = checkpoint::read(&folder, state, &step.layout).at(arguments.out.display())?;
+        step.loaded.weights.extend(states);
+    }
+    let at = arguments.execution.place(&model, false)?;
+    let needs = memory::check(&model.place(), &[&step.loaded.program], &at)?;
+    progress::say(format!("{:>12} {needs}", "memory"));
+    let weights = std::mem::take(&mut step.loaded.weights);
+    let spinner = progress::spinner("load");
+    let session = Session::open(&step.loaded.program, weights, &at, model.tuning());
+    let session = session.at(model.place())?;
+    drop(spinner);
+    let run = Run {
+        arguments,
+        folder: &folder,
+        chosen: &chosen,
+        model: &model,
+        step: &step,
+        session: &session,
+        data: source.fingerprint.clone(),
+    };
+    run.train(source, resumed)
+}
+
+/// The description of the last checkpoint, for a training that goes on; refuses a folder that holds
+/// another training.
+fn last_checkpoint(
+    arguments: &Arguments,
+    folder: &TrainingFolder,
+) -> Result<Option<State>, Failure> {
+    let place = arguments.out.display();
+    let last = checkpoint::list(folder).at(&place)?.last().copied();
+    match (arguments.resume, last) {
+        (true, Some(step)) => {
+            let state = checkpoint::read_state(folder, step).at(&place)?;
+            folder.cut_metrics(step)?;
+            Ok(Some(state))
+        }
+        (true, None) => {
+            progress::note(format!(
+                "{place}: there is no checkpoint yet: the training begins"
+            ));
+            folder.cut_metrics(0)?;
+            Ok(None)
+        }
+        (false, Some(_)) => {
+            let failure = Failure::job(format!("{place}: the folder holds a training"));
+            Err(failure.hint("go on with --resume, or choose another --out"))
+        }
+        (false, None) => folder.cut_metrics(0).map(|()| None),
+    }
+}
+
+/// Refuses to resume with another teacher or other data.
+fn expect_same(state: &State, model: &str, data: &str) -> Result<(), Failure> {
+    for (what, found, wanted) in [
+        ("teacher", model, &state.model),
+        ("data", data, &state.data),
+    ] {
+        if found != wanted {
+            let message = format!("the training to resume began with another {what}");
+            return Err(Failure::job(message).hint("pass the same one, or choose another --out"));
+        }
+    }
+    Ok(())
+}
+
+/// Where batches come from, and their sizes.
+struct Source {
+    batches: Box<dyn Batches>,
+    sizes: distill::Sizes,
+    dtype: DType,
+    /// What tells the data from others.
+    fingerprint: String,
+    /// Updates that there are batches for, if they end.
+    steps: Option<u64>,
+}
+
+impl Source {
+    fn open(arguments: &Arguments, chosen: &Chosen, model: &Model) -> Result<Source, Failure> {
+        let general = &chosen.general;
+        let types = [
+            ("f32", DType::F32),
+            ("bf16", DType::BF16),
+            ("f16", DType::F16),
+        ];
+        let dtype = general.word("dtype", &types);
+        let accumulate = general.positive("accumulate").map_err(Failure::usage)?;
+        let batch = general.positive("batch").map_err(Failure::usage)?;
+        let Some(path) = &arguments.draws else {
+            let failure = Failure::usage("there are no data");
+            return Err(failure.hint("pass --data or --draws"));
+        };
+        let draws = Draws::open(path, accumulate)?;
+        let batch = draws.batch().unwrap_or(batch);
+        let [height, width] = draws.sizes().0.unwrap_or(model.pipeline().latents.size);
+        let size = LatentSize {
+            batch,
+            height,
+            width,
+        };
+        let mut sizes = step::sizes(model, size)?;
+        if let Some(tokens) = draws.sizes().1 {
+            sizes.tokens = tokens;
+        }
+        Ok(Source {
+            steps: Some(draws.steps() as u64),
+            fingerprint: "draws".to_owned(),
+            batches: Box::new(draws),
+            sizes,
+            dtype,
+        })
+    }
+}
+
+/// A training that is ready to run.
+struct Run<'a> {
+    arguments: &'a Arguments,
+    folder: &'a TrainingFolder,
+    chosen: &'a Chosen,
+    model: &'a Model,
+    step: &'a Step,
+    session: &'a Session,
+    data: String,
+}
+
+impl Run<'_> {
+    /// Runs the updates that are left.
+    fn train(&self, mut source: Source, resumed: Option<State>) -> Result<(), Failure> {
+        let general = &self.chosen.general;
+        let numbers = &self.step.numbers;
+        let asked = general.count("steps") as u64;
+        let steps = source.steps.map_or(asked, |steps| steps.min(asked));
+        let trainer = Trainer {
+            session: self.session,
+            feed: Feed {
+                draws: RandomNumbers::new(general.count("seed") as u64),
+                method: numbers
+                    .method
+                    .draws(&numbers.teacher.schedule)
+                    .map_err(Failure::usage)?,
+                batch: source.sizes.batch,
+                caption_dropout: general
+                    .number_within("caption-dropout", 0.0, 1.0)
+                    .map_err(Failure::usage)?,
+            },
+            accumulate: numbers.optimizer.accumulate as u32,
+            scaled: numbers.optimizer.loss_scale.is_some(),
+            recipe: numbers,
+        };
+        self.describe(steps);
+        listen();
+        let mut done = resumed.unwrap_or_else(|| self.beginning());
+        let save_every = general.count("save-every") as u64;
+        let bar = progress::bar("train", steps as usize);
+        bar.set_position(done.step);
+        let mut saved = done.step;
+        while done.step < steps {
+            let began = Instant::now();
+            let report = trainer.update(done.step, done.updated, source.batches.as_mut());
+            let report = report.map_err(|error| self.stopped_by(error, saved))?;
+            done.step = report.step;
+            done.updated += u64::from(report.updated);
+            let seconds = began.elapsed().as_secs_f64();
+            let pictures = (source.sizes.batch * trainer.accumulate as usize) as f64;
+            self.log(&report, seconds, pictures)?;
+            bar.set_position(done.step);
+            let rate = pictures / seconds;
+            bar.set_message(format!("loss {:.5}  {rate:.2} images/s", report.loss));
+            let stops = STOPPED.load(Ordering::Relaxed);
+            let is_due = save_every > 0 && done.step.is_multiple_of(save_every);
+            if is_due || stops || done.step == steps {
+                bar.set_message("saving");
+                self.save(&done)?;
+                saved = done.step;
+            }
+            if stops && done.step < steps {
+                bar.finish_and_clear();
+                return Err(self.interrupted(done.step));
+            }
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// A training before its first update.
+    fn beginning(&self) -> State {
+        State {
+            format: checkpoint::FORMAT,
+            step: 0,
+            updated: 0,
+            settings: self.chosen.all.clone(),
+            method: self.chosen.method.name.to_owned(),
+            model: self.step.model.clone(),
+            data: self.data.clone(),
+            sums: String::new(),
+            scalars: Default::default(),
+        }
+    }
+
+    /// Says what is trained, with every setting.
+    fn describe(&self, steps: u64) {
+        let method = self.chosen.method;
+        let of_method = method.settings.iter().map(|setting| setting.name);
+        let names = of_method.chain(settings::GENERAL.iter().map(|setting| setting.name));
+        let pairs = names.map(|name| format!("{name} {}", self.chosen.all[name]));
+        let pairs: Vec<String> = pairs.collect();
+        progress::note(format!("{}: {}", method.name, pairs.join(", ")));
+        let parameters = self.step.layout.total();
+        progress::note(format!("{parameters} parameters, {steps} updates"));
+    }
+
+    /// Appends an update to the metrics.
+    fn log(&self, report: &Report, seconds: f64, pictures: f64) -> Result<(), Failure> {
+        let line = json!({
+            "step": report.step,
+            "loss": report.loss,
+            "grad_norm": report.grad_norm,
+            "lr": self.step.numbers.rate.at(report.step - 1),
+            "updated": report.updated,
+            "seconds": seconds,
+            "images_per_second": pictures / seconds,
+        });
+        self.folder.log(&line.to_string())
+    }
+
+    /// Writes a checkpoint and the students.
+    fn save(&self, done: &State) -> Result<(), Failure> {
+        let place = self.arguments.out.display();
+        let keep = self
+            .chosen
+            .general
+            .positive("keep")
+            .map_err(Failure::usage)?;
+        let state = State {
+            settings: self.chosen.all.clone(),
+            ..done.clone()
+        };
+        checkpoint::write(self.folder, self.session, &self.step.layout, state, keep).at(&place)?;
+        let outcome = self.step.numbers.method.result();
+        let keeps = outcome.condition == distill::Folding::Keep;
+        let export = Export {
+            teacher: self.model,
+            student: self.arguments.student.as_deref(),
+            method: self.chosen.method.name,
+            outcome,
+            condition: self.step.student.condition_width.filter(|_| keeps),
+            copy: self.arguments.copy,
+        };
+        for (folder, state) in [("student", STUDENT), ("ema", EMA)] {
+            let flat = self.session.state(state).at(&place)?;
+            let Some(flat) = flat else { continue };
+            let parameters = self.step.layout.cut(&flat).at(&place)?;
+            export.write(&self.folder.path().join(folder), parameters)?;
+        }
+        Ok(())
+    }
+
+    /// The failure of an update, with the last checkpoint.
+    fn stopped_by(&self, error: TrainingError, saved: u64) -> Failure {
+        let is_nan = matches!(error, TrainingError::NotFinite { .. });
+        let failure = Failure::of(&error);
+        let hint = match (is_nan, saved) {
+            (_, 0) => "there is no checkpoint yet; a lower --lr or --dtype f32 may help".to_owned(),
+            (true, step) => format!(
+                "the last good checkpoint is {}; go on with --resume and a lower --lr",
+                self.folder.path().join(checkpoint::folder(step)).display()
+            ),
+            (false, step) => format!("go on from update {step} with --resume"),
+        };
+        match failure.hint {
+            Some(_) => failure,
+            None => failure.hint(hint),
+        }
+    }
+
+    fn interrupted(&self, step: u64) -> Failure {
+        let failure = Failure::job(format!("stopped after update {step}, which is saved"));
+        let (teacher, out) = (
+            self.arguments.teacher.display(),
+            self.arguments.out.display(),
+        );
+        failure.hint(format!(
+            "go on with: splamc train {teacher} --out {out} --resume …"
+        ))
+    }
+}
+
+/// Lets Ctrl-C end the training after the current update; a second one ends it at once.
+fn listen() {
+    // A second handler is refused; there is one.
+    let _ = ctrlc::set_handler(|| match STOPPED.swap(true, Ordering::Relaxed) {
+        false => progress::note("stopping after this update; press Ctrl-C again to stop at once"),
+        // What shells report of a program that the signal SIGINT, number 2, ended.
+        true => std::process::exit(128 + 2),
+    });
+}
