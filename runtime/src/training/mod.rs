@@ -8,4 +8,5 @@ pub mod checkpoint;
 pub mod draws;
 pub mod feed;
 pub mod initial;
+pub mod pictures;
 pub mod run;

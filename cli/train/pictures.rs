@@ -1,0 +1,185 @@
+//! Pictures of a training: grids of samples, and how far they are from the teacher's own.
+//!
+//! Takes the students that a training writes; samples them by `splamc sample` itself, with prompts
+//! and seeds that stay the same; writes grids and errors.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Command, FromArgMatches};
+use compiler::program::pipeline::Task;
+use compiler::value::tensor::Tensor;
+use runtime::training::pictures::{grid, paired_error};
+use serde_json::{Map, Value, json};
+
+use crate::error::{At, Failure};
+use crate::model::Model;
+use crate::sample;
+use crate::{files, outputs, png, progress, tensors};
+
+/// Prompts where no file names others.
+const PROMPTS: [&str; 4] = [
+    "a photo of a red fox in the snow",
+    "a lighthouse at dawn, oil painting",
+    "portrait of an old fisherman, studio light",
+    "a bowl of fruit on a wooden table",
+];
+
+/// The seed of the first prompt; later ones follow.
+const SEED: u64 = 1000;
+
+/// Steps of a student's pictures, from left to right in a grid.
+const STEPS: [usize; 3] = [1, 2, 4];
+
+/// Steps of the teacher's own pictures.
+const TEACHER_STEPS: usize = 50;
+
+/// What a training samples.
+pub(crate) struct Samples<'a> {
+    teacher: &'a Model,
+    folder: PathBuf,
+    prompts: Vec<String>,
+    /// The guidance scale of the teacher's pictures.
+    guidance: Option<f64>,
+    /// Flags that say where programs run.
+    flags: Vec<String>,
+    /// Rows and columns of pictures, in pixels.
+    size: [usize; 2],
+}
+
+impl Samples<'_> {
+    /// The samples of a training in `folder`; refuses teachers that cannot make pictures.
+    pub(crate) fn new<'a>(
+        teacher: &'a Model,
+        folder: &Path,
+        prompts: Option<&Path>,
+        guidance: Option<f64>,
+        flags: Vec<String>,
+        size: [usize; 2],
+    ) -> Result<Samples<'a>, Failure> {
+        for task in [Task::EncodeText, Task::Decode] {
+            if let Err(error) = teacher.pipeline().of_task(task) {
+                let failure = Failure::usage(format!("{}: {error}", teacher.place()));
+                let hint = "leave out --sample-every and --validate, or pass a whole pipeline";
+                return Err(failure.hint(hint));
+            }
+        }
+        let prompts = match prompts {
+            Some(path) => read_prompts(path)?,
+            None => PROMPTS.map(str::to_owned).to_vec(),
+        };
+        let folder = folder.join("samples");
+        std::fs::create_dir_all(&folder).at(folder.display())?;
+        Ok(Samples {
+            teacher,
+            folder,
+            prompts,
+            guidance,
+            flags,
+            size,
+        })
+    }
+
+    /// Draws a grid of a student's pictures after `step` updates: a row per prompt, a column per
+    /// number of steps, the teacher's own picture last. Returns the paired errors by steps.
+    pub(crate) fn draw(&self, student: &Path, step: u64) -> Result<Map<String, Value>, Failure> {
+        let teacher = self.teachers()?;
+        let mut columns = Vec::new();
+        let mut errors = Map::new();
+        for steps in STEPS {
+            let decoded = self.sampled(student, &["--steps".to_owned(), steps.to_string()])?;
+            let error = paired_error(&decoded, &teacher).at(student.display())?;
+            errors.insert(steps.to_string(), json!(error));
+            columns.push(decoded);
+        }
+        columns.push(teacher);
+        let picture = grid(&columns).at(student.display())?;
+        let about = format!(
+            "columns: {} steps of the student after {step} updates, {TEACHER_STEPS} of the teacher; \
+             rows: {}",
+            STEPS.map(|steps| steps.to_string()).join(", "),
+            self.prompts.join(" | ")
+        );
+        let texts = BTreeMap::from([("Description", about)]);
+        let path = self.folder.join(format!("step-{step:06}.png"));
+        outputs::write(&path, &[png::encode(&picture, 0, &texts)?.into()])?;
+        Ok(errors)
+    }
+
+    /// The teacher's own pictures, made once.
+    fn teachers(&self) -> Result<Tensor, Failure> {
+        let file = self.folder.join("teacher.safetensors");
+        if file.is_file() {
+            let mut stored = tensors::read(&file)?;
+            if let Some(decoded) = stored.remove("decoded") {
+                return Ok(decoded);
+            }
+        }
+        let mut flags = ["--sampler", "ddim", "--spacing", "trailing", "--steps"]
+            .map(str::to_owned)
+            .to_vec();
+        flags.push(TEACHER_STEPS.to_string());
+        if let Some(guidance) = self.guidance {
+            flags.extend(["--cfg-scale".to_owned(), guidance.to_string()]);
+        }
+        let decoded = self.sampled(self.teacher.path(), &flags)?;
+        tensors::write(&file, &[("decoded".to_owned(), decoded.clone())])?;
+        Ok(decoded)
+    }
+
+    /// The pictures that `splamc sample` makes of a model: f32 `[prompts, 3, height, width]`.
+    fn sampled(&self, model: &Path, flags: &[String]) -> Result<Tensor, Failure> {
+        let scratch = tempfile::tempdir_in(&self.folder).at(self.folder.display())?;
+        let latents = scratch.path().join("latents.safetensors");
+        let mut words = vec![model.display().to_string()];
+        for prompt in &self.prompts {
+            words.extend(["-p".to_owned(), prompt.clone()]);
+        }
+        let [height, width] = self.size;
+        let output = scratch.path().join("out.png");
+        let fixed = [
+            ("-b", self.prompts.len().to_string()),
+            ("-s", SEED.to_string()),
+            ("-H", height.to_string()),
+            ("-W", width.to_string()),
+            ("-o", output.display().to_string()),
+            ("--latents-out", latents.display().to_string()),
+        ];
+        for (flag, value) in fixed {
+            words.extend([flag.to_owned(), value]);
+        }
+        words.extend(flags.iter().chain(&self.flags).cloned());
+        let command = Command::new("sample").no_binary_name(true);
+        let command = sample::Arguments::augment_args(command);
+        let matches = command.try_get_matches_from(words);
+        let arguments = matches.and_then(|found| sample::Arguments::from_arg_matches(&found));
+        sample::execute(&arguments.map_err(Failure::of)?)?;
+        let mut stored = tensors::read(&latents)?;
+        let missing = || Failure::job(format!("{}: no pictures were made", model.display()));
+        stored.remove("decoded").ok_or_else(missing)
+    }
+}
+
+/// The prompts in a file, one per line.
+fn read_prompts(path: &Path) -> Result<Vec<String>, Failure> {
+    let bytes = files::read(path)?;
+    let text = std::str::from_utf8(&bytes).at(path.display())?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let prompts: Vec<String> = lines.map(str::to_owned).collect();
+    match prompts.is_empty() {
+        true => Err(Failure::job(format!("{}: there is no prompt", path.display()))),
+        false => Ok(prompts),
+    }
+}
+
+/// Says how far a student is from its teacher.
+pub(crate) fn say(step: u64, errors: &Map<String, Value>) {
+    let pairs = errors.iter();
+    let pairs = pairs.map(|(steps, error)| {
+        let error = error.as_f64().unwrap_or(f64::NAN);
+        format!("{error:.4} in {steps}")
+    });
+    let pairs: Vec<String> = pairs.collect();
+    let pairs = pairs.join(", ");
+    progress::note(format!("update {step}: paired error to the teacher {pairs} steps"));
+}
