@@ -11,6 +11,8 @@ use crate::noise::philox;
 pub enum Purpose {
     /// The order of the samples.
     Order,
+    /// The order of batches of pictures of different sizes.
+    Bucket,
     /// Another sample in place of one that cannot be read.
     Replacement,
     /// Which of several captions a sample has.
@@ -46,6 +48,7 @@ impl Purpose {
             Purpose::Dropout => 7,
             Purpose::Noise => 8,
             Purpose::Parameters => 9,
+            Purpose::Bucket => 10,
             Purpose::Method(place) => METHOD + u32::from(place),
         }
     }
@@ -122,7 +125,10 @@ mod tests {
     fn numbers_have_the_moments_of_their_distribution() {
         const COUNT: usize = 100_000;
         let draws = Draws::new(1);
-        let uniforms: Vec<f64> = draws.uniforms(Purpose::Crop, at(0, 0)).take(COUNT).collect();
+        let uniforms: Vec<f64> = draws
+            .uniforms(Purpose::Crop, at(0, 0))
+            .take(COUNT)
+            .collect();
         let normals = draws.normals(Purpose::Noise, at(0, 0)).take(COUNT);
         let normals: Vec<f64> = normals.map(f64::from).collect();
         let mean = |values: &[f64]| values.iter().sum::<f64>() / COUNT as f64;
