@@ -8,6 +8,7 @@ pub mod ahead;
 pub mod artifact;
 pub mod devices;
 pub mod noise;
+pub mod pictures;
 pub mod pipeline;
 pub mod place;
 pub mod profile;

@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 use compiler::DType;
@@ -16,7 +17,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use thiserror::Error;
 
 /// Bytes of the header's length, which comes first.
-const LENGTH_BYTES: usize = 8;
+pub(crate) const LENGTH_BYTES: u64 = 8;
 /// The format's own bound on a header.
 const HEADER_BYTES_MAX: usize = 100_000_000;
 /// Tensor data starts at a multiple of this many bytes: a cache line, and enough for any vector.
@@ -33,7 +34,7 @@ pub enum TensorFileError {
         /// Bytes that the file claims for its header.
         header: u64,
         /// Bytes of the file.
-        file: usize,
+        file: u64,
     },
     /// The header is malformed, or its offsets leave holes, overlap or do not fit the shapes.
     #[error("the safetensors header is not valid: {source}")]
@@ -45,9 +46,9 @@ pub enum TensorFileError {
     #[error("found {found} bytes of tensor data, wanted {wanted} by the safetensors header")]
     DataLength {
         /// Bytes after the header.
-        found: usize,
+        found: u64,
         /// Bytes that the header describes.
-        wanted: usize,
+        wanted: u64,
     },
     /// The element type is none of ours.
     #[error(
@@ -83,17 +84,19 @@ pub enum TensorFileError {
 /// # Errors
 /// When the header is malformed or does not describe the file exactly.
 pub fn read(file: &Bytes) -> Result<BTreeMap<String, Tensor>, TensorFileError> {
-    let (metadata, data_start) = read_header(file)?;
+    let length = file.len() as u64;
+    let end = header_end(file, length)? as usize;
+    let layout = Layout::read(&file[LENGTH_BYTES as usize..end], length)?;
     let mut tensors = BTreeMap::new();
-    for (name, info) in metadata.tensors() {
+    for (name, info) in layout.metadata.tensors() {
         let Some(dtype) = dtype_of(info.dtype) else {
             return Err(TensorFileError::ElementType {
                 tensor: name,
                 found: info.dtype.to_string(),
             });
         };
-        let (start, end) = info.data_offsets;
-        let bytes = file.slice(data_start + start..data_start + end);
+        let (start, stop) = info.data_offsets;
+        let bytes = file.slice(end + start..end + stop);
         match Tensor::new(dtype, info.shape.clone(), bytes) {
             Ok(tensor) => tensors.insert(name, tensor),
             Err(source) => {
@@ -107,34 +110,61 @@ pub fn read(file: &Bytes) -> Result<BTreeMap<String, Tensor>, TensorFileError> {
     Ok(tensors)
 }
 
-/// The checked header and where the data starts.
+/// Where the header of a file of `length` bytes ends, as its first bytes say.
 ///
-/// `Metadata`'s own reading refuses offsets that do not follow each other from 0 or do not fit
-/// type and shape. The file's length is checked here and not by `SafeTensors::read_metadata`,
-/// whose sum of header and data overflows where the shapes add up to nearly 2⁶⁴.
-fn read_header(file: &Bytes) -> Result<(Metadata, usize), TensorFileError> {
-    let (length, rest) =
-        file.split_first_chunk::<LENGTH_BYTES>()
-            .ok_or(TensorFileError::HeaderLength {
-                header: 0,
-                file: file.len(),
-            })?;
-    let claimed = u64::from_le_bytes(*length);
-    let header = usize::try_from(claimed)
-        .ok()
-        .filter(|&length| length <= HEADER_BYTES_MAX)
-        .and_then(|length| rest.get(..length))
-        .ok_or(TensorFileError::HeaderLength {
-            header: claimed,
-            file: file.len(),
-        })?;
-    let metadata: Metadata =
-        serde_json::from_slice(header).map_err(|source| TensorFileError::Header { source })?;
-    let (found, wanted) = (rest.len() - header.len(), metadata.data_len());
-    if found != wanted {
-        return Err(TensorFileError::DataLength { found, wanted });
+/// # Errors
+/// When that is after the file's end, or the header is longer than the format allows.
+pub(crate) fn header_end(start: &[u8], length: u64) -> Result<u64, TensorFileError> {
+    let wrong = |header| TensorFileError::HeaderLength {
+        header,
+        file: length,
+    };
+    let (claimed, _) = start.split_first_chunk().ok_or(wrong(0))?;
+    let claimed = u64::from_le_bytes(*claimed);
+    let end = LENGTH_BYTES.checked_add(claimed);
+    end.filter(|end| *end <= length && claimed <= HEADER_BYTES_MAX as u64)
+        .ok_or(wrong(claimed))
+}
+
+/// Where the tensors of a file are.
+pub(crate) struct Layout {
+    metadata: Metadata,
+    data_start: u64,
+}
+
+impl Layout {
+    /// Reads the header of a file of `length` bytes, from its second part to [`header_end`].
+    ///
+    /// `Metadata`'s own reading refuses offsets that do not follow each other from 0 or do not fit
+    /// type and shape. The file's length is checked here and not by `SafeTensors::read_metadata`,
+    /// whose sum of header and data overflows where the shapes add up to nearly 2⁶⁴.
+    ///
+    /// # Errors
+    /// When the header is malformed or does not describe the file exactly.
+    pub(crate) fn read(header: &[u8], length: u64) -> Result<Layout, TensorFileError> {
+        let metadata: Metadata =
+            serde_json::from_slice(header).map_err(|source| TensorFileError::Header { source })?;
+        let data_start = LENGTH_BYTES + header.len() as u64;
+        let (found, wanted) = (
+            length.saturating_sub(data_start),
+            metadata.data_len() as u64,
+        );
+        match found == wanted {
+            true => Ok(Layout {
+                metadata,
+                data_start,
+            }),
+            false => Err(TensorFileError::DataLength { found, wanted }),
+        }
     }
-    Ok((metadata, LENGTH_BYTES + header.len()))
+
+    /// The element type, if it is one of ours, the shape and the bytes of a tensor in the file.
+    pub(crate) fn tensor(&self, name: &str) -> Option<(Option<DType>, &[usize], Range<u64>)> {
+        let info = self.metadata.info(name)?;
+        let (start, end) = info.data_offsets;
+        let range = self.data_start + start as u64..self.data_start + end as u64;
+        Some((dtype_of(info.dtype), &info.shape, range))
+    }
 }
 
 /// A safetensors file of these tensors, as parts that follow each other: the header, then each
@@ -190,11 +220,9 @@ pub fn parts_about<'a>(
         let start = format!("{{\"{METADATA_KEY}\":{about}{comma}");
         header.splice(..1, start.into_bytes());
     }
-    let unpadded = LENGTH_BYTES + header.len();
-    header.resize(
-        unpadded.next_multiple_of(DATA_ALIGNMENT) - LENGTH_BYTES,
-        b' ',
-    );
+    let before = LENGTH_BYTES as usize;
+    let unpadded = before + header.len();
+    header.resize(unpadded.next_multiple_of(DATA_ALIGNMENT) - before, b' ');
     if header.len() > HEADER_BYTES_MAX {
         return Err(TensorFileError::TooLarge);
     }

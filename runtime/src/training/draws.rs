@@ -11,6 +11,8 @@ use crate::noise::philox;
 pub enum Purpose {
     /// The order of the samples.
     Order,
+    /// The order of batches of pictures of different sizes.
+    Bucket,
     /// Another sample in place of one that cannot be read.
     Replacement,
     /// Which of several captions a sample has.
@@ -46,6 +48,7 @@ impl Purpose {
             Purpose::Dropout => 7,
             Purpose::Noise => 8,
             Purpose::Parameters => 9,
+            Purpose::Bucket => 10,
             Purpose::Method(place) => METHOD + u32::from(place),
         }
     }

@@ -5,6 +5,7 @@
 //! no path.
 
 pub mod checkpoint;
+pub mod data;
 pub mod draws;
 pub mod feed;
 pub mod initial;

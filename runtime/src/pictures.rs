@@ -1,0 +1,266 @@
+//! Pictures as networks see them: decoded, resized, cropped, mirrored, as numbers from -1 to 1.
+//!
+//! Takes the bytes of JPEG, PNG and WebP files, returns 8-bit RGB and tensors. Orientation of EXIF
+//! is applied, as `datasets` and diffusers' `load_image` do; transparency is dropped and not
+//! blended, as PIL's `convert("RGB")` does; 16-bit values keep their upper half. Resizing is PIL's
+//! antialiased bilinear, to the bit. It opens no file.
+
+use std::io::Cursor;
+
+use compiler::value::tensor::Tensor;
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageReader};
+use thiserror::Error;
+
+/// The largest extent of a picture, in pixels: what JPEG can store.
+const EXTENT_MAX: u32 = 65_535;
+
+/// The most bytes that decoding a picture may allocate.
+const DECODED_BYTES_MAX: u64 = 1 << 30;
+
+/// Bits after the point of Pillow's weights for 8-bit pixels (`Resample.c`, `PRECISION_BITS`).
+const PRECISION_BITS: u32 = 32 - 8 - 2;
+
+/// Channels of a pixel.
+const CHANNELS: usize = 3;
+
+/// A picture of 8-bit RGB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Rows and columns.
+    size: [usize; 2],
+    /// Row by row, the three channels of a pixel side by side.
+    pixels: Vec<u8>,
+}
+
+/// Why bytes are not a picture.
+#[derive(Debug, Error)]
+pub enum PictureError {
+    /// The bytes begin like no format that is read.
+    #[error("it is not a picture; expected a JPEG, PNG or WebP file")]
+    Format,
+    /// The picture is damaged, larger than the bounds, or of a kind that the decoder does not know.
+    #[error("it cannot be decoded: {reason}")]
+    Decode {
+        /// What the decoder says.
+        reason: String,
+    },
+    /// There are no pixels.
+    #[error("it has {columns}x{rows} pixels; expected at least 1x1")]
+    Empty {
+        /// Rows.
+        rows: usize,
+        /// Columns.
+        columns: usize,
+    },
+}
+
+impl Picture {
+    /// Decodes a JPEG, PNG or WebP file, of an animation the first picture. What the file is named
+    /// does not matter.
+    ///
+    /// # Errors
+    /// When the bytes are of another format, damaged or cut, or the picture has more than 65,535
+    /// pixels along an axis or needs more than 1 GiB.
+    pub fn decode(file: &[u8]) -> Result<Picture, PictureError> {
+        let mut decoder = decoder(file)?;
+        // A damaged orientation is none.
+        let orientation = decoder.orientation().ok();
+        let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+        if let Some(orientation) = orientation {
+            image.apply_orientation(orientation);
+        }
+        let image = image.into_rgb8();
+        let size = [image.height() as usize, image.width() as usize];
+        Picture::new(size, image.into_raw())
+    }
+
+    /// A picture of `[rows, columns]` pixels.
+    fn new(size: [usize; 2], pixels: Vec<u8>) -> Result<Picture, PictureError> {
+        let [rows, columns] = size;
+        match size.contains(&0) {
+            true => Err(PictureError::Empty { rows, columns }),
+            false => Ok(Picture { size, pixels }),
+        }
+    }
+
+    /// Rows and columns.
+    pub fn size(&self) -> [usize; 2] {
+        self.size
+    }
+
+    /// The picture at `[rows, columns]` pixels, each at least 1.
+    ///
+    /// # Source
+    /// Pillow `Image.resize(size, Image.Resampling.BILINEAR)`; `Resample.c`,
+    /// `ImagingResampleInner`: columns first, then rows, each rounded to 8 bits.
+    pub fn resized(&self, size: [usize; 2]) -> Picture {
+        let [rows, columns] = size.map(|extent| extent.max(1));
+        let across = match columns == self.size[1] {
+            true => self.clone(),
+            false => self.resampled_columns(columns),
+        };
+        match rows == self.size[0] {
+            true => across,
+            false => across.resampled_rows(rows),
+        }
+    }
+
+    fn resampled_columns(&self, columns: usize) -> Picture {
+        let windows = windows(self.size[1], columns);
+        let mut pixels = Vec::with_capacity(self.size[0] * columns * CHANNELS);
+        for row in self.pixels.chunks_exact(self.size[1] * CHANNELS) {
+            for Window { first, weights } in &windows {
+                let seen = &row[first * CHANNELS..][..weights.len() * CHANNELS];
+                for channel in 0..CHANNELS {
+                    let values = seen.iter().skip(channel).step_by(CHANNELS);
+                    pixels.push(weighted(values, weights));
+                }
+            }
+        }
+        Picture {
+            size: [self.size[0], columns],
+            pixels,
+        }
+    }
+
+    fn resampled_rows(&self, rows: usize) -> Picture {
+        let stride = self.size[1] * CHANNELS;
+        let mut pixels = Vec::with_capacity(rows * stride);
+        for Window { first, weights } in windows(self.size[0], rows) {
+            let seen = &self.pixels[first * stride..][..weights.len() * stride];
+            for column in 0..stride {
+                let values = seen.iter().skip(column).step_by(stride);
+                pixels.push(weighted(values, &weights));
+            }
+        }
+        Picture {
+            size: [rows, self.size[1]],
+            pixels,
+        }
+    }
+
+    /// The part of `[rows, columns]` pixels whose upper left corner is at `[top, left]`.
+    ///
+    /// # Panics
+    /// When the part is not within the picture: the caller chose it.
+    pub fn cropped(&self, [top, left]: [usize; 2], [rows, columns]: [usize; 2]) -> Picture {
+        let is_within = top + rows <= self.size[0] && left + columns <= self.size[1];
+        assert!(is_within, "a crop is within its picture");
+        let lines = self.pixels.chunks_exact(self.size[1] * CHANNELS);
+        let kept = lines.skip(top).take(rows);
+        let pixels = kept.flat_map(|line| &line[left * CHANNELS..][..columns * CHANNELS]);
+        Picture {
+            size: [rows, columns],
+            pixels: pixels.copied().collect(),
+        }
+    }
+
+    /// The picture with left and right exchanged.
+    pub fn mirrored(&self) -> Picture {
+        let lines = self.pixels.chunks_exact(self.size[1] * CHANNELS);
+        let pixels = lines.flat_map(|line| line.chunks_exact(CHANNELS).rev().flatten());
+        Picture {
+            size: self.size,
+            pixels: pixels.copied().collect(),
+        }
+    }
+
+    /// The picture as f32 `[1, 3, rows, columns]`, from -1 for black to 1 for white.
+    ///
+    /// # Source
+    /// torchvision `ToTensor` and `Normalize([0.5], [0.5])`: `(v / 255 − 0.5) / 0.5`.
+    pub fn tensor(&self) -> Tensor {
+        let number = |value: &u8| (f32::from(*value) / 255.0 - 0.5) / 0.5;
+        let plane = |channel| self.pixels.iter().skip(channel).step_by(CHANNELS);
+        let numbers: Vec<f32> = (0..CHANNELS).flat_map(plane).map(number).collect();
+        let [rows, columns] = self.size;
+        Tensor::from_f32(&[1, CHANNELS, rows, columns], &numbers)
+    }
+}
+
+/// Rows and columns of a picture whose file begins like this, as [`Picture::decode`] would return
+/// them; `None` if that takes more of the file, or it is not a picture.
+pub fn size(file: &[u8]) -> Option<[usize; 2]> {
+    let mut decoder = decoder(file).ok()?;
+    let (columns, rows) = decoder.dimensions();
+    let size = [rows as usize, columns as usize];
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    Some(match orientation {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => [size[1], size[0]],
+        Orientation::NoTransforms
+        | Orientation::Rotate180
+        | Orientation::FlipHorizontal
+        | Orientation::FlipVertical => size,
+    })
+}
+
+/// A decoder that has read the header.
+fn decoder(file: &[u8]) -> Result<impl ImageDecoder, PictureError> {
+    let mut reader = ImageReader::new(Cursor::new(file));
+    let mut limits = image::Limits::default();
+    limits.max_image_width = Some(EXTENT_MAX);
+    limits.max_image_height = Some(EXTENT_MAX);
+    limits.max_alloc = Some(DECODED_BYTES_MAX);
+    reader.limits(limits);
+    let reader = reader.with_guessed_format().map_err(failed)?;
+    match reader.format() {
+        Some(_) => reader.into_decoder().map_err(failed),
+        None => Err(PictureError::Format),
+    }
+}
+
+/// The pixels along one axis that make one pixel of a resized picture.
+struct Window {
+    first: usize,
+    /// In units of 2^−[`PRECISION_BITS`].
+    weights: Vec<i32>,
+}
+
+/// The window of each of `to` pixels that are made of `from`.
+///
+/// # Source
+/// Pillow `Resample.c`: `precompute_coeffs`, `normalize_coeffs_8bpc`, with `bilinear_filter`, whose
+/// support is 1.
+fn windows(from: usize, to: usize) -> Vec<Window> {
+    let scale = from as f64 / to as f64;
+    let filter_scale = scale.max(1.0);
+    let support = filter_scale;
+    let window = |place: usize| {
+        let center = (place as f64 + 0.5) * scale;
+        // Both are cut towards zero.
+        let first = (center - support + 0.5).max(0.0) as usize;
+        let end = ((center + support + 0.5) as usize).min(from);
+        let weight = |x: usize| {
+            let distance = (x as f64 - center + 0.5) * (1.0 / filter_scale);
+            (1.0 - distance.abs()).max(0.0)
+        };
+        let weights: Vec<f64> = (first..end).map(weight).collect();
+        let sum: f64 = weights.iter().sum();
+        let fixed = |weight: f64| (0.5 + weight / sum * f64::from(1 << PRECISION_BITS)) as i32;
+        Window {
+            first,
+            weights: weights.into_iter().map(fixed).collect(),
+        }
+    };
+    (0..to).map(window).collect()
+}
+
+/// The sum of pixels by weights, rounded to 8 bits.
+fn weighted<'a>(values: impl Iterator<Item = &'a u8>, weights: &[i32]) -> u8 {
+    let half = 1 << (PRECISION_BITS - 1);
+    let terms = values.zip(weights);
+    let sum = terms.fold(half, |sum, (value, weight)| {
+        sum + i32::from(*value) * weight
+    });
+    (sum >> PRECISION_BITS).clamp(0, 255) as u8
+}
+
+fn failed(error: impl std::fmt::Display) -> PictureError {
+    PictureError::Decode {
+        reason: error.to_string(),
+    }
+}
