@@ -264,3 +264,109 @@ fn failed(error: impl std::fmt::Display) -> PictureError {
         reason: error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::tensor_file;
+
+    macro_rules! golden {
+        ($name:literal) => {
+            include_bytes!(concat!("../../tests/golden/pictures/", $name)).as_slice()
+        };
+    }
+
+    /// What Pillow says of a picture.
+    fn wanted(name: &str) -> Picture {
+        let file = Bytes::from_static(golden!("pictures.safetensors"));
+        let tensors = tensor_file::read(&file).expect("the golden file is whole");
+        let &[rows, columns, 3] = tensors[name].shape() else {
+            panic!("{name} is no picture");
+        };
+        Picture {
+            size: [rows, columns],
+            pixels: tensors[name].bytes().to_vec(),
+        }
+    }
+
+    /// Checks that a file decodes to Pillow's pixels, none further off than `bound`.
+    fn check(name: &str, file: &[u8], bound: u8) {
+        let (found, wanted) = (Picture::decode(file), wanted(name));
+        let found = found.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(found.size(), wanted.size(), "{name}");
+        assert_eq!(size(file), Some(wanted.size()), "{name}");
+        let pairs = found.pixels.iter().zip(&wanted.pixels);
+        let furthest = pairs.map(|(own, other)| own.abs_diff(*other)).max();
+        assert!(furthest <= Some(bound), "{name}: {furthest:?}");
+    }
+
+    #[test]
+    fn pixels_are_those_of_pillow() {
+        check("noise.png", golden!("noise.png"), 0);
+        check("transparent.png", golden!("transparent.png"), 0);
+        check("palette.png", golden!("palette.png"), 0);
+        check("grey.png", golden!("grey.png"), 0);
+        check("lossless.webp", golden!("lossless.webp"), 0);
+        // Decoders of JPEG may round the inverse transform, the colours and the halved channels
+        // differently, each by a level or two.
+        check("grey.jpg", golden!("grey.jpg"), 2);
+        check("turned.jpg", golden!("turned.jpg"), 4);
+        check("halved.jpg", golden!("halved.jpg"), 6);
+    }
+
+    #[test]
+    fn resizing_is_pillows_to_the_bit() {
+        let noise = Picture::decode(golden!("noise.png")).expect("a picture");
+        for size in [
+            [16, 16],
+            [23, 12],
+            [50, 61],
+            [37, 23],
+            [5, 64],
+            [1, 1],
+            [37, 22],
+            [36, 23],
+        ] {
+            let name = format!("{}x{}", size[0], size[1]);
+            assert_eq!(noise.resized(size), wanted(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn parts_and_mirrors_keep_their_pixels() {
+        let pixels = (0..18).collect();
+        let picture = Picture::new([2, 3], pixels).expect("a picture");
+        let part = picture.cropped([1, 1], [1, 2]);
+        assert_eq!(part.pixels, [12, 13, 14, 15, 16, 17]);
+        assert_eq!(part.mirrored().pixels, [15, 16, 17, 12, 13, 14]);
+        let tensor = Picture::new([1, 2], vec![0, 255, 51, 0, 0, 255])
+            .expect("a picture")
+            .tensor();
+        let wanted = [-1.0, -1.0, 1.0, -1.0, -0.6, 1.0];
+        assert_eq!(tensor, Tensor::from_f32(&[1, 3, 1, 2], &wanted));
+    }
+
+    #[test]
+    fn damaged_files_are_errors() {
+        let names = ["noise.png", "turned.jpg", "lossless.webp"];
+        let files = [golden!("noise.png"), golden!("turned.jpg"), golden!("lossless.webp")];
+        for (name, file) in names.into_iter().zip(files) {
+            for length in 0..file.len() {
+                // A decoder may fill up what a JPEG lacks at its end, as viewers do.
+                let cut = Picture::decode(&file[..length]);
+                assert!(cut.is_err() || name.ends_with(".jpg"), "{name} of {length} bytes");
+                size(&file[..length]);
+            }
+            for place in 0..file.len() {
+                let mut changed = file.to_vec();
+                changed[place] ^= 0x55;
+                // It may be a picture still.
+                let _ = Picture::decode(&changed);
+            }
+        }
+        let text = Picture::decode(b"GIF89a, which is not read");
+        assert!(matches!(text, Err(PictureError::Format | PictureError::Decode { .. })));
+    }
+}

@@ -19,7 +19,7 @@ use super::stack::{rows, stack};
 use crate::training::draws::{Address, Draws, Purpose};
 
 /// What one micro-batch of a training is fed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Its number: of update `s` and its micro-batch `m`, `s·accumulate + m`.
     pub number: u64,
