@@ -11,7 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use compiler::program::pipeline::Latents;
-use runtime::training::data::{Bucket, Crop, DataSet, PictureSet, bucket_sizes};
+use runtime::training::checkpoint;
+use runtime::training::data::{Bucket, Crop, DataFiles, DataSet, PictureSet, bucket_sizes};
 
 use crate::error::{At, Failure};
 use crate::{options, progress};
@@ -69,4 +70,16 @@ pub(crate) fn buckets(pictures: &PictureSet, sizes: &[[usize; 2]]) -> Vec<Bucket
     let buckets = pictures.buckets(sizes, &mut || bar.inc(1));
     bar.finish_and_clear();
     buckets
+}
+
+/// What tells a data set from others: the names and lengths of its files.
+pub(crate) fn fingerprint(path: &Path) -> Result<String, Failure> {
+    let files = files::open(path)?;
+    let place = path.display();
+    let mut facts = Vec::new();
+    for name in files.list().at(&place)? {
+        let length = files.length(&name).at(&place)?;
+        facts.push(format!("{name} {length}\n"));
+    }
+    Ok(checkpoint::fingerprint(facts))
 }

@@ -6,7 +6,9 @@
 mod draws;
 mod export;
 mod folder;
+mod pictures;
 pub(crate) mod settings;
+mod source;
 pub(crate) mod step;
 
 use std::path::PathBuf;
@@ -14,8 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::builder::PossibleValuesParser;
-use compiler::DType;
-use compiler::program::pipeline::LatentSize;
 use compiler::program::training::names::{EMA, STUDENT};
 use graphs::distill;
 use runtime::session::Session;
@@ -26,14 +26,16 @@ use runtime::training::run::{Batches, Report, Trainer, TrainingError};
 use serde_json::json;
 
 use crate::error::{At, Failure};
+use crate::data::PictureOptions;
 use crate::model::Model;
 use crate::options::Execution;
 use crate::{memory, progress, tensors};
 
-use draws::Draws;
 use export::Export;
 use folder::TrainingFolder;
+use pictures::Samples;
 use settings::{Chosen, Given, Sources};
+use source::Source;
 use step::{Start, Step};
 
 /// Distil a few-step student from a teacher, or train a network.
@@ -71,6 +73,15 @@ pub(crate) struct Arguments {
     /// Go on with the training in --out from its last checkpoint
     #[arg(long)]
     resume: bool,
+    /// The data: a folder of pictures with captions, webdataset shards such as
+    /// 'data/{000..127}.tar', or what `splamc encode` wrote
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    pictures: PictureOptions,
+    /// Mirror half of the pictures, drawn anew each time
+    #[arg(long)]
+    flip: bool,
     /// Take the random numbers of each update from a safetensors file: stepN.noise, stepN.timesteps
     /// and stepN.<draw of the method>; with stepN.latents, stepN.cond and stepN.uncond no data are
     /// read
@@ -82,6 +93,9 @@ pub(crate) struct Arguments {
     /// Start the moving average from a safetensors file of parameters by diffusers' names
     #[arg(long, value_name = "FILE")]
     ema_weights: Option<PathBuf>,
+    /// The prompts of sampled pictures, one per line of a file; four of its own if not given
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
     /// Copy the teacher's other components into the students' directories instead of linking them
     #[arg(long)]
     copy: bool,
@@ -127,7 +141,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         .method
         .set(&chosen.all, &teacher)
         .map_err(Failure::usage)?;
-    let source = Source::open(arguments, &chosen, &model)?;
+    let at = arguments.execution.place(&model, false)?;
+    let source = Source::open(arguments, &chosen, &model, &at)?;
     let mut step = step::build(
         &Start {
             model: &model,
@@ -150,7 +165,6 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         let states = checkpoint::read(&folder, state, &step.layout).at(arguments.out.display())?;
         step.loaded.weights.extend(states);
     }
-    let at = arguments.execution.place(&model, false)?;
     let needs = memory::check(&model.place(), &[&step.loaded.program], &at)?;
     progress::say(format!("{:>12} {needs}", "memory"));
     let weights = std::mem::take(&mut step.loaded.weights);
@@ -166,8 +180,12 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         step: &step,
         session: &session,
         data: source.fingerprint.clone(),
+        batch: source.sizes.batch,
     };
-    run.train(source, resumed)
+    let steps = source.steps;
+    let from = resumed.as_ref().map_or(0, |state| state.step);
+    let batches = source.start(&chosen, &model, from)?;
+    run.train(batches, steps, resumed)
 }
 
 /// The description of the last checkpoint, for a training that goes on; refuses a folder that holds
@@ -213,54 +231,6 @@ fn expect_same(state: &State, model: &str, data: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where batches come from, and their sizes.
-struct Source {
-    batches: Box<dyn Batches>,
-    sizes: distill::Sizes,
-    dtype: DType,
-    /// What tells the data from others.
-    fingerprint: String,
-    /// Updates that there are batches for, if they end.
-    steps: Option<u64>,
-}
-
-impl Source {
-    fn open(arguments: &Arguments, chosen: &Chosen, model: &Model) -> Result<Source, Failure> {
-        let general = &chosen.general;
-        let types = [
-            ("f32", DType::F32),
-            ("bf16", DType::BF16),
-            ("f16", DType::F16),
-        ];
-        let dtype = general.word("dtype", &types);
-        let accumulate = general.positive("accumulate").map_err(Failure::usage)?;
-        let batch = general.positive("batch").map_err(Failure::usage)?;
-        let Some(path) = &arguments.draws else {
-            let failure = Failure::usage("there are no data");
-            return Err(failure.hint("pass --data or --draws"));
-        };
-        let draws = Draws::open(path, accumulate)?;
-        let batch = draws.batch().unwrap_or(batch);
-        let [height, width] = draws.sizes().0.unwrap_or(model.pipeline().latents.size);
-        let size = LatentSize {
-            batch,
-            height,
-            width,
-        };
-        let mut sizes = step::sizes(model, size)?;
-        if let Some(tokens) = draws.sizes().1 {
-            sizes.tokens = tokens;
-        }
-        Ok(Source {
-            steps: Some(draws.steps() as u64),
-            fingerprint: "draws".to_owned(),
-            batches: Box::new(draws),
-            sizes,
-            dtype,
-        })
-    }
-}
-
 /// A training that is ready to run.
 struct Run<'a> {
     arguments: &'a Arguments,
@@ -270,15 +240,22 @@ struct Run<'a> {
     step: &'a Step,
     session: &'a Session,
     data: String,
+    /// Samples of a micro-batch.
+    batch: usize,
 }
 
 impl Run<'_> {
     /// Runs the updates that are left.
-    fn train(&self, mut source: Source, resumed: Option<State>) -> Result<(), Failure> {
+    fn train(
+        &self,
+        mut batches: Box<dyn Batches>,
+        available: Option<u64>,
+        resumed: Option<State>,
+    ) -> Result<(), Failure> {
         let general = &self.chosen.general;
         let numbers = &self.step.numbers;
         let asked = general.count("steps") as u64;
-        let steps = source.steps.map_or(asked, |steps| steps.min(asked));
+        let steps = available.map_or(asked, |steps| steps.min(asked));
         let trainer = Trainer {
             session: self.session,
             feed: Feed {
@@ -287,7 +264,7 @@ impl Run<'_> {
                     .method
                     .draws(&numbers.teacher.schedule)
                     .map_err(Failure::usage)?,
-                batch: source.sizes.batch,
+                batch: self.batch,
                 caption_dropout: general
                     .number_within("caption-dropout", 0.0, 1.0)
                     .map_err(Failure::usage)?,
@@ -305,12 +282,12 @@ impl Run<'_> {
         let mut saved = done.step;
         while done.step < steps {
             let began = Instant::now();
-            let report = trainer.update(done.step, done.updated, source.batches.as_mut());
+            let report = trainer.update(done.step, done.updated, batches.as_mut());
             let report = report.map_err(|error| self.stopped_by(error, saved))?;
             done.step = report.step;
             done.updated += u64::from(report.updated);
             let seconds = began.elapsed().as_secs_f64();
-            let pictures = (source.sizes.batch * trainer.accumulate as usize) as f64;
+            let pictures = (self.batch * trainer.accumulate as usize) as f64;
             self.log(&report, seconds, pictures)?;
             bar.set_position(done.step);
             let rate = pictures / seconds;
