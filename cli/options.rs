@@ -43,6 +43,26 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
+    /// The options as the command line spells them.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let values = [
+            (
+                "--target",
+                self.target.map(|target| target.name().to_owned()),
+            ),
+            ("--adapter", self.adapter.clone()),
+            ("--threads", self.threads.map(|threads| threads.to_string())),
+        ];
+        for (flag, value) in values {
+            words.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
+        }
+        for (flag, is_given) in [("--shader-f16", self.shader_f16), ("--exact", self.exact)] {
+            words.extend(is_given.then(|| flag.to_owned()));
+        }
+        words
+    }
+
     /// Where a session of `model` is opened; `profile` asks for the clock of an adapter.
     pub(crate) fn place(&self, model: &Model, profile: bool) -> Result<Place, Failure> {
         match (target(model, self.target)?.dialect, &self.adapter) {

@@ -37,7 +37,9 @@ impl Guide {
             (None, name) if few_step(name) => 1.0,
             (None, _) => pipeline.prompts.guidance_scale,
         };
-        let scale = arguments.cfg_scale.unwrap_or(usual);
+        // A network that was distilled says itself how it is guided.
+        let own = pipeline.distilled.as_ref().and_then(|own| own.guidance);
+        let scale = arguments.cfg_scale.or(own).unwrap_or(usual);
         if !scale.is_finite() {
             return Err(Failure::usage(format!(
                 "--cfg-scale is {scale}; expected a finite number"
@@ -49,9 +51,19 @@ impl Guide {
                 "--guidance-rescale is {rescale}; expected 0 to 1"
             )));
         }
-        if name == "splam" && scale != 1.0 {
-            let message =
-                format!("--cfg-scale is {scale}, but a SPLAM model has its guidance built in");
+        let built_in = match (name, &pipeline.distilled) {
+            ("splam", _) => Some("a SPLAM model has its guidance built in".to_owned()),
+            (_, Some(own)) if own.guidance == Some(1.0) => {
+                let scale = own.distilled_guidance.as_deref().unwrap_or("a fixed scale");
+                let method = &own.method;
+                Some(format!(
+                    "the model was distilled by {method} with guidance {scale} built in"
+                ))
+            }
+            (_, Some(_) | None) => None,
+        };
+        if let Some(reason) = built_in.filter(|_| scale != 1.0) {
+            let message = format!("--cfg-scale is {scale}, but {reason}");
             return Err(Failure::usage(message).hint("leave --cfg-scale out, or pass 1"));
         }
         // A network that embeds the scale is fed the scale minus one, once (spec 0.4, 4.7).

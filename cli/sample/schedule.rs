@@ -66,7 +66,11 @@ impl Schedule {
                 (Err(_), None) => config,
             };
         }
-        let few = if few_step(name) { 4 } else { 20 };
+        let few = match (&pipeline.distilled, few_step(name)) {
+            (Some(distilled), true) => distilled.steps,
+            (None, true) => 4,
+            (_, false) => 20,
+        };
         let steps = match (config.listed_steps(), arguments.steps) {
             (Some(listed), Some(steps)) if steps != listed => {
                 let message = format!("--steps is {steps}, but the list has {listed} steps");

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use compiler::value::tensor::Tensor;
 use graphs::distill::Outcome;
+use graphs::distilled;
 use runtime::tensor_file;
 use serde_json::{Map, Value, json};
 
@@ -25,8 +26,6 @@ pub(crate) struct Export<'a> {
     pub(crate) teacher: &'a Model,
     /// Where the student's network began, if not as the teacher's.
     pub(crate) student: Option<&'a Path>,
-    /// The method's name.
-    pub(crate) method: &'static str,
     /// What the method makes of its students.
     pub(crate) outcome: Outcome,
     /// Features of the student's condition, if it has one and it stays.
@@ -63,28 +62,8 @@ impl Export<'_> {
 
     /// What the file of weights says about them.
     fn about(&self) -> BTreeMap<String, String> {
-        let outcome = &self.outcome;
-        let facts = [
-            ("format", Some("pt".to_owned())),
-            ("splamc.method", Some(self.method.to_owned())),
-            ("splamc.steps", Some(outcome.steps.to_string())),
-            (
-                "splamc.guidance",
-                outcome.guidance.map(|scale| scale.to_string()),
-            ),
-            (
-                "splamc.distilled_guidance",
-                outcome.distilled_guidance.clone(),
-            ),
-            (
-                "splamc.windows",
-                outcome.windows.map(|windows| windows.to_string()),
-            ),
-        ];
-        let known = facts.into_iter();
-        known
-            .filter_map(|(key, text)| Some((key.to_owned(), text?)))
-            .collect()
+        let distilled = self.outcome.distilled.as_ref();
+        distilled.map(distilled::metadata).unwrap_or_default()
     }
 
     /// The configuration of the network that the student began as.

@@ -24,6 +24,9 @@ const REMOVED: &str = ".removed-";
 /// The file with a line for each update.
 pub(crate) const METRICS: &str = "metrics.jsonl";
 
+/// The file with a line for each comparison with the teacher.
+pub(crate) const VALIDATION: &str = "validation.jsonl";
+
 impl TrainingFolder {
     /// Opens the folder, which is made if need be.
     pub(crate) fn open(path: &Path) -> Result<TrainingFolder, Failure> {
@@ -58,18 +61,22 @@ impl TrainingFolder {
         &self.path
     }
 
-    /// Appends a line to the metrics.
-    pub(crate) fn log(&self, line: &str) -> Result<(), Failure> {
-        let path = self.path.join(METRICS);
+    /// Appends a line to a log.
+    pub(crate) fn log(&self, log: &str, line: &str) -> Result<(), Failure> {
+        let path = self.path.join(log);
         let file = File::options().append(true).create(true).open(&path);
         let written = file.and_then(|mut file| writeln!(file, "{line}"));
         written.map_err(said).at(path.display())
     }
 
-    /// Cuts the metrics after the lines of `step` updates.
-    pub(crate) fn cut_metrics(&self, step: u64) -> Result<(), Failure> {
-        let path = self.path.join(METRICS);
-        let text = match fs::read_to_string(&path) {
+    /// Cuts every log after the lines of `step` updates.
+    pub(crate) fn cut_logs(&self, step: u64) -> Result<(), Failure> {
+        let mut logs = [METRICS, VALIDATION].into_iter();
+        logs.try_for_each(|log| self.cut(&self.path.join(log), step))
+    }
+
+    fn cut(&self, path: &Path, step: u64) -> Result<(), Failure> {
+        let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(said(error)).at(path.display()),
@@ -86,7 +93,7 @@ impl TrainingFolder {
         }
         match kept == text {
             true => Ok(()),
-            false => outputs::write(&path, &[kept.into()]),
+            false => outputs::write(path, &[kept.into()]),
         }
     }
 }

@@ -25,14 +25,14 @@ use runtime::training::feed::Feed;
 use runtime::training::run::{Batches, Report, Trainer, TrainingError};
 use serde_json::json;
 
-use crate::error::{At, Failure};
 use crate::data::PictureOptions;
+use crate::error::{At, Failure};
 use crate::model::Model;
 use crate::options::Execution;
 use crate::{memory, progress, tensors};
 
 use export::Export;
-use folder::TrainingFolder;
+use folder::{METRICS, TrainingFolder, VALIDATION};
 use pictures::Samples;
 use settings::{Chosen, Given, Sources};
 use source::Source;
@@ -181,6 +181,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         session: &session,
         data: source.fingerprint.clone(),
         batch: source.sizes.batch,
+        pixels: [source.sizes.height, source.sizes.width]
+            .map(|extent| extent * model.pipeline().latents.pixels),
     };
     let steps = source.steps;
     let from = resumed.as_ref().map_or(0, |state| state.step);
@@ -199,21 +201,21 @@ fn last_checkpoint(
     match (arguments.resume, last) {
         (true, Some(step)) => {
             let state = checkpoint::read_state(folder, step).at(&place)?;
-            folder.cut_metrics(step)?;
+            folder.cut_logs(step)?;
             Ok(Some(state))
         }
         (true, None) => {
             progress::note(format!(
                 "{place}: there is no checkpoint yet: the training begins"
             ));
-            folder.cut_metrics(0)?;
+            folder.cut_logs(0)?;
             Ok(None)
         }
         (false, Some(_)) => {
             let failure = Failure::job(format!("{place}: the folder holds a training"));
             Err(failure.hint("go on with --resume, or choose another --out"))
         }
-        (false, None) => folder.cut_metrics(0).map(|()| None),
+        (false, None) => folder.cut_logs(0).map(|()| None),
     }
 }
 
@@ -242,6 +244,8 @@ struct Run<'a> {
     data: String,
     /// Samples of a micro-batch.
     batch: usize,
+    /// Rows and columns of pictures, in pixels.
+    pixels: [usize; 2],
 }
 
 impl Run<'_> {
@@ -276,7 +280,13 @@ impl Run<'_> {
         self.describe(steps);
         listen();
         let mut done = resumed.unwrap_or_else(|| self.beginning());
-        let save_every = general.count("save-every") as u64;
+        let every = |name| general.count(name) as u64;
+        let (save_every, sample_every) = (every("save-every"), every("sample-every"));
+        let validate = every("validate");
+        let samples = match sample_every + validate {
+            0 => None,
+            _ => Some(self.samples()?),
+        };
         let bar = progress::bar("train", steps as usize);
         bar.set_position(done.step);
         let mut saved = done.step;
@@ -293,11 +303,16 @@ impl Run<'_> {
             let rate = pictures / seconds;
             bar.set_message(format!("loss {:.5}  {rate:.2} images/s", report.loss));
             let stops = STOPPED.load(Ordering::Relaxed);
-            let is_due = save_every > 0 && done.step.is_multiple_of(save_every);
-            if is_due || stops || done.step == steps {
+            let is_due = |every: u64| every > 0 && done.step.is_multiple_of(every);
+            let is_last = done.step == steps;
+            let (samples_now, validates_now) = (is_due(sample_every), is_due(validate));
+            if is_due(save_every) || samples_now || validates_now || stops || is_last {
                 bar.set_message("saving");
                 self.save(&done)?;
                 saved = done.step;
+            }
+            if let Some(samples) = samples.as_ref().filter(|_| samples_now || validates_now) {
+                bar.suspend(|| self.sample(samples, done.step, validates_now))?;
             }
             if stops && done.step < steps {
                 bar.finish_and_clear();
@@ -346,7 +361,7 @@ impl Run<'_> {
             "seconds": seconds,
             "images_per_second": pictures / seconds,
         });
-        self.folder.log(&line.to_string())
+        self.folder.log(METRICS, &line.to_string())
     }
 
     /// Writes a checkpoint and the students.
@@ -367,7 +382,6 @@ impl Run<'_> {
         let export = Export {
             teacher: self.model,
             student: self.arguments.student.as_deref(),
-            method: self.chosen.method.name,
             outcome,
             condition: self.step.student.condition_width.filter(|_| keeps),
             copy: self.arguments.copy,
@@ -377,6 +391,32 @@ impl Run<'_> {
             let Some(flat) = flat else { continue };
             let parameters = self.step.layout.cut(&flat).at(&place)?;
             export.write(&self.folder.path().join(folder), parameters)?;
+        }
+        Ok(())
+    }
+
+    /// What pictures are sampled.
+    fn samples(&self) -> Result<Samples<'_>, Failure> {
+        let distilled = self.step.numbers.method.result().distilled;
+        let guidance = distilled.and_then(|own| own.distilled_guidance?.parse().ok());
+        Samples::new(
+            self.model,
+            self.folder.path(),
+            self.arguments.prompts.as_deref(),
+            guidance,
+            self.arguments.execution.words(),
+            self.pixels,
+        )
+    }
+
+    /// Draws a grid of the average's pictures, and where asked for writes how far they are from the
+    /// teacher's own.
+    fn sample(&self, samples: &Samples<'_>, step: u64, validates: bool) -> Result<(), Failure> {
+        let errors = samples.draw(&self.folder.path().join("ema"), step)?;
+        if validates {
+            pictures::say(step, &errors);
+            let line = json!({ "step": step, "paired_error": errors });
+            self.folder.log(VALIDATION, &line.to_string())?;
         }
         Ok(())
     }

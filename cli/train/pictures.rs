@@ -167,7 +167,10 @@ fn read_prompts(path: &Path) -> Result<Vec<String>, Failure> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let prompts: Vec<String> = lines.map(str::to_owned).collect();
     match prompts.is_empty() {
-        true => Err(Failure::job(format!("{}: there is no prompt", path.display()))),
+        true => Err(Failure::job(format!(
+            "{}: there is no prompt",
+            path.display()
+        ))),
         false => Ok(prompts),
     }
 }
@@ -181,5 +184,7 @@ pub(crate) fn say(step: u64, errors: &Map<String, Value>) {
     });
     let pairs: Vec<String> = pairs.collect();
     let pairs = pairs.join(", ");
-    progress::note(format!("update {step}: paired error to the teacher {pairs} steps"));
+    progress::note(format!(
+        "update {step}: paired error to the teacher {pairs} steps"
+    ));
 }

@@ -93,6 +93,19 @@ pub(crate) const GENERAL: &[Setting] = &[
         "updates between checkpoints; 0 for one at the end only",
     ),
     setting("keep", Kind::Count, "3", "checkpoints to keep"),
+    setting(
+        "sample-every",
+        Kind::Count,
+        "0",
+        "updates between grids of pictures in samples/; 0 for none",
+    ),
+    setting(
+        "validate",
+        Kind::Count,
+        "0",
+        "updates between comparisons with the teacher's own pictures, in validation.jsonl; 0 for \
+         none",
+    ),
 ];
 
 /// What follows its flag when a training is resumed; other settings must be as they were.
@@ -104,6 +117,8 @@ const FOLLOWED: &[&str] = &[
     "weight-decay",
     "save-every",
     "keep",
+    "sample-every",
+    "validate",
 ];
 
 /// Flags of settings, as text by name.

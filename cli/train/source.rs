@@ -48,10 +48,16 @@ impl Source {
         device: &Device,
     ) -> Result<Source, Failure> {
         let general = &chosen.general;
-        let types = [("f32", DType::F32), ("bf16", DType::BF16), ("f16", DType::F16)];
+        let types = [
+            ("f32", DType::F32),
+            ("bf16", DType::BF16),
+            ("f16", DType::F16),
+        ];
         let accumulate = general.positive("accumulate").map_err(Failure::usage)?;
         let draws = arguments.draws.as_deref();
-        let draws = draws.map(|path| Draws::open(path, accumulate)).transpose()?;
+        let draws = draws
+            .map(|path| Draws::open(path, accumulate))
+            .transpose()?;
         let of_config = chosen.data.as_ref().map(|text| Path::new(text.as_str()));
         let path = arguments.data.as_deref().or(of_config);
         let is_read = draws.as_ref().is_none_or(|draws| !draws.holds_data());

@@ -13,6 +13,7 @@ use crate::source::SourceError;
 pub mod checkpoint;
 pub mod diffusers;
 pub mod distill;
+pub mod distilled;
 pub mod guidance;
 mod imported;
 pub mod loss;

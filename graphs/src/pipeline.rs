@@ -14,6 +14,7 @@ use compiler::value::dim::Dim;
 use compiler::value::dtype::DType;
 
 use crate::diffusers::Network;
+use crate::distilled;
 use crate::models::{self, ConfigError, IgnoredKeys, Timestep, unet};
 use crate::onnx::{self, Request, Signature};
 use crate::source::{Source, SourceError};
@@ -157,6 +158,7 @@ fn open_any(source: &dyn Source) -> Result<Model, ImportError> {
         },
         scheduler: scheduler(source)?,
         scheduler_class: facts.scheduler_class,
+        distilled: distilled::read(source),
     };
     let graphs = found.into_iter().map(|(_, _, _, graph)| graph).collect();
     Ok(Model {

@@ -351,12 +351,19 @@ mod tests {
     #[test]
     fn damaged_files_are_errors() {
         let names = ["noise.png", "turned.jpg", "lossless.webp"];
-        let files = [golden!("noise.png"), golden!("turned.jpg"), golden!("lossless.webp")];
+        let files = [
+            golden!("noise.png"),
+            golden!("turned.jpg"),
+            golden!("lossless.webp"),
+        ];
         for (name, file) in names.into_iter().zip(files) {
             for length in 0..file.len() {
                 // A decoder may fill up what a JPEG lacks at its end, as viewers do.
                 let cut = Picture::decode(&file[..length]);
-                assert!(cut.is_err() || name.ends_with(".jpg"), "{name} of {length} bytes");
+                assert!(
+                    cut.is_err() || name.ends_with(".jpg"),
+                    "{name} of {length} bytes"
+                );
                 size(&file[..length]);
             }
             for place in 0..file.len() {
@@ -367,6 +374,9 @@ mod tests {
             }
         }
         let text = Picture::decode(b"GIF89a, which is not read");
-        assert!(matches!(text, Err(PictureError::Format | PictureError::Decode { .. })));
+        assert!(matches!(
+            text,
+            Err(PictureError::Format | PictureError::Decode { .. })
+        ));
     }
 }

@@ -17,7 +17,9 @@ fn png(rows: u32, columns: u32, seed: u32) -> Vec<u8> {
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     let mut writer = encoder.write_header().expect("a header");
-    writer.write_image_data(&pixels(rows, columns, seed)).expect("pixels");
+    writer
+        .write_image_data(&pixels(rows, columns, seed))
+        .expect("pixels");
     writer.finish().expect("an end");
     bytes
 }
@@ -114,11 +116,8 @@ fn latents_and_embeddings_are_those_of_the_networks() {
     let number = |value: &u8| (f32::from(*value) / 255.0 - 0.5) / 0.5;
     let plane = |channel| values.iter().skip(channel).step_by(3).map(number);
     let bytes: Vec<u8> = (0..3).flat_map(plane).flat_map(f32::to_le_bytes).collect();
-    let view = safetensors::tensor::TensorView::new(
-        safetensors::Dtype::F32,
-        vec![1, 3, 64, 64],
-        &bytes,
-    );
+    let view =
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1, 3, 64, 64], &bytes);
     let file = safetensors::serialize([("sample", view.expect("a tensor"))], None);
     fs::write(folder.join("in.safetensors"), file.expect("a file")).expect("a file");
     let output = splamc()
@@ -134,7 +133,11 @@ fn latents_and_embeddings_are_those_of_the_networks() {
     let (mean, log_variance) = wanted.split_at(4 * 8 * 8);
     assert_eq!(tensors["1.mean"].shape, [4, 8, 8]);
     assert_near(&tensors["1.mean"].values, mean, "mean");
-    assert_near(&tensors["1.log_variance"].values, log_variance, "log-variance");
+    assert_near(
+        &tensors["1.log_variance"].values,
+        log_variance,
+        "log-variance",
+    );
 
     // The first ids of the golden file are those of the empty text.
     let io = read_floats(&golden("pipeline/text_encoder_io.safetensors"));
@@ -162,9 +165,9 @@ fn sdxl_has_two_encoders_pooled_text_and_sizes() {
     assert_eq!(tensors["0.time_ids"].values, [sizes, sizes].concat());
     assert_eq!(tensors["0.encoder_hidden_states"].shape[..2], [2, 77]);
     assert_eq!(tensors["0.text_embeds"].shape[0], 2);
-    let (first, second) = tensors["0.text_embeds"].values.split_at(
-        tensors["0.text_embeds"].values.len() / 2,
-    );
+    let (first, second) = tensors["0.text_embeds"]
+        .values
+        .split_at(tensors["0.text_embeds"].values.len() / 2);
     assert_ne!(first, second);
     // SDXL has zeros for no caption, and sizes are the pictures'.
     let without = read_floats(&folder.join("out/unconditional.safetensors"));
@@ -181,7 +184,12 @@ fn work_that_was_ended_goes_on() {
     let arguments = "--data data --out out --resolution 64 --shard-samples 2";
     succeed(&folder, "pipeline/model", arguments);
     let read = |name: &str| fs::read(folder.join("out").join(name)).expect("a file");
-    let names = ["00000.safetensors", "00001.safetensors", "00001.json", "00002.safetensors"];
+    let names = [
+        "00000.safetensors",
+        "00001.safetensors",
+        "00001.json",
+        "00002.safetensors",
+    ];
     let before = names.map(read);
     // A shard without its list is not complete, one with it is not encoded again.
     fs::remove_file(folder.join("out/00001.json")).expect("a list");
@@ -189,15 +197,24 @@ fn work_that_was_ended_goes_on() {
     fs::write(folder.join("out/00000.safetensors"), "kept").expect("a marked shard");
     succeed(&folder, "pipeline/model", arguments);
     assert_eq!(read("00000.safetensors"), b"kept");
-    assert_eq!(names[1..].iter().map(|name| read(name)).collect::<Vec<_>>(), before[1..]);
+    assert_eq!(
+        names[1..].iter().map(|name| read(name)).collect::<Vec<_>>(),
+        before[1..]
+    );
     succeed(&folder, "pipeline/model", arguments);
 
     let output = encode(&folder, "pipeline/model", &format!("{arguments} --seed 1"));
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && text.contains("other options"), "{text}");
+    assert!(
+        !output.status.success() && text.contains("other options"),
+        "{text}"
+    );
     let output = encode(&folder, "pipeline/model", "--data out --out other");
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && text.contains("encoded already"), "{text}");
+    assert!(
+        !output.status.success() && text.contains("encoded already"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -215,12 +232,19 @@ fn shards_hold_what_folders_do() {
         fs::write(path, tar(&members)).expect("a shard");
     }
     let arguments = "--resolution 64 --out";
-    succeed(&folder, "pipeline/model", &format!("--data data {arguments} 1"));
+    succeed(
+        &folder,
+        "pipeline/model",
+        &format!("--data data {arguments} 1"),
+    );
     let pattern = "--data part-{09..10}.tar";
-    succeed(&folder, "pipeline/model", &format!("{pattern} {arguments} 2"));
-    let [first, second] = ["1", "2"].map(|out| {
-        fs::read(folder.join(out).join("00000.safetensors")).expect("a shard")
-    });
+    succeed(
+        &folder,
+        "pipeline/model",
+        &format!("{pattern} {arguments} 2"),
+    );
+    let [first, second] = ["1", "2"]
+        .map(|out| fs::read(folder.join(out).join("00000.safetensors")).expect("a shard"));
     assert_eq!(first, second);
     let list = fs::read(folder.join("2/00000.json")).expect("a list");
     let list: Value = serde_json::from_slice(&list).expect("JSON");
@@ -233,7 +257,11 @@ fn pictures_have_the_size_of_their_aspect() {
     let folder = scratch("encode-buckets");
     fs::create_dir_all(folder.join("data")).expect("a folder");
     for (name, rows, columns) in [("a", 200, 200), ("b", 100, 210), ("c", 300, 160)] {
-        fs::write(folder.join(format!("data/{name}.png")), png(rows, columns, 1)).expect("a file");
+        fs::write(
+            folder.join(format!("data/{name}.png")),
+            png(rows, columns, 1),
+        )
+        .expect("a file");
         fs::write(folder.join(format!("data/{name}.txt")), name).expect("a file");
     }
     let arguments = "--data data --out out --resolution 192 --aspect-buckets";
@@ -250,16 +278,26 @@ fn few_unreadable_samples_are_skipped() {
     fs::write(folder.join("data/1.png"), "no picture").expect("a file");
     let arguments = "--data data --out out --resolution 64";
     let text = succeed(&folder, "pipeline/model", arguments);
-    assert!(text.contains("1.png is skipped: it is not a picture"), "{text}");
+    assert!(
+        text.contains("1.png is skipped: it is not a picture"),
+        "{text}"
+    );
     let tensors = shards(&folder.join("out"));
     assert!(tensors.contains_key("2.mean") && !tensors.contains_key("1.mean"));
     for name in ["0.png", "2.png"] {
         fs::write(folder.join("data").join(name), "no picture").expect("a file");
     }
-    let output = encode(&folder, "pipeline/model", "--data data --out all --resolution 64");
+    let output = encode(
+        &folder,
+        "pipeline/model",
+        "--data data --out all --resolution 64",
+    );
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{text}");
-    assert!(text.contains("3 of 3 samples cannot be used, expected at most 2"), "{text}");
+    assert!(
+        text.contains("3 of 3 samples cannot be used, expected at most 2"),
+        "{text}"
+    );
 }
 
 fn pictures(folder: &Path) {
@@ -278,7 +316,10 @@ fn metadata(folder: &Path) {
 }
 
 fn cut_shard(folder: &Path) {
-    let file = tar(&[("a.png".to_owned(), vec![0; 3000]), ("a.txt".to_owned(), vec![0; 3])]);
+    let file = tar(&[
+        ("a.png".to_owned(), vec![0; 3000]),
+        ("a.txt".to_owned(), vec![0; 3]),
+    ]);
     fs::write(folder.join("a.tar"), &file[..2000]).expect("a shard");
 }
 
@@ -294,15 +335,51 @@ fn no_encoder(folder: &Path) {
 
 const CASES: [Case; 10] = [
     ("no data", |_| {}, "encode model --data data --out out"),
-    ("no captions", no_captions, "encode model --data data --out out"),
-    ("no column of names", metadata, "encode model --data data --out out"),
-    ("a cut shard", cut_shard, "encode model --data a.tar --out out"),
-    ("a pointer of git-lfs", pointer, "encode model --data a.tar --out out"),
-    ("a missing shard", |_| {}, "encode model --data x-{00..03}.tar --out out"),
-    ("a file of another kind", pictures, "encode model --data data/0.png --out out"),
-    ("an odd size", pictures, "encode model --data data --out out --resolution 50"),
-    ("the folder of the data", pictures, "encode model --data data --out data"),
-    ("no autoencoder", no_encoder, "encode model --data data --out out"),
+    (
+        "no captions",
+        no_captions,
+        "encode model --data data --out out",
+    ),
+    (
+        "no column of names",
+        metadata,
+        "encode model --data data --out out",
+    ),
+    (
+        "a cut shard",
+        cut_shard,
+        "encode model --data a.tar --out out",
+    ),
+    (
+        "a pointer of git-lfs",
+        pointer,
+        "encode model --data a.tar --out out",
+    ),
+    (
+        "a missing shard",
+        |_| {},
+        "encode model --data x-{00..03}.tar --out out",
+    ),
+    (
+        "a file of another kind",
+        pictures,
+        "encode model --data data/0.png --out out",
+    ),
+    (
+        "an odd size",
+        pictures,
+        "encode model --data data --out out --resolution 50",
+    ),
+    (
+        "the folder of the data",
+        pictures,
+        "encode model --data data --out data",
+    ),
+    (
+        "no autoencoder",
+        no_encoder,
+        "encode model --data data --out out",
+    ),
 ];
 
 #[test]

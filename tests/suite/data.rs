@@ -54,7 +54,9 @@ impl DataFiles for Memory {
     }
 
     fn read_range(&self, name: &str, range: Range<u64>) -> io::Result<Bytes> {
-        Ok(self.read(name)?.slice(range.start as usize..range.end as usize))
+        Ok(self
+            .read(name)?
+            .slice(range.start as usize..range.end as usize))
     }
 }
 
@@ -78,13 +80,18 @@ impl Model {
     }
 
     fn network(&self, name: &str, [height, width]: [usize; 2]) -> Compiled {
-        let component = self.pipeline().component(name).expect("it has the component");
+        let component = self
+            .pipeline()
+            .component(name)
+            .expect("it has the component");
         let size = LatentSize {
             batch: 1,
             height,
             width,
         };
-        let shapes = component.shapes(&self.pipeline().latents, size).expect("known inputs");
+        let shapes = component
+            .shapes(&self.pipeline().latents, size)
+            .expect("known inputs");
         let shapes: Vec<Vec<usize>> = shapes.into_iter().map(|(_, shape)| shape).collect();
         let declared = self.model.inputs(&self.files, name, Timestep::Scalar);
         let bindings = solve(&declared.expect("it has inputs"), &shapes).expect("they fit");
@@ -97,20 +104,31 @@ impl Model {
                 dtype: None,
             },
         };
-        let imported = self.model.import(&self.files, name, &options).expect("it is imported");
+        let imported = self
+            .model
+            .import(&self.files, name, &options)
+            .expect("it is imported");
         let compiled = compile(&imported.func, &bindings).expect("it compiles");
         (compiled.program, imported.weights)
     }
 
     fn encoder(&self) -> OpenEncoder {
         let texts = self.pipeline().prompts.encoders.iter().map(|encoder| {
-            let file = |name: &str| self.files.get(&format!("{}/{name}", encoder.tokenizer)).cloned();
+            let file = |name: &str| {
+                self.files
+                    .get(&format!("{}/{name}", encoder.tokenizer))
+                    .cloned()
+            };
             let files = TokenizerFiles::from_names(file);
             let tokenizer = Tokenizer::from_files(&files).expect("a tokenizer");
             (self.network(&encoder.component, [1, 1]), tokenizer)
         });
         let texts: Vec<_> = texts.collect();
-        let name = &self.pipeline().of_task(Task::EncodePicture).expect("it has one").name;
+        let name = &self
+            .pipeline()
+            .of_task(Task::EncodePicture)
+            .expect("it has one")
+            .name;
         let picture = |size: [usize; 2]| (size, self.network(name, size.map(|pixels| pixels / 8)));
         let pictures = SIZES.map(picture);
         let session = |(program, weights): Compiled| {
@@ -195,7 +213,11 @@ const SETTINGS: Settings = Settings {
 fn batches(model: &Model, feed: Feed, first: u64, count: usize) -> Vec<Batch> {
     let loader = Loader::start(feed, model.pipeline(), SETTINGS, first);
     let mut loader = loader.unwrap_or_else(|error| panic!("{error}"));
-    let next = |_| loader.next_batch().unwrap_or_else(|error| panic!("{error}"));
+    let next = |_| {
+        loader
+            .next_batch()
+            .unwrap_or_else(|error| panic!("{error}"))
+    };
     (0..count).map(next).collect()
 }
 
@@ -221,9 +243,15 @@ fn any_batch_can_be_the_first_and_caches_change_nothing() {
         assert!(width == 4 || width == 8);
         let names: Vec<&str> = batch.conditions.keys().map(String::as_str).collect();
         assert_eq!(names, ["encoder_hidden_states", "text_embeds", "time_ids"]);
-        assert_eq!(batch.conditions["encoder_hidden_states"].shape()[..2], [2, 77]);
+        assert_eq!(
+            batch.conditions["encoder_hidden_states"].shape()[..2],
+            [2, 77]
+        );
         // Sizes are the pictures' also where there is no caption.
-        assert_eq!(batch.unconditional["time_ids"], batch.conditions["time_ids"]);
+        assert_eq!(
+            batch.unconditional["time_ids"],
+            batch.conditions["time_ids"]
+        );
         let zeros = batch.unconditional["text_embeds"].bytes();
         assert!(zeros.iter().all(|byte| *byte == 0));
         assert!(!batch.names.contains(&"6.png".to_owned()));
@@ -255,7 +283,9 @@ fn encoded_data_give_the_batches_of_their_pictures() {
         (UNCONDITIONAL.to_owned(), unconditional.into()),
     ]);
     for number in 0..encoding.index().shards() {
-        let shard = encoding.shard(&encoder, number, &mut || ()).expect("it is encoded");
+        let shard = encoding
+            .shard(&encoder, number, &mut || ())
+            .expect("it is encoded");
         let [tensors, list] = shard_files(number);
         files.insert(tensors, shard.tensors.concat().into());
         files.insert(list, shard.list);

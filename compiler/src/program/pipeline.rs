@@ -27,6 +27,27 @@ pub struct Pipeline {
     /// The class that the index of the pipeline names for it: it decides, not the file's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler_class: Option<String>,
+    /// How the denoising network was distilled, if its file says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distilled: Option<Distilled>,
+}
+
+/// How a network was distilled, and how it wants to be sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Distilled {
+    /// The method.
+    pub method: String,
+    /// Steps that it is made for.
+    pub steps: usize,
+    /// The guidance scale to sample with in the standard form; `None` for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<f64>,
+    /// The guidance scale, or the range of them, that is built in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distilled_guidance: Option<String>,
+    /// Time windows, for methods that have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<usize>,
 }
 
 /// One network.
@@ -314,6 +335,7 @@ impl Pipeline {
             },
             scheduler: None,
             scheduler_class: None,
+            distilled: None,
         }
     }
 

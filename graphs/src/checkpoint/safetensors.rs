@@ -10,7 +10,6 @@ use bytes::Bytes;
 use compiler::value::dtype::DType;
 use compiler::value::tensor::Tensor;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::error::CheckpointError;
 
@@ -38,8 +37,8 @@ const DTYPES: [(&str, DType); 9] = [
 
 #[derive(Deserialize)]
 struct Header {
-    #[serde(rename = "__metadata__")]
-    _metadata: Option<IgnoredAny>,
+    #[serde(rename = "__metadata__", default)]
+    metadata: Option<serde_json::Value>,
     #[serde(flatten)]
     entries: BTreeMap<String, Entry>,
 }
@@ -123,6 +122,19 @@ pub fn parse(name: &str, file: &Bytes) -> Result<Tensors, CheckpointError> {
         tensors.insert(tensor.clone(), made);
     }
     Ok(tensors)
+}
+
+/// What the file `name` says of its tensors: texts by name. Anything else there is left out.
+///
+/// # Errors
+/// When the header is not valid.
+pub fn metadata(name: &str, file: &Bytes) -> Result<BTreeMap<String, String>, CheckpointError> {
+    let (header, _) = split(name, file)?;
+    let Some(serde_json::Value::Object(texts)) = header.metadata else {
+        return Ok(BTreeMap::new());
+    };
+    let text = |(key, value): (String, serde_json::Value)| Some((key, value.as_str()?.to_owned()));
+    Ok(texts.into_iter().filter_map(text).collect())
 }
 
 /// The parsed header and the data behind it.

@@ -112,10 +112,7 @@ impl Method for Settings {
     fn result(&self) -> Outcome {
         Outcome {
             sampler: None,
-            steps: 50,
-            guidance: None,
-            distilled_guidance: None,
-            windows: None,
+            distilled: None,
             condition: Folding::Keep,
         }
     }

@@ -6,6 +6,7 @@
 //! without is distilled with the scales it is given (fixed guidance).
 
 use compiler::graph::TensorType;
+use compiler::program::pipeline::Distilled;
 use compiler::program::training::names::{EMA, STUDENT};
 use compiler::program::training::{Distribution, Draw, Drawn};
 use compiler::value::dtype::DType;
@@ -169,10 +170,16 @@ impl Method for Settings {
         };
         Outcome {
             sampler: Some(lcm_sampler(self.k)),
-            steps: 4,
-            guidance,
-            distilled_guidance: Some(distilled),
-            windows: None,
+            distilled: Some(Distilled {
+                method: match self.adapter {
+                    None => METHOD.name.to_owned(),
+                    Some(_) => LORA.name.to_owned(),
+                },
+                steps: 4,
+                guidance,
+                distilled_guidance: Some(distilled),
+                windows: None,
+            }),
             condition: Folding::Keep,
         }
     }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use compiler::program::pipeline::Distilled;
 use compiler::program::training::{Draw, Drawn};
 use compiler::value::tensor::Tensor;
 use serde_json::{Map, Value};
@@ -90,14 +91,8 @@ pub struct Student {
 pub struct Outcome {
     /// The class of its sampler in diffusers and options of it; `None` for the teacher's own.
     pub sampler: Option<(&'static str, Map<String, Value>)>,
-    /// Steps that it is made for.
-    pub steps: usize,
-    /// The guidance scale to sample with in the standard form; `None` for any.
-    pub guidance: Option<f64>,
-    /// The guidance scales that it was distilled with, for those who ask.
-    pub distilled_guidance: Option<String>,
-    /// Time windows, for methods that have them.
-    pub windows: Option<usize>,
+    /// How it was distilled, and how it wants to be sampled; nothing for ordinary training.
+    pub distilled: Option<Distilled>,
     /// Turns its weights into those of an ordinary network.
     pub condition: Folding,
 }

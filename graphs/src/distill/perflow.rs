@@ -6,6 +6,7 @@
 //! of a step. Each sample begins at the noisy end of the window that holds its timestep; the
 //! teacher walks to the other end; the student stands on the line between and predicts its end.
 
+use compiler::program::pipeline::Distilled;
 use compiler::program::training::names::STUDENT;
 use compiler::program::training::{Distribution, Draw, Drawn};
 use serde_json::{Map, Value};
@@ -205,11 +206,15 @@ impl Method for Settings {
         let options = options.map(|(name, value)| (name.to_owned(), value));
         Outcome {
             sampler: Some(("PeRFlowScheduler", Map::from_iter(options))),
-            steps: self.windows,
-            // Its students are guided as before, or a little where the teacher was (spec 3.3).
-            guidance: self.guidance.map(|_| 2.0),
-            distilled_guidance: self.guidance.map(|scale| scale.to_string()),
-            windows: Some(self.windows),
+            distilled: Some(Distilled {
+                method: METHOD.name.to_owned(),
+                steps: self.windows,
+                // Sampled as before where captions are shared, guided a little where the teacher
+                // was (spec 3.3).
+                guidance: self.guidance.map(|_| 2.0),
+                distilled_guidance: self.guidance.map(|scale| scale.to_string()),
+                windows: Some(self.windows),
+            }),
             condition: Folding::Keep,
         }
     }

@@ -10,6 +10,7 @@
 
 use compiler::graph::TensorType;
 use compiler::ops::Mul;
+use compiler::program::pipeline::Distilled;
 use compiler::program::training::names::{EMA, STUDENT};
 use compiler::program::training::{Distribution, Draw, Drawn};
 use compiler::value::dtype::DType;
@@ -284,10 +285,13 @@ impl Method for Settings {
         };
         Outcome {
             sampler: Some(lcm_sampler(stride)),
-            steps: 4,
-            guidance: Some(1.0),
-            distilled_guidance: Some(self.guidance.to_string()),
-            windows: None,
+            distilled: Some(Distilled {
+                method: METHOD.name.to_owned(),
+                steps: 4,
+                guidance: Some(1.0),
+                distilled_guidance: Some(self.guidance.to_string()),
+                windows: None,
+            }),
             condition: match self.gamma_embed {
                 GammaEmbed::Matched => Folding::Keep,
                 form @ (GammaEmbed::ZeroAtOne | GammaEmbed::Official) => Folding::Fold(form),

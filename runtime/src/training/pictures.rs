@@ -36,7 +36,10 @@ pub fn paired_error(a: &Tensor, b: &Tensor) -> Result<f64, PicturesError> {
 /// When the shapes differ, or there is no column.
 pub fn grid(columns: &[Tensor]) -> Result<Tensor, PicturesError> {
     let shapes = || PicturesError::Shapes {
-        found: columns.iter().map(|tensor| tensor.shape().to_vec()).collect(),
+        found: columns
+            .iter()
+            .map(|tensor| tensor.shape().to_vec())
+            .collect(),
     };
     let first = columns.first().ok_or_else(shapes)?;
     let &[pictures, channels, height, width] = first.shape() else {
@@ -54,7 +57,10 @@ pub fn grid(columns: &[Tensor]) -> Result<Tensor, PicturesError> {
             let (channel, number) = (plane % channels, plane / channels);
             let start = (channel * rows + number * height + row) * wide + column * width;
             let target = &mut picture[start..start + width];
-            target.iter_mut().zip(pixels).for_each(|(target, x)| *target = *x as f32);
+            target
+                .iter_mut()
+                .zip(pixels)
+                .for_each(|(target, x)| *target = *x as f32);
         }
     }
     Ok(Tensor::from_f32(&[1, channels, rows, wide], &picture))
@@ -63,11 +69,14 @@ pub fn grid(columns: &[Tensor]) -> Result<Tensor, PicturesError> {
 /// The numbers of tensors of one shape of four extents.
 fn values<const N: usize>(tensors: [&Tensor; N]) -> Result<[Vec<f64>; N], PicturesError> {
     let shapes = || PicturesError::Shapes {
-        found: tensors.iter().map(|tensor| tensor.shape().to_vec()).collect(),
+        found: tensors
+            .iter()
+            .map(|tensor| tensor.shape().to_vec())
+            .collect(),
     };
-    let same = tensors.iter().all(|tensor| {
-        tensor.shape().len() == 4 && tensor.shape() == tensors[0].shape()
-    });
+    let same = tensors
+        .iter()
+        .all(|tensor| tensor.shape().len() == 4 && tensor.shape() == tensors[0].shape());
     if !same {
         return Err(shapes());
     }

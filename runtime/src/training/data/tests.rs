@@ -73,9 +73,16 @@ fn captions_are_beside_pictures() {
             ("._a.png", "hidden"),
             (".cache/f.png", "hidden"),
         ]),
-        &["a.PNG <A> a fox", "b/c.d.jpeg <C> ", "b/e.webp <E> it has no caption"],
+        &[
+            "a.PNG <A> a fox",
+            "b/c.d.jpeg <C> ",
+            "b/e.webp <E> it has no caption",
+        ],
     );
-    check_refused(files(&[("a.png", "A"), ("b.png", "B")]), "2 pictures and no captions");
+    check_refused(
+        files(&[("a.png", "A"), ("b.png", "B")]),
+        "2 pictures and no captions",
+    );
     check_refused(files(&[("notes.txt", "x")]), "found 1 files and no sample");
 }
 
@@ -85,7 +92,11 @@ fn metadata_has_a_row_for_each_picture() {
                  {\"file_name\": \"./b.png\", \"caption\": [\"one\", \"two\"], \"id\": 3}\n\
                  {\"file_name\": \"gone.png\", \"text\": []}\n";
     check(
-        files(&[("train/metadata.jsonl", lines), ("train/a.png", "A"), ("train/b.png", "B")]),
+        files(&[
+            ("train/metadata.jsonl", lines),
+            ("train/a.png", "A"),
+            ("train/b.png", "B"),
+        ]),
         &[
             "train/a.png <A> a fox",
             "train/b.png <B> one|two",
@@ -94,17 +105,38 @@ fn metadata_has_a_row_for_each_picture() {
     );
     let table = "\u{feff}text,file_name\n\"a fox, red\",a.png\n\"two\nlines\",b.png\n";
     check(
-        files(&[("metadata.csv", table), ("a.png", "A"), ("b.png", "B"), ("c.png", "C")]),
+        files(&[
+            ("metadata.csv", table),
+            ("a.png", "A"),
+            ("b.png", "B"),
+            ("c.png", "C"),
+        ]),
         &["a.png <A> a fox, red", "b.png <B> two\nlines"],
     );
     let cases = [
-        ("metadata.jsonl", "{\"text\": \"x\"}", "line 1: expected a text \"file_name\""),
+        (
+            "metadata.jsonl",
+            "{\"text\": \"x\"}",
+            "line 1: expected a text \"file_name\"",
+        ),
         ("metadata.jsonl", "\n[]", "line 2: expected a JSON object"),
-        ("metadata.jsonl", "{\"file_name\": \"a\", \"text\": 3}", "\"text\" to be a text or a list"),
+        (
+            "metadata.jsonl",
+            "{\"file_name\": \"a\", \"text\": 3}",
+            "\"text\" to be a text or a list",
+        ),
         ("metadata.jsonl", "{", "line 1: EOF"),
-        ("metadata.csv", "name,text\na,b\n", "the columns [\"name\", \"text\"]; expected file_name"),
+        (
+            "metadata.csv",
+            "name,text\na,b\n",
+            "the columns [\"name\", \"text\"]; expected file_name",
+        ),
         ("metadata.csv", "file_name,text\na\n", "line 2"),
-        ("metadata.csv", "file_name\na.png\n", "1 pictures and no captions"),
+        (
+            "metadata.csv",
+            "file_name\na.png\n",
+            "1 pictures and no captions",
+        ),
     ];
     for (name, text, wanted) in cases {
         check_refused(files(&[(name, text)]), wanted);
@@ -117,7 +149,10 @@ fn members_of_one_base_name_are_a_sample() {
         ("x/0001.jpg", "P1"),
         ("x/0001.json", "{\"caption\": \"not this\"}"),
         ("x/0001.txt", "a fox"),
-        ("x/0002.json", "{\"caption\": [\"b\", \"c\"], \"url\": \"http://x\"}"),
+        (
+            "x/0002.json",
+            "{\"caption\": [\"b\", \"c\"], \"url\": \"http://x\"}",
+        ),
         ("x/0002.webp", "P2"),
         ("x/0003.txt", "no picture"),
         ("x/0004.png", "P4"),
@@ -138,7 +173,10 @@ fn members_of_one_base_name_are_a_sample() {
             ("0.tar".to_owned(), first.clone()),
             ("1.tar".to_owned(), second),
             ("2.tar".to_owned(), long),
-            ("notes.png".to_owned(), Bytes::from_static(b"not in a shard")),
+            (
+                "notes.png".to_owned(),
+                Bytes::from_static(b"not in a shard"),
+            ),
         ]),
         &[
             "0.tar: x/0001.jpg <P1> a fox",
@@ -152,7 +190,13 @@ fn members_of_one_base_name_are_a_sample() {
     );
     let one = |shard: Bytes| BTreeMap::from([("0.tar".to_owned(), shard)]);
     // The end of the last member is missing, or the file begins with something else.
-    check_refused(one(first.slice(..1500)), "\"0.tar\" is not a whole tar file");
-    check_refused(one(Bytes::from(vec![7; 2048])), "\"0.tar\" is not a whole tar file");
+    check_refused(
+        one(first.slice(..1500)),
+        "\"0.tar\" is not a whole tar file",
+    );
+    check_refused(
+        one(Bytes::from(vec![7; 2048])),
+        "\"0.tar\" is not a whole tar file",
+    );
     check_refused(one(shard(&[])), "no sample");
 }
