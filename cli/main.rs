@@ -25,6 +25,7 @@ mod memory;
 mod model;
 mod options;
 mod outputs;
+mod plot;
 mod png;
 mod progress;
 mod run;
@@ -87,6 +88,7 @@ commands! {
     Run: run,
     Sample: sample,
     Train: train,
+    Plot: plot,
     Inspect: inspect,
     Bench: bench,
     Grad: grad,

@@ -41,6 +41,15 @@ pub(crate) fn encode(
             "a picture of {width}x{height} does not fit a PNG"
         )));
     };
+    encode_rgb(&pixels, (wide, high), texts)
+}
+
+/// Encodes pixels, 8-bit RGB row by row, of a picture of `(columns, rows)`.
+pub(crate) fn encode_rgb(
+    pixels: &[u8],
+    (wide, high): (u32, u32),
+    texts: &BTreeMap<&str, String>,
+) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, wide, high);
     encoder.set_color(png::ColorType::Rgb);
@@ -55,7 +64,7 @@ pub(crate) fn encode(
         .at("PNG text")?;
     }
     let mut writer = encoder.write_header().at("PNG header")?;
-    writer.write_image_data(&pixels).at("PNG pixels")?;
+    writer.write_image_data(pixels).at("PNG pixels")?;
     writer.finish().at("PNG end")?;
     Ok(bytes)
 }

@@ -51,7 +51,7 @@ fn tar(members: &[(String, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// Writes pictures `0.png` … with captions, 64 pixels wide and high.
-fn write_pictures(folder: &Path, captions: &[&str]) {
+pub(crate) fn write_pictures(folder: &Path, captions: &[&str]) {
     fs::create_dir_all(folder).expect("a folder");
     for (number, caption) in captions.iter().enumerate() {
         let file = png(64, 64, number as u32);

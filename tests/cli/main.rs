@@ -28,6 +28,7 @@ mod streams;
 mod tensors;
 mod tiles;
 mod tiling;
+mod train;
 mod tuning;
 
 use std::fmt::Write;
@@ -107,7 +108,7 @@ fn hide_hashes(line: &str) -> String {
 #[test]
 fn help_fits_on_a_screen() {
     for name in [
-        "", "compile", "run", "sample", "grad", "encode", "inspect", "bench", "devices",
+        "", "compile", "run", "sample", "train", "grad", "encode", "inspect", "bench", "devices",
     ] {
         let mut command = splamc();
         command.args((!name.is_empty()).then_some(name));
