@@ -15,6 +15,8 @@ pub mod diffusers;
 pub mod distill;
 pub mod guidance;
 mod imported;
+pub mod ldm_names;
+pub mod lora;
 pub mod loss;
 pub mod models;
 pub mod noise_schedule;

@@ -21,6 +21,7 @@ use crate::value::dim::Bindings;
 mod executable;
 pub mod pipeline;
 pub mod sampler;
+pub mod weight_program;
 
 pub use executable::{Cost, Counts, Executable, ExecutableError};
 

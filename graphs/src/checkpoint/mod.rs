@@ -14,7 +14,7 @@ mod safetensors;
 
 pub use error::CheckpointError;
 pub use fit::fit;
-pub use safetensors::{Tensors, parse};
+pub use safetensors::{Tensors, metadata, parse};
 
 /// Reads the weights of one component.
 ///

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use compiler::value::dtype::DType;
 use compiler::value::tensor::Tensor;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::error::CheckpointError;
 
@@ -39,7 +39,7 @@ const DTYPES: [(&str, DType); 9] = [
 #[derive(Deserialize)]
 struct Header {
     #[serde(rename = "__metadata__")]
-    _metadata: Option<IgnoredAny>,
+    metadata: Option<Value>,
     #[serde(flatten)]
     entries: BTreeMap<String, Entry>,
 }
@@ -123,6 +123,19 @@ pub fn parse(name: &str, file: &Bytes) -> Result<Tensors, CheckpointError> {
         tensors.insert(tensor.clone(), made);
     }
     Ok(tensors)
+}
+
+/// The texts in the header of the file `name`, by key; a file may have none.
+///
+/// # Errors
+/// When the header is not valid.
+pub fn metadata(name: &str, file: &Bytes) -> Result<BTreeMap<String, String>, CheckpointError> {
+    let (header, _) = split(name, file)?;
+    let texts = header.metadata.as_ref().and_then(Value::as_object);
+    let texts = texts.into_iter().flatten();
+    // Other values are not the format's: nothing reads them.
+    let texts = texts.filter_map(|(key, text)| Some((key.clone(), text.as_str()?.to_owned())));
+    Ok(texts.collect())
 }
 
 /// The parsed header and the data behind it.
