@@ -344,6 +344,25 @@ impl Model {
         )
     }
 
+    /// The shape of each weight of a component, by its name; `None` for an exported graph, whose
+    /// weights have names of their own.
+    pub(crate) fn weight_shapes(
+        &self,
+        component: &Component,
+    ) -> Result<Option<BTreeMap<String, Vec<usize>>>, Failure> {
+        match &self.form {
+            Form::Files(model) => model
+                .weight_shapes(&component.name)
+                .map_err(|error| failed(self.place_of(component), &error)),
+            Form::Artifact(artifact) => {
+                let weights = compiled::weights(artifact, &component.name)?;
+                let shapes = weights.into_iter();
+                let shapes = shapes.map(|(name, tensor)| (name, tensor.shape().to_vec()));
+                Ok(Some(shapes.collect()))
+            }
+        }
+    }
+
     /// What the denoising network of a diffusers directory looks like, and its function with its
     /// weights in f32, which are read when they are needed.
     pub(crate) fn unet(&self, timestep: Timestep) -> Result<(unet::Config, Imported), Failure> {

@@ -4,7 +4,9 @@
 
 mod encode;
 pub(crate) mod error;
+mod lora_tags;
 pub(crate) mod ports;
 
 pub use encode::{PictureSizes, Text, condition, encode};
 pub use error::{OnStep, SamplingError};
+pub use lora_tags::{LoraTag, LoraTagError, split_lora_tags};
