@@ -70,15 +70,6 @@ pub(crate) fn load(
         );
         Failure::job(message).hint(recompile(artifact, shapes))
     })?;
-    let weights = match artifact.has_weights() {
-        true => artifact.weights(&program.component).at("weights")?,
-        false => BTreeMap::new(),
-    };
-    let prefix = format!("{}/", program.component);
-    let strip = |(name, tensor): (String, Tensor)| {
-        let own = name.strip_prefix(&prefix).map(ToOwned::to_owned);
-        (own.unwrap_or(name), tensor)
-    };
     let parts = match program.parts.is_empty() {
         true => None,
         false => Some(Staged::stored(program, &STAGES).at("plan")?),
@@ -86,9 +77,26 @@ pub(crate) fn load(
     Ok(Loaded {
         program: program.program().at("plan")?,
         parts,
-        weights: weights.into_iter().map(strip).collect(),
+        weights: weights(artifact, &program.component)?,
         patches: Vec::new(),
     })
+}
+
+/// The weights of a component, by their own names; none of an artifact without weights.
+pub(crate) fn weights(
+    artifact: &Artifact,
+    component: &str,
+) -> Result<BTreeMap<String, Tensor>, Failure> {
+    if !artifact.has_weights() {
+        return Ok(BTreeMap::new());
+    }
+    let weights = artifact.weights(component).at("weights")?.into_iter();
+    let prefix = format!("{component}/");
+    let strip = |(name, tensor): (String, Tensor)| {
+        let own = name.strip_prefix(&prefix).map(ToOwned::to_owned);
+        (own.unwrap_or(name), tensor)
+    };
+    Ok(weights.map(strip).collect())
 }
 
 /// The command that makes this artifact for a target.

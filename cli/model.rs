@@ -349,6 +349,25 @@ impl Model {
         )
     }
 
+    /// The shape of each weight of a component, by its name; `None` for an exported graph, whose
+    /// weights have names of their own.
+    pub(crate) fn weight_shapes(
+        &self,
+        component: &Component,
+    ) -> Result<Option<BTreeMap<String, Vec<usize>>>, Failure> {
+        match &self.form {
+            Form::Files(model) => model
+                .weight_shapes(&component.name)
+                .map_err(|error| failed(self.place_of(component), &error)),
+            Form::Artifact(artifact) => {
+                let weights = compiled::weights(artifact, &component.name)?;
+                let shapes = weights.into_iter();
+                let shapes = shapes.map(|(name, tensor)| (name, tensor.shape().to_vec()));
+                Ok(Some(shapes.collect()))
+            }
+        }
+    }
+
     /// What the denoising network of a diffusers directory looks like, and its function in `dtype`
     /// with its weights, which are read when they are needed.
     pub(crate) fn unet(

@@ -11,6 +11,8 @@ use graphs::samplers;
 use crate::options::{self, Execution, Precision};
 use crate::tiling::TilingOptions;
 
+use super::lora;
+
 /// Sample pictures from a prompt.
 ///
 /// The seed, sampler, steps, scale and noise mean what they mean in diffusers and A1111: the same
@@ -19,6 +21,7 @@ use crate::tiling::TilingOptions;
 #[command(after_help = "Examples:\n  \
     splamc sample sd15/ -p 'a lighthouse at dawn' --steps 20 -s 42\n  \
     splamc sample lcm.splam -p 'a fox' --sampler lcm --steps 4 -o fox.png\n  \
+    splamc sample sd15/ -p 'a fox' --lora lcm-lora.safetensors --lora ink.safetensors:0.7 --sampler lcm\n  \
     splamc sample sd15/ -p 'a wide valley' -W 1536 -H 768 --vae-tiling\n  \
     splamc sample sd15/ -p 'a cat' -p 'a dog' -b 2 -o pets.png   # pets-0.png, pets-1.png")]
 pub(crate) struct Arguments {
@@ -104,6 +107,13 @@ pub(crate) struct Arguments {
     pub(super) execution: Execution,
     #[command(flatten)]
     pub(super) tiling: TilingOptions,
+    /// Add a LoRA file in kohya's, diffusers' or PEFT's layout to the weights; repeatable. SCALE is 1
+    /// if not given
+    #[arg(long, value_name = "FILE[:SCALE]", value_parser = lora::argument)]
+    pub(super) lora: Vec<(PathBuf, f64)>,
+    /// The folder whose LoRA files <lora:NAME:SCALE> in prompts names
+    #[arg(long, value_name = "DIR")]
+    pub(super) lora_dir: Option<PathBuf>,
     /// Read `init_latents` (and `step_noise`) from a safetensors file instead of the seed.
     #[arg(long)]
     pub(super) latents_in: Option<PathBuf>,

@@ -5,11 +5,13 @@
 
 mod arguments;
 mod guide;
+mod lora;
 mod not_finite;
 mod pictures;
 mod prompts;
 mod schedule;
 mod start;
+mod tags;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -38,10 +40,12 @@ use crate::{memory, options, outputs, progress, stages, tensors, tiling};
 
 pub(crate) use arguments::Arguments;
 use guide::Guide;
+use lora::Loras;
 use not_finite::explained;
 use prompts::Prompts;
 use schedule::Schedule;
 use start::Start;
+use tags::Texts;
 
 /// Samples the pictures.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
@@ -64,6 +68,16 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     } = Schedule::new(arguments, described)?;
     let guide = Guide::new(arguments, &config, described)?;
     let prompts = Prompts::new(arguments, &model, start.size.batch)?;
+    let written = Texts::new(arguments)?;
+    let wanted = [&arguments.lora[..], &written.loras].concat();
+    let threads = arguments.execution.threads;
+    let loras = Loras::open(
+        &wanted,
+        &model,
+        networks.denoiser,
+        &networks.encoders,
+        threads,
+    )?;
     let size = start.size;
     let sizes = sizes(arguments, described, size)?;
     let tiling = arguments.tiling.of_run(&model, size);
@@ -81,6 +95,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         let component = networks.encoders[number];
         let spinner = progress::spinner("compile");
         let network = Network::new(arguments, here, component, size)?;
+        let network = network.with(&loras, component)?;
         drop(spinner);
         let session = network.open(&model)?;
         let spinner = progress::spinner("text");
@@ -88,12 +103,12 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
             let text = pipeline::encode(&session, encoder, &prompts.ids(number, texts)?);
             explained(text, (&model, component), dtype)
         };
-        let text = encoded(&arguments.prompt)?;
+        let text = encoded(&written.prompts)?;
         let is_zero = described.prompts.absent_is_zero && arguments.negative.is_empty();
         match (guide.doubled, is_zero) {
             (false, _) => {}
             (true, true) => negatives.push(text.zeros()),
-            (true, false) => negatives.push(encoded(&arguments.negative)?),
+            (true, false) => negatives.push(encoded(&written.negatives)?),
         }
         texts.push(text);
         drop(spinner);
@@ -115,7 +130,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         batch: size.batch * (1 + usize::from(guide.doubled)),
         ..size
     };
-    let unet = open_unet(arguments, here, networks.denoiser, doubled)?;
+    let unet = open_unet(arguments, here, networks.denoiser, doubled, &loras)?;
     let is_traced = arguments.latents_out.is_some();
     let denoiser = (&model, networks.denoiser);
     let (latents, trajectory) =
@@ -247,6 +262,18 @@ impl Network {
         })
     }
 
+    /// The same component with what LoRA files add to its weights.
+    fn with(self, loras: &Loras, component: &Component) -> Result<Network, Failure> {
+        let weights = loras.applied(component, self.loaded.weights)?;
+        Ok(Network {
+            loaded: Loaded {
+                weights,
+                ..self.loaded
+            },
+            ..self
+        })
+    }
+
     /// Refuses parts of the component that do not fit in memory together; returns what they need.
     fn check(&self, parts: &[&Executable]) -> Result<Needs, Failure> {
         let needs = memory::check(&self.place, parts, &self.at);
@@ -309,9 +336,11 @@ fn open_unet(
     here: (&Model, &Place),
     component: &Component,
     size: LatentSize,
+    loras: &Loras,
 ) -> Result<StagedSession, Failure> {
     let spinner = progress::spinner("compile");
-    let mut network = Network::new(arguments, here, component, size)?;
+    let network = Network::new(arguments, here, component, size)?;
+    let mut network = network.with(loras, component)?;
     let staged = match network.loaded.parts.take() {
         Some(parts) => parts,
         None => Staged::of(&network.loaded.program, &STAGES).at(&network.place)?,

@@ -16,6 +16,8 @@ pub mod distill;
 pub mod distilled;
 pub mod guidance;
 mod imported;
+pub mod ldm_names;
+pub mod lora;
 pub mod loss;
 pub mod models;
 pub mod noise_schedule;

@@ -279,6 +279,25 @@ impl Model {
         }
     }
 
+    /// The shape of each weight of a component, by its diffusers name; `None` for an exported
+    /// graph, whose weights have other names. No weight is read.
+    ///
+    /// # Errors
+    /// When there is no such component, or the numbers of its configuration do not fit each other.
+    pub fn weight_shapes(
+        &self,
+        component: &str,
+    ) -> Result<Option<BTreeMap<String, Vec<usize>>>, ImportError> {
+        let Graph::Diffusers(own) = self.graph(component)? else {
+            return Ok(None);
+        };
+        let func = own.func(&with(DType::F32, Timestep::Scalar, false))?;
+        let weights = func.params(Role::Weight);
+        let shapes =
+            weights.map(|(_, name, ty)| (name.to_owned(), ty.extents().unwrap_or_default()));
+        Ok(Some(shapes.collect()))
+    }
+
     /// Takes away the hidden states that no run reads.
     pub fn without_spare_results(&self, component: &str, func: &mut Func) {
         let encoders = &self.pipeline.prompts.encoders;

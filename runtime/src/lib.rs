@@ -22,3 +22,4 @@ pub mod tensor_file;
 pub mod tiling;
 pub mod tokenizer;
 pub mod training;
+pub mod weight_programs;

@@ -185,6 +185,20 @@ impl Session {
         found.then_some(()).ok_or_else(unknown)
     }
 
+    /// Replaces the weights that `changed` names by those of `weights`, which holds all weights of
+    /// the program. Names that the program does not read are ignored, and nothing is compiled.
+    ///
+    /// # Errors
+    /// When a weight is missing, of another type or cannot be read, or the device fails: then some
+    /// weights have been replaced and others not.
+    pub fn set_weights(
+        &self,
+        changed: &[&str],
+        weights: &BTreeMap<String, Tensor>,
+    ) -> Result<(), SessionError> {
+        Ok(self.program.set_weights(changed, weights)?)
+    }
+
     /// Runs the program; gives its results in order, but for new states, which take the places of
     /// the old ones.
     ///

@@ -195,6 +195,24 @@ impl StagedSession {
         prologues.chain([(&self.body, &self.calls)])
     }
 
+    /// Replaces weights in all parts, as [`Session::set_weights`] does, and forgets what stages
+    /// remember.
+    ///
+    /// # Errors
+    /// As [`Session::set_weights`].
+    pub fn set_weights(
+        &self,
+        changed: &[&str],
+        weights: &BTreeMap<String, Tensor>,
+    ) -> Result<(), SessionError> {
+        for prologue in &self.prologues {
+            let remembered = prologue.remembered.lock();
+            remembered.unwrap_or_else(PoisonError::into_inner).clear();
+            prologue.session.set_weights(changed, weights)?;
+        }
+        self.body.set_weights(changed, weights)
+    }
+
     /// Runs the program; gives its results in order. Parts whose inputs are remembered are not
     /// computed again.
     ///

@@ -59,7 +59,7 @@ pub(super) fn launch_pieces(kernel: &Kernel, cells: &[Cells], scratch: &[Mutex<A
 }
 
 /// So many bytes of zeros.
-pub(super) fn memory(what: &'static str, bytes: u64) -> Result<Arena, ExecuteError> {
+pub(super) fn reserve(what: &'static str, bytes: u64) -> Result<Arena, ExecuteError> {
     let arena = usize::try_from(bytes).ok().and_then(Arena::new);
     arena.ok_or(ExecuteError::Memory { bytes, what })
 }

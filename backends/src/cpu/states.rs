@@ -12,7 +12,7 @@ use compiler::value::tensor::Tensor;
 
 use super::arena::{ALIGNMENT, Arena, Cells};
 use super::error::ExecuteError;
-use super::launch::memory;
+use super::launch::reserve;
 use super::parameters::check;
 
 /// The states of one program.
@@ -52,7 +52,7 @@ impl States {
         let mut states = States {
             offsets,
             updates,
-            arena: memory("states", bytes as u64)?,
+            arena: reserve("states", bytes as u64)?,
         };
         for number in 0..states.updates.len() {
             let state = states.updates[number].state;

@@ -16,7 +16,7 @@ use super::arena::{ALIGNMENT, Arena, Cells};
 use super::block::Kernel;
 use super::error::ExecuteError;
 use super::kernel::machine::Machine;
-use super::launch::{launch, memory, target};
+use super::launch::{launch, reserve, target};
 use super::threads::{Threads, chunks, current, each};
 use crate::clock::Clock;
 
@@ -84,7 +84,7 @@ pub fn tune(
         machine,
         clock,
         until,
-        evicted: memory("evicted caches", EVICTED_BYTES as u64)?,
+        evicted: reserve("evicted caches", EVICTED_BYTES as u64)?,
     };
     for (done, contest) in contests.into_iter().enumerate() {
         progress(done, count);

@@ -17,7 +17,7 @@ use crate::gpu::compile::{compile, tiled};
 use crate::gpu::dialect::Dialect;
 use crate::gpu::emulator::Emulator;
 use crate::gpu::error::DeviceError;
-use crate::gpu::executor::{Executor, Machine, host_tensors};
+use crate::gpu::executor::{ExecuteError, Executor, Machine, host_tensors};
 use crate::gpu::validate::Valid;
 
 /// The interpreter of kernels: what a GPU would run, instruction by instruction, with races and
@@ -125,6 +125,20 @@ impl<M: Machine + 'static> Loaded for Kernels<M> {
 
     fn set_state(&self, name: &str, tensor: &Tensor) -> Result<bool, ExecutionError> {
         Ok(self.executor.set_state(name, tensor)?)
+    }
+
+    fn set_weights(&self, changed: &[&str], weights: &Named) -> Result<(), ExecutionError> {
+        for name in changed {
+            if !self.executor.has_weight(name) {
+                continue;
+            }
+            let missing = || ExecuteError::Missing {
+                name: (*name).to_owned(),
+            };
+            let tensor = weights.get(*name).ok_or_else(missing)?.fetched()?;
+            self.executor.set_weight(name, &tensor)?;
+        }
+        Ok(())
     }
 
     fn tiled(&self) -> &Tiled {

@@ -69,6 +69,15 @@ pub trait Loaded {
     /// When the tensor is of another type, or the device fails.
     fn set_state(&self, name: &str, tensor: &Tensor) -> Result<bool, ExecutionError>;
 
+    /// Replaces the weights that `changed` names by those of `weights`, which holds all weights of
+    /// the program: what is packed together is packed anew. Names that the program does not read
+    /// are ignored. Nothing is compiled.
+    ///
+    /// # Errors
+    /// When a weight is missing, of another type or cannot be read, or the device fails: then some
+    /// weights have been replaced and others not.
+    fn set_weights(&self, changed: &[&str], weights: &Named) -> Result<(), ExecutionError>;
+
     /// What computes each region.
     fn tiled(&self) -> &Tiled;
 

@@ -41,6 +41,10 @@ impl Loaded for Executor {
         Ok(Executor::set_state(self, name, tensor)?)
     }
 
+    fn set_weights(&self, changed: &[&str], weights: &Named) -> Result<(), ExecutionError> {
+        Ok(Executor::set_weights(self, changed, weights)?)
+    }
+
     fn tiled(&self) -> &Tiled {
         Executor::tiled(self)
     }

@@ -3,6 +3,7 @@
 //! Takes what was compiled and a machine that holds it, gives results for inputs, as often as
 //! wanted. What a machine is it does not know: an adapter, or the interpreter of kernels.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -15,7 +16,7 @@ use compiler::value::extents::Extents;
 use compiler::value::tensor::Tensor;
 use thiserror::Error;
 
-use super::commands::{Argument, Commands, Port};
+use super::commands::{Argument, Commands, Port, Source, Upload};
 use super::elements::{self, ElementsError, Layout};
 use super::error::DeviceError;
 use super::validate::Valid;
@@ -87,7 +88,7 @@ pub struct Executor<M> {
     commands: Valid,
     regions: Regions,
     /// Weights and constants that the host reads.
-    fixed: BTreeMap<Buffer, Array>,
+    fixed: RefCell<BTreeMap<Buffer, Array>>,
 }
 
 /// The names of tensors that an executor is given: weights that the host reads, and states.
@@ -144,7 +145,7 @@ impl<M: Machine> Executor<M> {
             machine,
             commands,
             regions,
-            fixed,
+            fixed: RefCell::new(fixed),
         };
         for Port { name, .. } in &executor.commands().states {
             let missing = || ExecuteError::Missing { name: name.clone() };
@@ -185,13 +186,14 @@ impl<M: Machine> Executor<M> {
         }
         let known = self.obey(inputs)?;
         let commands = self.commands.commands();
+        let fixed = self.fixed.borrow();
         let is_state = |name: &str| self.port(name).is_some();
         let results = self.regions.results.iter();
         let results = results.filter(|(name, _)| !is_state(name));
         let results = results.map(|(name, buffer)| {
             let port = commands.outputs.iter().find(|port| port.name == *name);
             let dtype = self.regions.buffer(*buffer).extents.dtype;
-            let tensor = match (port, known.get(buffer).or_else(|| self.fixed.get(buffer))) {
+            let tensor = match (port, known.get(buffer).or_else(|| fixed.get(buffer))) {
                 (_, Some(array)) => Tensor::from_values(dtype, &array.shape, &array.values),
                 (Some(port), None) => self.fetch(port)?,
                 (None, None) => return Err(ExecuteError::Missing { name: name.clone() }),
@@ -205,7 +207,7 @@ impl<M: Machine> Executor<M> {
     /// and every result lies on the machine.
     pub fn starts_with(&self, given: &[&str]) -> bool {
         let commands = self.commands.commands();
-        let mut known: BTreeSet<Buffer> = self.fixed.keys().copied().collect();
+        let mut known: BTreeSet<Buffer> = self.fixed.borrow().keys().copied().collect();
         let inputs = self.inputs();
         let given = inputs.filter(|(_, name)| given.contains(name));
         known.extend(given.map(|(buffer, _)| buffer));
@@ -255,6 +257,40 @@ impl<M: Machine> Executor<M> {
         Ok(true)
     }
 
+    /// Whether the program reads a weight.
+    pub fn has_weight(&self, name: &str) -> bool {
+        let mut params = self.regions.params();
+        params.any(|(_, own)| own.role == Role::Weight && own.name == name)
+    }
+
+    /// Replaces a weight, where it lies on the machine and where the host reads it; the tensor may
+    /// be of another float type.
+    ///
+    /// # Errors
+    /// When the tensor is of another type, or the machine fails.
+    pub fn set_weight(&self, name: &str, tensor: &Tensor) -> Result<(), ExecuteError> {
+        let is_own = |upload: &&Upload| match &upload.source {
+            Source::Weight(own) => own == name,
+            Source::Constant(_) => false,
+        };
+        for upload in self.commands().uploads.iter().filter(is_own) {
+            let layout = Layout {
+                extents: &upload.extents,
+                order: &upload.order,
+                stored: upload.stored,
+            };
+            self.encode(name, &upload.window, layout, tensor)?;
+        }
+        let mut fixed = self.fixed.borrow_mut();
+        for (buffer, own) in self.regions.params() {
+            if let (true, Some(array)) = (own.name == name, fixed.get_mut(&buffer)) {
+                let typed = tensor.cast(self.regions.buffer(buffer).extents.dtype);
+                *array = Array::from(&typed);
+            }
+        }
+        Ok(())
+    }
+
     /// Where a state lies.
     fn port(&self, name: &str) -> Option<&Port> {
         let mut states = self.commands().states.iter();
@@ -286,6 +322,7 @@ impl<M: Machine> Executor<M> {
                 self.write(port, &port.extents, tensor, &order)?;
             }
         }
+        let fixed = self.fixed.borrow();
         let mut done = 0;
         for hosted in &commands.hosted {
             self.launch(done..hosted.before)?;
@@ -299,7 +336,7 @@ impl<M: Machine> Executor<M> {
             }
             let read = |buffer: Buffer| match known.get(&buffer) {
                 Some(array) => array,
-                None => &self.fixed[&buffer],
+                None => &fixed[&buffer],
             };
             let stored = eval_region(&self.regions, region, &read, Precision::Typed)?;
             for (buffer, array) in stored {
@@ -339,12 +376,22 @@ impl<M: Machine> Executor<M> {
             order,
             stored: port.stored,
         };
-        let give =
-            |offset: u64, bytes: &[u8]| Ok(self.machine.write(&port.window, offset, bytes)?);
+        self.encode(&port.name, &port.window, layout, tensor)
+    }
+
+    /// Writes a tensor to a window as it lies there.
+    fn encode(
+        &self,
+        name: &str,
+        window: &Argument,
+        layout: Layout<'_>,
+        tensor: &Tensor,
+    ) -> Result<(), ExecuteError> {
+        let give = |offset: u64, bytes: &[u8]| Ok(self.machine.write(window, offset, bytes)?);
         elements::encode(tensor, layout, give).map_err(|fault: WriteError| match fault {
             WriteError::Machine(error) => ExecuteError::Machine(error),
             WriteError::Elements(error) => ExecuteError::Elements {
-                name: port.name.clone(),
+                name: name.to_owned(),
                 error,
             },
         })

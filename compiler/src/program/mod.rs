@@ -22,6 +22,7 @@ mod executable;
 pub mod pipeline;
 pub mod sampler;
 pub mod training;
+pub mod weight_program;
 
 pub use executable::{Cost, Counts, Executable, ExecutableError};
 

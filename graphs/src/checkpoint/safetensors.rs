@@ -10,6 +10,7 @@ use bytes::Bytes;
 use compiler::value::dtype::DType;
 use compiler::value::tensor::Tensor;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::error::CheckpointError;
 
@@ -37,8 +38,8 @@ const DTYPES: [(&str, DType); 9] = [
 
 #[derive(Deserialize)]
 struct Header {
-    #[serde(rename = "__metadata__", default)]
-    metadata: Option<serde_json::Value>,
+    #[serde(rename = "__metadata__")]
+    metadata: Option<Value>,
     #[serde(flatten)]
     entries: BTreeMap<String, Entry>,
 }
@@ -124,17 +125,17 @@ pub fn parse(name: &str, file: &Bytes) -> Result<Tensors, CheckpointError> {
     Ok(tensors)
 }
 
-/// What the file `name` says of its tensors: texts by name. Anything else there is left out.
+/// The texts in the header of the file `name`, by key; a file may have none.
 ///
 /// # Errors
 /// When the header is not valid.
 pub fn metadata(name: &str, file: &Bytes) -> Result<BTreeMap<String, String>, CheckpointError> {
     let (header, _) = split(name, file)?;
-    let Some(serde_json::Value::Object(texts)) = header.metadata else {
-        return Ok(BTreeMap::new());
-    };
-    let text = |(key, value): (String, serde_json::Value)| Some((key, value.as_str()?.to_owned()));
-    Ok(texts.into_iter().filter_map(text).collect())
+    let texts = header.metadata.as_ref().and_then(Value::as_object);
+    let texts = texts.into_iter().flatten();
+    // Other values are not the format's: nothing reads them.
+    let texts = texts.filter_map(|(key, text)| Some((key.clone(), text.as_str()?.to_owned())));
+    Ok(texts.collect())
 }
 
 /// The parsed header and the data behind it.
