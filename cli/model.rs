@@ -19,7 +19,7 @@ use compiler::tile::Tuning;
 use compiler::value::dim::Bindings;
 use compiler::value::tensor::Tensor;
 use graphs::Imported;
-use graphs::models::{Timestep, unet};
+use graphs::models::{self, Timestep, unet};
 use graphs::onnx::Request;
 use graphs::pipeline::{self, Options};
 use graphs::pipeline_class;
@@ -369,7 +369,8 @@ impl Model {
     }
 
     /// What the denoising network of a diffusers directory looks like, and its function in `dtype`
-    /// with its weights, which are read when they are needed.
+    /// with its weights, which are read when they are needed; without any where its folder has only
+    /// a configuration.
     pub(crate) fn unet(
         &self,
         timestep: Timestep,
@@ -385,6 +386,17 @@ impl Model {
             found.hint("pass a teacher in diffusers' layout")
         })?;
         let component = self.pipeline().of_task(Task::Denoise)?;
+        if !self.has_weights(&component.name)? {
+            let options = models::Options {
+                dtype,
+                timestep,
+                hidden_states: false,
+            };
+            let func = unet::build(&component.name, config, &options);
+            let func = func.at(self.place_of(component))?;
+            let weights = BTreeMap::new();
+            return Ok((config.clone(), Imported { func, weights }));
+        }
         let options = options(Some(dtype), timestep, &Bindings::new());
         let imported = self.imported(component, &options)?;
         let stored = |(name, tensor)| (name, self.folder.stored(tensor));
@@ -393,6 +405,18 @@ impl Model {
             ..imported
         };
         Ok((config.clone(), imported))
+    }
+
+    /// Whether the folder of a component holds files of weights in any format.
+    fn has_weights(&self, component: &str) -> Result<bool, Failure> {
+        const ENDINGS: [&str; 5] = [".safetensors", ".bin", ".ckpt", ".pt", ".index.json"];
+        let files = Source::list(&self.folder).at(self.path.display())?;
+        let folder = format!("{component}/");
+        let own = files
+            .iter()
+            .map(|file| file.strip_prefix(&folder).unwrap_or(file));
+        let mut own = own.filter(|file| !file.contains('/'));
+        Ok(own.any(|file| ENDINGS.iter().any(|ending| file.ends_with(ending))))
     }
 
     fn imported(&self, component: &Component, options: &Options) -> Result<Imported, Failure> {

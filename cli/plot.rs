@@ -8,8 +8,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use plotters::coord::Shift;
-use plotters::prelude::*;
-use plotters::style::register_font;
+use plotters::drawing::DrawingAreaErrorKind;
+use plotters::prelude::{
+    BLUE, BitMapBackend, ChartBuilder, DrawingArea, DrawingBackend, IntoDrawingArea, LineSeries,
+    SVGBackend, TRANSPARENT, WHITE,
+};
+use plotters::style::{FontStyle, register_font};
 use serde_json::Value;
 
 use crate::error::{At, Failure};
@@ -95,14 +99,20 @@ fn read(path: &Path) -> Result<Vec<Series>, Failure> {
     };
     let series: Vec<Series> = SERIES.into_iter().map(series).collect();
     match series.iter().all(|series| series.points.is_empty()) {
-        true => Err(Failure::job(format!("{}: there is no update yet", path.display()))),
+        true => Err(Failure::job(format!(
+            "{}: there is no update yet",
+            path.display()
+        ))),
         false => Ok(series),
     }
 }
 
 fn svg(series: &[Series]) -> Result<String, String> {
     let mut text = String::new();
-    draw(&SVGBackend::with_string(&mut text, SIZE).into_drawing_area(), series)?;
+    draw(
+        &SVGBackend::with_string(&mut text, SIZE).into_drawing_area(),
+        series,
+    )?;
     Ok(text)
 }
 
@@ -110,7 +120,10 @@ fn bitmap(series: &[Series]) -> Result<Vec<u8>, String> {
     let font = epaint_default_fonts::UBUNTU_LIGHT;
     register_font(FONT, FontStyle::Normal, font).map_err(|_| "its font is damaged".to_owned())?;
     let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
-    draw(&BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area(), series)?;
+    draw(
+        &BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area(),
+        series,
+    )?;
     png::encode_rgb(&pixels, SIZE, &BTreeMap::new()).map_err(|failure| failure.to_string())
 }
 
@@ -131,7 +144,10 @@ fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, series: &[Series]) -> R
             value_abs if value_abs != 0.0 && !(1e-3..1e5).contains(&value_abs) => {
                 format!("{value:.1e}")
             }
-            _ => format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned(),
+            _ => format!("{value:.4}")
+                .trim_end_matches('0')
+                .trim_end_matches('.')
+                .to_owned(),
         };
         chart
             .configure_mesh()
@@ -150,7 +166,10 @@ fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, series: &[Series]) -> R
 /// The ranges of points along both axes, none of them empty.
 fn ends(points: &[(f64, f64)]) -> [Range<f64>; 2] {
     let range = |number: fn(&(f64, f64)) -> f64| {
-        let numbers = points.iter().map(number).filter(|number| number.is_finite());
+        let numbers = points
+            .iter()
+            .map(number)
+            .filter(|number| number.is_finite());
         let (low, high) = numbers.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
             (low.min(x), high.max(x))
         });

@@ -68,7 +68,7 @@ pub(crate) struct Arguments {
     /// Measure a whole training step with the model as its teacher: gradients, clipping, AdamW and
     /// EMA included
     #[arg(long, value_name = "METHOD", group = "backward",
-          value_parser = crate::train::methods(),
+          value_parser = crate::train::arguments::methods(),
           conflicts_with_all = ["component", "weights", "bind"])]
     train: Option<String>,
     /// With --train: a setting of the method, as NAME=VALUE; `splamc train --method METHOD --help`

@@ -49,11 +49,12 @@ pub(super) fn load(
         model,
         student: None,
         ema: None,
-        sizes: step::sizes(model, size)?,
+        sizes: vec![step::sizes(model, size)?],
         dtype: DType::F32,
         seed: SEED,
     };
-    let step = step::build(&start, method, teacher, &general)?;
+    let mut step = step::build(&start, method, teacher, &general)?;
+    let loaded = step.loaded.remove(0);
     let numbers = &step.numbers;
     let feed = Feed {
         draws: Draws::new(SEED),
@@ -70,11 +71,8 @@ pub(super) fn load(
         .numbers(&drawn)
         .map_err(|error| Failure::job(error))?;
     inputs.extend(numbers.scalars(0, 0, true));
-    let program = &step.loaded.program;
+    let program = &loaded.program;
     let declared = program.executable().inputs();
     inputs.retain(|name, _| declared.iter().any(|(own, _)| own == name));
-    Ok(Training {
-        loaded: step.loaded,
-        inputs,
-    })
+    Ok(Training { loaded, inputs })
 }

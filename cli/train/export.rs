@@ -10,9 +10,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use compiler::program::pipeline::Task;
 use compiler::value::tensor::Tensor;
-use graphs::distill::Outcome;
+use graphs::distill::{Adapter, Outcome};
 use graphs::distilled;
+use graphs::lora::{self, Format, Layer, Modules, Network};
 use runtime::tensor_file;
 use serde_json::{Map, Value, json};
 
@@ -30,9 +32,18 @@ pub(crate) struct Export<'a> {
     pub(crate) outcome: Outcome,
     /// Features of the student's condition, if it has one and it stays.
     pub(crate) condition: Option<usize>,
+    /// The matrices that were trained in place of the network's weights, and how files of them are
+    /// spelled.
+    pub(crate) adapter: Option<(Adapter, Format)>,
     /// Whether components of the teacher are copied, not linked.
     pub(crate) copy: bool,
 }
+
+/// The file of matrices, as diffusers looks for it.
+pub(crate) const LORA: &str = "pytorch_lora_weights.safetensors";
+
+/// The file of matrices in kohya's spelling.
+const LORA_KOHYA: &str = "lora_kohya.safetensors";
 
 /// Folders of components, in the order in which pipelines use them, that a student shares with its
 /// teacher.
@@ -46,9 +57,12 @@ impl Export<'_> {
         parameters: BTreeMap<String, Tensor>,
     ) -> Result<(), Failure> {
         let place = to.display();
-        let weights = self.outcome.condition.apply(parameters).at(&place)?;
         self.write_others(to)?;
         self.write_scheduler(to)?;
+        if let Some((adapter, format)) = self.adapter {
+            return self.write_lora(to, &adapter.layers(UNET, &parameters), format);
+        }
+        let weights = self.outcome.condition.apply(parameters).at(&place)?;
         let mut config = self.network_config()?;
         config.insert("time_cond_proj_dim".to_owned(), json!(self.condition));
         write_json(&to.join(UNET).join("config.json"), &config)?;
@@ -58,6 +72,26 @@ impl Export<'_> {
             &to.join(UNET).join("diffusion_pytorch_model.safetensors"),
             &parts,
         )
+    }
+
+    /// Writes trained matrices: for diffusers, and where asked for as kohya's scripts spell them. The
+    /// network itself is the teacher's.
+    fn write_lora(&self, to: &Path, layers: &[Layer], format: Format) -> Result<(), Failure> {
+        let denoiser = self.teacher.pipeline().of_task(Task::Denoise)?;
+        let shapes = self.teacher.weight_shapes(denoiser)?.unwrap_or_default();
+        let component = UNET.to_owned();
+        let modules = Modules::new(Network { component, shapes }, Vec::new());
+        let files = [(Format::Diffusers, LORA), (Format::Kohya, LORA_KOHYA)];
+        for (spelling, file) in files {
+            if spelling == Format::Kohya && format != Format::Kohya {
+                continue;
+            }
+            let tensors = lora::write(spelling, layers, &modules);
+            let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+            let parts = tensor_file::parts_about(&self.about(), named).at(to.display())?;
+            write(&to.join(file), &parts)?;
+        }
+        Ok(())
     }
 
     /// What the file of weights says about them.
@@ -128,7 +162,8 @@ impl Export<'_> {
         for entry in entries {
             let entry = entry.map_err(said).at(teacher.display())?;
             let (from, name) = (entry.path(), entry.file_name());
-            let is_shared = from.is_dir() && name != UNET && name != "scheduler";
+            let own = name == "scheduler" || (name == UNET && self.adapter.is_none());
+            let is_shared = from.is_dir() && !own;
             if !is_shared || to.join(&name).exists() {
                 continue;
             }

@@ -3,6 +3,7 @@
 //! Takes a teacher, a method and data; writes checkpoints, metrics and students into a folder. It
 //! knows methods by their table, and computes nothing.
 
+pub(crate) mod arguments;
 mod draws;
 mod export;
 mod folder;
@@ -11,114 +12,32 @@ pub(crate) mod settings;
 mod source;
 pub(crate) mod step;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use clap::builder::PossibleValuesParser;
 use compiler::program::training::names::{EMA, STUDENT};
-use graphs::distill;
+use graphs::distill::{self, Adapter};
+use graphs::lora::Format;
 use runtime::session::Session;
 use runtime::training::checkpoint::{self, State};
 use runtime::training::draws::Draws as RandomNumbers;
 use runtime::training::feed::Feed;
 use runtime::training::run::{Batches, Report, Trainer, TrainingError};
+use runtime::training::sessions::Sessions;
 use serde_json::json;
 
-use crate::data::PictureOptions;
 use crate::error::{At, Failure};
 use crate::model::Model;
-use crate::options::Execution;
-use crate::{memory, progress, tensors};
+use crate::{gradient, memory, progress, tensors};
 
+pub(crate) use arguments::Arguments;
+use arguments::LoraFormat;
 use export::Export;
 use folder::{METRICS, TrainingFolder, VALIDATION};
 use pictures::Samples;
-use settings::{Chosen, Given, Sources};
+use settings::{Chosen, Sources};
 use source::Source;
 use step::{Start, Step};
-
-/// Distil a few-step student from a teacher, or train a network.
-///
-/// A method (--method) or a preset (--preset) says what is learnt. The folder --out receives
-/// checkpoints, metrics.jsonl and the students: student/, as it was trained, and ema/, its moving
-/// average, both ordinary pipelines that diffusers and `splamc sample` open. A training that was
-/// stopped in any way goes on with --resume.
-///
-/// --guidance is in the standard form everywhere: 1 is no guidance. (LCM's own w is that minus 1.)
-/// Steps count updates, whatever --accumulate is; --batch is one micro-batch.
-#[derive(clap::Args)]
-#[command(after_help = "Examples:\n  \
-    splamc train sd15/ --preset splam-sd15 --data pictures/ --out run\n  \
-    splamc train sd15/ --method lcm --guidance 8 --data pictures/ --out run --steps 2000\n  \
-    splamc train sd15/ --out run --data pictures/ --resume       # after Ctrl-C or a crash\n  \
-    splamc train --method splad --help                           # the settings of one method")]
-pub(crate) struct Arguments {
-    /// The teacher: a diffusers directory, of which a denoising network and a scheduler are enough
-    /// where nothing is encoded. With --method denoise, the model to train.
-    teacher: PathBuf,
-    /// What is learnt
-    #[arg(long, value_parser = methods())]
-    method: Option<String>,
-    /// The settings of a published training; flags and --config change them
-    #[arg(long, value_parser = presets())]
-    preset: Option<String>,
-    /// A TOML file with a value for each setting, under the names of the flags; also method,
-    /// preset and data
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The folder to write to
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Go on with the training in --out from its last checkpoint
-    #[arg(long)]
-    resume: bool,
-    /// The data: a folder of pictures with captions, webdataset shards such as
-    /// 'data/{000..127}.tar', or what `splamc encode` wrote
-    #[arg(long, value_name = "PATH")]
-    data: Option<PathBuf>,
-    #[command(flatten)]
-    pictures: PictureOptions,
-    /// Mirror half of the pictures, drawn anew each time
-    #[arg(long)]
-    flip: bool,
-    /// Take the random numbers of each update from a safetensors file: stepN.noise, stepN.timesteps
-    /// and stepN.<draw of the method>; with stepN.latents, stepN.cond and stepN.uncond no data are
-    /// read
-    #[arg(long, value_name = "FILE")]
-    draws: Option<PathBuf>,
-    /// Start the student from another network than the teacher's: a diffusers directory
-    #[arg(long, value_name = "DIR")]
-    student: Option<PathBuf>,
-    /// Start the moving average from a safetensors file of parameters by diffusers' names
-    #[arg(long, value_name = "FILE")]
-    ema_weights: Option<PathBuf>,
-    /// The prompts of sampled pictures, one per line of a file; four of its own if not given
-    #[arg(long, value_name = "FILE")]
-    prompts: Option<PathBuf>,
-    /// Copy the teacher's other components into the students' directories instead of linking them
-    #[arg(long)]
-    copy: bool,
-    #[command(flatten)]
-    given: Given,
-    #[command(flatten)]
-    execution: Execution,
-}
-
-/// Reads the name of a method.
-pub(crate) fn methods() -> PossibleValuesParser {
-    let values = distill::methods();
-    PossibleValuesParser::new(
-        values.map(|entry| clap::builder::PossibleValue::new(entry.name).help(entry.about)),
-    )
-}
-
-fn presets() -> PossibleValuesParser {
-    let values = distill::presets::PRESETS.iter();
-    PossibleValuesParser::new(
-        values.map(|preset| clap::builder::PossibleValue::new(preset.name).help(preset.about)),
-    )
-}
 
 /// Whether Ctrl-C was pressed.
 static STOPPED: AtomicBool = AtomicBool::new(false);
@@ -152,7 +71,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
                 .as_deref()
                 .map(tensors::read)
                 .transpose()?,
-            sizes: source.sizes,
+            sizes: source.sizes.clone(),
             dtype: source.dtype,
             seed: chosen.general.count("seed") as u64,
         },
@@ -163,14 +82,27 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(state) = &resumed {
         expect_same(state, &step.model, &source.fingerprint)?;
         let states = checkpoint::read(&folder, state, &step.layout).at(arguments.out.display())?;
-        step.loaded.weights.extend(states);
+        for loaded in &mut step.loaded {
+            loaded.weights.extend(states.clone());
+        }
     }
-    let needs = memory::check(&model.place(), &[&step.loaded.program], &at)?;
+    if let Some(bytes_max) = arguments.memory {
+        for loaded in &mut step.loaded {
+            let program = loaded.program.clone();
+            loaded.program = gradient::within(&model.place(), program, bytes_max, &at)?;
+        }
+    }
+    let programs = step.loaded.iter().map(|loaded| loaded.program.executable());
+    let needs = memory::check(&model.place(), &programs.collect::<Vec<_>>(), &at)?;
     progress::say(format!("{:>12} {needs}", "memory"));
-    let weights = std::mem::take(&mut step.loaded.weights);
     let spinner = progress::spinner("load");
-    let session = Session::open(&step.loaded.program, weights, &at, model.tuning());
-    let session = session.at(model.place())?;
+    let mut sessions = Vec::new();
+    for loaded in &mut step.loaded {
+        let weights = std::mem::take(&mut loaded.weights);
+        let session = Session::open(&loaded.program, weights, &at, model.tuning());
+        sessions.push(session.at(model.place())?);
+    }
+    let sessions = Sessions::new(sessions);
     drop(spinner);
     let run = Run {
         arguments,
@@ -178,10 +110,10 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         chosen: &chosen,
         model: &model,
         step: &step,
-        session: &session,
+        sessions: &sessions,
         data: source.fingerprint.clone(),
-        batch: source.sizes.batch,
-        pixels: [source.sizes.height, source.sizes.width]
+        batch: source.sizes[0].batch,
+        pixels: [source.sizes[0].height, source.sizes[0].width]
             .map(|extent| extent * model.pipeline().latents.pixels),
     };
     let steps = source.steps;
@@ -240,7 +172,7 @@ struct Run<'a> {
     chosen: &'a Chosen,
     model: &'a Model,
     step: &'a Step,
-    session: &'a Session,
+    sessions: &'a Sessions,
     data: String,
     /// Samples of a micro-batch.
     batch: usize,
@@ -261,7 +193,7 @@ impl Run<'_> {
         let asked = general.count("steps") as u64;
         let steps = available.map_or(asked, |steps| steps.min(asked));
         let trainer = Trainer {
-            session: self.session,
+            sessions: self.sessions,
             feed: Feed {
                 draws: RandomNumbers::new(general.count("seed") as u64),
                 method: numbers
@@ -367,6 +299,7 @@ impl Run<'_> {
     /// Writes a checkpoint and the students.
     fn save(&self, done: &State) -> Result<(), Failure> {
         let place = self.arguments.out.display();
+        let session = self.sessions.current();
         let keep = self
             .chosen
             .general
@@ -376,7 +309,7 @@ impl Run<'_> {
             settings: self.chosen.all.clone(),
             ..done.clone()
         };
-        checkpoint::write(self.folder, self.session, &self.step.layout, state, keep).at(&place)?;
+        checkpoint::write(self.folder, session, &self.step.layout, state, keep).at(&place)?;
         let outcome = self.step.numbers.method.result();
         let keeps = outcome.condition == distill::Folding::Keep;
         let export = Export {
@@ -384,15 +317,27 @@ impl Run<'_> {
             student: self.arguments.student.as_deref(),
             outcome,
             condition: self.step.student.condition_width.filter(|_| keeps),
+            adapter: self.adapter(),
             copy: self.arguments.copy,
         };
         for (folder, state) in [("student", STUDENT), ("ema", EMA)] {
-            let flat = self.session.state(state).at(&place)?;
+            let flat = session.state(state).at(&place)?;
             let Some(flat) = flat else { continue };
             let parameters = self.step.layout.cut(&flat).at(&place)?;
             export.write(&self.folder.path().join(folder), parameters)?;
         }
         Ok(())
+    }
+
+    /// The matrices that are trained in place of the network's weights, and how files of them are
+    /// spelled.
+    fn adapter(&self) -> Option<(Adapter, Format)> {
+        let adapter = self.step.numbers.method.student().adapter?;
+        let format = match self.arguments.lora_format {
+            LoraFormat::Diffusers => Format::Diffusers,
+            LoraFormat::Kohya => Format::Kohya,
+        };
+        Some((adapter, format))
     }
 
     /// What pictures are sampled.
@@ -412,7 +357,9 @@ impl Run<'_> {
     /// Draws a grid of the average's pictures, and where asked for writes how far they are from the
     /// teacher's own.
     fn sample(&self, samples: &Samples<'_>, step: u64, validates: bool) -> Result<(), Failure> {
-        let errors = samples.draw(&self.folder.path().join("ema"), step)?;
+        let average = self.folder.path().join("ema");
+        let lora = self.adapter().map(|_| average.join(export::LORA));
+        let errors = samples.draw(&average, lora.as_deref(), step)?;
         if validates {
             pictures::say(step, &errors);
             let line = json!({ "step": step, "paired_error": errors });

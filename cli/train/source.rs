@@ -19,9 +19,10 @@ use crate::error::{At, Failure};
 use crate::model::Model;
 use crate::{data, progress};
 
+use super::arguments::Arguments;
 use super::draws::Draws;
 use super::settings::Chosen;
-use super::{Arguments, step};
+use super::step;
 
 /// Batches and what is known of them.
 pub(crate) struct Source {
@@ -29,8 +30,8 @@ pub(crate) struct Source {
     draws: Option<Draws>,
     /// The data, if they are read.
     feed: Option<Feed>,
-    /// Samples, rows, columns and tokens of a micro-batch.
-    pub(crate) sizes: distill::Sizes,
+    /// Samples, rows, columns and tokens of micro-batches, one for each size of pictures.
+    pub(crate) sizes: Vec<distill::Sizes>,
     /// The type that networks compute in.
     pub(crate) dtype: DType,
     /// What tells the data from others.
@@ -102,7 +103,7 @@ impl Source {
         let loaded = self.feed.map(|feed| {
             let settings = loading::Settings {
                 seed: general.count("seed") as u64,
-                batch: self.sizes.batch,
+                batch: self.sizes[0].batch,
                 accumulate,
                 // Captions are dropped where it is known who sees which.
                 caption_dropout: 0.0,
@@ -157,35 +158,38 @@ fn feed(
     Ok(feed)
 }
 
-/// The sizes of a micro-batch.
+/// The sizes of micro-batches; at least one.
 fn sizes(
     model: &Model,
     batch: usize,
     draws: Option<&Draws>,
     feed: Option<&Feed>,
-) -> Result<distill::Sizes, Failure> {
+) -> Result<Vec<distill::Sizes>, Failure> {
     let latents = &model.pipeline().latents;
     let (of_draws, tokens) = draws.map_or((None, None), Draws::sizes);
-    let of_data = match feed.map(Feed::sizes).as_deref() {
-        None => None,
-        Some([[height, width]]) => Some([height / latents.pixels, width / latents.pixels]),
-        Some(several) => {
-            let message = format!("the pictures have {} sizes; expected one", several.len());
-            let failure = Failure::usage(message);
-            return Err(failure.hint("leave out --aspect-buckets, or encode them with one size"));
-        }
+    let of_data = feed.map_or_else(Vec::new, Feed::sizes).into_iter();
+    let mut of_latents: Vec<[usize; 2]> = match of_draws {
+        Some(size) => vec![size],
+        None => of_data
+            .map(|size| size.map(|extent| extent / latents.pixels))
+            .collect(),
     };
-    let [height, width] = of_draws.or(of_data).unwrap_or(latents.size);
-    let size = LatentSize {
-        batch,
-        height,
-        width,
-    };
-    let mut sizes = step::sizes(model, size)?;
-    if let Some(tokens) = tokens {
-        sizes.tokens = tokens;
+    if of_latents.is_empty() {
+        of_latents.push(latents.size);
     }
-    Ok(sizes)
+    let of_step = |[height, width]: [usize; 2]| {
+        let size = LatentSize {
+            batch,
+            height,
+            width,
+        };
+        let mut sizes = step::sizes(model, size)?;
+        if let Some(tokens) = tokens {
+            sizes.tokens = tokens;
+        }
+        Ok(sizes)
+    };
+    of_latents.into_iter().map(of_step).collect()
 }
 
 /// Batches of a loader.

@@ -33,6 +33,9 @@ use crate::error::{At, Failure};
 use crate::loaded::Loaded;
 use crate::model::Model;
 
+/// What the names of the teacher's weights begin with in a step.
+const TEACHER: &str = "teacher.";
+
 /// What is trained, and from where.
 pub(crate) struct Start<'a> {
     /// The teacher's model, or the one that is trained without a teacher.
@@ -41,8 +44,8 @@ pub(crate) struct Start<'a> {
     pub(crate) student: Option<&'a Path>,
     /// Another average than the student for a beginning: a file of parameters.
     pub(crate) ema: Option<BTreeMap<String, Tensor>>,
-    /// Samples, rows, columns and tokens of a micro-batch.
-    pub(crate) sizes: distill::Sizes,
+    /// Samples, rows, columns and tokens of micro-batches, one for each size of pictures.
+    pub(crate) sizes: Vec<distill::Sizes>,
     /// The type that networks compute in.
     pub(crate) dtype: DType,
     /// The seed of parameters that begin at random.
@@ -51,8 +54,8 @@ pub(crate) struct Start<'a> {
 
 /// A training step.
 pub(crate) struct Step {
-    /// The program with its weights and first states.
-    pub(crate) loaded: Loaded,
+    /// The program of each size, with its weights and first states.
+    pub(crate) loaded: Vec<Loaded>,
     /// Where the student's parameters are in its flat states.
     pub(crate) layout: Layout,
     /// The student, as its configuration describes it.
@@ -232,13 +235,6 @@ pub(crate) fn build(
         general,
         start.dtype,
     )?;
-    let bodies = Bodies {
-        teacher: Some(&network.func),
-        student: &student,
-        adapter,
-    };
-    let step = distill::step(numbers.method.as_ref(), bodies, start.sizes, false).at(&place)?;
-    let step = graphs::optimizer::training_step(step, &layout, &numbers.optimizer).at(&place)?;
     let draws = Draws::new(start.seed);
     let begin = match adapter {
         Some(_) => parameters(&layout, &initial::adapter(&layout), draws),
@@ -248,16 +244,35 @@ pub(crate) fn build(
         Some(ema) => layout.join(ema).at("--ema-weights")?,
         None => begin.clone(),
     };
-    let mut loaded_weights = teacher_weights(&step, network);
-    loaded_weights.extend(states(&step, &begin, &ema));
-    let Compiled { program, patches } = compile(&step, &Bindings::new()).at(&place)?;
-    Ok(Step {
-        loaded: Loaded {
+    let mut loaded = Vec::new();
+    for &sizes in &start.sizes {
+        let bodies = Bodies {
+            teacher: Some(&network.func),
+            student: &student,
+            adapter,
+        };
+        let step = distill::step(numbers.method.as_ref(), bodies, sizes, false).at(&place)?;
+        let step = graphs::optimizer::training_step(step, &layout, &numbers.optimizer);
+        let step = step.at(&place)?;
+        let reads_teacher = step
+            .params(Role::Weight)
+            .any(|(_, name, _)| name.starts_with(TEACHER));
+        if reads_teacher && network.weights.is_empty() {
+            let failure = Failure::job(format!("{place}: the teacher has no weights"));
+            return Err(failure.hint("train it first: splamc train … --method denoise"));
+        }
+        let mut weights = teacher_weights(&step, &network);
+        weights.extend(states(&step, &begin, &ema));
+        let Compiled { program, patches } = compile(&step, &Bindings::new()).at(&place)?;
+        loaded.push(Loaded {
             program,
             parts: None,
-            weights: loaded_weights,
+            weights,
             patches,
-        },
+        });
+    }
+    Ok(Step {
+        loaded,
         layout,
         student: config,
         numbers,
@@ -319,13 +334,12 @@ fn states(step: &Func, student: &Tensor, ema: &Tensor) -> BTreeMap<String, Tenso
 }
 
 /// The teacher's weights under the names of the step, which may do without them.
-fn teacher_weights(step: &Func, teacher: Imported) -> BTreeMap<String, Tensor> {
-    let mut weights = teacher.weights;
+fn teacher_weights(step: &Func, teacher: &Imported) -> BTreeMap<String, Tensor> {
     let names = step.params(Role::Weight);
     names
         .filter_map(|(_, name, _)| {
-            let tensor = weights.remove(name.strip_prefix("teacher.")?)?;
-            Some((name.to_owned(), tensor))
+            let tensor = teacher.weights.get(name.strip_prefix(TEACHER)?)?;
+            Some((name.to_owned(), tensor.clone()))
         })
         .collect()
 }

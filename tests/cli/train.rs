@@ -60,7 +60,10 @@ fn train(folder: &Path, arguments: &str) -> Output {
 
 fn command(folder: &Path, arguments: &str) -> Command {
     let mut command = splamc();
-    command.arg("train").args(arguments.split_whitespace()).current_dir(folder);
+    command
+        .arg("train")
+        .args(arguments.split_whitespace())
+        .current_dir(folder);
     command
 }
 
@@ -91,7 +94,10 @@ fn assert_loss(folder: &Path, wanted: &Tensor) {
         panic!("losses are floats");
     };
     let (found, wanted) = (metric(folder, "loss"), wanted[0]);
-    assert!((found - wanted).abs() <= LOSS * wanted, "{found}, wanted {wanted}");
+    assert!(
+        (found - wanted).abs() <= LOSS * wanted,
+        "{found}, wanted {wanted}"
+    );
 }
 
 /// What golden files keep of a tensor: at most 128 elements, spread over all of it.
@@ -105,12 +111,19 @@ fn thinned(values: &[f32]) -> Vec<f64> {
 }
 
 /// Compares what parameters moved by with a golden file's movements under a prefix.
-fn assert_movements(found: &Path, before: &str, movements: &BTreeMap<String, Tensor>, prefix: &str) {
+fn assert_movements(
+    found: &Path,
+    before: &str,
+    movements: &BTreeMap<String, Tensor>,
+    prefix: &str,
+) {
     let found = read_floats(found);
     let before = tensors(before);
     let mut compared = 0;
     for (name, wanted) in movements {
-        let Some(name) = name.strip_prefix(prefix) else { continue };
+        let Some(name) = name.strip_prefix(prefix) else {
+            continue;
+        };
         let (Values::Float(wanted), Values::Float(before)) =
             (wanted.values(), before[name].values())
         else {
@@ -163,10 +176,21 @@ fn an_update_of_splad_is_pytorchs() {
     let checkpoint = folder.join("default/checkpoint-1");
     let movements = tensors("grads/splad_distill.step.safetensors");
     let student = network("student", "safetensors");
-    assert_movements(&checkpoint.join("student.safetensors"), &student, &movements, "delta.");
-    assert_movements(&checkpoint.join("ema.safetensors"), &ema, &movements, "ema_delta.");
+    assert_movements(
+        &checkpoint.join("student.safetensors"),
+        &student,
+        &movements,
+        "delta.",
+    );
+    assert_movements(
+        &checkpoint.join("ema.safetensors"),
+        &ema,
+        &movements,
+        "ema_delta.",
+    );
     // What people use has no condition, and another bias in its place.
-    let used = read_floats(&folder.join("default/student/unet/diffusion_pytorch_model.safetensors"));
+    let used =
+        read_floats(&folder.join("default/student/unet/diffusion_pytorch_model.safetensors"));
     assert!(!used.contains_key("time_embedding.cond_proj.weight"));
 }
 
@@ -197,12 +221,20 @@ fn an_update_of_lcm_is_pytorchs() {
 
 /// What must not change when a training is killed: everything that its last checkpoint holds.
 fn contents(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
-    let files = ["student.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
+    let files = [
+        "student.safetensors",
+        "ema.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+    ];
     let read = |name: &str| {
         let path = checkpoint.join(name);
         fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     };
-    files.iter().map(|name| ((*name).to_owned(), read(name))).collect()
+    files
+        .iter()
+        .map(|name| ((*name).to_owned(), read(name)))
+        .collect()
 }
 
 /// Everything that could be drawn anew: order, crops, flips, captions, posteriors, noise.
@@ -214,7 +246,10 @@ const SHUFFLED: &str = "model --method lcm --data data --batch 2 --accumulate 2 
 fn a_killed_training_goes_on_as_if_it_had_not_been() {
     let folder = scratch("train-killed");
     copy(&golden("pipeline/model"), &folder.join("model"));
-    write_pictures(&folder.join("data"), &["a fox", "two foxes", "", "a cat", "snow"]);
+    write_pictures(
+        &folder.join("data"),
+        &["a fox", "two foxes", "", "a cat", "snow"],
+    );
     succeed(&folder, &format!("{SHUFFLED} --out whole"));
     let wanted = contents(&folder.join("whole/checkpoint-6"));
     for (number, milliseconds) in [700, 1500, 2300].into_iter().enumerate() {
@@ -247,17 +282,49 @@ fn what_would_be_another_training_is_refused() {
     write_pictures(&folder.join("data"), &["a fox", "two foxes"]);
     let run = "model --data data --resolution 64 --steps 1 --out out";
     succeed(&folder, &format!("{run} --method denoise"));
-    fail(&folder, &format!("{run} --method denoise"), "go on with --resume");
-    fail(&folder, &format!("{run} --resume --method lcm"), "is one of denoise, not of lcm");
-    fail(&folder, &format!("{run} --resume --batch 2"), "batch is 2, but the training to resume");
+    fail(
+        &folder,
+        &format!("{run} --method denoise"),
+        "go on with --resume",
+    );
+    fail(
+        &folder,
+        &format!("{run} --resume --method lcm"),
+        "is one of denoise, not of lcm",
+    );
+    fail(
+        &folder,
+        &format!("{run} --resume --batch 2"),
+        "batch is 2, but the training to resume",
+    );
     write_pictures(&folder.join("data"), &["a fox", "two foxes", "three foxes"]);
-    fail(&folder, &format!("{run} --resume --steps 2"), "began with other data");
-    fs::write(folder.join("config.toml"), "method = \"lcm\"\nguidanse = 3\n").expect("a file");
+    fail(
+        &folder,
+        &format!("{run} --resume --steps 2"),
+        "began with other data",
+    );
+    fs::write(
+        folder.join("config.toml"),
+        "method = \"lcm\"\nguidanse = 3\n",
+    )
+    .expect("a file");
     let config = "model --data data --config config.toml --out other";
     fail(&folder, config, "the nearest one is \"guidance\"");
-    fail(&folder, "model --data data --method lcm --k-phi 20 --out other", "has no setting k-phi");
-    fail(&folder, "model --method lcm --out other", "no data are given");
-    fail(&folder, "model --method splad --k 30 --data data --out other", "k is 30, expected 1 to");
+    fail(
+        &folder,
+        "model --data data --method lcm --k-phi 20 --out other",
+        "has no setting k-phi",
+    );
+    fail(
+        &folder,
+        "model --method lcm --out other",
+        "no data are given",
+    );
+    fail(
+        &folder,
+        "model --method splad --k 30 --data data --out other",
+        "k is 30, expected 1 to",
+    );
 }
 
 /// Trains a student by a method on encoded data and samples it in 1, 2 and 4 steps.
@@ -290,4 +357,5 @@ fn students_of_every_method_are_sampled_by_their_own_samplers() {
     check_method("lcm", "--guidance 3..8");
     check_method("splad", "--k 40");
     check_method("perflow", "--solver-steps 2");
+    check_method("lcm-lora", "--rank 2 --alpha 4 --lora-format kohya");
 }

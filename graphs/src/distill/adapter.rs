@@ -4,6 +4,8 @@
 //! matrices, and the nodes of the adapted weights `W + (alpha/rank)·B·A` (arXiv 2106.09685, eq. 3).
 //! It trains nothing and reads no file.
 
+use std::collections::BTreeMap;
+
 use compiler::graph::{Builder, Func, Role, TensorType, Value};
 use compiler::ops::{Add, Cast, Matmul, Mul, Reshape};
 use compiler::program::training::Layout;
@@ -13,6 +15,7 @@ use compiler::value::tensor::{self, Tensor};
 
 use super::error::DistillError;
 use super::settings::{Kind, Setting, Values};
+use crate::lora::{Layer, is_target};
 use crate::optimizer::{OptimizerError, pieces};
 
 /// The form of the matrices.
@@ -40,25 +43,6 @@ pub(super) const ALPHA: Setting = Setting {
     default: "64",
 };
 
-/// The layers whose weights LCM-LoRA adapts (spec 2.3; diffusers
-/// `train_lcm_distill_lora_sd_wds.py`): what their names end with, whole components of it.
-const TARGETS: [&str; 14] = [
-    "to_q",
-    "to_k",
-    "to_v",
-    "to_out.0",
-    "proj_in",
-    "proj_out",
-    "ff.net.0.proj",
-    "ff.net.2",
-    "conv1",
-    "conv2",
-    "conv_shortcut",
-    "downsamplers.0.conv",
-    "upsamplers.0.conv",
-    "time_emb_proj",
-];
-
 /// The name of the first matrix of a layer, `[rank, inputs]`, or of a convolution
 /// `[rank, inputs, rows, columns]`.
 const DOWN: &str = "lora_A.weight";
@@ -66,14 +50,10 @@ const DOWN: &str = "lora_A.weight";
 /// The name of the second, `[outputs, rank]`, or of a convolution `[outputs, rank, 1, 1]`.
 const UP: &str = "lora_B.weight";
 
-/// The layer that a weight belongs to, if it is one that is adapted.
+/// The layer that a weight belongs to, if it is one that is adapted (spec 2.3).
 fn layer(weight: &str) -> Option<&str> {
     let layer = weight.strip_suffix(".weight")?;
-    let ends = |target: &str| {
-        let rest = layer.strip_suffix(target);
-        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
-    TARGETS.iter().any(|target| ends(target)).then_some(layer)
+    is_target(layer).then_some(layer)
 }
 
 impl Adapter {
@@ -105,6 +85,21 @@ impl Adapter {
             parameters.push((format!("{layer}.{UP}"), up));
         }
         Ok(Layout::new(parameters)?)
+    }
+
+    /// The layers of trained matrices, by the names of their parameters, of a component.
+    pub fn layers(&self, component: &str, parameters: &BTreeMap<String, Tensor>) -> Vec<Layer> {
+        let layer = |(name, down): (&String, &Tensor)| {
+            let module = name.strip_suffix(DOWN)?.strip_suffix('.')?;
+            Some(Layer {
+                component: component.to_owned(),
+                module: module.to_owned(),
+                down: down.clone(),
+                up: parameters.get(&format!("{module}.{UP}"))?.clone(),
+                factor: self.alpha / self.rank as f64,
+            })
+        };
+        parameters.iter().filter_map(layer).collect()
     }
 
     /// The shapes of the matrices for a weight of `shape`.

@@ -11,3 +11,4 @@ pub mod feed;
 pub mod initial;
 pub mod pictures;
 pub mod run;
+pub mod sessions;

@@ -11,6 +11,7 @@ use compiler::value::tensor::{Tensor, Values};
 use thiserror::Error;
 
 use super::feed::{Batch, Feed, FeedError, Named, Place};
+use super::sessions::Sessions;
 use crate::session::{Session, SessionError};
 
 /// What a method and an optimiser say about the numbers of a micro-batch.
@@ -83,8 +84,8 @@ pub struct Report {
 
 /// A training step on a device with all that it is fed.
 pub struct Trainer<'a> {
-    /// The program with its states.
-    pub session: &'a Session,
+    /// The programs with their states.
+    pub sessions: &'a Sessions,
     /// What is drawn.
     pub feed: Feed,
     /// Micro-batches of an update, at least 1.
@@ -112,8 +113,9 @@ impl Trainer<'_> {
             let place = Place { step, micro };
             let batch = batches.batch(place).map_err(TrainingError::Batch)?;
             let is_last = micro + 1 == self.accumulate;
-            let inputs = self.inputs(place, &batch, updated, is_last)?;
-            let results = self.session.run(&inputs)?;
+            let session = self.sessions.of(batch.latents.as_ref())?;
+            let inputs = self.inputs(session, place, (&batch, updated, is_last))?;
+            let results = session.run(&inputs)?;
             let own = number(&results, LOSS)?;
             if !own.is_finite() {
                 return Err(self.not_finite(step, own, &inputs)?);
@@ -138,12 +140,11 @@ impl Trainer<'_> {
     /// All inputs of a micro-batch.
     fn inputs(
         &self,
+        session: &Session,
         place: Place,
-        batch: &Batch,
-        updated: u64,
-        last: bool,
+        (batch, updated, last): (&Batch, u64, bool),
     ) -> Result<Named, TrainingError> {
-        let declared = self.session.inputs();
+        let declared = session.inputs();
         let mut inputs = self.feed.inputs(place, batch, declared)?;
         let drawn = self.feed.drawn(place, &batch.drawn)?;
         let numbers = self.recipe.numbers(&drawn);
@@ -164,11 +165,12 @@ impl Trainer<'_> {
     ) -> Result<TrainingError, SessionError> {
         let input = inputs.iter().find(|(_, tensor)| !is_finite(tensor));
         let mut first = input.map(|(name, _)| format!("the input {name:?}"));
-        for name in self.session.states() {
+        let session = self.sessions.current();
+        for name in session.states() {
             if first.is_some() {
                 break;
             }
-            let state = self.session.state(name)?;
+            let state = session.state(name)?;
             if state.is_some_and(|state| !is_finite(&state)) {
                 first = Some(format!("the state {name:?}"));
             }

@@ -53,7 +53,7 @@ fn the_noise_between_the_ends_begins_and_ends_with_theirs() {
 }
 
 /// A network that returns what is given as text, whatever the state: `[batch, 1, 1, 1]`.
-fn constant_network(name: &str, conditioned: bool) -> Func {
+pub(crate) fn constant_network(name: &str, conditioned: bool) -> Func {
     let mut builder = Builder::new(name);
     let image = || TensorType {
         dtype: DType::F32,
@@ -177,6 +177,43 @@ fn the_ends_of_a_sub_path_are_the_noised_latents_and_the_teachers_word() {
         // Timestep 0 is where the third sample ends: there the target is the state itself.
         let [target, end] = ["target", "z_s"].map(|name| &results[name].floats()[2 * image..]);
         assert_eq!(target, end);
+    }
+}
+
+/// Matched students are told no γ: the state is scaled to the schedule's variance and the student
+/// called at the timestep that has as much noise, so that what is predicted is the same for every γ.
+#[test]
+fn matched_states_are_states_of_the_schedule() {
+    let settings = splad_settings(GammaEmbed::Matched, Sigma::Linear, Loss::L2);
+    for (timestep, gamma) in [(999, 0.25), (939, 0.5), (319, 0.75), (99, 0.0), (939, 1.0)] {
+        let samples = [Sample { timestep, gamma }];
+        let numbers = splad::numbers(&settings, &schedule(), None, &samples).expect("they fit");
+        let at = |name: &str| Array::from(&numbers[name]).floats()[0];
+        let (start, end) = (point(timestep), point(timestep.saturating_sub(100)));
+        let sigma = splad::sigma(Sigma::Linear, start, end, gamma);
+        let scale = at("student.input");
+        let variance = scale * scale * (start.alpha * start.alpha + sigma * sigma);
+        assert!(
+            (variance - 1.0).abs() < 1e-6,
+            "{timestep} {gamma}: {variance}"
+        );
+        let (x0, eps) = (0.7, -0.4);
+        let state = start.alpha * x0 + sigma * eps;
+        let clean = at("student.state") * state + at("student.output") * eps;
+        assert!((clean - x0).abs() < 2e-5, "{timestep} {gamma}: {clean}");
+        let below = at("student.timestep").floor() as usize;
+        let ratio = |t: usize| point(t).sigma / point(t).alpha;
+        let wanted = sigma / start.alpha;
+        assert!(ratio(below) <= wanted * (1.0 + 1e-6), "{timestep} {gamma}");
+        assert!(
+            below == 999 || wanted <= ratio(below + 1),
+            "{timestep} {gamma}"
+        );
+        if gamma == 1.0 {
+            // Then it is LCM's student.
+            assert_eq!(at("student.timestep"), timestep as f64);
+            assert!((scale - 1.0).abs() < 1e-6);
+        }
     }
 }
 

@@ -6,4 +6,5 @@ mod distill;
 mod memory;
 mod networks;
 mod optimizer;
+mod perflow;
 mod updates;
