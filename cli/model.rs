@@ -358,22 +358,20 @@ impl Model {
         })?;
         let component = self.pipeline().of_task(Task::Denoise)?;
         let options = options(None, timestep, &Bindings::new());
-        let imported = self.imported(component, &options)?;
-        let stored = |(name, tensor)| (name, self.folder.stored(tensor));
-        let imported = Imported {
-            weights: imported.weights.into_iter().map(stored).collect(),
-            ..imported
-        };
-        Ok((config.clone(), imported))
+        Ok((config.clone(), self.imported(component, &options)?))
     }
 
+    /// The graph of a component with its weights, which are read when they are needed.
     fn imported(&self, component: &Component, options: &Options) -> Result<Imported, Failure> {
-        match &self.form {
-            Form::Files(model) => model
-                .import(&self.folder, &component.name, options)
-                .map_err(|error| failed(self.place_of(component), &error)),
-            Form::Artifact(_) => unreachable!("what is compiled is not imported again"),
-        }
+        let Form::Files(model) = &self.form else {
+            unreachable!("what is compiled is not imported again");
+        };
+        let imported = model.import(&self.folder, &component.name, options);
+        let imported = imported.map_err(|error| failed(self.place_of(component), &error))?;
+        Ok(Imported {
+            func: imported.func,
+            weights: self.deferred(imported.weights),
+        })
     }
 
     fn stored(
@@ -383,9 +381,11 @@ impl Model {
         shapes: &BTreeMap<String, Vec<usize>>,
     ) -> Result<Loaded, Failure> {
         let loaded = compiled::load(artifact, &component.name, shapes);
-        loaded
-            .at(self.place_of(component))
-            .map(|loaded| self.deferred(loaded))
+        let loaded = loaded.at(self.place_of(component))?;
+        Ok(Loaded {
+            weights: self.deferred(loaded.weights),
+            ..loaded
+        })
     }
 
     fn compiled(
@@ -400,21 +400,18 @@ impl Model {
                 Task::Graph => failure.hint("bind open sizes with --bind NAME=SIZE"),
                 Task::EncodeText | Task::Denoise | Task::Decode | Task::EncodePicture => failure,
             })?;
-        Ok(self.deferred(Loaded {
+        Ok(Loaded {
             program,
             parts: None,
             weights: imported.weights,
             patches,
-        }))
+        })
     }
 
     /// Weights that are read from their files when they are needed.
-    fn deferred(&self, loaded: Loaded) -> Loaded {
+    fn deferred(&self, weights: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
         let stored = |(name, tensor)| (name, self.folder.stored(tensor));
-        Loaded {
-            weights: loaded.weights.into_iter().map(stored).collect(),
-            ..loaded
-        }
+        weights.into_iter().map(stored).collect()
     }
 
     /// Refuses another type than that of a compiled model.

@@ -340,7 +340,7 @@ impl Component {
             };
             // Where a checkpoint has both spellings one of them is left over, and refused so.
             let free = !tensors.contains_key(&modern);
-            tensors.insert(if free { modern } else { name }, tensor);
+            tensors.insert(if free { modern } else { name }, source.stored(tensor));
         }
         let other_half = self.other_half(options)?;
         let weights = checkpoint::fit(&func, tensors, |name| match &self.network {
