@@ -225,6 +225,14 @@ impl Model {
     pub(crate) fn tokenizer_files(&self, folder: &str) -> Result<TokenizerFiles, Failure> {
         match &self.form {
             Form::Artifact(artifact) => artifact.tokenizer_files(folder).at(self.path.display()),
+            Form::Files(model) if model.absent.contains(folder) => {
+                let place = self.path.display();
+                let message = format!("{place}: model_index.json says that there is no {folder}");
+                Err(Failure::job(message).hint(format!(
+                    "if the folder is the model's own, write \"{folder}\": [\"transformers\", \
+                     \"CLIPTokenizer\"] there"
+                )))
+            }
             Form::Files(_) => {
                 let mut failed = None;
                 let files = TokenizerFiles::from_names(|name| {
