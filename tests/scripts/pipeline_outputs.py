@@ -5,6 +5,7 @@ Gives: one function per check, which raises `Misbehaved`.
 Never: asks what a picture shows.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -31,6 +32,7 @@ from pipeline_run import (
     widen_vocabulary,
 )
 
+PIPE_BYTES = 1 << 20  # The largest pipe of a user without rights.
 VALUES = [None, True, -1, 0, 1, 3, 2**40, 0.5, 1e308, "", "x", [], [1], ["a", "b"], {}, {"a": 1}]
 
 
@@ -147,7 +149,7 @@ def tree(folder, left_out):
 def received(pipe):
     """What was written to a pipe; None if nothing."""
     try:
-        return os.read(pipe, 1 << 16)
+        return os.read(pipe, PIPE_BYTES)
     except BlockingIOError:
         return None
 
@@ -157,8 +159,11 @@ def write_to(run, kind, arguments):
     path = make_place(run, kind)
     own = [path, run.folder / "target.png", run.folder / "other.png"]
     before, old = tree(run.folder, own), path.lstat().st_mode if os.path.lexists(path) else None
-    # Opened for both ends, so that nobody waits: each output here fits in a pipe.
-    pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK) if kind == "pipe" else None
+    pipe = None
+    if kind == "pipe":
+        # Opened for both ends, so that nobody waits: each output here fits in it.
+        pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     as_nobody = kind in ("fixed", "closed", "writable")
     result = run.splamc(*arguments, path.relative_to(run.folder).as_posix(), as_nobody=as_nobody)
     written = None
@@ -269,18 +274,22 @@ def failed_compile(run):
 
 
 def changed_meanwhile(run):
-    """Weights that are cut or rewritten while a command has them open."""
+    """Weights, or those of an artifact, that are cut or rewritten while a command has them open."""
     model, rng = run.copy(), run.rng
     widen_vocabulary(model, 100_000)  # Large enough to be mapped.
     dtype = rng.choice([[], ["--dtype", "f16"]])
     before = run.latents(model, *dtype)
-    path = model / WEIGHTS["text_encoder"]
+    path, words = model / WEIGHTS["text_encoder"], run.sample(model, *dtype)
+    if rng.random() < 0.3:
+        run.succeed(*run.compile(*dtype))
+        path = max(parts(run.folder / "m.splam", "weights*"), key=lambda own: own.stat().st_size)
+        words = ["sample", "m.splam", "-p", "a cat", "--steps", "4"]
     data = bytearray(path.read_bytes())
     start = 8 + struct.unpack("<Q", data[:8])[0]
     signs = slice(start + 3, None, 4)
     data[signs] = bytes(data[signs]).translate(bytes(byte ^ 0x80 for byte in range(256)))
     cut = rng.choice([None, None, rng.randrange(start, len(data))])
-    process = run.start(*run.sample(model, *dtype), "-o", "x.png", "--latents-out", "x.st")
+    process = run.start(*words, "-o", "x.png", "--latents-out", "x.st")
     maps, name = pathlib.Path(f"/proc/{process.pid}/maps"), str(path.relative_to(run.folder))
     while process.poll() is None and name not in maps.read_text():
         pass
