@@ -258,15 +258,6 @@ impl Folder {
             Some(Part { mapped, range })
         })
     }
-
-    /// The same tensor, whose bytes are read from its file when they are needed. A tensor that is
-    /// not a view of a file of this folder is returned as it is.
-    pub(crate) fn stored(&self, tensor: Tensor) -> Tensor {
-        match self.part(tensor.bytes()) {
-            Some(part) => tensor.stored(Arc::new(part)),
-            None => tensor,
-        }
-    }
 }
 
 impl Source for Folder {
@@ -281,6 +272,13 @@ impl Source for Folder {
                 reason: error.to_string(),
             },
         })
+    }
+
+    fn stored(&self, tensor: Tensor) -> Tensor {
+        match self.part(tensor.bytes()) {
+            Some(part) => tensor.stored(Arc::new(part)),
+            None => tensor,
+        }
     }
 
     fn list(&self) -> Result<Vec<String>, SourceError> {

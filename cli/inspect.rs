@@ -18,8 +18,6 @@ use compiler::region::Content;
 use compiler::target::Target;
 use compiler::tile::Choice;
 use compiler::value::dim::Bindings;
-use compiler::value::stored::ReadError;
-use compiler::value::tensor::Tensor;
 use graphs::Imported;
 use runtime::place::{Options, Place};
 use runtime::sampling::STAGES;
@@ -27,7 +25,7 @@ use runtime::staged::Staged;
 
 use crate::error::{At, Failure};
 use crate::kernels::{self, Shown, counted};
-use crate::loaded::Loaded;
+use crate::loaded::{Loaded, not_finite};
 use crate::memory::{self, Needs};
 use crate::model::Model;
 use crate::options::{self, Precision};
@@ -472,15 +470,6 @@ fn ranked(counts: BTreeMap<&'static str, usize>) -> String {
         .map(|(name, count)| format!("{count} {name}"))
         .collect();
     words.join(", ")
-}
-
-/// The weights that hold NaN or infinity, with how many.
-fn not_finite(weights: &BTreeMap<String, Tensor>) -> Result<Vec<(&str, usize)>, ReadError> {
-    let counted = weights
-        .iter()
-        .map(|(name, tensor)| Ok((name.as_str(), tensor.fetched()?.not_finite())));
-    let found = counted.filter(|counted| !matches!(counted, Ok((_, 0))));
-    found.collect()
 }
 
 /// A number with its digits in groups of three.

@@ -230,6 +230,14 @@ impl Model {
     pub(crate) fn tokenizer_files(&self, folder: &str) -> Result<TokenizerFiles, Failure> {
         match &self.form {
             Form::Artifact(artifact) => artifact.tokenizer_files(folder).at(self.path.display()),
+            Form::Files(model) if model.absent.contains(folder) => {
+                let place = self.path.display();
+                let message = format!("{place}: model_index.json says that there is no {folder}");
+                Err(Failure::job(message).hint(format!(
+                    "if the folder is the model's own, write \"{folder}\": [\"transformers\", \
+                     \"CLIPTokenizer\"] there"
+                )))
+            }
             Form::Files(_) => {
                 let mut failed = None;
                 let files = TokenizerFiles::from_names(|name| {
@@ -399,11 +407,6 @@ impl Model {
         }
         let options = options(Some(dtype), timestep, &Bindings::new());
         let imported = self.imported(component, &options)?;
-        let stored = |(name, tensor)| (name, self.folder.stored(tensor));
-        let imported = Imported {
-            weights: imported.weights.into_iter().map(stored).collect(),
-            ..imported
-        };
         Ok((config.clone(), imported))
     }
 
@@ -419,13 +422,17 @@ impl Model {
         Ok(own.any(|file| ENDINGS.iter().any(|ending| file.ends_with(ending))))
     }
 
+    /// The graph of a component with its weights, which are read when they are needed.
     fn imported(&self, component: &Component, options: &Options) -> Result<Imported, Failure> {
-        match &self.form {
-            Form::Files(model) => model
-                .import(&self.folder, &component.name, options)
-                .map_err(|error| failed(self.place_of(component), &error)),
-            Form::Artifact(_) => unreachable!("what is compiled is not imported again"),
-        }
+        let Form::Files(model) = &self.form else {
+            unreachable!("what is compiled is not imported again");
+        };
+        let imported = model.import(&self.folder, &component.name, options);
+        let imported = imported.map_err(|error| failed(self.place_of(component), &error))?;
+        Ok(Imported {
+            func: imported.func,
+            weights: self.deferred(imported.weights),
+        })
     }
 
     fn stored(
@@ -435,9 +442,11 @@ impl Model {
         shapes: &BTreeMap<String, Vec<usize>>,
     ) -> Result<Loaded, Failure> {
         let loaded = compiled::load(artifact, &component.name, shapes);
-        loaded
-            .at(self.place_of(component))
-            .map(|loaded| self.deferred(loaded))
+        let loaded = loaded.at(self.place_of(component))?;
+        Ok(Loaded {
+            weights: self.deferred(loaded.weights),
+            ..loaded
+        })
     }
 
     fn compiled(
@@ -452,21 +461,18 @@ impl Model {
                 Task::Graph => failure.hint("bind open sizes with --bind NAME=SIZE"),
                 Task::EncodeText | Task::Denoise | Task::Decode | Task::EncodePicture => failure,
             })?;
-        Ok(self.deferred(Loaded {
+        Ok(Loaded {
             program,
             parts: None,
             weights: imported.weights,
             patches,
-        }))
+        })
     }
 
     /// Weights that are read from their files when they are needed.
-    fn deferred(&self, loaded: Loaded) -> Loaded {
+    fn deferred(&self, weights: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
         let stored = |(name, tensor)| (name, self.folder.stored(tensor));
-        Loaded {
-            weights: loaded.weights.into_iter().map(stored).collect(),
-            ..loaded
-        }
+        weights.into_iter().map(stored).collect()
     }
 
     /// Refuses another type than that of a compiled model.

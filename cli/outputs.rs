@@ -95,10 +95,7 @@ pub(crate) fn write_file(path: &Path, parts: &[Bytes]) -> io::Result<()> {
     };
     match replace(&path, parts) {
         // The file may be writable where its folder is not, and a mounted file cannot be replaced.
-        Err(error) if keeps_names(&error) && path.exists() => fill(
-            &mut OpenOptions::new().write(true).truncate(true).open(path)?,
-            parts,
-        ),
+        Err(error) if keeps_names(&error) && path.exists() => overwrite(&path, parts),
         done => done,
     }
 }
@@ -117,6 +114,22 @@ fn replace(path: &Path, parts: &[Bytes]) -> io::Result<()> {
     }
     part.persist(path)?;
     Ok(())
+}
+
+/// Writes over the content of a file, which may be the command's own input; if that fails, the old
+/// content is written again.
+fn overwrite(path: &Path, parts: &[Bytes]) -> io::Result<()> {
+    let old = fs::read(path);
+    let write = |parts: &[Bytes]| {
+        // What the file holds stays allocated, so that the old content has room on a full disk.
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        fill(&mut file, parts)?;
+        file.set_len(parts.iter().map(|part| part.len() as u64).sum())
+    };
+    write(parts).inspect_err(|_| {
+        // The error that matters is the first.
+        let _ = old.map(|old| write(&[old.into()]));
+    })
 }
 
 fn fill(file: &mut File, parts: &[Bytes]) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use compiler::value::tensor::Tensor;
+use graphs::source::Source;
 use runtime::artifact::Files;
 use runtime::tensor_file;
 

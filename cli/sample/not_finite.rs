@@ -9,6 +9,7 @@ use compiler::program::pipeline::Component;
 use runtime::pipeline::SamplingError;
 
 use crate::error::{At, Failure};
+use crate::loaded::not_finite;
 use crate::model::Model;
 
 /// The result of a component that ran in `dtype`.
@@ -28,13 +29,17 @@ pub(super) fn explained<T>(
 /// What to do: better weights, or another type.
 fn advice(model: &Model, component: &Component, dtype: Option<DType>) -> String {
     let imported = model.graph(component).ok();
-    let weights = imported.iter().flat_map(|imported| &imported.weights);
-    let mut counts = weights.map(|(name, tensor)| (name, tensor.not_finite()));
-    if let Some((name, count)) = counts.find(|(_, count)| *count > 0) {
-        return format!(
-            "the weight {name:?} holds {count} values that are NaN or infinite: download or export \
-             the model again"
-        );
+    if let Some(own) = &imported {
+        match not_finite(&own.weights).as_deref() {
+            Ok([]) => {}
+            Ok([(name, count), ..]) => {
+                return format!(
+                    "the weight {name:?} holds {count} values that are NaN or infinite: download \
+                     or export the model again"
+                );
+            }
+            Err(changed) => return changed.to_string(),
+        }
     }
     let compiled = model
         .artifact()

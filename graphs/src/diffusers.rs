@@ -27,6 +27,8 @@ pub struct Layout {
     pub aesthetics_score: bool,
     /// The class of the sampler, if the index names it.
     pub scheduler_class: Option<String>,
+    /// Parts that the index says there are none of.
+    pub absent: BTreeSet<String>,
     /// Keys of configurations that nothing reads, as diffusers ignores them too.
     pub ignored: Vec<IgnoredKeys>,
 }
@@ -117,6 +119,7 @@ pub fn open(source: &dyn Source) -> Result<Layout, ImportError> {
         empty_prompt_is_zero: index.empty_prompt_is_zero,
         aesthetics_score: index.aesthetics_score,
         scheduler_class: index.scheduler_class,
+        absent: index.absent,
         ignored,
     })
 }
@@ -162,6 +165,7 @@ struct Index {
     empty_prompt_is_zero: Option<bool>,
     aesthetics_score: bool,
     scheduler_class: Option<String>,
+    absent: BTreeSet<String>,
     ignored: Vec<String>,
     /// Whether there is such a file.
     is_written: bool,
@@ -197,6 +201,7 @@ impl Index {
                 reason: error.to_string(),
             })?;
         let mut fields = Fields::new(INDEX, map);
+        let absent = fields.absent_parts();
         let mut networks = BTreeMap::new();
         for (name, classes) in NETWORKS {
             if let Some(class) = fields.component(name, classes)? {
@@ -214,6 +219,7 @@ impl Index {
             empty_prompt_is_zero: fields.optional_flag("force_zeros_for_empty_prompt")?,
             aesthetics_score: fields.flag("requires_aesthetics_score", false)?,
             scheduler_class: fields.component_class("scheduler"),
+            absent,
             ignored: fields.finish(),
             is_written: true,
         })
@@ -236,6 +242,7 @@ impl Index {
             empty_prompt_is_zero: None,
             aesthetics_score: false,
             scheduler_class: None,
+            absent: BTreeSet::new(),
             ignored: Vec::new(),
             is_written: false,
         }
@@ -269,6 +276,7 @@ fn open_component(source: &dyn Source) -> Result<Layout, ImportError> {
         empty_prompt_is_zero: None,
         aesthetics_score: false,
         scheduler_class: None,
+        absent: BTreeSet::new(),
         ignored: match keys.unwrap_or_default() {
             keys if keys.is_empty() => Vec::new(),
             keys => vec![IgnoredKeys {
@@ -340,7 +348,7 @@ impl Component {
             };
             // Where a checkpoint has both spellings one of them is left over, and refused so.
             let free = !tensors.contains_key(&modern);
-            tensors.insert(if free { modern } else { name }, tensor);
+            tensors.insert(if free { modern } else { name }, source.stored(tensor));
         }
         let other_half = self.other_half(options)?;
         let weights = checkpoint::fit(&func, tensors, |name| match &self.network {

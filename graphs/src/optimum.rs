@@ -6,6 +6,8 @@
 //! Layout: `unet/model.onnx`, `text_encoder/model.onnx`, `vae_decoder/model.onnx`,
 //! `vae_encoder/model.onnx`, SDXL also `text_encoder_2/model.onnx`, each beside a `config.json`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 
 use crate::ImportError;
@@ -15,6 +17,12 @@ use crate::source::Source;
 
 /// What graphs are called.
 const GRAPH: &str = "/model.onnx";
+
+/// The folders of text encoders.
+const TEXT_ENCODERS: [&str; 2] = ["text_encoder", "text_encoder_2"];
+
+/// More entries than any vocabulary has.
+const VOCABULARY_MAX: usize = 1 << 24;
 
 /// Extents that can be sizes of latents.
 const SIZE_MAX: usize = 1 << 16;
@@ -40,6 +48,10 @@ pub(crate) struct Layout {
     pub(crate) latent_size: Option<[usize; 2]>,
     /// The class of the sampler, if `model_index.json` names it.
     pub(crate) scheduler_class: Option<String>,
+    /// Parts that `model_index.json` says there are none of.
+    pub(crate) absent: BTreeSet<String>,
+    /// Entries of the vocabulary of each text encoder whose configuration tells.
+    pub(crate) vocabularies: BTreeMap<String, usize>,
 }
 
 /// Looks for graphs; `None` where there is none.
@@ -77,6 +89,13 @@ pub(crate) fn open(source: &dyn Source) -> Result<Option<Layout>, ImportError> {
         "vae/config.json",
         "vae_encoder/config.json",
     ])?;
+    let mut vocabularies = BTreeMap::new();
+    for name in TEXT_ENCODERS {
+        let mut own = fields(&[&format!("{name}/config.json")])?;
+        let size = own.optional_count("vocab_size", VOCABULARY_MAX)?;
+        vocabularies.extend(size.map(|size| (name.to_owned(), size)));
+    }
+    let absent = index.absent_parts();
     let levels = vae.take("block_out_channels");
     let levels = levels.as_ref().and_then(Value::as_array).map(Vec::len);
     Ok(Some(Layout {
@@ -89,6 +108,8 @@ pub(crate) fn open(source: &dyn Source) -> Result<Option<Layout>, ImportError> {
         pixels: 1 << (levels.unwrap_or(4).clamp(1, 8) - 1),
         latent_size: unet.take("sample_size").as_ref().and_then(latent_size),
         scheduler_class: index.component_class("scheduler"),
+        absent,
+        vocabularies,
     }))
 }
 

@@ -4,7 +4,7 @@
 //! data, and functions with their weights when they are asked for. What a run feeds an input is
 //! read off the names that diffusers and optimum use. Weights are not read before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use compiler::graph::{Func, Role, TensorType};
 use compiler::program::pipeline::{
@@ -67,6 +67,8 @@ pub struct Model {
     pub pipeline: Pipeline,
     /// Keys of its configurations that nothing reads, as diffusers ignores them too.
     pub ignored: Vec<IgnoredKeys>,
+    /// Parts that its index says there are none of, whatever folders there are.
+    pub absent: BTreeSet<String>,
     /// The graph of each component, in order.
     graphs: Vec<Graph>,
 }
@@ -94,6 +96,7 @@ struct Facts {
     /// Entries of the vocabulary of each text encoder, where its configuration tells.
     vocabularies: BTreeMap<String, usize>,
     scheduler_class: Option<String>,
+    absent: BTreeSet<String>,
     ignored: Vec<IgnoredKeys>,
 }
 
@@ -164,6 +167,7 @@ fn open_any(source: &dyn Source) -> Result<Model, ImportError> {
     Ok(Model {
         pipeline,
         ignored: facts.ignored,
+        absent: facts.absent,
         graphs,
     })
 }
@@ -178,8 +182,9 @@ fn of_optimum(layout: optimum::Layout) -> (Facts, Vec<(String, Graph)>) {
         pixels: layout.pixels,
         latent_size: layout.latent_size,
         tokens: TOKENS,
-        vocabularies: BTreeMap::new(),
+        vocabularies: layout.vocabularies,
         scheduler_class: layout.scheduler_class,
+        absent: layout.absent,
         ignored: Vec::new(),
     };
     let graphs = layout.graphs.into_iter();
@@ -203,6 +208,7 @@ fn of_diffusers(layout: diffusers::Layout) -> (Facts, Vec<(String, Graph)>) {
         tokens: TOKENS,
         vocabularies: BTreeMap::new(),
         scheduler_class: layout.scheduler_class,
+        absent: layout.absent,
         ignored: layout.ignored,
     };
     for component in &layout.components {
@@ -236,6 +242,7 @@ pub fn open_graph(path: &str) -> Model {
     Model {
         pipeline: Pipeline::of_graph(component),
         ignored: Vec::new(),
+        absent: BTreeSet::new(),
         graphs: vec![Graph::Onnx(path.to_owned())],
     }
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use compiler::value::tensor::Tensor;
 use thiserror::Error;
 
 /// A folder of model files.
@@ -29,6 +30,12 @@ pub trait Source {
             Some(pointer) => Err(pointer),
             None => Ok(bytes),
         }
+    }
+
+    /// The same tensor, whose bytes are read again when they are needed, if they are a view of a
+    /// file that can change meanwhile.
+    fn stored(&self, tensor: Tensor) -> Tensor {
+        tensor
     }
 
     /// The paths of all files below the folder, sorted.

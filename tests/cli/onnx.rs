@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::edit::{floats, write};
+use crate::edit::{bytes, floats, write};
 use crate::protobuf::{external, integers, model, node};
 use crate::{Case, check};
 
@@ -38,13 +38,19 @@ fn single(folder: &Path, op: &str, domain: &str) {
     save(folder, &model(&[node], &[], &[4], &[4]));
 }
 
+/// A graph of which the end is missing.
+fn cut(folder: &Path, length: fn(usize) -> usize) {
+    single(folder, "Relu", "");
+    bytes(folder, "m.onnx", |b| b.truncate(length(b.len())));
+}
+
 fn extents(folder: &Path, x: &[i64]) {
     let relu = node("Relu", "", &["x"], &["y"]);
     save(folder, &model(&[relu], &[], x, x));
 }
 
 #[rustfmt::skip]
-const CASES: [Case; 19] = [
+const CASES: [Case; 22] = [
     ("an operator that is not supported", |f| single(f, "Hardmax", ""), RUN),
     ("an operator of a foreign domain", |f| single(f, "Relu", "com.example"), RUN),
     ("a domain without an opset", |f| single(f, "Relu", "org.nowhere"), RUN),
@@ -73,6 +79,12 @@ const CASES: [Case; 19] = [
         symlink("blobs/w", f.join("linked.bin")).expect("a link");
     }, RUN),
     ("no protocol buffer", |f| save(f, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), RUN),
+    ("a graph that was cut", |f| cut(f, |length| length / 2), RUN),
+    ("a graph without its last byte", |f| cut(f, |length| length - 1), RUN),
+    ("a node that is damaged", |f| {
+        single(f, "Relu", "");
+        bytes(f, "m.onnx", |b| b[6] = 0x0f);
+    }, RUN),
     ("an empty file", |f| save(f, b""), RUN),
     ("sampling from one graph", |f| single(f, "Relu", ""), "sample m.onnx -p x"),
 ];

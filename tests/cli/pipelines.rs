@@ -65,7 +65,7 @@ const POINTERS: [Case; 8] = [
 ];
 
 #[rustfmt::skip]
-const PARTS: [Case; 26] = [
+const PARTS: [Case; 28] = [
     ("nothing there", whole, "sample absent -p x"),
     ("a folder that is no model", |f| fs::create_dir(f.join("empty")).expect("a folder"), "inspect empty"),
     ("a file that is no model", |f| write(f, "notes.txt", b"x"), "inspect notes.txt"),
@@ -86,6 +86,9 @@ const PARTS: [Case; 26] = [
         set(f, "model/model_index.json", "vae", None);
     }, SAMPLE),
     ("no tokenizer", |f| remove(f, "model/tokenizer"), SAMPLE),
+    ("a tokenizer that the index says is absent", |f| {
+        set(f, "model/model_index.json", "tokenizer", Some(json!([null, null])));
+    }, SAMPLE),
     ("no vocabulary", |f| remove(f, "model/tokenizer/vocab.json"), SAMPLE),
     ("a vocabulary that is no JSON", |f| write(f, "model/tokenizer/vocab.json", b"{\"a\""), SAMPLE),
     ("merges that make no word", |f| write(f, "model/tokenizer/merges.txt", b"a b c\nd"), SAMPLE),
@@ -122,6 +125,10 @@ const PARTS: [Case; 26] = [
         set(f, "model/tokenizer/vocab.json", "day</w>", None);
         bytes(f, "model/tokenizer/merges.txt", |b| b.truncate(b.len() - "da y</w>\n".len()));
     }, SAMPLE),
+    ("fewer tokens than embeddings of an ONNX graph", |f| {
+        copy(&golden("onnx_torchscript"), &f.join("onnx"));
+        set(f, "onnx/text_encoder/config.json", "vocab_size", Some(json!(940)));
+    }, "sample onnx -p x --steps 1 -W 32 -H 32"),
     ("noise levels out of range", |f| {
         set(f, "model/scheduler/scheduler_config.json", "beta_end", Some(json!(-3)));
     }, SAMPLE),

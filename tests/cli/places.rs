@@ -165,15 +165,6 @@ fn permissions_of_files_and_folders_decide_what_is_written() {
     mode("open/fixed.png", 0o444);
     mode("closed", 0o555);
     mode("open", 0o777);
-    // What root may not do is nothing: its runs are those of a user without rights.
-    let as_user = |mut command: Command| {
-        if fs::metadata("/proc/self")
-            .is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
-        {
-            command.uid(65534).gid(65534);
-        }
-        command
-    };
     if !as_user(command(&folder, "inspect", "model"))
         .output()
         .is_ok_and(|o| o.status.success())
@@ -207,6 +198,49 @@ fn permissions_of_files_and_folders_decide_what_is_written() {
         );
     }
     mode("closed", 0o755);
+}
+
+#[test]
+fn an_input_survives_outputs_that_cannot_be_written_over_it() {
+    let folder = prepare("cli-output-over-input");
+    let closed = folder.join("closed");
+    fs::create_dir(&closed).expect("a folder");
+    let input = closed.join("x.safetensors");
+    fs::copy(folder.join("x.safetensors"), &input).expect("copied");
+    fs::set_permissions(&input, Permissions::from_mode(0o666)).expect("a mode");
+    fs::set_permissions(&closed, Permissions::from_mode(0o555)).expect("a mode");
+    let before = fs::read(&input).expect("a file");
+    // A limit on the length of files takes the place of a full disk: the old content fits.
+    let script = "trap '' XFSZ; ulimit -f $1; shift; exec \"$@\"";
+    let run = |blocks: &str| {
+        let mut command = Command::new("bash");
+        command.args(["-c", script, "bash", blocks]);
+        command.arg(splamc().get_program());
+        let line = "run model --component vae_decoder --inputs closed/x.safetensors --outputs";
+        command.args(line.split(' ')).arg("closed/x.safetensors");
+        command.current_dir(&folder);
+        as_user(command).output().expect("it runs")
+    };
+    let output = run("0");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    if told.contains("cannot execute") {
+        skip("a user without rights cannot run the command here");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(fs::read(&input).expect("a file") == before, "{told}");
+    let output = run("unlimited");
+    assert!(output.status.success(), "{output:?}");
+    assert!(fs::read(&input).expect("a file") != before);
+    fs::set_permissions(&closed, Permissions::from_mode(0o755)).expect("a mode");
+}
+
+/// Root may write anywhere: its runs are those of a user without rights.
+fn as_user(mut command: Command) -> Command {
+    if fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0) {
+        command.uid(65534).gid(65534);
+    }
+    command
 }
 
 /// Says that a test compares nothing.

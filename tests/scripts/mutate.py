@@ -25,6 +25,7 @@ import random
 import resource
 import shlex
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -33,6 +34,8 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/golden"
 EXAMPLE = ROOT / "examples/tiny-model"
+
+CLOSED = 141  # What shells say of a program that wrote to a closed pipe.
 
 COUNTS = [0, 1, 2, 3, 7, 13, 77, 255, 65535, 2**31 - 1, 2**31, 2**32, 2**40, 2**62, 2**63 - 1]
 NUMBERS = [*COUNTS, -1, -2, -(2**31), -(2**63), 2**63, 2**64 - 1, 2**64, 0.5, -0.5, 1e-30, 1e308, -1e308]
@@ -542,22 +545,24 @@ def damage(rng, base, folder):
     return damaged
 
 
-def limits(gigabytes):
+def limits(gigabytes, file_bytes=None):
     def apply():
         resource.setrlimit(resource.RLIMIT_AS, (gigabytes << 30, gigabytes << 30))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     return apply
 
 
-def complaint(folder, result, arguments):
+def complaint(folder, code, text):
     """What is wrong with how a command ended; None if nothing."""
-    text = result.stderr.decode("utf-8", "replace")
     if "panicked at" in text:
         return "panic"
-    if result.returncode not in (0, 1, 2):
-        return f"exit code {result.returncode}"
-    if result.returncode == 0:
+    if code not in (0, 1, 2, CLOSED):
+        return f"exit code {code}"
+    if code in (0, CLOSED):
         return None
     first = next((line for line in text.splitlines() if line.startswith("error: ")), "")
     message = first.removeprefix("error: ").strip()
@@ -570,7 +575,7 @@ def complaint(folder, result, arguments):
 
 
 def run(number, options, bases, scratch):
-    """One run; gives (ending, complaint, what to print)."""
+    """One run; gives (how it ended, complaint, what to print)."""
     rng = random.Random(f"{options.seed}-{number}")
     base = rng.choice([rng.choice(bases[:4]), rng.choice(bases)])
     folder = scratch / f"run-{number}"
@@ -589,10 +594,10 @@ def run(number, options, bases, scratch):
             [options.splamc, *arguments], cwd=folder, capture_output=True, timeout=options.seconds,
             preexec_fn=limits(options.gigabytes), env=environment, stdin=subprocess.DEVNULL, check=False,
         )
-        wrong, ending = complaint(folder, result, arguments), result.returncode
         stderr = result.stderr.decode("utf-8", "replace")
+        wrong, ending = complaint(folder, result.returncode, stderr), f"exit {result.returncode}"
     except subprocess.TimeoutExpired:
-        wrong, ending, stderr = f"more than {options.seconds} s", None, ""
+        wrong, ending, stderr = f"more than {options.seconds} s", "time-out", ""
     if not (wrong and options.keep):
         shutil.rmtree(folder)
     line = f"run {number}: {', '.join(what)}: splamc {shlex.join(arguments)[:300]}\n    {stderr.strip()[:options.characters]}"
@@ -616,22 +621,22 @@ def arguments(parser, seconds):
 
 def carry_out(options, count, prepare):
     """Does `count` runs, or the one asked for, and exits. `prepare` takes the scratch folder and
-    returns what does the run of a number."""
+    returns what does the run of a number: its kind, a complaint if it misbehaved, and its line."""
     numbers = range(count) if options.only is None else [options.only]
-    endings, failures = collections.Counter(), 0
+    kinds, complaints = collections.Counter(), collections.Counter()
     if options.keep:
         options.keep.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as temporary:
         run_number = prepare((options.keep or pathlib.Path(temporary)).resolve())
         with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            for ending, wrong, line in pool.map(run_number, numbers):
-                endings[ending] += 1
-                failures += wrong is not None
+            for kind, wrong, line in pool.map(run_number, numbers):
+                kinds[kind] += 1
+                complaints[kind] += wrong is not None
                 if wrong or options.all:
                     print(f"{wrong or 'good'}: {line}", flush=True)
-    counts = ", ".join(f"{count} ended with {ending}" for ending, count in endings.most_common())
-    print(f"seed {options.seed}: {counts}; {failures} misbehaved")
-    sys.exit(1 if failures else 0)
+    counts = ", ".join(f"{complaints[kind]} of {count} {kind}" for kind, count in kinds.most_common())
+    print(f"seed {options.seed}: {complaints.total()} of {kinds.total()} misbehaved: {counts}")
+    sys.exit(1 if complaints.total() else 0)
 
 
 def main():

@@ -2,13 +2,16 @@
 //! folders it accepts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use compiler::DType;
 use compiler::graph::Role;
+use compiler::value::stored::{ReadError, Stored};
 use compiler::value::tensor::Tensor;
 use graphs::diffusers;
 use graphs::models::{Options, Timestep};
+use graphs::source::{Source, SourceError};
 use graphs::{ImportError, checkpoint, pipeline, pipeline_class};
 use serde_json::{Value, json};
 
@@ -561,6 +564,45 @@ fn what_is_not_a_network_is_handed_on() {
     assert_eq!(encoders[0].tokenizer, "tokenizer");
     let latents = &pipeline.latents;
     assert_eq!((latents.scaling_factor, latents.pixels), (0.18215, 8));
+}
+
+/// Files that were cut after they were opened.
+struct Cut(Folder);
+
+impl Source for Cut {
+    fn bytes(&self, path: &str) -> Result<Bytes, SourceError> {
+        self.0.bytes(path)
+    }
+
+    fn list(&self) -> Result<Vec<String>, SourceError> {
+        self.0.list()
+    }
+
+    fn stored(&self, tensor: Tensor) -> Tensor {
+        tensor.stored(Arc::new(Gone))
+    }
+}
+
+#[derive(Debug)]
+struct Gone;
+
+impl Stored for Gone {
+    fn read(&self) -> Result<Bytes, ReadError> {
+        Err(ReadError {
+            file: UNET.to_owned(),
+            reason: "it was cut".to_owned(),
+        })
+    }
+}
+
+#[test]
+fn weights_that_change_their_type_are_read_from_their_files() {
+    let files = Cut(folder("unet_a"));
+    let pipeline = diffusers::open(&files).expect("the pipeline opens");
+    let build = |dtype| pipeline.components[0].build(&files, &Options { dtype, ..OPTIONS });
+    assert!(build(DType::F32).is_ok());
+    let found = build(DType::F16).expect_err("it was cut").to_string();
+    assert_eq!(found, format!("cannot read {UNET}: it was cut"));
 }
 
 /// Half the bytes for the same names, and f32 at the border.

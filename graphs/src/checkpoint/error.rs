@@ -1,6 +1,7 @@
 //! Why there are no weights.
 
 use compiler::graph::TensorType;
+use compiler::value::stored::ReadError;
 use thiserror::Error;
 
 use crate::source::SourceError;
@@ -11,6 +12,9 @@ pub enum CheckpointError {
     /// A file of the checkpoint cannot be had.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A file was cut or changed before its tensors were read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A file is not what its name says.
     #[error("{file:?} is not valid: {reason}")]
     Format {
@@ -166,6 +170,7 @@ impl CheckpointError {
             CheckpointError::ShardMissing { shard: file, .. }
             | CheckpointError::Incomplete { file, .. } => Some(format!("download {file:?} again")),
             CheckpointError::Source(_)
+            | CheckpointError::Read(_)
             | CheckpointError::Format { .. }
             | CheckpointError::Offsets { .. }
             | CheckpointError::NoWeights { .. }

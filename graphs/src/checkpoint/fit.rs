@@ -19,7 +19,8 @@ const LISTED_MAX: usize = 4;
 /// to mean nothing.
 ///
 /// # Errors
-/// When a parameter has no tensor, a tensor has no parameter, or types differ.
+/// When a parameter has no tensor, a tensor has no parameter, types differ, or a file was changed
+/// before it was read.
 pub fn fit(
     func: &Func,
     mut tensors: Tensors,
@@ -41,7 +42,11 @@ pub fn fit(
                 wanted: wanted.clone(),
             });
         }
-        weights.insert(name.to_owned(), tensor.cast(wanted.dtype));
+        let weight = match found.dtype == wanted.dtype {
+            true => tensor,
+            false => tensor.fetched()?.cast(wanted.dtype),
+        };
+        weights.insert(name.to_owned(), weight);
     }
     let extra: Vec<String> = tensors
         .into_keys()

@@ -4,6 +4,8 @@
 //! listed by name: diffusers and transformers do not know these keys either and ignore them. Keys
 //! that begin with `_` are notes of the library that wrote the file, and `null` means that the key is absent.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -103,6 +105,17 @@ impl Fields {
             Some([_, class]) => self.lookup(key, class, classes).map(Some),
             Some(_) | None => Err(self.refuse(key, &value, "a library and a class")),
         }
+    }
+
+    /// The parts of a pipeline that are written as `[library, null]`: it does not have them,
+    /// whatever folders there are.
+    pub(crate) fn absent_parts(&self) -> BTreeSet<String> {
+        let is_absent = |value: &Value| match value.as_array().map(Vec::as_slice) {
+            Some([_, class]) => class.is_null(),
+            Some(_) | None => false,
+        };
+        let absent = self.map.iter().filter(|(_, value)| is_absent(value));
+        absent.map(|(key, _)| key.clone()).collect()
     }
 
     /// The class of a pipeline's component, whichever it is.

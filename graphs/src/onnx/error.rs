@@ -21,6 +21,16 @@ pub enum ImportError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The file ends before the field that it begins does, as after a download that was cut.
+    #[error("{path:?} is incomplete: it has {found} bytes, expected at least {wanted}")]
+    Incomplete {
+        /// The file.
+        path: String,
+        /// Its size in bytes.
+        found: usize,
+        /// The size in bytes that its fields tell.
+        wanted: usize,
+    },
     /// The model speaks a version of the operators that is not known.
     #[error("found opset {found} of the default domain, wanted {} to {}", super::bounds::OPSETS.0, super::bounds::OPSETS.1)]
     Opset {
@@ -115,12 +125,26 @@ pub enum ImportError {
 impl ImportError {
     /// What to do about it, if that is known.
     pub(crate) fn hint(&self) -> Option<String> {
-        let ImportError::Precision { found, wanted } = self else {
-            return None;
-        };
-        Some(format!(
-            "compile the graph in {found}, or export it in f32 or {wanted}"
-        ))
+        match self {
+            ImportError::Precision { found, wanted } => Some(format!(
+                "compile the graph in {found}, or export it in f32 or {wanted}"
+            )),
+            ImportError::Format { path, .. } | ImportError::Incomplete { path, .. } => {
+                Some(format!("download or export {path:?} again"))
+            }
+            ImportError::Source(_)
+            | ImportError::Opset { .. }
+            | ImportError::Unsupported { .. }
+            | ImportError::Tensor { .. }
+            | ImportError::Input { .. }
+            | ImportError::Undefined { .. }
+            | ImportError::Cycle { .. }
+            | ImportError::Redefined { .. }
+            | ImportError::Expansion { .. }
+            | ImportError::Node { .. }
+            | ImportError::Graph(_)
+            | ImportError::Results { .. } => None,
+        }
     }
 }
 

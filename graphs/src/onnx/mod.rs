@@ -17,6 +17,7 @@ use crate::Imported;
 
 mod bounds;
 mod context;
+mod damage;
 mod error;
 mod fold;
 mod frame;

@@ -14,6 +14,7 @@ use compiler::value::dim::Bindings;
 use compiler::value::tensor::Tensor;
 
 use super::context::{Context, Wire};
+use super::damage;
 use super::error::{ImportError, Problem};
 use super::frame::{Frame, Functions, callee, domain, functions, refuse_unsupported, unsupported};
 use super::node::{Attributes, Node, tensor_attributes};
@@ -117,10 +118,7 @@ pub fn signature(source: &dyn Source, path: &str) -> Result<Signature, ImportErr
 
 fn read(source: &dyn Source, path: &str) -> Result<ModelProto, ImportError> {
     let bytes = source.read(path)?;
-    ModelProto::decode(bytes).map_err(|error| ImportError::Format {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })
+    ModelProto::decode(bytes.clone()).map_err(|error| damage::described(path, &bytes, &error))
 }
 
 fn main_graph<'m>(model: &'m ModelProto, path: &str) -> Result<&'m GraphProto, ImportError> {
