@@ -14,6 +14,7 @@ mod edit;
 mod grad;
 mod kernels;
 mod local_models;
+mod lora;
 mod not_finite;
 mod onnx;
 mod options;

@@ -6,6 +6,7 @@ mod support;
 
 mod executors;
 mod imports;
+mod lora;
 mod model_sizes;
 mod models;
 mod onnx_models;
