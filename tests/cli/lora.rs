@@ -99,11 +99,16 @@ const FILES: [Case; 12] = [
 #[rustfmt::skip]
 const WORDS: [Case; 9] = [
     ("a strength that is no number", whole, "sample model -p x --lora ink.safetensors:nan"),
-    ("a strength that is a word names another file", whole, "sample model -p x --lora ink.safetensors:much"),
+    ("a strength that is a word", whole, "sample model -p x --lora ink.safetensors:much"),
     ("a folder without files of known names", styles, "sample model -p x --lora styles"),
     ("a tag without a folder", whole, "sample model -p <lora:ink:1> --steps 1 -W 16 -H 16"),
     ("a tag of no file", styles, "sample model -p <lora:oli:1> --lora-dir styles"),
-    ("a tag of two files", styles, "sample model -p <lora:ink:1> --lora-dir styles"),
+    ("a tag of two files", |f| {
+        styles(f);
+        fs::rename(f.join("styles/ink.safetensors"), f.join("styles/new.safetensors")).expect("renamed");
+        fs::create_dir(f.join("styles/more")).expect("a folder");
+        fs::rename(f.join("styles/new.safetensors"), f.join("styles/more/ink.safetensors")).expect("renamed");
+    }, "sample model -p <lora:ink:1> --lora-dir styles"),
     ("a tag with two scales", styles, "sample model -p <lora:oil:1:1> --lora-dir styles"),
     ("different tags", styles, "sample model -p <lora:oil:1> -p <lora:old/ink:1> -b 2 --lora-dir styles"),
     ("a tag in the negative prompt", styles, "sample model -p x -n <lora:oil:1> --steps 1 -W 16 -H 16 --lora-dir styles"),
