@@ -13,7 +13,9 @@ use super::safetensors::Tensors;
 const LISTED_MAX: usize = 4;
 
 /// One tensor for each weight parameter of `func`. Floats are converted to the parameter's
-/// element type; tensors that already have it keep sharing their bytes.
+/// element type, but for f32 where that has 16 bits: such tensors stay as they are stored, and
+/// whoever packs them rounds them once, after all that is added to them. Tensors that are not
+/// converted keep sharing their bytes.
 ///
 /// `elsewhere` tells names that another function of the same checkpoint uses, or that are known
 /// to mean nothing.
@@ -41,7 +43,11 @@ pub fn fit(
                 wanted: wanted.clone(),
             });
         }
-        weights.insert(name.to_owned(), tensor.cast(wanted.dtype));
+        let weight = match rounds_later(found.dtype, wanted.dtype) {
+            true => tensor,
+            false => tensor.cast(wanted.dtype),
+        };
+        weights.insert(name.to_owned(), weight);
     }
     let extra: Vec<String> = tensors
         .into_keys()
@@ -70,6 +76,11 @@ fn check_missing(func: &Func, tensors: &Tensors) -> Result<(), CheckpointError> 
             count: 1 + missing.count(),
         }),
     }
+}
+
+/// Whether a tensor of `found` stays as it is until a parameter of `wanted` is packed.
+fn rounds_later(found: DType, wanted: DType) -> bool {
+    found == DType::F32 && matches!(wanted, DType::F16 | DType::BF16)
 }
 
 /// Whether values of `found` may become a parameter of `wanted`: floats of every width may,
