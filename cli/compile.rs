@@ -10,10 +10,11 @@ use std::time::Instant;
 use backends::gpu::commands::Commands;
 use clap::ValueEnum;
 use compiler::DType;
-use compiler::graph::TensorType;
+use compiler::graph::{Role, TensorType};
 use compiler::plan::Plan;
 use compiler::program::Program;
 use compiler::program::pipeline::{Component, LatentSize, Task, TextEncoder};
+use compiler::value::stored::ReadError;
 use compiler::value::tensor::Tensor;
 use runtime::artifact::{
     About, ArtifactContents, ArtifactPart, ArtifactProgram, Kind, Port, Requirements,
@@ -358,7 +359,8 @@ fn contents(
             whole: ArtifactPart::whole(&loaded.program),
             parts: parts((&component, task), &loaded.program)?,
         });
-        let named = loaded.weights.into_iter();
+        let typed = typed(loaded.weights, &loaded.program).at(&component)?;
+        let named = typed.into_iter();
         weights.extend(named.map(|(name, tensor)| (format!("{component}/{name}"), tensor)));
     }
     let names: Vec<&str> = stored.iter().map(|own| own.component.as_str()).collect();
@@ -409,6 +411,21 @@ fn contents(
         tokenizers,
         weights: (!arguments.no_weights).then_some(weights),
     })
+}
+
+/// Weights in the types that a program declares.
+fn typed(
+    mut weights: BTreeMap<String, Tensor>,
+    program: &Program,
+) -> Result<BTreeMap<String, Tensor>, ReadError> {
+    for (name, ty) in program.params(Role::Weight) {
+        if let Some(tensor) = weights.get_mut(name)
+            && tensor.dtype() != ty.dtype
+        {
+            *tensor = tensor.fetched()?.cast(ty.dtype);
+        }
+    }
+    Ok(weights)
 }
 
 /// The parts in which sampling runs a program; none where it runs whole.

@@ -9,7 +9,7 @@ use std::num::TryFromIntError;
 use compiler::graph::TensorType;
 use compiler::program::pipeline::{LatentSize, Pipeline};
 use compiler::value::tensor::Tensor;
-use runtime::artifact::{Artifact, ArtifactProgram, PictureShape, VaeTiling};
+use runtime::artifact::{Artifact, ArtifactError, ArtifactProgram, PictureShape, VaeTiling};
 use runtime::sampling::STAGES;
 use runtime::staged::Staged;
 use runtime::tiling::Tiling;
@@ -77,20 +77,23 @@ pub(crate) fn load(
     Ok(Loaded {
         program: program.program().at("plan")?,
         parts,
-        weights: weights(artifact, &program.component)?,
+        weights: match artifact.has_weights() {
+            true => weights(artifact, &program.component).at("weights")?,
+            false => BTreeMap::new(),
+        },
         patches: Vec::new(),
     })
 }
 
-/// The weights of a component, by their own names; none of an artifact without weights.
+/// The weights of a component, by their own names.
+///
+/// # Errors
+/// When the artifact holds no weights, or they are missing or changed.
 pub(crate) fn weights(
     artifact: &Artifact,
     component: &str,
-) -> Result<BTreeMap<String, Tensor>, Failure> {
-    if !artifact.has_weights() {
-        return Ok(BTreeMap::new());
-    }
-    let weights = artifact.weights(component).at("weights")?.into_iter();
+) -> Result<BTreeMap<String, Tensor>, ArtifactError> {
+    let weights = artifact.weights(component)?.into_iter();
     let prefix = format!("{component}/");
     let strip = |(name, tensor): (String, Tensor)| {
         let own = name.strip_prefix(&prefix).map(ToOwned::to_owned);

@@ -368,7 +368,8 @@ impl Model {
                 .weight_shapes(&component.name)
                 .map_err(|error| failed(self.place_of(component), &error)),
             Form::Artifact(artifact) => {
-                let weights = compiled::weights(artifact, &component.name)?;
+                let weights =
+                    compiled::weights(artifact, &component.name).at(self.place_of(component))?;
                 let shapes = weights.into_iter();
                 let shapes = shapes.map(|(name, tensor)| (name, tensor.shape().to_vec()));
                 Ok(Some(shapes.collect()))

@@ -21,7 +21,7 @@ use super::lora;
 #[command(after_help = "Examples:\n  \
     splamc sample sd15/ -p 'a lighthouse at dawn' --steps 20 -s 42\n  \
     splamc sample lcm.splam -p 'a fox' --sampler lcm --steps 4 -o fox.png\n  \
-    splamc sample sd15/ -p 'a fox' --lora lcm-lora.safetensors --lora ink.safetensors:0.7 --sampler lcm\n  \
+    splamc sample sd15/ -p 'a fox' --lora ink.safetensors:0.7 --lora fur.safetensors\n  \
     splamc sample sd15/ -p 'a wide valley' -W 1536 -H 768 --vae-tiling\n  \
     splamc sample sd15/ -p 'a cat' -p 'a dog' -b 2 -o pets.png   # pets-0.png, pets-1.png")]
 pub(crate) struct Arguments {
@@ -111,7 +111,7 @@ pub(crate) struct Arguments {
     /// if not given
     #[arg(long, value_name = "FILE[:SCALE]", value_parser = lora::argument)]
     pub(super) lora: Vec<(PathBuf, f64)>,
-    /// The folder whose LoRA files <lora:NAME:SCALE> in prompts names
+    /// The folder of the LoRA files that <lora:NAME:SCALE> tags in prompts name
     #[arg(long, value_name = "DIR")]
     pub(super) lora_dir: Option<PathBuf>,
     /// Read `init_latents` (and `step_noise`) from a safetensors file instead of the seed.

@@ -28,11 +28,14 @@ const NAMES: [&str; 2] = [
 /// The settings that PEFT stores beside a file.
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 
+/// What the names of files end in.
+const ENDING: &str = ".safetensors";
+
 /// A file and its strength, as `FILE[:SCALE]`.
 pub(super) fn argument(text: &str) -> Result<(PathBuf, f64), String> {
     match text.rsplit_once(':') {
         // A colon may be a part of the path, as in `C:\styles`.
-        Some((path, scale)) if scale.parse::<f64>().is_ok() => {
+        Some((path, scale)) if scale.parse::<f64>().is_ok() || path.ends_with(ENDING) => {
             Ok((path.into(), options::finite(scale)?))
         }
         Some(_) | None => Ok((text.into(), 1.0)),
@@ -122,8 +125,8 @@ fn layers(path: &Path, strength: f64, modules: &Modules) -> Result<Vec<Layer>, F
     }
     if fitted.lacks_settings {
         progress::warn(format!(
-            "{place}: there is no {ADAPTER_CONFIG} beside it, so that alpha is unknown; its layers \
-             are not scaled"
+            "{place}: there is no {ADAPTER_CONFIG} beside it, so alpha is unknown; alpha / rank is \
+             taken as 1"
         ));
     }
     progress::say(format!(

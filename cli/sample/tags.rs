@@ -79,8 +79,13 @@ fn files(folder: &Path, tags: &[LoraTag]) -> Result<Vec<(PathBuf, f64)>, Failure
         .filter_map(|path| path.strip_suffix(".safetensors"))
         .collect();
     let file = |tag: &LoraTag| {
-        let is_it = |path: &&&str| **path == tag.name || stem(path) == tag.name;
-        match known.iter().filter(is_it).collect::<Vec<_>>()[..] {
+        let exact = known.iter().filter(|path| **path == tag.name);
+        let named = known.iter().filter(|path| stem(path) == tag.name);
+        let found: Vec<&&str> = match exact.clone().next() {
+            Some(_) => exact.collect(),
+            None => named.collect(),
+        };
+        match found[..] {
             [path] => Ok((folder.join(format!("{path}.safetensors")), tag.scale)),
             [] => {
                 let message = format!("{place}: there is no LoRA file named {:?}", tag.name);
@@ -105,7 +110,8 @@ fn stem(path: &str) -> &str {
 /// Which of the known names may be meant.
 fn nearest(name: &str, known: &[&str]) -> String {
     let mut names: Vec<&str> = known.iter().map(|path| stem(path)).collect();
-    names.sort_by_key(|known| distance(name, known));
+    names.sort_by_key(|known| (distance(name, known), *known));
+    names.dedup();
     names.truncate(SUGGESTIONS_MAX);
     match names.is_empty() {
         true => "the folder holds no file that ends in .safetensors".to_owned(),

@@ -10,6 +10,7 @@ use compiler::value::tensor::Tensor;
 pub struct Imported {
     /// The function; sizes that the model leaves open are symbols.
     pub func: Func,
-    /// One tensor for each weight parameter, by its name and of its type.
+    /// One tensor for each weight parameter, by its name; of its type, or f32 where that has 16 bits
+    /// and the model stores f32.
     pub weights: BTreeMap<String, Tensor>,
 }

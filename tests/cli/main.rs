@@ -15,6 +15,7 @@ mod encode;
 mod grad;
 mod kernels;
 mod local_models;
+mod lora;
 mod not_finite;
 mod onnx;
 mod options;

@@ -601,11 +601,11 @@ fn weights_that_change_their_type_are_read_from_their_files() {
     let pipeline = diffusers::open(&files).expect("the pipeline opens");
     let build = |dtype| pipeline.components[0].build(&files, &Options { dtype, ..OPTIONS });
     assert!(build(DType::F32).is_ok());
-    let found = build(DType::F16).expect_err("it was cut").to_string();
+    let found = build(DType::F64).expect_err("it was cut").to_string();
     assert_eq!(found, format!("cannot read {UNET}: it was cut"));
 }
 
-/// Half the bytes for the same names, and f32 at the border.
+/// Half the bytes in memory for the same names, and f32 at the border.
 #[test]
 fn weights_take_the_type_that_is_asked_for() {
     let files = folder("unet_a");
@@ -615,7 +615,20 @@ fn weights_take_the_type_that_is_asked_for() {
         let built = pipeline.components[0]
             .build(&files, &options)
             .expect("it builds");
-        assert!(built.weights.values().all(|tensor| tensor.dtype() == dtype));
+        // What is narrower than the file is rounded when it is packed.
+        let wanted = if dtype == DType::F64 {
+            dtype
+        } else {
+            DType::F32
+        };
+        assert!(
+            built
+                .weights
+                .values()
+                .all(|tensor| tensor.dtype() == wanted)
+        );
+        let mut params = built.func.params(Role::Weight);
+        assert!(params.all(|(_, _, ty)| ty.dtype == dtype));
         let inputs = built.func.params(Role::Input);
         assert!(inputs.into_iter().all(|(_, _, ty)| ty.dtype == DType::F32));
         let results = built.func.results();

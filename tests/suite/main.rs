@@ -7,6 +7,7 @@ mod support;
 mod data;
 mod executors;
 mod imports;
+mod lora;
 mod model_sizes;
 mod models;
 mod onnx_models;

@@ -13,7 +13,9 @@ use super::safetensors::Tensors;
 const LISTED_MAX: usize = 4;
 
 /// One tensor for each weight parameter of `func`. Floats are converted to the parameter's
-/// element type; tensors that already have it keep sharing their bytes.
+/// element type, but for f32 where that has 16 bits: such tensors stay as they are stored, and
+/// whoever packs them rounds them once, after all that is added to them. Tensors that are not
+/// converted keep sharing their bytes.
 ///
 /// `elsewhere` tells names that another function of the same checkpoint uses, or that are known
 /// to mean nothing.
@@ -42,7 +44,7 @@ pub fn fit(
                 wanted: wanted.clone(),
             });
         }
-        let weight = match found.dtype == wanted.dtype {
+        let weight = match found.dtype == wanted.dtype || rounds_later(found.dtype, wanted.dtype) {
             true => tensor,
             false => tensor.fetched()?.cast(wanted.dtype),
         };
@@ -75,6 +77,11 @@ fn check_missing(func: &Func, tensors: &Tensors) -> Result<(), CheckpointError> 
             count: 1 + missing.count(),
         }),
     }
+}
+
+/// Whether a tensor of `found` stays as it is until a parameter of `wanted` is packed.
+fn rounds_later(found: DType, wanted: DType) -> bool {
+    found == DType::F32 && matches!(wanted, DType::F16 | DType::BF16)
 }
 
 /// Whether values of `found` may become a parameter of `wanted`: floats of every width may,

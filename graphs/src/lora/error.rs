@@ -54,8 +54,8 @@ pub enum LoraError {
     },
     /// No layer fits the model.
     #[error(
-        "none of the {} layers of {file:?} fits the model{}: {}",
-        .layers.len(), trained_for(*.base), listed(.layers)
+        "no layer of {file:?} fits the model{}: {}",
+        trained_for(*.base), listed(.layers)
     )]
     Misfit {
         /// The file.
@@ -157,7 +157,7 @@ impl LoraError {
 
 fn trained_for(base: Option<&'static str>) -> String {
     base.map_or(String::new(), |base| {
-        format!("; the file looks trained for {base}")
+        format!("; it appears to be trained for {base}")
     })
 }
 

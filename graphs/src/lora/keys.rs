@@ -61,17 +61,20 @@ pub(super) fn split(key: &str) -> Option<(&str, Part)> {
 }
 
 /// Marks of adapters of other kinds, and what they are called.
-const OTHER_KINDS: [(&str, &str); 14] = [
+const OTHER_KINDS: [(&str, &str); 17] = [
     (".dora_scale", "DoRA"),
     (".lora_magnitude_vector", "DoRA"),
     (".hada_", "LoHa"),
     (".lokr_", "LoKr"),
-    (".lora_mid.", "LoRA with three factors (Tucker)"),
-    (".lora_embedding_", "LoRA of embeddings"),
+    (".lora_mid", "LoRA with three factors (Tucker)"),
+    (".lora_embedding_A", "LoRA of embeddings"),
+    (".lora_embedding_B", "LoRA of embeddings"),
     (".lora_B.bias", "LoRA with biases"),
     (".diff", "differences of whole weights"),
+    (".diff_b", "differences of whole weights"),
     (".w_norm", "norms"),
     (".b_norm", "norms"),
+    (".set_weight", "whole weights"),
     (".oft_", "OFT"),
     (".on_input", "IA³"),
     (".a1.weight", "GLoRA"),
@@ -80,8 +83,14 @@ const OTHER_KINDS: [(&str, &str); 14] = [
 
 /// What kind of adapter a key belongs to that is not plain LoRA, if it is known.
 pub(super) fn other_kind(key: &str) -> Option<&'static str> {
-    let known = |(mark, kind): &(&str, &'static str)| key.contains(mark).then_some(*kind);
-    OTHER_KINDS.iter().find_map(known)
+    let is_marked = |mark: &str| {
+        let rest = key.split_once(mark).map(|(_, rest)| rest);
+        // A mark is whole components, unless it ends in the middle of one.
+        rest.is_some_and(|rest| mark.ends_with('_') || rest.is_empty() || rest.starts_with('.'))
+    };
+    let kinds = OTHER_KINDS.iter();
+    let mut kinds = kinds.filter(|(mark, _)| is_marked(mark));
+    kinds.next().map(|(_, kind)| *kind)
 }
 
 #[cfg(test)]
@@ -132,6 +141,11 @@ mod tests {
             other_kind("lora_unet_x.diff_b"),
             Some("differences of whole weights")
         );
+        assert_eq!(
+            other_kind("x.lora_mid.weight"),
+            Some("LoRA with three factors (Tucker)")
+        );
         assert_eq!(other_kind("lora_unet_x.lora_up.weight"), None);
+        assert_eq!(other_kind("model.diffusion_model.x.lora_up.weight"), None);
     }
 }

@@ -125,7 +125,7 @@ impl Modules {
                 return own.module(own.dotted.get(rest)?);
             }
         }
-        // Networks have no names in common.
+        // Text encoders alone have names in common: such a name means the first.
         let all = [&self.denoiser].into_iter().chain(&self.encoders);
         let mut found = all.filter_map(|own| own.module(own.dotted.get(layer)?));
         found.next()

@@ -1,7 +1,7 @@
 //! The weight program of a weight that LoRA layers change.
 //!
-//! Takes stored weights and layers, returns functions. All sums are f32, and the result is rounded
-//! once, to the type in which the weight is stored.
+//! Takes stored weights and layers, returns functions. All sums are f32, and rounded once: to the type
+//! in which the weight is stored, or for f32 to that in which it is packed.
 //!
 //! Source: spec 2.3; Hu et al. 2021 (arXiv 2106.09685), eq. 3; for convolutions kohya-ss/sd-scripts
 //! `networks/merge_lora.py`.

@@ -68,7 +68,9 @@ pub fn read(file: &File, modules: &Modules) -> Result<Fitted, LoraError> {
     let settings = AllSettings::read(file)?;
     let mut fitting: BTreeMap<(&str, &str), (&str, Layer)> = BTreeMap::new();
     for (&key, parts) in &layers {
-        let Some(module) = modules.find(key) else {
+        let is_layer = parts.down.is_some() || parts.up.is_some();
+        let module = modules.find(key).filter(|_| is_layer);
+        let Some(module) = module else {
             misfits.push(key.to_owned());
             continue;
         };
