@@ -107,7 +107,14 @@ fn read(path: &Path) -> Result<Vec<Series>, Failure> {
     }
 }
 
+/// Makes the font known: the texts of both formats are measured by it.
+fn register() -> Result<(), String> {
+    let font = epaint_default_fonts::UBUNTU_LIGHT;
+    register_font(FONT, FontStyle::Normal, font).map_err(|_| "its font is damaged".to_owned())
+}
+
 fn svg(series: &[Series]) -> Result<String, String> {
+    register()?;
     let mut text = String::new();
     draw(
         &SVGBackend::with_string(&mut text, SIZE).into_drawing_area(),
@@ -117,8 +124,7 @@ fn svg(series: &[Series]) -> Result<String, String> {
 }
 
 fn bitmap(series: &[Series]) -> Result<Vec<u8>, String> {
-    let font = epaint_default_fonts::UBUNTU_LIGHT;
-    register_font(FONT, FontStyle::Normal, font).map_err(|_| "its font is damaged".to_owned())?;
+    register()?;
     let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
     draw(
         &BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area(),

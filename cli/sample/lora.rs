@@ -10,6 +10,7 @@ use compiler::program::pipeline::Component;
 use compiler::value::tensor::Tensor;
 use graphs::checkpoint;
 use graphs::lora::{self, File, Layer, LoraError, Modules, Network, listed};
+use graphs::source::Source;
 use runtime::artifact::Files;
 use runtime::place::Options;
 use runtime::weight_programs::WeightPrograms;

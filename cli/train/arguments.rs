@@ -15,7 +15,8 @@ use super::settings::Given;
 
 /// Distil a few-step student from a teacher, or train a network.
 ///
-/// A method (--method) or a preset (--preset) says what is learnt. The folder --out receives
+/// A method (--method) or a preset (--preset) says what is learnt; with --method M, --help lists the
+/// settings of M too. The folder --out receives
 /// checkpoints, metrics.jsonl and the students: student/, as it was trained, and ema/, its moving
 /// average, both ordinary pipelines that diffusers and `splamc sample` open. A training that was
 /// stopped in any way goes on with --resume.

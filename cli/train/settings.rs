@@ -185,7 +185,7 @@ fn method_of_the_command_line() -> Option<&'static Entry> {
 /// used.
 fn flag(setting: &Setting, entries: &[&'static Entry], shown: Option<&'static Entry>) -> Arg {
     let own = shown.filter(|shown| entries.iter().any(|entry| entry.name == shown.name));
-    let hidden = shown.is_some() && own.is_none() && !entries.is_empty();
+    let hidden = own.is_none() && !entries.is_empty();
     let of_method = |entry: &Entry| {
         let settings = entry.settings.iter();
         let mut settings = settings.filter(|own| own.name == setting.name);
@@ -194,30 +194,19 @@ fn flag(setting: &Setting, entries: &[&'static Entry], shown: Option<&'static En
     let (about, default) = own
         .and_then(of_method)
         .unwrap_or((setting.about, setting.default));
-    let mut defaults: Vec<String> = Vec::new();
-    if entries.is_empty() {
-        let text = shown
-            .and_then(|entry| replaced(entry, setting.name))
-            .unwrap_or(default);
-        defaults.push(text.to_owned());
-        let others = distill::methods().filter(|_| shown.is_none());
-        defaults.extend(others.filter_map(|entry| {
-            let text = replaced(entry, setting.name)?;
-            Some(format!("{} {text}", entry.name))
-        }));
-    } else if own.is_some() {
-        defaults.push(default.to_owned());
-    } else {
-        let texts = entries.iter().filter_map(|entry| {
-            let (_, default) = of_method(entry)?;
-            Some(format!("{} {default}", entry.name))
-        });
-        defaults.extend(texts);
-    }
-    let help = format!("{about} [default: {}]", defaults.join(", "));
+    let default = match (entries.is_empty(), shown) {
+        (true, Some(entry)) => replaced(entry, setting.name).unwrap_or(default),
+        (_, _) => default,
+    };
+    let (first, rest) = about.split_at(1);
+    let words = match setting.kind {
+        Kind::Word(words) => format!(" ({})", words.join(", ")),
+        Kind::Count | Kind::Number | Kind::Range | Kind::Switch => String::new(),
+    };
+    let help = format!("{}{rest}{words} [default: {default}]", first.to_uppercase());
     let heading = match entries.is_empty() {
         true => "Settings of every training",
-        false => "Settings of methods",
+        false => "Settings of the method",
     };
     let arg = Arg::new(setting.name)
         .long(setting.name)
@@ -230,8 +219,9 @@ fn flag(setting: &Setting, entries: &[&'static Entry], shown: Option<&'static En
         Kind::Number => arg.value_name("X"),
         Kind::Range => arg.value_name("X|LOW..HIGH"),
         Kind::Word(words) => arg
+            .value_name("WORD")
             .value_parser(PossibleValuesParser::new(words.iter().copied()))
-            .hide_possible_values(false),
+            .hide_possible_values(true),
         Kind::Switch => arg
             .value_name("true|false")
             .num_args(0..=1)

@@ -276,6 +276,49 @@ fn a_killed_training_goes_on_as_if_it_had_not_been() {
 }
 
 #[test]
+fn an_interrupted_training_is_saved() {
+    let folder = scratch("train-interrupted");
+    copy(&golden("pipeline/model"), &folder.join("model"));
+    write_pictures(&folder.join("data"), &["a fox", "two foxes"]);
+    let run = "model --method denoise --data data --resolution 64 --out out --steps 1000";
+    let child = command(&folder, run)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let metrics = folder.join("out/metrics.jsonl");
+    for _ in 0..600 {
+        if metrics.exists() {
+            break;
+        }
+        sleep(Duration::from_millis(100));
+    }
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(
+        killed
+            .expect("there is a command to send signals")
+            .success()
+    );
+    let output = child.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("which is saved") && text.contains("--resume"),
+        "{text}"
+    );
+    let steps = fs::read_to_string(metrics)
+        .expect("metrics")
+        .lines()
+        .count();
+    assert!(
+        folder
+            .join(format!("out/checkpoint-{steps}/state.json"))
+            .is_file()
+    );
+}
+
+#[test]
 fn what_would_be_another_training_is_refused() {
     let folder = scratch("train-refused");
     copy(&golden("pipeline/model"), &folder.join("model"));

@@ -282,7 +282,7 @@ mod tests {
     fn declared(names: &[&str]) -> Vec<(String, TensorType)> {
         let image = || TensorType::new(DType::F32, [2, 1, 1, 1]);
         let text = || TensorType::new(DType::F32, [2, 1, 2]);
-        let ty = |name: &&str| match **name {
+        let ty = |name: &&str| match *name {
             "latents" | "noise" => ((*name).to_owned(), image()),
             _ => ((*name).to_owned(), text()),
         };
