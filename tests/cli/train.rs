@@ -197,12 +197,18 @@ fn an_update_of_splad_is_pytorchs() {
 #[test]
 fn an_update_of_lcm_is_pytorchs() {
     let folder = scratch("train-lcm");
-    // The student's weights but for its condition are the teacher's.
     let weights = "grads/lcm_distill.student.safetensors";
     for part in ["teacher", "student"] {
         let config = format!("grads/lcm_distill.{part}.config.json");
         write_model(&folder.join(part), &config, weights);
     }
+    // The student's weights but for its condition are the teacher's.
+    let mut of_teacher = tensors(weights);
+    of_teacher.remove("time_embedding.cond_proj.weight").expect("the student has a condition");
+    let named = of_teacher.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    let parts = tensor_file::parts(named).expect("the names are good");
+    let file = folder.join("teacher/unet/diffusion_pytorch_model.safetensors");
+    fs::write(file, parts.concat()).expect("weights");
     let io = tensors("grads/lcm_distill.io.safetensors");
     let draws = [
         ("step0.noise", io["noise"].clone()),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use compiler::value::tensor::{Tensor, Values};
 
 use super::error::DistillError;
-use super::splad::{GammaEmbed, gamma_embedding};
+use super::gamma::{GammaEmbed, gamma_embedding};
 
 /// What is folded away: `[channels, features]`.
 const CONDITION: &str = "time_embedding.cond_proj.weight";

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::adapter::Adapter;
 use super::error::DistillError;
+use super::gamma::GammaEmbed;
 use super::row::Numbers;
 use super::scene::{Scene, Written};
 use super::settings::{Setting, Values};
@@ -30,8 +31,11 @@ pub struct Entry {
     /// Settings of every training whose defaults are others here: names and values as text.
     pub defaults: &'static [(&'static str, &'static str)],
     /// The method for values of its settings.
-    pub(super) set: fn(&Values, &Teacher) -> Result<Box<dyn Method>, DistillError>,
+    pub(super) set: Set,
 }
+
+/// Makes a method of values of its settings.
+pub(super) type Set = fn(&Values, &Teacher) -> Result<Box<dyn Method>, DistillError>;
 
 /// What a method must know of its teacher.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,7 +107,7 @@ pub enum Folding {
     /// There is none, or it stays.
     Keep,
     /// It becomes part of a bias (spec 1.4).
-    Fold(super::splad::GammaEmbed),
+    Fold(GammaEmbed),
 }
 
 impl Folding {

@@ -22,6 +22,7 @@ mod adapter;
 pub mod denoise;
 mod error;
 pub mod fold;
+pub mod gamma;
 pub mod lcm;
 pub mod loss;
 mod method;

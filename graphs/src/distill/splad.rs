@@ -17,6 +17,7 @@ use compiler::value::dtype::DType;
 use compiler::value::tensor::Tensor;
 
 use super::error::DistillError;
+use super::gamma::{GammaEmbed, gamma_embedding};
 use super::lcm::{CONDITION_WIDTH, lcm_sampler};
 use super::loss::{HUBER_C, LOSS, Loss};
 use super::method::{Entry, Folding, Method, Outcome, Student, drawn, drawn_timesteps};
@@ -26,7 +27,6 @@ use super::row;
 use super::row::{Numbers, Point, vector};
 use super::scene::{Scene, Written, stop_gradient};
 use super::settings::{Kind, Setting, Values};
-use crate::guidance::guidance_embedding;
 use crate::noise_schedule::NoiseSchedule;
 use crate::samplers::PredictionType;
 
@@ -134,18 +134,6 @@ pub enum Sigma {
     Linear,
     /// `√((r·σ_s)² + γ²·(1 − r²))`, as the released script has it.
     Variance,
-}
-
-/// The vector that stands for γ (spec 1.4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GammaEmbed {
-    /// `e(γ) − e(1)`: exactly zero at γ = 1, so that the condition can be dropped.
-    ZeroAtOne,
-    /// `e(γ)`, as the released script has it.
-    Official,
-    /// Not at all: the student is called at the timestep whose noise is that of the state, which is
-    /// scaled to the schedule's variance. At γ = 1 it is LCM's student.
-    Matched,
 }
 
 /// Where sub-paths may start (spec 1.6).
@@ -298,17 +286,6 @@ impl Method for Settings {
             },
         }
     }
-}
-
-/// The vector `[features]` that tells a student `gamma`.
-pub fn gamma_embedding(form: GammaEmbed, gamma: f64, features: usize) -> Vec<f32> {
-    let scalar = |gamma: f64| 10.0 - 10.0 * gamma;
-    let mut vector = guidance_embedding(scalar(gamma), features);
-    if form == GammaEmbed::ZeroAtOne {
-        let one = guidance_embedding(scalar(1.0), features);
-        vector.iter_mut().zip(one).for_each(|(x, one)| *x -= one);
-    }
-    vector
 }
 
 /// The noise of the state at `gamma` between `start` and `end`.

@@ -111,24 +111,25 @@ impl Update {
             None => self.gradient,
             Some(norm_max) => clip::shorten(builder, self.gradient, norm, norm_max)?,
         };
-        let mut states = adamw::write(builder, settings, self.student, gradient)?;
-        if settings.ema {
-            let ema = state(builder, EMA, builder.ty(self.student).clone())?;
-            let rate = scalar_input(builder, "ema.rate")?;
-            let new = lerp(builder, ema, states[0].new, rate)?;
-            states.push(Replaced {
-                name: EMA,
-                old: ema,
-                new,
-            });
-        }
         let finite = loss_scale::finite(builder, norm)?;
         let updated = match self.last {
             Some(last) => builder.push(And, &[finite, last])?,
             None => finite,
         };
+        let mut states = adamw::write(builder, settings, self.student, gradient)?;
         for state in &mut states {
             state.new = builder.push(Select, &[updated, state.new, state.old])?;
+        }
+        if settings.ema {
+            let ema = state(builder, EMA, builder.ty(self.student).clone())?;
+            let rate = scalar_input(builder, "ema.rate")?;
+            let new = lerp(builder, ema, states[0].new, rate)?;
+            let new = builder.push(Select, &[updated, new, ema])?;
+            states.push(Replaced {
+                name: EMA,
+                old: ema,
+                new,
+            });
         }
         if let (Some(scale), Some(setting)) = (self.scale, settings.loss_scale) {
             let mut adapted = setting.adapt(builder, scale, finite)?;

@@ -6,8 +6,9 @@ use compiler::ops::{Add, Mul};
 use compiler::value::array::Array;
 use compiler::value::tensor::{Tensor, Values};
 use graphs::distill::fold::fold;
+use graphs::distill::gamma::{GammaEmbed, gamma_embedding};
 use graphs::distill::loss::Loss;
-use graphs::distill::splad::{self, GammaEmbed, Grid, Sample, Sigma};
+use graphs::distill::splad::{self, Grid, Sample, Sigma};
 use graphs::distill::{Bodies, DistillError, Point, Sizes, step};
 use graphs::optimizer::layout_of;
 use graphs::samplers::PredictionType;
@@ -405,7 +406,7 @@ fn said(func: &Func, weights: &Named, form: Option<GammaEmbed>) -> Array {
         ("encoder_hidden_states".to_owned(), io["cond"].clone()),
     ]);
     if let Some(form) = form {
-        let one = splad::gamma_embedding(form, 1.0, 16).repeat(3);
+        let one = gamma_embedding(form, 1.0, 16).repeat(3);
         inputs.insert("timestep_cond".to_owned(), Tensor::from_f32(&[3, 16], &one));
     }
     let mut results = exact(&func, &inputs, weights);
