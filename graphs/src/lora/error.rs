@@ -157,7 +157,7 @@ impl LoraError {
 
 fn trained_for(base: Option<&'static str>) -> String {
     base.map_or(String::new(), |base| {
-        format!("; it appears to be trained for {base}")
+        format!("; the file appears to be trained for {base}")
     })
 }
 

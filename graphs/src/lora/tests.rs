@@ -221,11 +221,11 @@ fn what_does_not_fit_is_named() {
     );
     check(
         &[("unet.single_transformer_blocks.0.x", &[1, 1], &[1, 1])],
-        "it appears to be trained for Flux",
+        "the file appears to be trained for Flux",
     );
     check(
         &[("unet.y.attn2.to_k", &[2, 2048], &[4, 2])],
-        "it appears to be trained for SDXL",
+        "the file appears to be trained for SDXL",
     );
     for (key, kind) in [
         ("x.hada_w1_a", "LoHa"),
