@@ -107,6 +107,16 @@ pub enum LoraError {
         /// The layer, as the file names it.
         layer: String,
     },
+    /// Factors that are not numbers.
+    #[error("layer {layer:?} of {file:?} holds {count} values that are NaN or infinite")]
+    NotFinite {
+        /// The file.
+        file: String,
+        /// The layer, as the file names it.
+        layer: String,
+        /// How many values.
+        count: usize,
+    },
     /// An alpha that is not a number.
     #[error("the alpha of layer {layer:?} of {file:?} is {found}, expected one finite number")]
     Alpha {
@@ -142,9 +152,9 @@ impl LoraError {
                  that made it"
                     .to_owned(),
             ),
-            LoraError::Unpaired { .. } | LoraError::Factors { .. } => {
-                Some("download the file again".to_owned())
-            }
+            LoraError::Unpaired { .. }
+            | LoraError::Factors { .. }
+            | LoraError::NotFinite { .. } => Some("download the file again".to_owned()),
             LoraError::Read(_)
             | LoraError::Settings { .. }
             | LoraError::Pattern { .. }
@@ -157,13 +167,16 @@ impl LoraError {
 
 fn trained_for(base: Option<&'static str>) -> String {
     base.map_or(String::new(), |base| {
-        format!("; it appears to be trained for {base}")
+        format!("; the file appears to be trained for {base}")
     })
 }
 
-/// The first few of some names, and how many more there are.
+/// The first few of some names and how many more there are, or `nothing`.
 pub fn listed(names: &[String]) -> String {
     let shown: Vec<&str> = names.iter().take(LISTED_MAX).map(String::as_str).collect();
+    if names.is_empty() {
+        return "nothing".to_owned();
+    }
     let more = match names.len().saturating_sub(shown.len()) {
         0 => String::new(),
         more => format!(" and {more} more"),

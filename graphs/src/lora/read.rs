@@ -23,7 +23,7 @@ use crate::checkpoint::Tensors;
 pub struct File {
     /// Its name, for messages.
     pub name: String,
-    /// Its tensors; those of factors may be read when they are needed.
+    /// Its tensors; those of factors may be read when they are needed, and once to be checked.
     pub tensors: Tensors,
     /// The texts in its header.
     pub metadata: BTreeMap<String, String>,
@@ -151,6 +151,11 @@ fn layer(
             wanted: module.shape.to_vec(),
             base: base(layers),
         });
+    }
+    let count = down.fetched()?.not_finite() + up.fetched()?.not_finite();
+    if count > 0 {
+        let file = name;
+        return Err(LoraError::NotFinite { file, layer, count });
     }
     let rank = down.shape()[0];
     let factor = match &parts.alpha {

@@ -221,11 +221,11 @@ fn what_does_not_fit_is_named() {
     );
     check(
         &[("unet.single_transformer_blocks.0.x", &[1, 1], &[1, 1])],
-        "it appears to be trained for Flux",
+        "the file appears to be trained for Flux",
     );
     check(
         &[("unet.y.attn2.to_k", &[2, 2048], &[4, 2])],
-        "it appears to be trained for SDXL",
+        "the file appears to be trained for SDXL",
     );
     for (key, kind) in [
         ("x.hada_w1_a", "LoHa"),
@@ -239,6 +239,10 @@ fn what_does_not_fit_is_named() {
     let mut half = file(&[good], PEFT);
     half.tensors.remove(&format!("{q}.lora_A.weight"));
     assert!(found(&half, &model(false)).contains("has one factor, expected two"));
+    let mut broken = file(&[good], PEFT);
+    let nan = Tensor::from_f32(&[2, 6], &[f32::NAN; 12]);
+    broken.tensors.insert(format!("{q}.lora_A.weight"), nan);
+    assert!(found(&broken, &model(false)).contains("holds 12 values that are NaN or infinite"));
     let mut other = file(&[good], PEFT);
     other.tensors.insert("notes".to_owned(), numbers(&[1]));
     assert!(found(&other, &model(false)).contains("misfit notes"));
