@@ -154,7 +154,7 @@ impl Export<'_> {
 
     /// Links or copies every folder of the teacher that the student shares.
     fn write_others(&self, to: &Path) -> Result<(), Failure> {
-        fs::create_dir_all(to.join(UNET))
+        fs::create_dir_all(to)
             .map_err(said)
             .at(to.display())?;
         let teacher = self.teacher.path();
