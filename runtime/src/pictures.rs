@@ -3,7 +3,7 @@
 //! Takes the bytes of JPEG, PNG and WebP files, returns 8-bit RGB and tensors. Orientation of EXIF
 //! is applied, as `datasets` and diffusers' `load_image` do; transparency is dropped and not
 //! blended, as PIL's `convert("RGB")` does; 16-bit values keep their upper half. Resizing is PIL's
-//! antialiased bilinear, to the bit. It opens no file.
+//! antialiased bilinear, to the bit of Pillow up to 12. It opens no file.
 
 use std::io::Cursor;
 
@@ -44,6 +44,16 @@ pub enum PictureError {
     Decode {
         /// What the decoder says.
         reason: String,
+    },
+    /// It is much longer than wide, or wider than long: resized it would be very large.
+    #[error("it has {columns}x{rows} pixels, too narrow for {}x{}", .size[1], .size[0])]
+    Narrow {
+        /// Rows.
+        rows: usize,
+        /// Columns.
+        columns: usize,
+        /// Rows and columns that it has to cover.
+        size: [usize; 2],
     },
     /// There are no pixels.
     #[error("it has {columns}x{rows} pixels; expected at least 1x1")]
@@ -93,7 +103,8 @@ impl Picture {
     ///
     /// # Source
     /// Pillow `Image.resize(size, Image.Resampling.BILINEAR)`; `Resample.c`,
-    /// `ImagingResampleInner`: columns first, then rows, each rounded to 8 bits.
+    /// `ImagingResampleInner`: columns first, then rows, each rounded to 8 bits. Pillow 13 takes
+    /// rows first for some sizes, which changes values by a level.
     pub fn resized(&self, size: [usize; 2]) -> Picture {
         let [rows, columns] = size.map(|extent| extent.max(1));
         let across = match columns == self.size[1] {
@@ -262,5 +273,130 @@ fn weighted<'a>(values: impl Iterator<Item = &'a u8>, weights: &[i32]) -> u8 {
 fn failed(error: impl std::fmt::Display) -> PictureError {
     PictureError::Decode {
         reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::tensor_file;
+
+    macro_rules! golden {
+        ($name:literal) => {
+            include_bytes!(concat!("../../tests/golden/pictures/", $name)).as_slice()
+        };
+    }
+
+    /// What Pillow says of a picture.
+    fn wanted(name: &str) -> Picture {
+        let file = Bytes::from_static(golden!("pictures.safetensors"));
+        let tensors = tensor_file::read(&file).expect("the golden file is whole");
+        let &[rows, columns, 3] = tensors[name].shape() else {
+            panic!("{name} is no picture");
+        };
+        Picture {
+            size: [rows, columns],
+            pixels: tensors[name].bytes().to_vec(),
+        }
+    }
+
+    /// Checks that a file decodes to Pillow's pixels, none further off than `bound`.
+    fn check(name: &str, file: &[u8], bound: u8) {
+        let (found, wanted) = (Picture::decode(file), wanted(name));
+        let found = found.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(found.size(), wanted.size(), "{name}");
+        assert_eq!(size(file), Some(wanted.size()), "{name}");
+        let furthest = furthest(&found, &wanted);
+        assert!(furthest <= bound, "{name}: {furthest}");
+    }
+
+    /// The greatest difference of two pictures of one size.
+    fn furthest(found: &Picture, wanted: &Picture) -> u8 {
+        assert_eq!(found.size, wanted.size);
+        let pairs = found.pixels.iter().zip(&wanted.pixels);
+        let differences = pairs.map(|(own, other)| own.abs_diff(*other));
+        differences.max().unwrap_or(0)
+    }
+
+    #[test]
+    fn pixels_are_those_of_pillow() {
+        check("noise.png", golden!("noise.png"), 0);
+        check("transparent.png", golden!("transparent.png"), 0);
+        check("palette.png", golden!("palette.png"), 0);
+        check("grey.png", golden!("grey.png"), 0);
+        check("lossless.webp", golden!("lossless.webp"), 0);
+        // Decoders of JPEG may round the inverse transform, the colours and the halved channels
+        // differently, each by a level or two.
+        check("grey.jpg", golden!("grey.jpg"), 2);
+        check("turned.jpg", golden!("turned.jpg"), 4);
+        check("halved.jpg", golden!("halved.jpg"), 6);
+    }
+
+    #[test]
+    fn resizing_is_pillows() {
+        let noise = Picture::decode(golden!("noise.png")).expect("a picture");
+        // Pillow 13, which made the golden file, resizes rows first in the cases that may be a
+        // level off; Pillow 12 resizes columns first everywhere and is equal in all of them.
+        for (size, bound) in [
+            ([16, 16], 1),
+            ([5, 64], 1),
+            ([23, 12], 0),
+            ([50, 61], 0),
+            ([37, 23], 0),
+            ([1, 1], 1),
+            ([37, 22], 0),
+            ([36, 23], 0),
+        ] {
+            let name = format!("{}x{}", size[0], size[1]);
+            let furthest = furthest(&noise.resized(size), &wanted(&name));
+            assert!(furthest <= bound, "{name}: {furthest}");
+        }
+    }
+
+    #[test]
+    fn parts_and_mirrors_keep_their_pixels() {
+        let pixels = (0..18).collect();
+        let picture = Picture::new([2, 3], pixels).expect("a picture");
+        let part = picture.cropped([1, 1], [1, 2]);
+        assert_eq!(part.pixels, [12, 13, 14, 15, 16, 17]);
+        assert_eq!(part.mirrored().pixels, [15, 16, 17, 12, 13, 14]);
+        let tensor = Picture::new([1, 2], vec![0, 255, 51, 0, 0, 255])
+            .expect("a picture")
+            .tensor();
+        let wanted = [-1.0, -1.0, 1.0, -1.0, -0.6, 1.0];
+        assert_eq!(tensor, Tensor::from_f32(&[1, 3, 1, 2], &wanted));
+    }
+
+    #[test]
+    fn damaged_files_are_errors() {
+        let names = ["noise.png", "turned.jpg", "lossless.webp"];
+        let files = [
+            golden!("noise.png"),
+            golden!("turned.jpg"),
+            golden!("lossless.webp"),
+        ];
+        for (name, file) in names.into_iter().zip(files) {
+            for length in 0..file.len() {
+                // A decoder may fill up what a JPEG lacks, as viewers do, and ignore the last chunk
+                // of a PNG, which holds no pixels.
+                let is_whole = name.ends_with(".jpg") || length + 12 >= file.len();
+                let cut = Picture::decode(&file[..length]);
+                assert!(cut.is_err() || is_whole, "{name} of {length} bytes");
+                size(&file[..length]);
+            }
+            for place in 0..file.len() {
+                let mut changed = file.to_vec();
+                changed[place] ^= 0x55;
+                // It may be a picture still.
+                let _ = Picture::decode(&changed);
+            }
+        }
+        let text = Picture::decode(b"GIF89a, which is not read");
+        assert!(matches!(
+            text,
+            Err(PictureError::Format | PictureError::Decode { .. })
+        ));
     }
 }

@@ -23,10 +23,12 @@ mod sample;
 mod set;
 mod skipped;
 mod stack;
+#[cfg(test)]
+mod tests;
 mod webdataset;
 
 pub use batch::{Batch, Settings};
-pub use buckets::Bucket;
+pub use buckets::{Bucket, bucket_sizes};
 pub use encoded::{
     EncodedIndex, EncodedSet, EncodedShard, Encoding, INDEX, LatentFacts, UNCONDITIONAL,
     shard_files,
