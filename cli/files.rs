@@ -33,7 +33,7 @@ pub(crate) fn read(path: &Path) -> Result<Bytes, Failure> {
 }
 
 /// The length of what is a file, or a pipe where one will do.
-fn check_kind(path: &Path, pipes: bool) -> io::Result<u64> {
+pub(crate) fn check_kind(path: &Path, pipes: bool) -> io::Result<u64> {
     let found = fs::metadata(path).map_err(|error| dangling(path).unwrap_or(error))?;
     #[cfg(unix)]
     let is_pipe = std::os::unix::fs::FileTypeExt::is_fifo(&found.file_type());
@@ -165,7 +165,7 @@ fn stamp(file: &File) -> io::Result<(u64, Option<SystemTime>)> {
 }
 
 /// Fills `out` from a place in a file, whatever other threads read there.
-fn read_at(file: &File, out: &mut [u8], start: usize) -> io::Result<()> {
+pub(crate) fn read_at(file: &File, out: &mut [u8], start: usize) -> io::Result<()> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::read_exact_at(file, out, start as u64);
     #[cfg(windows)]
@@ -363,7 +363,13 @@ pub(crate) fn dangling(path: &Path) -> Option<io::Error> {
 /// Folders within folders that are looked into; pipelines have one level.
 const DEPTH_MAX: usize = 4;
 
-fn list(root: &Path, below: &str, depth: usize, files: &mut Vec<String>) -> io::Result<()> {
+/// Adds the paths of all files in the folder `below` of `root`, at most `depth` folders deep.
+pub(crate) fn list(
+    root: &Path,
+    below: &str,
+    depth: usize,
+    files: &mut Vec<String>,
+) -> io::Result<()> {
     for entry in fs::read_dir(root.join(below))? {
         let entry = entry?;
         // A name that is not Unicode is none that a model refers to.

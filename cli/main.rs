@@ -10,8 +10,10 @@ mod bench;
 mod cache;
 mod compile;
 mod compiled;
+mod data;
 mod devices;
 mod driver;
+mod encode;
 mod error;
 mod files;
 mod grad;
@@ -86,6 +88,7 @@ commands! {
     Inspect: inspect,
     Bench: bench,
     Grad: grad,
+    Encode: encode,
     Devices: devices,
 }
 

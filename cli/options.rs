@@ -165,6 +165,23 @@ pub(crate) fn size(text: &str) -> Result<[usize; 2], String> {
     size.ok_or_else(|| "expected a width and a height such as 1024x768".to_owned())
 }
 
+/// Rows and columns of `N` or `WxH`.
+pub(crate) fn resolution(text: &str) -> Result<[usize; 2], String> {
+    let text = match text.contains('x') {
+        true => text.to_owned(),
+        false => format!("{text}x{text}"),
+    };
+    size(&text).map_err(|_| "expected a number of pixels such as 512, or 1024x768".to_owned())
+}
+
+/// A whole number that is not 0.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..) => Ok(count),
+        Ok(_) | Err(_) => Err("expected a whole number of at least 1".to_owned()),
+    }
+}
+
 /// Rows and columns of `X,Y`.
 pub(crate) fn corner(text: &str) -> Result<[usize; 2], String> {
     pair(text, ',').ok_or_else(|| "expected columns and rows such as 0,0".to_owned())

@@ -11,6 +11,7 @@ mod bench;
 mod broken_off;
 mod devices;
 mod edit;
+mod encode;
 mod grad;
 mod kernels;
 mod local_models;
@@ -106,7 +107,7 @@ fn hide_hashes(line: &str) -> String {
 #[test]
 fn help_fits_on_a_screen() {
     for name in [
-        "", "compile", "run", "sample", "grad", "inspect", "bench", "devices",
+        "", "compile", "run", "sample", "grad", "encode", "inspect", "bench", "devices",
     ] {
         let mut command = splamc();
         command.args((!name.is_empty()).then_some(name));

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod data;
 mod executors;
 mod imports;
 mod model_sizes;
