@@ -88,7 +88,8 @@ mod tests {
             ("{1..", &["{1.."]),
         ];
         for (pattern, wanted) in cases {
-            assert_eq!(expand(pattern).as_deref(), Ok(wanted), "{pattern}");
+            let found = expand(pattern).expect("few paths");
+            assert_eq!(found, wanted, "{pattern}");
         }
         for pattern in ["{0..99999999}", "{0..1999}/{0..1999}"] {
             assert!(expand(pattern).is_err(), "{pattern}");
