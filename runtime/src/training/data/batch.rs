@@ -53,30 +53,39 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Refuses settings that mean nothing.
-    pub(super) fn check(&self) -> Result<(), DataError> {
-        let at_least_1 = "at least 1";
-        let counts = [
-            ("the batch", self.batch),
-            ("the number of batches of an update", self.accumulate),
-            ("the number of batches made ahead", self.ahead),
-        ];
-        let zero = counts.into_iter().find(|(_, count)| *count == 0);
-        let dropout = self.caption_dropout;
-        let (name, found, wanted) = match (zero, (0.0..=1.0).contains(&dropout)) {
-            (Some((name, _)), _) => (name, "0".to_owned(), at_least_1),
-            (None, false) => (
-                "the share of captions that are dropped",
-                dropout.to_string(),
-                "a number from 0 to 1",
-            ),
-            (None, true) => return Ok(()),
+    /// Refuses settings that mean nothing, and a first batch whose address has no number.
+    pub(super) fn check(&self, first: u64) -> Result<(), DataError> {
+        const COUNT: &str = "a whole number of at least 1 that is less than 2^32";
+        let samples = self.batch.saturating_mul(self.accumulate);
+        let update = first.checked_div(self.accumulate as u64).unwrap_or(0);
+        let (max, dropout) = (u64::from(u32::MAX), self.caption_dropout);
+        let wrong = |name, found: String, wanted| {
+            Err(DataError::Setting {
+                name,
+                found,
+                wanted,
+            })
         };
-        Err(DataError::Setting {
-            name,
-            found,
-            wanted,
-        })
+        if samples == 0 || samples as u64 > max {
+            wrong(
+                "the number of samples of an update",
+                samples.to_string(),
+                COUNT,
+            )
+        } else if self.ahead == 0 {
+            wrong("the number of batches made ahead", "0".to_owned(), COUNT)
+        } else if update >= max {
+            wrong("the update", update.to_string(), "a number below 2^32")
+        } else if !(0.0..=1.0).contains(&dropout) {
+            let found = dropout.to_string();
+            wrong(
+                "the share of dropped captions",
+                found,
+                "a number from 0 to 1",
+            )
+        } else {
+            Ok(())
+        }
     }
 
     /// The address of a place in a batch.

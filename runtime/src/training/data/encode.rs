@@ -35,7 +35,7 @@ pub(super) fn encoded(
     let file = sample.picture.read(&*set.files)?;
     let picture = Picture::decode(&file)?;
     let size = sizes[nearest(picture.size(), sizes)];
-    let Prepared { pixels, sizes } = prepare(&picture, size, preparation, draws, at);
+    let Prepared { pixels, sizes } = prepare(&picture, size, preparation, draws, at)?;
     let posterior = encoder.posterior(roles, &pixels, &sample.name)?;
     Ok(Encoded { posterior, sizes })
 }

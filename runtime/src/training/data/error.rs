@@ -77,8 +77,8 @@ pub enum DataError {
     },
     /// There are no samples.
     #[error(
-        "found {files} files and no sample among them; expected pictures (.jpg, .jpeg, .png, \
-         .webp), .tar shards, or what `splamc encode` writes"
+        "found no sample (and {files} files in all); expected pictures (.jpg, .jpeg, .png, .webp), \
+         .tar shards, or what `splamc encode` writes"
     )]
     Empty {
         /// Files that were listed.
@@ -86,7 +86,7 @@ pub enum DataError {
     },
     /// No sample has a caption.
     #[error(
-        "found {samples} pictures and no captions\nhint: write each caption to a .txt file of \
+        "no picture has a caption (found {samples})\nhint: write each caption to a .txt file of \
          the picture's name, or all to metadata.jsonl or metadata.csv with the columns file_name \
          and text"
     )]
@@ -120,7 +120,8 @@ pub enum DataError {
     },
     /// More samples cannot be used than a good data set has.
     #[error(
-        "{} of {samples} samples cannot be used, expected at most {limit}:\n{}",
+        "{} of {samples} samples cannot be used, expected at most {limit}: {}\n\
+         hint: repair them, or leave them out of the data",
         .skipped.len(), named(.skipped)
     )]
     TooManySkipped {
@@ -215,15 +216,15 @@ impl From<DataError> for Fault {
     }
 }
 
-/// The samples and why, one a line; of many only the first.
+/// The samples and why; of many only the first.
 fn named(skipped: &[Skipped]) -> String {
     let shown = skipped.iter().take(NAMED_MAX);
-    let mut lines: Vec<String> = shown
-        .map(|Skipped { name, reason }| format!("{name}: {reason}"))
+    let mut samples: Vec<String> = shown
+        .map(|Skipped { name, reason }| format!("{name} ({reason})"))
         .collect();
-    match skipped.len() - lines.len() {
+    match skipped.len() - samples.len() {
         0 => {}
-        more => lines.push(format!("and {more} more")),
+        more => samples.push(format!("and {more} more")),
     }
-    lines.join("\n")
+    samples.join(", ")
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::error::{DataError, Unreadable};
 
-/// The files of a data set, by relative, `/`-separated names. Names also come out of metadata files,
-/// so that whoever implements it refuses those that lead out of the folder.
+/// The files of a data set, by relative, `/`-separated names. Names also come out of metadata
+/// files, so that whoever implements it refuses those that lead out of the folder.
 pub trait DataFiles: Send + Sync {
     /// The names of all files, sorted.
     ///

@@ -74,7 +74,7 @@ impl Loader {
         settings: Settings,
         first: u64,
     ) -> Result<Loader, DataError> {
-        settings.check()?;
+        settings.check(first)?;
         match &feed {
             Feed::Encoded(set) => set.check(pipeline)?,
             Feed::Pictures(feed) if feed.buckets.is_empty() => {

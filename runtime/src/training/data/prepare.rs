@@ -6,7 +6,7 @@
 use compiler::value::tensor::Tensor;
 
 use super::order::place;
-use crate::pictures::Picture;
+use crate::pictures::{Picture, PictureError};
 use crate::pipeline::PictureSizes;
 use crate::training::draws::{Address, Draws, Purpose};
 
@@ -43,7 +43,13 @@ pub(super) fn is_flipped(preparation: Preparation, draws: Draws, at: Address) ->
     preparation.flip && uniforms.next().is_some_and(|uniform| uniform < 0.5)
 }
 
+/// A picture that covers a size with more than so many times its pixels is refused.
+const NARROW: usize = 64;
+
 /// Prepares a picture for `[rows, columns]` pixels.
+///
+/// # Errors
+/// When the picture is so narrow that most of it would be cropped off.
 ///
 /// # Source
 /// Spec 1.10 and 2.2; torchvision `Resize(shorter side)`, `CenterCrop` and `RandomCrop`; diffusers
@@ -55,9 +61,19 @@ pub(super) fn prepare(
     preparation: Preparation,
     draws: Draws,
     at: Address,
-) -> Prepared {
+) -> Result<Prepared, PictureError> {
     let original = picture.size();
-    let resized = picture.resized(covering(original, size));
+    let covering = covering(original, size);
+    let pixels = |[rows, columns]: [usize; 2]| rows.saturating_mul(columns);
+    if pixels(covering) > pixels(size).saturating_mul(NARROW) {
+        let [rows, columns] = original;
+        return Err(PictureError::Narrow {
+            rows,
+            columns,
+            size,
+        });
+    }
+    let resized = picture.resized(covering);
     let resized = match is_flipped(preparation, draws, at) {
         true => resized.mirrored(),
         false => resized,
@@ -68,14 +84,14 @@ pub(super) fn prepare(
         Crop::Center => middle(spare),
         Crop::Random => place(uniforms.next().unwrap_or(0.0), spare + 1),
     });
-    Prepared {
+    Ok(Prepared {
         pixels: resized.cropped(crop, size).tensor(),
         sizes: PictureSizes {
             original,
             crop,
             target: size,
         },
-    }
+    })
 }
 
 /// The smallest size with the aspect of `from` that covers `size`: one axis is equal, the other
@@ -87,7 +103,7 @@ fn covering(from: [usize; 2], size: [usize; 2]) -> [usize; 2] {
         true => [height, height * columns / rows],
         false => [width * rows / columns, width],
     };
-    scaled.map(|extent| extent as usize)
+    scaled.map(|extent| usize::try_from(extent).unwrap_or(usize::MAX))
 }
 
 /// Half of the spare pixels, a half rounded to even (torchvision `center_crop`).
@@ -101,6 +117,26 @@ fn middle(spare: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn narrow_pictures_are_refused() {
+        let preparation = Preparation {
+            crop: Crop::Center,
+            flip: false,
+        };
+        let at = Address { step: 0, sample: 0 };
+        let mut file = Vec::new();
+        let line = image::RgbImage::new(9000, 1);
+        let written = line.write_to(
+            &mut std::io::Cursor::new(&mut file),
+            image::ImageFormat::Png,
+        );
+        written.expect("a picture");
+        let picture = Picture::decode(&file).expect("a picture");
+        let refused = prepare(&picture, [512, 512], preparation, Draws::new(0), at);
+        let message = refused.expect_err("it is narrow").to_string();
+        assert_eq!(message, "it has 9000x1 pixels, too narrow for 512x512");
+    }
 
     #[test]
     fn pictures_cover_their_size_as_torchvision_resizes_and_crops() {

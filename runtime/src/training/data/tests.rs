@@ -81,9 +81,12 @@ fn captions_are_beside_pictures() {
     );
     check_refused(
         files(&[("a.png", "A"), ("b.png", "B")]),
-        "2 pictures and no captions",
+        "no picture has a caption (found 2)",
     );
-    check_refused(files(&[("notes.txt", "x")]), "found 1 files and no sample");
+    check_refused(
+        files(&[("notes.txt", "x")]),
+        "found no sample (and 1 files in all)",
+    );
 }
 
 #[test]
@@ -135,7 +138,7 @@ fn metadata_has_a_row_for_each_picture() {
         (
             "metadata.csv",
             "file_name\na.png\n",
-            "1 pictures and no captions",
+            "no picture has a caption (found 1)",
         ),
     ];
     for (name, text, wanted) in cases {
@@ -198,5 +201,5 @@ fn members_of_one_base_name_are_a_sample() {
         one(Bytes::from(vec![7; 2048])),
         "\"0.tar\" is not a whole tar file",
     );
-    check_refused(one(shard(&[])), "no sample");
+    check_refused(one(shard(&[])), "found no sample");
 }

@@ -163,3 +163,10 @@ pub(super) fn conditions(pipeline: &Pipeline) -> BTreeMap<String, Vec<usize>> {
     })
     .collect()
 }
+
+/// The input of the denoiser that holds sizes of pictures and not text.
+pub(super) fn size_input(pipeline: &Pipeline) -> Option<String> {
+    let denoiser = pipeline.of_task(Task::Denoise).ok()?;
+    let input = denoiser.input(InputRole::SizeIds)?;
+    Some(input.name.clone())
+}

@@ -13,6 +13,7 @@ pub use write::{EncodedShard, Encoding};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use compiler::DType;
 use compiler::program::pipeline::Pipeline;
 use compiler::value::tensor::Tensor;
 use serde::de::DeserializeOwned;
@@ -22,7 +23,7 @@ use super::error::{DataError, Unreadable};
 use super::files::{DataFiles, read};
 use crate::pipeline::Posterior;
 use crate::tensor_file;
-use index::{FORMAT, ShardList, conditions, tensor_name};
+use index::{FORMAT, ShardList, conditions, size_input, tensor_name};
 use shard::Shard;
 
 /// Samples that are encoded.
@@ -122,9 +123,20 @@ impl EncodedSet {
             return wrong(format!("{:?}", own.latents), format!("{latents:?}"));
         }
         let conditions = conditions(pipeline);
-        match own.conditions == conditions {
-            true => Ok(()),
-            false => wrong(format!("{:?}", own.conditions), format!("{conditions:?}")),
+        if own.conditions != conditions {
+            return wrong(format!("{:?}", own.conditions), format!("{conditions:?}"));
+        }
+        let unconditional = self.unconditional()?;
+        let sizes = size_input(pipeline);
+        let mut texts = conditions
+            .keys()
+            .filter(|name| Some(*name) != sizes.as_ref());
+        match texts.find(|name| !unconditional.contains_key(*name)) {
+            None => Ok(()),
+            Some(missing) => Err(DataError::Encoded {
+                file: UNCONDITIONAL.to_owned(),
+                reason: format!("{missing:?} is missing\nhint: encode the data again"),
+            }),
         }
     }
 
@@ -180,10 +192,11 @@ impl EncodedSet {
         for (name, tensor) in &tensors {
             let wanted = self.index.conditions.get(name);
             let wanted = wanted.map(|row| [&[1], row.as_slice()].concat());
-            if wanted.as_deref() != Some(tensor.shape()) {
-                let found = tensor.shape();
+            let is_wanted = wanted.as_deref() == Some(tensor.shape());
+            if !is_wanted || tensor.dtype() != DType::F32 {
+                let (found, dtype) = (tensor.shape(), tensor.dtype());
                 return Err(wrong(format!(
-                    "{name:?} has shape {found:?}, wanted {wanted:?}"
+                    "{name:?} is of type {dtype} and shape {found:?}, expected f32 {wanted:?}"
                 )));
             }
         }

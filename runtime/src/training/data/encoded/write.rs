@@ -173,7 +173,7 @@ impl<'a> Encoding<'a> {
         let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
         Ok(EncodedShard {
             tensors: tensor_file::parts(named)?,
-            list: serde_json::to_vec(&list).unwrap_or_default().into(),
+            list: json(&list),
             skipped: self.ledger.news(),
         })
     }
@@ -236,4 +236,9 @@ impl<'a> Encoding<'a> {
         };
         Ok((tensors, listed))
     }
+}
+
+fn json(list: &ShardList) -> Bytes {
+    let json = serde_json::to_vec(list).expect("texts and numbers are JSON");
+    json.into()
 }
