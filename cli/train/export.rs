@@ -154,9 +154,7 @@ impl Export<'_> {
 
     /// Links or copies every folder of the teacher that the student shares.
     fn write_others(&self, to: &Path) -> Result<(), Failure> {
-        fs::create_dir_all(to)
-            .map_err(said)
-            .at(to.display())?;
+        fs::create_dir_all(to).map_err(said).at(to.display())?;
         let teacher = self.teacher.path();
         let entries = fs::read_dir(teacher).map_err(said).at(teacher.display())?;
         for entry in entries {

@@ -105,8 +105,6 @@ impl Source {
                 seed: general.count("seed") as u64,
                 batch: self.sizes[0].batch,
                 accumulate,
-                // Captions are dropped where it is known who sees which.
-                caption_dropout: 0.0,
                 ahead: AHEAD,
             };
             let first = step * accumulate as u64;

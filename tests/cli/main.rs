@@ -109,7 +109,8 @@ fn hide_hashes(line: &str) -> String {
 #[test]
 fn help_fits_on_a_screen() {
     for name in [
-        "", "compile", "run", "sample", "train", "plot", "grad", "encode", "inspect", "bench", "devices",
+        "", "compile", "run", "sample", "train", "plot", "grad", "encode", "inspect", "bench",
+        "devices",
     ] {
         let mut command = splamc();
         command.args((!name.is_empty()).then_some(name));

@@ -204,8 +204,12 @@ fn an_update_of_lcm_is_pytorchs() {
     }
     // The student's weights but for its condition are the teacher's.
     let mut of_teacher = tensors(weights);
-    of_teacher.remove("time_embedding.cond_proj.weight").expect("the student has a condition");
-    let named = of_teacher.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    of_teacher
+        .remove("time_embedding.cond_proj.weight")
+        .expect("the student has a condition");
+    let named = of_teacher
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor));
     let parts = tensor_file::parts(named).expect("the names are good");
     let file = folder.join("teacher/unet/diffusion_pytorch_model.safetensors");
     fs::write(file, parts.concat()).expect("weights");

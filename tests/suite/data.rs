@@ -206,7 +206,6 @@ const SETTINGS: Settings = Settings {
     seed: 7,
     batch: 2,
     accumulate: 2,
-    caption_dropout: 0.2,
     ahead: 2,
 };
 

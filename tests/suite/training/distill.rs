@@ -2,9 +2,9 @@
 
 use compiler::DType;
 use compiler::value::array::Array;
+use graphs::distill::gamma::GammaEmbed;
 use graphs::distill::loss::Loss;
 use graphs::distill::settings::Range;
-use graphs::distill::gamma::GammaEmbed;
 use graphs::distill::splad::{Gammas, Grid, Sigma};
 use graphs::distill::{Bodies, Sizes, denoise, lcm, splad, step};
 use graphs::samplers::PredictionType;

@@ -46,8 +46,6 @@ pub struct Settings {
     pub batch: usize,
     /// Batches of an update, at least 1.
     pub accumulate: usize,
-    /// The share of captions that are replaced by none, from 0 to 1.
-    pub caption_dropout: f64,
     /// Batches that are made ahead, at least 1.
     pub ahead: usize,
 }
@@ -58,7 +56,7 @@ impl Settings {
         const COUNT: &str = "a whole number of at least 1 that is less than 2^32";
         let samples = self.batch.saturating_mul(self.accumulate);
         let update = first.checked_div(self.accumulate as u64).unwrap_or(0);
-        let (max, dropout) = (u64::from(u32::MAX), self.caption_dropout);
+        let max = u64::from(u32::MAX);
         let wrong = |name, found: String, wanted| {
             Err(DataError::Setting {
                 name,
@@ -76,13 +74,6 @@ impl Settings {
             wrong("the number of batches made ahead", "0".to_owned(), COUNT)
         } else if update >= max {
             wrong("the update", update.to_string(), "a number below 2^32")
-        } else if !(0.0..=1.0).contains(&dropout) {
-            let found = dropout.to_string();
-            wrong(
-                "the share of dropped captions",
-                found,
-                "a number from 0 to 1",
-            )
         } else {
             Ok(())
         }
@@ -153,10 +144,7 @@ impl<'a> Assembler<'a> {
             latents.push(self.drawn(&sample, at));
             let mut without = sample.conditions.clone();
             without.extend(self.unconditional.clone());
-            conditions.push(match self.is_dropped(at) {
-                true => without.clone(),
-                false => sample.conditions,
-            });
+            conditions.push(sample.conditions);
             unconditional.push(without);
         }
         let differ = || DataError::Setting {
@@ -207,11 +195,5 @@ impl<'a> Assembler<'a> {
         let values = sample.posterior.sample(&self.latents, normals);
         let shape = [&[1], sample.posterior.mean.shape()].concat();
         Tensor::from_f32(&shape, &values)
-    }
-
-    fn is_dropped(&self, at: Address) -> bool {
-        let mut uniforms = Draws::new(self.settings.seed).uniforms(Purpose::Dropout, at);
-        let dropout = self.settings.caption_dropout;
-        uniforms.next().is_some_and(|uniform| uniform < dropout)
     }
 }
