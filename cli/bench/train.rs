@@ -69,7 +69,7 @@ pub(super) fn load(
     let drawn = drawn.at(model.place())?;
     let mut inputs = numbers
         .numbers(&drawn)
-        .map_err(|error| Failure::job(error))?;
+        .map_err(Failure::job)?;
     inputs.extend(numbers.scalars(0, 0, true));
     let program = &loaded.program;
     let declared = program.executable().inputs();
