@@ -67,9 +67,7 @@ pub(super) fn load(
     };
     let drawn = feed.drawn(Place { step: 0, micro: 0 }, &Drawn::new());
     let drawn = drawn.at(model.place())?;
-    let mut inputs = numbers
-        .numbers(&drawn)
-        .map_err(Failure::job)?;
+    let mut inputs = numbers.numbers(&drawn).map_err(Failure::job)?;
     inputs.extend(numbers.scalars(0, 0, true));
     let program = &loaded.program;
     let declared = program.executable().inputs();

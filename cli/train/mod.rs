@@ -153,13 +153,14 @@ fn last_checkpoint(
 
 /// Refuses to resume with another teacher or other data.
 fn expect_same(state: &State, model: &str, data: &str) -> Result<(), Failure> {
-    for (what, found, wanted) in [
-        ("teacher", model, &state.model),
-        ("data", data, &state.data),
-    ] {
+    let facts = [
+        ("another teacher", model, &state.model),
+        ("other data", data, &state.data),
+    ];
+    for (what, found, wanted) in facts {
         if found != wanted {
-            let message = format!("the training to resume began with another {what}");
-            return Err(Failure::job(message).hint("pass the same one, or choose another --out"));
+            let message = format!("the training to resume began with {what}");
+            return Err(Failure::job(message).hint("pass the same, or choose another --out"));
         }
     }
     Ok(())

@@ -333,8 +333,8 @@ fn what_would_be_another_training_is_refused() {
     let folder = scratch("train-refused");
     copy(&golden("pipeline/model"), &folder.join("model"));
     write_pictures(&folder.join("data"), &["a fox", "two foxes"]);
-    let run = "model --data data --resolution 64 --steps 1 --out out";
-    succeed(&folder, &format!("{run} --method denoise"));
+    let run = "model --data data --resolution 64 --out out";
+    succeed(&folder, &format!("{run} --steps 1 --method denoise"));
     fail(
         &folder,
         &format!("{run} --method denoise"),

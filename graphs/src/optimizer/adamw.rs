@@ -4,7 +4,7 @@
 //! change from update to update are scalar inputs ([`super::Scalars`]).
 
 use compiler::graph::{Builder, Value};
-use compiler::ops::{Add, Div, Mul, Sqrt, Sub};
+use compiler::ops::{Add, Div, Mul, Select, Sqrt, Sub};
 
 use compiler::program::training::names::{FIRST_MOMENT, SECOND_MOMENT, STUDENT};
 
@@ -12,7 +12,8 @@ use super::error::OptimizerError;
 use super::settings::Settings;
 use super::states::{Replaced, lerp, scalar, scalar_input, state};
 
-/// The new parameters, then the moments:
+/// The new parameters, then the moments, which are the old ones where `updated` (bool `[]`) is
+/// false:
 /// `m ← m + (1 − β₁)(g − m)`, `v ← β₂·v + (1 − β₂)·g²`,
 /// `θ ← (1 − lr·λ)·θ − (lr/(1 − β₁ᵗ))·m / (√v/√(1 − β₂ᵗ) + ε)`.
 ///
@@ -23,6 +24,7 @@ pub(super) fn write(
     settings: &Settings,
     student: Value,
     gradient: Value,
+    updated: Value,
 ) -> Result<Vec<Replaced>, OptimizerError> {
     let ty = builder.ty(student).clone();
     let first = state(builder, FIRST_MOMENT, ty.clone())?;
@@ -30,11 +32,14 @@ pub(super) fn write(
     let [beta1, beta2] = settings.betas;
     let rate = scalar(builder, 1.0 - beta1)?;
     let new_first = lerp(builder, first, gradient, rate)?;
+    // What follows reads the states as they become, so that no second copy of them is kept.
+    let new_first = builder.push(Select, &[updated, new_first, first])?;
     let square = builder.push(Mul, &[gradient, gradient])?;
     let [keep, rate] = [scalar(builder, beta2)?, scalar(builder, 1.0 - beta2)?];
     let kept = builder.push(Mul, &[second, keep])?;
     let square = builder.push(Mul, &[square, rate])?;
     let new_second = builder.push(Add, &[kept, square])?;
+    let new_second = builder.push(Select, &[updated, new_second, second])?;
 
     let root_scale = scalar_input(builder, "adamw.root_scale")?;
     let root = builder.push(Sqrt, &[new_second])?;
@@ -47,6 +52,7 @@ pub(super) fn write(
     let keep = scalar_input(builder, "adamw.keep")?;
     let kept = builder.push(Mul, &[student, keep])?;
     let new = builder.push(Sub, &[kept, step])?;
+    let new = builder.push(Select, &[updated, new, student])?;
     let update = |name, old, new| Replaced { name, old, new };
     Ok(vec![
         update(STUDENT, student, new),

@@ -116,10 +116,7 @@ impl Update {
             Some(last) => builder.push(And, &[finite, last])?,
             None => finite,
         };
-        let mut states = adamw::write(builder, settings, self.student, gradient)?;
-        for state in &mut states {
-            state.new = builder.push(Select, &[updated, state.new, state.old])?;
-        }
+        let mut states = adamw::write(builder, settings, self.student, gradient, updated)?;
         if settings.ema {
             let ema = state(builder, EMA, builder.ty(self.student).clone())?;
             let rate = scalar_input(builder, "ema.rate")?;
