@@ -241,7 +241,7 @@ impl Run<'_> {
             let (samples_now, validates_now) = (is_due(sample_every), is_due(validate));
             if is_due(save_every) || samples_now || validates_now || stops || is_last {
                 bar.set_message("saving");
-                self.save(&done)?;
+                self.save(&done).map_err(|failure| unsaved(failure, saved))?;
                 saved = done.step;
             }
             if let Some(samples) = samples.as_ref().filter(|_| samples_now || validates_now) {
@@ -396,6 +396,17 @@ impl Run<'_> {
         failure.hint(format!(
             "go on with: splamc train {teacher} --out {out} --resume …"
         ))
+    }
+}
+
+/// The failure to save, with what is left.
+fn unsaved(failure: Failure, saved: u64) -> Failure {
+    match (&failure.hint, saved) {
+        (Some(_), _) => failure,
+        (None, 0) => failure.hint("start again when it can be written"),
+        (None, step) => failure.hint(format!(
+            "checkpoint-{step} is whole: go on with --resume when it can be written"
+        )),
     }
 }
 

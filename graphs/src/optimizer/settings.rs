@@ -44,7 +44,8 @@ pub struct Scalars {
 
 impl Scalars {
     /// The scalar inputs of a training step, each f32 `[]`: `adamw.keep`, `adamw.step_size`,
-    /// `adamw.root_scale`, `ema.rate`, `accumulate.last`. Bias corrections cancel in f32, so all is f64 before.
+    /// `adamw.root_scale`, `ema.rate`, `accumulate.last`. Bias corrections cancel in f32, so all is
+    /// f64 before.
     ///
     /// # Source
     /// arXiv 1711.05101, algorithm 2, as `torch.optim.AdamW` spells it.
