@@ -18,6 +18,7 @@ use std::time::Instant;
 use compiler::program::training::names::{EMA, STUDENT};
 use graphs::distill::{self, Adapter};
 use graphs::lora::Format;
+use runtime::place::Place;
 use runtime::session::Session;
 use runtime::training::checkpoint::{self, State};
 use runtime::training::draws::Draws as RandomNumbers;
@@ -86,24 +87,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
             loaded.weights.extend(states.clone());
         }
     }
-    if let Some(bytes_max) = arguments.memory {
-        for loaded in &mut step.loaded {
-            let program = loaded.program.clone();
-            loaded.program = gradient::within(&model.place(), program, bytes_max, &at)?;
-        }
-    }
-    let programs = step.loaded.iter().map(|loaded| loaded.program.executable());
-    let needs = memory::check(&model.place(), &programs.collect::<Vec<_>>(), &at)?;
-    progress::say(format!("{:>12} {needs}", "memory"));
-    let spinner = progress::spinner("load");
-    let mut sessions = Vec::new();
-    for loaded in &mut step.loaded {
-        let weights = std::mem::take(&mut loaded.weights);
-        let session = Session::open(&loaded.program, weights, &at, model.tuning());
-        sessions.push(session.at(model.place())?);
-    }
-    let sessions = Sessions::new(sessions);
-    drop(spinner);
+    let sessions = opened(arguments, &model, &mut step, &at)?;
     let run = Run {
         arguments,
         folder: &folder,
@@ -120,6 +104,33 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let from = resumed.as_ref().map_or(0, |state| state.step);
     let batches = source.start(&chosen, &model, from)?;
     run.train(batches, steps, resumed)
+}
+
+/// The programs of a step, loaded within the memory that may be used, of which people are told.
+fn opened(
+    arguments: &Arguments,
+    model: &Model,
+    step: &mut Step,
+    at: &Place,
+) -> Result<Sessions, Failure> {
+    if let Some(bytes_max) = arguments.memory {
+        for loaded in &mut step.loaded {
+            let program = loaded.program.clone();
+            loaded.program = gradient::within(&model.place(), program, bytes_max, at)?;
+        }
+    }
+    let programs = step.loaded.iter().map(|loaded| loaded.program.executable());
+    let needs = memory::check(&model.place(), &programs.collect::<Vec<_>>(), at)?;
+    progress::say(format!("{:>12} {needs}", "memory"));
+    let spinner = progress::spinner("load");
+    let mut sessions = Vec::new();
+    for loaded in &mut step.loaded {
+        let weights = std::mem::take(&mut loaded.weights);
+        let session = Session::open(&loaded.program, weights, at, model.tuning());
+        sessions.push(session.at(model.place())?);
+    }
+    drop(spinner);
+    Ok(Sessions::new(sessions))
 }
 
 /// The description of the last checkpoint, for a training that goes on; refuses a folder that holds
@@ -241,7 +252,8 @@ impl Run<'_> {
             let (samples_now, validates_now) = (is_due(sample_every), is_due(validate));
             if is_due(save_every) || samples_now || validates_now || stops || is_last {
                 bar.set_message("saving");
-                self.save(&done).map_err(|failure| unsaved(failure, saved))?;
+                self.save(&done)
+                    .map_err(|failure| unsaved(failure, saved))?;
                 saved = done.step;
             }
             if let Some(samples) = samples.as_ref().filter(|_| samples_now || validates_now) {

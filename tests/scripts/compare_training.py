@@ -77,10 +77,12 @@ def written_model(options: argparse.Namespace) -> pathlib.Path:
     if not (out / "unet/config.json").is_file():
         say(f"write {out}")
         import torch
-        from diffusers import UNet2DConditionModel
+        from diffusers import DDPMScheduler, UNet2DConditionModel
 
         torch.manual_seed(0)
         UNet2DConditionModel(**config).save_pretrained(out / "unet")
+        schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+        DDPMScheduler(**schedule).save_pretrained(out / "scheduler")
     return out
 
 
@@ -222,6 +224,7 @@ def started(command: list[str], environment: dict[str, str]) -> dict | str:
 def run_splamc(options: argparse.Namespace, model: pathlib.Path) -> dict | str:
     """splamc's round."""
     command = [str(options.splamc), "bench", str(model), "--train", "splad", "--json"]
+    command += ["--set", f"k={K}", "--set", f"k-phi={K}"]
     command += ["-b", str(options.batch), "--threads", str(options.threads)]
     command += ["-W", str(options.latents * 8), "-H", str(options.latents * 8)]
     command += ["--runs", str(options.runs), *options.splamc_options]
