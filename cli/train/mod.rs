@@ -224,6 +224,13 @@ impl Run<'_> {
         self.describe(steps);
         listen();
         let mut done = resumed.unwrap_or_else(|| self.beginning());
+        let sums = self.sums();
+        if done.sums != sums {
+            progress::note(
+                "sums are in another order than before: results will differ in their last bits",
+            );
+            done.sums = sums;
+        }
         let every = |name| general.count(name) as u64;
         let (save_every, sample_every) = (every("save-every"), every("sample-every"));
         let validate = every("validate");
@@ -278,9 +285,16 @@ impl Run<'_> {
             method: self.chosen.method.name.to_owned(),
             model: self.step.model.clone(),
             data: self.data.clone(),
-            sums: String::new(),
+            sums: self.sums(),
             scalars: Default::default(),
         }
+    }
+
+    /// What tells from others in which order numbers are added up: the tile programs, which depend on
+    /// the processor, the threads and the target.
+    fn sums(&self) -> String {
+        let choices = &self.sessions.current().tiled().choices;
+        checkpoint::fingerprint([format!("{choices:?}")])
     }
 
     /// Says what is trained, with every setting.
