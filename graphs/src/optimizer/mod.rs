@@ -27,7 +27,7 @@ pub use layout::layout_of;
 pub(crate) use layout::{pieces, split};
 pub use rate::{Decay, Fall, Rate};
 pub use settings::{LossScale, Scalars, Settings};
-use states::{LAST, Replaced, lerp, scalar, scalar_input, state};
+use states::{GATHER, LAST, Replaced, lerp, scalar, scalar_input, state};
 
 /// The function `step` with its update: gradient, accumulation, clipping, AdamW, moving average and
 /// loss scale, as `settings` have them. One run of it is one micro-batch, the last of
@@ -55,7 +55,7 @@ pub fn training_step(
     let mut gradient = gradient::write(&mut builder, layout, scale)?;
     let mut last = None;
     if settings.accumulate > 1 {
-        let (sum, is_last) = accumulated(&mut builder, gradient)?;
+        let (sum, is_last) = accumulated(&mut builder, gradient, scale.is_some())?;
         let share = scalar(&mut builder, 1.0 / settings.accumulate as f64)?;
         gradient = builder.push(Mul, &[sum, share])?;
         last = Some(is_last);
@@ -75,15 +75,28 @@ pub fn training_step(
 
 /// The sum of gradients since the last update, this one included, and whether it is complete: bool
 /// `[]`, of the scalar input [`Scalars::last`]. The sum is a state that a complete one leaves zero.
-fn accumulated(builder: &mut Builder, gradient: Value) -> Result<(Value, Value), OptimizerError> {
+fn accumulated(
+    builder: &mut Builder,
+    gradient: Value,
+    scaled: bool,
+) -> Result<(Value, Value), OptimizerError> {
     let ty = builder.ty(gradient).clone();
     let before = state(builder, GRADIENT, ty.clone())?;
     let sum = builder.push(Add, &[before, gradient])?;
     let zero = scalar(builder, 0.0)?;
     let last = scalar_input(builder, LAST)?;
     let last = builder.push(Less, &[zero, last])?;
-    let zeros = builder.push(Broadcast { shape: ty.shape }, &[zero])?;
-    let after = builder.push(Select, &[last, zeros, sum])?;
+    let after = match scaled {
+        // Of a sum that overflowed nothing may stay.
+        true => {
+            let zeros = builder.push(Broadcast { shape: ty.shape }, &[zero])?;
+            builder.push(Select, &[last, zeros, sum])?
+        }
+        false => {
+            let keep = scalar_input(builder, GATHER)?;
+            builder.push(Mul, &[sum, keep])?
+        }
+    };
     builder.result(GRADIENT, after)?;
     Ok((sum, last))
 }
@@ -103,7 +116,8 @@ struct Update {
 impl Update {
     /// Clipping, AdamW, the moving average and the loss scale as `settings` have them. New values
     /// are results under the names of their states; beside them [`GRAD_NORM`] and [`UPDATED`]. A
-    /// gradient that is not finite, or not complete, changes no parameter.
+    /// gradient that is not complete changes no parameter, nor does one of a scaled loss that is not
+    /// finite.
     fn write(&self, builder: &mut Builder, settings: &Settings) -> Result<(), OptimizerError> {
         let norm = clip::norm(builder, self.gradient)?;
         builder.result(GRAD_NORM, norm)?;
@@ -116,12 +130,17 @@ impl Update {
             Some(last) => builder.push(And, &[finite, last])?,
             None => finite,
         };
-        let mut states = adamw::write(builder, settings, self.student, gradient, updated)?;
+        // Only scaled losses overflow as a matter of course. A choice element by element of flat
+        // tensors costs more than the update itself.
+        let guard = self.scale.map(|_| updated);
+        let mut states = adamw::write(builder, settings, self.student, gradient, guard)?;
         if settings.ema {
             let ema = state(builder, EMA, builder.ty(self.student).clone())?;
             let rate = scalar_input(builder, "ema.rate")?;
-            let new = lerp(builder, ema, states[0].new, rate)?;
-            let new = builder.push(Select, &[updated, new, ema])?;
+            let mut new = lerp(builder, ema, states[0].new, rate)?;
+            if let Some(updated) = guard {
+                new = builder.push(Select, &[updated, new, ema])?;
+            }
             states.push(Replaced {
                 name: EMA,
                 old: ema,

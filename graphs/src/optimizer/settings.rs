@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use compiler::value::tensor::Tensor;
 
 use super::error::OptimizerError;
-use super::states::{LAST, scalar_tensor};
+use super::states::{FIRST_RATE, GATHER, LAST, SECOND_KEEP, SECOND_RATE, scalar_tensor};
 
 /// What is fixed for a whole training.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,25 +44,33 @@ pub struct Scalars {
 
 impl Scalars {
     /// The scalar inputs of a training step, each f32 `[]`: `adamw.keep`, `adamw.step_size`,
-    /// `adamw.root_scale`, `ema.rate`, `accumulate.last`. Bias corrections cancel in f32, so all is
-    /// f64 before.
+    /// `adamw.root_scale`, the rates of the moments, `ema.rate`, and of steps that accumulate
+    /// `accumulate.last` and `accumulate.keep`. Bias corrections cancel in f32, so all is f64 before.
     ///
     /// # Source
     /// arXiv 1711.05101, algorithm 2, as `torch.optim.AdamW` spells it.
     pub fn numbers(&self, settings: &Settings) -> BTreeMap<String, Tensor> {
         // Beyond that many updates both corrections are 1 in f64.
         let update = i32::try_from(self.update).unwrap_or(i32::MAX);
+        let [beta1, beta2] = settings.betas;
         let [first, second] = settings.betas.map(|beta| 1.0 - beta.powi(update));
+        // A micro-batch that is not the last changes nothing: rates of 0 leave every state as it
+        // is, bit for bit.
+        let (share, rest) = if self.last { (1.0, 0.0) } else { (0.0, 1.0) };
         [
-            ("adamw.keep", 1.0 - self.lr * self.weight_decay),
-            ("adamw.step_size", self.lr / first),
+            ("adamw.keep", 1.0 - share * self.lr * self.weight_decay),
+            ("adamw.step_size", share * self.lr / first),
             ("adamw.root_scale", 1.0 / second.sqrt()),
-            ("ema.rate", 1.0 - self.ema_decay),
-            (LAST, f64::from(u8::from(self.last))),
+            (FIRST_RATE, share * (1.0 - beta1)),
+            (SECOND_KEEP, share * beta2 + rest),
+            (SECOND_RATE, share * (1.0 - beta2)),
+            ("ema.rate", share * (1.0 - self.ema_decay)),
+            (LAST, share),
+            (GATHER, rest),
         ]
         .into_iter()
         .filter(|(name, _)| settings.ema || *name != "ema.rate")
-        .filter(|(name, _)| settings.accumulate > 1 || *name != LAST)
+        .filter(|(name, _)| settings.accumulate > 1 || ![LAST, GATHER].contains(name))
         .map(|(name, number)| (name.to_owned(), scalar_tensor(number)))
         .collect()
     }

@@ -11,6 +11,19 @@ use compiler::value::tensor::{Tensor, Values};
 /// accumulate.
 pub(super) const LAST: &str = "accumulate.last";
 
+/// The share of the sum of gradients that stays: 0 after the last micro-batch of an update, else 1:
+/// f32 `[]`, an input of steps that accumulate.
+pub(super) const GATHER: &str = "accumulate.keep";
+
+/// `1 − β₁`, or 0 where nothing is updated: f32 `[]`, an input.
+pub(super) const FIRST_RATE: &str = "adamw.first_rate";
+
+/// `β₂`, or 1 where nothing is updated: f32 `[]`, an input.
+pub(super) const SECOND_KEEP: &str = "adamw.second_keep";
+
+/// `1 − β₂`, or 0 where nothing is updated: f32 `[]`, an input.
+pub(super) const SECOND_RATE: &str = "adamw.second_rate";
+
 /// A state and what replaces it.
 pub(super) struct Replaced {
     pub(super) name: &'static str,

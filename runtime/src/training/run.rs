@@ -57,7 +57,7 @@ pub enum TrainingError {
         /// The result that is missing.
         name: &'static str,
     },
-    /// A number that cannot be learnt from. The parameters are as they were before the update.
+    /// A number that cannot be learnt from.
     #[error("update {step}: the loss is {loss}; the first value that is not finite is {first}")]
     NotFinite {
         /// The update.
