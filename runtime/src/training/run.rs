@@ -118,7 +118,7 @@ impl Trainer<'_> {
             let results = session.run(&inputs)?;
             let own = number(&results, LOSS)?;
             if !own.is_finite() {
-                return Err(self.not_finite(step, own, &inputs)?);
+                return Err(not_finite(step, own, &inputs));
             }
             loss += own / f64::from(self.accumulate);
             last = (
@@ -126,7 +126,7 @@ impl Trainer<'_> {
                 number(&results, UPDATED)? != 0.0,
             );
             if is_last && !last.1 && !self.scaled {
-                return Err(self.not_finite(step, own, &inputs)?);
+                return Err(not_finite(step, own, &inputs));
             }
         }
         Ok(Report {
@@ -154,36 +154,21 @@ impl Trainer<'_> {
         inputs.retain(|name, _| declared.iter().any(|(own, _)| own == name));
         Ok(inputs)
     }
+}
 
-    /// The error for a loss or a gradient that is not finite: names the input or the state that is
-    /// not, or says that a value on the way overflowed.
-    fn not_finite(
-        &self,
-        step: u64,
-        loss: f64,
-        inputs: &Named,
-    ) -> Result<TrainingError, SessionError> {
-        let input = inputs.iter().find(|(_, tensor)| !is_finite(tensor));
-        let mut first = input.map(|(name, _)| format!("the input {name:?}"));
-        let session = self.sessions.current();
-        for name in session.states() {
-            if first.is_some() {
-                break;
-            }
-            let state = session.state(name)?;
-            if state.is_some_and(|state| !is_finite(&state)) {
-                first = Some(format!("the state {name:?}"));
-            }
-        }
-        let inside = match loss.is_finite() {
-            true => "the gradient",
-            false => "a value inside the networks",
-        };
-        Ok(TrainingError::NotFinite {
-            step: step + 1,
-            loss,
-            first: first.unwrap_or_else(|| inside.to_owned()),
-        })
+/// The error for a loss or a gradient that is not finite: names the input that is not, or says where
+/// the value came up. States tell nothing any more: the update has spoilt them.
+fn not_finite(step: u64, loss: f64, inputs: &Named) -> TrainingError {
+    let input = inputs.iter().find(|(_, tensor)| !is_finite(tensor));
+    let first = match (input, loss.is_finite()) {
+        (Some((name, _)), _) => format!("the input {name:?}"),
+        (None, true) => "the gradient".to_owned(),
+        (None, false) => "a value inside the networks".to_owned(),
+    };
+    TrainingError::NotFinite {
+        step: step + 1,
+        loss,
+        first,
     }
 }
 
