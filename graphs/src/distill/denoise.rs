@@ -40,7 +40,6 @@ pub(super) const METHOD: Entry = Entry {
     ],
     defaults: &[
         ("lr", "1e-4"),
-        ("weight-decay", "0.01"),
         ("caption-dropout", "0.1"),
         ("ema-decay", "0.9999"),
         ("ema-warmup", "true"),

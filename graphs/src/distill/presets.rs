@@ -49,6 +49,7 @@ pub const PRESETS: &[Preset] = &[
             ("output", "diff_eps"),
             ("guidance-mode", "sync"),
             ("lr", "8e-5"),
+            ("weight-decay", "0.01"),
         ],
     },
     Preset {
@@ -61,6 +62,7 @@ pub const PRESETS: &[Preset] = &[
             ("output", "velocity"),
             ("guidance-mode", "sync"),
             ("lr", "8e-5"),
+            ("weight-decay", "0.01"),
         ],
     },
     Preset {
@@ -74,6 +76,7 @@ pub const PRESETS: &[Preset] = &[
             ("guidance-mode", "fixed"),
             ("guidance", "7.5"),
             ("lr", "1e-4"),
+            ("weight-decay", "0.01"),
         ],
     },
     Preset {
@@ -134,7 +137,7 @@ mod tests {
     use crate::distill::{method, methods};
 
     /// Settings of every training that presets and methods may name.
-    const GENERAL: [&str; 3] = ["ema-decay", "lr", "steps"];
+    const GENERAL: [&str; 4] = ["ema-decay", "lr", "steps", "weight-decay"];
 
     #[test]
     fn presets_name_methods_and_their_settings() {
