@@ -97,6 +97,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         sessions: &sessions,
         data: source.fingerprint.clone(),
         batch: source.sizes[0].batch,
+        caption_dropout: source.caption_dropout,
         pixels: [source.sizes[0].height, source.sizes[0].width]
             .map(|extent| extent * model.pipeline().latents.pixels),
     };
@@ -188,6 +189,8 @@ struct Run<'a> {
     data: String,
     /// Samples of a micro-batch.
     batch: usize,
+    /// How often a caption is dropped.
+    caption_dropout: f64,
     /// Rows and columns of pictures, in pixels.
     pixels: [usize; 2],
 }
@@ -213,9 +216,7 @@ impl Run<'_> {
                     .draws(&numbers.teacher.schedule)
                     .map_err(Failure::usage)?,
                 batch: self.batch,
-                caption_dropout: general
-                    .number_within("caption-dropout", 0.0, 1.0)
-                    .map_err(Failure::usage)?,
+                caption_dropout: self.caption_dropout,
             },
             accumulate: numbers.optimizer.accumulate as u32,
             scaled: numbers.optimizer.loss_scale.is_some(),

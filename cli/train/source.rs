@@ -38,6 +38,8 @@ pub(crate) struct Source {
     pub(crate) fingerprint: String,
     /// Updates that there are batches for, if they end.
     pub(crate) steps: Option<u64>,
+    /// How often a caption is dropped: never where the file of draws says what each sample sees.
+    pub(crate) caption_dropout: f64,
 }
 
 impl Source {
@@ -85,6 +87,12 @@ impl Source {
             sizes: sizes(model, batch, draws.as_ref(), feed.as_ref())?,
             steps: draws.as_ref().map(|draws| draws.steps() as u64),
             dtype: general.word("dtype", &types),
+            caption_dropout: match is_read {
+                true => general
+                    .number_within("caption-dropout", 0.0, 1.0)
+                    .map_err(Failure::usage)?,
+                false => 0.0,
+            },
             draws,
             feed,
             fingerprint,
