@@ -104,6 +104,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let steps = source.steps;
     let from = resumed.as_ref().map_or(0, |state| state.step);
     let batches = source.start(&chosen, &model, from)?;
+    // Nothing refuses the training any more.
+    folder.cut_logs(from)?;
     run.train(batches, steps, resumed)
 }
 
@@ -145,21 +147,19 @@ fn last_checkpoint(
     match (arguments.resume, last) {
         (true, Some(step)) => {
             let state = checkpoint::read_state(folder, step).at(&place)?;
-            folder.cut_logs(step)?;
             Ok(Some(state))
         }
         (true, None) => {
             progress::note(format!(
                 "{place}: there is no checkpoint yet: the training begins"
             ));
-            folder.cut_logs(0)?;
             Ok(None)
         }
         (false, Some(_)) => {
             let failure = Failure::job(format!("{place}: the folder holds a training"));
             Err(failure.hint("go on with --resume, or choose another --out"))
         }
-        (false, None) => folder.cut_logs(0).map(|()| None),
+        (false, None) => Ok(None),
     }
 }
 
