@@ -203,9 +203,6 @@ pub fn write(
     let written = store.write(&partial, STATE, &[text.into()]);
     written.map_err(|error| failed(STATE, error))?;
     let name = folder(state.step);
-    if list(store)?.contains(&state.step) {
-        store.remove(&name).map_err(|error| failed(&name, error))?;
-    }
     let published = store.publish(&partial, &name);
     published.map_err(|error| failed(&name, error))?;
     let steps = list(store)?;
