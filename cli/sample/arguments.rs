@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     /// The number of steps; if not given, 4 for few-step samplers and 20 for others.
     #[arg(long)]
     pub(super) steps: Option<usize>,
-    /// The guidance scale in the standard form, where 1 is no guidance. The default is 7.5, 5 for
+    /// The guidance scale in the standard form, where 1 means no guidance. The default is 7.5, 5 for
     /// SDXL, 8.5 for models that embed the scale, and 1 for samplers of distilled models.
     #[arg(long, allow_negative_numbers = true)]
     pub(super) cfg_scale: Option<f64>,

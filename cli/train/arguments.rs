@@ -21,7 +21,7 @@ use super::settings::Given;
 /// average, both ordinary pipelines that diffusers and `splamc sample` open. A training that was
 /// stopped in any way goes on with --resume.
 ///
-/// --guidance is in the standard form everywhere: 1 is no guidance. (LCM's own w is that minus 1.)
+/// --guidance is in the standard form everywhere: 1 means no guidance. (LCM's own w is this scale minus 1.)
 /// Steps count updates, whatever --accumulate is; --batch is one micro-batch.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \

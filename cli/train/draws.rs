@@ -23,8 +23,6 @@ pub(crate) struct Draws {
     tensors: BTreeMap<String, Tensor>,
     /// Micro-batches of an update.
     accumulate: usize,
-    /// The input that conditions on text.
-    condition: &'static str,
     /// Where what the file does not hold comes from.
     rest: Option<Box<dyn Batches>>,
 }
@@ -32,7 +30,7 @@ pub(crate) struct Draws {
 /// The input that `stepN.cond` and `stepN.uncond` are.
 const TEXT: &str = "encoder_hidden_states";
 
-/// What is no draw of a method.
+/// Tensors that are not draws of a method.
 const TENSORS: [&str; 4] = ["latents", "noise", "cond", "uncond"];
 
 impl Draws {
@@ -43,7 +41,6 @@ impl Draws {
             place: path.display().to_string(),
             tensors,
             accumulate,
-            condition: TEXT,
             rest: None,
         };
         match draws.steps() {
@@ -144,8 +141,7 @@ impl Batches for Draws {
         if let Some(noise) = self.rows(place, "noise")? {
             batch.noise = Some(noise.cast(DType::F32));
         }
-        let text =
-            |tensor: Tensor| Named::from([(self.condition.to_owned(), tensor.cast(DType::F32))]);
+        let text = |tensor: Tensor| Named::from([(TEXT.to_owned(), tensor.cast(DType::F32))]);
         if let Some(cond) = self.rows(place, "cond")? {
             batch.conditions = text(cond);
         }

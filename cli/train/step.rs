@@ -153,7 +153,7 @@ fn optimizer(general: &Values, dtype: DType) -> Result<Settings, Failure> {
 }
 
 impl StepNumbers {
-    /// The numbers of a method whose student has a condition of so many features.
+    /// The numbers of a method whose student's condition has `features` features.
     fn new(
         method: Box<dyn Method>,
         teacher: Teacher,

@@ -294,7 +294,7 @@ mod tests {
         let file = Bytes::from_static(golden!("pictures.safetensors"));
         let tensors = tensor_file::read(&file).expect("the golden file is whole");
         let &[rows, columns, 3] = tensors[name].shape() else {
-            panic!("{name} is no picture");
+            panic!("{name} is not a picture");
         };
         Picture {
             size: [rows, columns],

@@ -13,7 +13,7 @@ pub(super) struct Cache<K, V> {
 }
 
 impl<K: Ord, V: Clone> Cache<K, V> {
-    /// A cache for so many bytes of values.
+    /// A cache for at most this number of bytes of values.
     pub(super) fn new(bytes: u64) -> Cache<K, V> {
         Cache {
             values: BTreeMap::new(),

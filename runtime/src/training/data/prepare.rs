@@ -43,7 +43,7 @@ pub(super) fn is_flipped(preparation: Preparation, draws: Draws, at: Address) ->
     preparation.flip && uniforms.next().is_some_and(|uniform| uniform < 0.5)
 }
 
-/// A picture that covers a size with more than so many times its pixels is refused.
+/// How many times the pixels of the target a resized picture may have.
 const NARROW: usize = 64;
 
 /// Prepares a picture for `[rows, columns]` pixels.

@@ -166,7 +166,7 @@ impl Reader<'_> {
     }
 }
 
-/// Which of so many captions is drawn.
+/// The index of the caption that is drawn, of `count` captions.
 fn choice(draws: Draws, at: Address, captions: usize) -> usize {
     let mut uniforms = draws.uniforms(Purpose::Caption, at);
     place(uniforms.next().unwrap_or(0.0), captions)

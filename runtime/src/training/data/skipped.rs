@@ -10,7 +10,7 @@ use super::error::{DataError, Skipped};
 /// So many samples may be skipped of any data set that has more.
 const ALWAYS: usize = 10;
 
-/// Of large data sets, one sample in so many may be skipped.
+/// In large data sets, one sample in this number may be skipped.
 const ONE_IN: usize = 100;
 
 /// The samples that were skipped.
@@ -24,7 +24,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// A ledger of a data set of so many samples.
+    /// A ledger of a data set of this number of samples.
     pub(super) fn new(samples: usize) -> Ledger {
         Ledger {
             samples,

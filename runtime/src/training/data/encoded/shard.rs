@@ -73,7 +73,7 @@ impl<'a> Shard<'a> {
         self.bytes(tensor, [&[1], row].concat(), number)
     }
 
-    /// The part of a tensor of f32 that is of this shape, after so many such parts.
+    /// One of the parts of this shape that an f32 tensor consists of, by its index.
     fn bytes(&self, tensor: &str, shape: Vec<usize>, number: usize) -> Result<Tensor, Unreadable> {
         let (_, range) = self.found(tensor)?;
         let length = 4 * shape.iter().product::<usize>() as u64;
