@@ -166,7 +166,7 @@ impl Reader<'_> {
     }
 }
 
-/// The index of the caption that is drawn, of `count` captions.
+/// The index of the caption that is drawn, of `captions` ones.
 fn choice(draws: Draws, at: Address, captions: usize) -> usize {
     let mut uniforms = draws.uniforms(Purpose::Caption, at);
     place(uniforms.next().unwrap_or(0.0), captions)
