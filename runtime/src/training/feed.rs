@@ -72,6 +72,16 @@ pub enum FeedError {
         /// The type that the step declares.
         wanted: TensorType,
     },
+    /// Numbers of the method that are not one per sample.
+    #[error("found {found} numbers {name:?}, expected one for each of {wanted} samples")]
+    Count {
+        /// The draw.
+        name: String,
+        /// The numbers given.
+        found: usize,
+        /// The samples of a micro-batch.
+        wanted: usize,
+    },
     /// More updates than random numbers have addresses for.
     #[error("update {step} is beyond 2^32, the number of updates of a training")]
     TooLong {
@@ -84,8 +94,16 @@ impl Feed {
     /// What the method draws, for the samples of the micro-batch at `place`.
     ///
     /// # Errors
-    /// When the place is beyond the addresses of random numbers.
+    /// When the place is beyond the addresses of random numbers, or given numbers are not one per
+    /// sample.
     pub fn drawn(&self, place: Place, given: &Drawn) -> Result<Drawn, FeedError> {
+        if let Some((name, numbers)) = given.iter().find(|(_, own)| own.len() != self.batch) {
+            return Err(FeedError::Count {
+                name: name.clone(),
+                found: numbers.len(),
+                wanted: self.batch,
+            });
+        }
         let mut drawn = given.clone();
         for (index, draw) in self.method.iter().enumerate() {
             if drawn.contains_key(draw.name) {
@@ -318,6 +336,17 @@ mod tests {
         let inputs = all(&["text", "student.text"]);
         assert_eq!(inputs["text"], with);
         assert_eq!(inputs["student.text"], without);
+    }
+
+    #[test]
+    fn given_numbers_are_one_per_sample() {
+        let given = Drawn::from([("timesteps".to_owned(), vec![59.0, 79.0, 99.0])]);
+        let refused = feed(0.0)
+            .drawn(AT, &given)
+            .err()
+            .map(|error| error.to_string());
+        let wanted = "found 3 numbers \"timesteps\", expected one for each of 2 samples";
+        assert_eq!(refused.as_deref(), Some(wanted));
     }
 
     #[test]
