@@ -21,6 +21,7 @@ mod gradient;
 mod inspect;
 mod kernels;
 mod loaded;
+mod lora;
 mod memory;
 mod model;
 mod options;

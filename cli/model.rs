@@ -19,6 +19,8 @@ use compiler::tile::Tuning;
 use compiler::value::dim::Bindings;
 use compiler::value::tensor::Tensor;
 use graphs::Imported;
+use graphs::distilled;
+use graphs::lora::{Modules, Network};
 use graphs::models::{self, Timestep, unet};
 use graphs::onnx::Request;
 use graphs::pipeline::{self, Options};
@@ -31,6 +33,7 @@ use runtime::tokenizer::{Tokenizer, TokenizerFiles};
 use crate::error::{At, Failure, said};
 use crate::files::{self, Folder};
 use crate::loaded::Loaded;
+use crate::lora::Loras;
 use crate::{cache, compiled, progress, tuning};
 
 /// An opened model.
@@ -432,8 +435,47 @@ impl Model {
         let imported = imported.map_err(|error| failed(self.place_of(component), &error))?;
         Ok(Imported {
             func: imported.func,
-            weights: self.deferred(imported.weights),
+            weights: self.distilled(component, self.deferred(imported.weights))?,
         })
+    }
+
+    /// The weights of a component, for a student that was distilled into matrices with those added.
+    fn distilled(
+        &self,
+        component: &Component,
+        weights: BTreeMap<String, Tensor>,
+    ) -> Result<BTreeMap<String, Tensor>, Failure> {
+        if component.task != Task::Denoise || !distilled::needs_lora(&self.folder) {
+            return Ok(weights);
+        }
+        let own = [(self.path.join(distilled::LORA), 1.0)];
+        let modules = || self.modules(component, &[]);
+        Loras::open(&own, modules, None)?.applied(component, weights)
+    }
+
+    /// The layers of the denoising network and of text encoders that LoRA files can change.
+    pub(crate) fn modules(
+        &self,
+        denoiser: &Component,
+        encoders: &[&Component],
+    ) -> Result<Modules, Failure> {
+        let network = |component: &Component| {
+            let shapes = self.weight_shapes(component)?.ok_or_else(|| {
+                let message = format!(
+                    "{}: {} is an exported graph, whose weights have no names that LoRA files know",
+                    self.place(),
+                    component.name
+                );
+                Failure::job(message).hint("pass the model in diffusers' layout")
+            })?;
+            Ok(Network {
+                component: component.name.clone(),
+                shapes,
+            })
+        };
+        let encoders = encoders.iter().map(|component| network(component));
+        let encoders = encoders.collect::<Result<_, Failure>>()?;
+        Ok(Modules::new(network(denoiser)?, encoders))
     }
 
     fn stored(

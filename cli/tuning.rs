@@ -204,7 +204,7 @@ fn producer() -> String {
 }
 
 /// The processor's name where the system reports it, else its architecture.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let facts = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let mut lines = facts.lines();
     let name = lines.find_map(|line| line.strip_prefix("model name"));

@@ -52,6 +52,7 @@ pub(super) fn load(
         sizes: vec![step::sizes(model, size)?],
         dtype: DType::F32,
         seed: SEED,
+        probed: false,
     };
     let mut step = step::build(&start, method, teacher, &general)?;
     let loaded = step.loaded.remove(0);

@@ -11,7 +11,8 @@ use graphs::samplers;
 use crate::options::{self, Execution, Precision};
 use crate::tiling::TilingOptions;
 
-use super::lora;
+/// What the names of LoRA files end in.
+const ENDING: &str = ".safetensors";
 
 /// Sample pictures from a prompt.
 ///
@@ -109,7 +110,7 @@ pub(crate) struct Arguments {
     pub(super) tiling: TilingOptions,
     /// Add a LoRA file in kohya's, diffusers' or PEFT's layout to the weights; repeatable. SCALE is 1
     /// if not given
-    #[arg(long, value_name = "FILE[:SCALE]", value_parser = lora::argument)]
+    #[arg(long, value_name = "FILE[:SCALE]", value_parser = lora)]
     pub(super) lora: Vec<(PathBuf, f64)>,
     /// The folder of the LoRA files that <lora:NAME:SCALE> tags in prompts name
     #[arg(long, value_name = "DIR")]
@@ -163,4 +164,15 @@ fn seed(text: &str) -> Result<Seed, String> {
 
 fn sampler_names() -> clap::builder::PossibleValuesParser {
     clap::builder::PossibleValuesParser::new(samplers::names().collect::<Vec<_>>())
+}
+
+/// A file and its strength, as `FILE[:SCALE]`.
+fn lora(text: &str) -> Result<(PathBuf, f64), String> {
+    match text.rsplit_once(':') {
+        // A colon may be a part of the path, as in `C:\styles`.
+        Some((path, scale)) if scale.parse::<f64>().is_ok() || path.ends_with(ENDING) => {
+            Ok((path.into(), options::finite(scale)?))
+        }
+        Some(_) | None => Ok((text.into(), 1.0)),
+    }
 }

@@ -5,7 +5,6 @@
 
 mod arguments;
 mod guide;
-mod lora;
 mod not_finite;
 mod pictures;
 mod prompts;
@@ -34,13 +33,13 @@ use runtime::tiling::Tiling;
 
 use crate::error::{At, Failure};
 use crate::loaded::Loaded;
+use crate::lora::Loras;
 use crate::memory::Needs;
 use crate::model::Model;
 use crate::{memory, options, outputs, progress, stages, tensors, tiling};
 
 pub(crate) use arguments::Arguments;
 use guide::Guide;
-use lora::Loras;
 use not_finite::explained;
 use prompts::Prompts;
 use schedule::Schedule;
@@ -71,13 +70,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let written = Texts::new(arguments)?;
     let wanted = [&arguments.lora[..], &written.loras].concat();
     let threads = arguments.execution.threads;
-    let loras = Loras::open(
-        &wanted,
-        &model,
-        networks.denoiser,
-        &networks.encoders,
-        threads,
-    )?;
+    let modules = || model.modules(networks.denoiser, &networks.encoders);
+    let loras = Loras::open(&wanted, modules, threads)?;
     let size = start.size;
     let sizes = sizes(arguments, described, size)?;
     let tiling = arguments.tiling.of_run(&model, size);

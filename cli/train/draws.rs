@@ -56,8 +56,8 @@ impl Draws {
     /// Updates that the file has draws for.
     pub(crate) fn steps(&self) -> usize {
         let has = |step: &usize| {
-            let prefix = format!("step{step}.");
-            self.tensors.keys().any(|name| name.starts_with(&prefix))
+            let mut names = self.names_of(*step as u64);
+            names.next().is_some()
         };
         (0..).take_while(has).count()
     }
@@ -119,13 +119,17 @@ impl Draws {
 
     /// The names of the method's draws at an update.
     fn draws_of(&self, step: u64) -> Vec<String> {
+        let draws = self
+            .names_of(step)
+            .filter(|name| !TENSORS.contains(&name.as_str()));
+        draws.collect()
+    }
+
+    /// The names of an update's tensors, without the update.
+    fn names_of(&self, step: u64) -> impl Iterator<Item = String> {
         let prefix = format!("step{step}.");
-        let names = self
-            .tensors
-            .keys()
-            .filter_map(|key| key.strip_prefix(&prefix));
-        let draws = names.filter(|name| !TENSORS.contains(name));
-        draws.map(str::to_owned).collect()
+        let from = self.tensors.range(prefix.clone()..);
+        from.map_while(move |(key, _)| key.strip_prefix(&prefix).map(str::to_owned))
     }
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use compiler::program::pipeline::Task;
 use compiler::value::tensor::Tensor;
 use graphs::distill::{Adapter, Outcome};
-use graphs::distilled;
+use graphs::distilled::{self, LORA};
 use graphs::lora::{self, Format, Layer, Modules, Network};
 use runtime::tensor_file;
 use serde_json::{Map, Value, json};
@@ -21,6 +21,8 @@ use serde_json::{Map, Value, json};
 use crate::error::{At, Failure, said};
 use crate::model::Model;
 use crate::{files, outputs};
+
+use super::step::sampler_config;
 
 /// What a student is made of beside its parameters.
 pub(crate) struct Export<'a> {
@@ -38,9 +40,6 @@ pub(crate) struct Export<'a> {
     /// Whether components of the teacher are copied, not linked.
     pub(crate) copy: bool,
 }
-
-/// The file of matrices, as diffusers looks for it.
-pub(crate) const LORA: &str = "pytorch_lora_weights.safetensors";
 
 /// The file of matrices in kohya's spelling.
 const LORA_KOHYA: &str = "lora_kohya.safetensors";
@@ -119,22 +118,16 @@ impl Export<'_> {
         if !from.is_file() {
             return Ok(());
         }
-        let mut config = read_json(&from)?;
-        if let Some((class, options)) = &self.outcome.sampler {
-            let shared = [
-                "num_train_timesteps",
-                "beta_start",
-                "beta_end",
-                "beta_schedule",
-            ];
-            let shared = shared
-                .into_iter()
-                .chain(["trained_betas", "prediction_type"]);
-            let kept: Vec<&str> = shared.chain(["rescale_betas_zero_snr"]).collect();
-            config.retain(|key, _| kept.contains(&key.as_str()));
-            config.insert("_class_name".to_owned(), json!(class));
-            config.extend(options.clone());
-        }
+        let config = match &self.outcome.sampler {
+            None => read_json(&from)?,
+            Some((class, options)) => {
+                let teachers = sampler_config(self.teacher)?.schedule_options();
+                let mut config = teachers.at(from.display())?;
+                config.insert("_class_name".to_owned(), json!(class));
+                config.extend(options.clone());
+                config
+            }
+        };
         write_json(&to.join(&file), &config)?;
         self.write_index(to)
     }

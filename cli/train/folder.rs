@@ -28,20 +28,24 @@ pub(crate) const METRICS: &str = "metrics.jsonl";
 pub(crate) const VALIDATION: &str = "validation.jsonl";
 
 impl TrainingFolder {
-    /// Opens the folder, which is made if need be.
-    pub(crate) fn open(path: &Path) -> Result<TrainingFolder, Failure> {
-        fs::create_dir_all(path).map_err(said).at(path.display())?;
+    /// The folder at a path, where there may be none yet.
+    pub(crate) fn at(path: &Path) -> TrainingFolder {
+        TrainingFolder {
+            path: path.to_owned(),
+        }
+    }
+
+    /// Makes the folder if need be, and finishes what a kill cut short.
+    pub(crate) fn prepare(&self) -> Result<(), Failure> {
+        let place = self.path.display();
+        fs::create_dir_all(&self.path).map_err(said).at(&place)?;
         // Better a sentence now than a training that cannot be saved.
         tempfile::Builder::new()
             .prefix(".probe-")
-            .tempfile_in(path)
+            .tempfile_in(&self.path)
             .map_err(said)
-            .at(path.display())?;
-        let folder = TrainingFolder {
-            path: path.to_owned(),
-        };
-        folder.remove_rest().map_err(said).at(path.display())?;
-        Ok(folder)
+            .at(&place)?;
+        self.remove_rest().map_err(said).at(&place)
     }
 
     /// Finishes removals that a kill cut short.
@@ -120,7 +124,11 @@ impl Store for TrainingFolder {
 
     fn folders(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            entries => entries?,
+        };
+        for entry in entries {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
                 names.extend(entry.file_name().into_string());

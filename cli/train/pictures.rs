@@ -82,19 +82,12 @@ impl Samples<'_> {
 
     /// Draws a grid of a student's pictures after `step` updates: a row per prompt, a column per
     /// number of steps, the teacher's own picture last. Returns the paired errors by steps.
-    pub(crate) fn draw(
-        &self,
-        student: &Path,
-        lora: Option<&Path>,
-        step: u64,
-    ) -> Result<Map<String, Value>, Failure> {
+    pub(crate) fn draw(&self, student: &Path, step: u64) -> Result<Map<String, Value>, Failure> {
         let teacher = self.teachers()?;
         let mut columns = Vec::new();
         let mut errors = Map::new();
         for steps in STEPS {
-            let mut flags = vec!["--steps".to_owned(), steps.to_string()];
-            let lora = lora.map(|path| ["--lora".to_owned(), path.display().to_string()]);
-            flags.extend(lora.into_iter().flatten());
+            let flags = ["--steps".to_owned(), steps.to_string()];
             let decoded = self.sampled(student, &flags)?;
             let error = paired_error(&decoded, &teacher).at(student.display())?;
             errors.insert(steps.to_string(), json!(error));

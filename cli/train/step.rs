@@ -12,7 +12,7 @@ use compiler::program::pipeline::{LatentSize, Task};
 use compiler::program::training::names::{
     EMA, LOSS_SCALE, LOSS_SCALE_START, LOSS_SCALE_UPDATES, STUDENT,
 };
-use compiler::program::training::{Drawn, Layout};
+use compiler::program::training::{Drawn, Layout, probed};
 use compiler::program::{Compiled, compile};
 use compiler::value::dim::Bindings;
 use compiler::value::dtype::DType;
@@ -50,6 +50,8 @@ pub(crate) struct Start<'a> {
     pub(crate) dtype: DType,
     /// The seed of parameters that begin at random.
     pub(crate) seed: u64,
+    /// Whether the step says which value is the first that is not finite.
+    pub(crate) probed: bool,
 }
 
 /// A training step.
@@ -100,19 +102,26 @@ impl Recipe for StepNumbers {
     }
 }
 
-/// What a method must know of the teacher: its noise schedule and what its output means.
-pub(crate) fn teacher(model: &Model) -> Result<Teacher, Failure> {
+/// The configuration of a model's sampler.
+pub(crate) fn sampler_config(model: &Model) -> Result<SamplerConfig, Failure> {
     let pipeline = model.pipeline();
     let place = model.place();
     let text = pipeline.scheduler.as_ref().ok_or_else(|| {
         let failure = Failure::job(format!("{place}: there is no scheduler_config.json"));
         failure.hint("put the model's scheduler/scheduler_config.json beside its components")
     })?;
-    let place = format!("{place}: scheduler_config.json");
-    let mut config = SamplerConfig::from_diffusers(text).at(&place)?;
-    if let Some(class) = &pipeline.scheduler_class {
-        config = config.of_index(class);
-    }
+    let config = SamplerConfig::from_diffusers(text);
+    let config = config.at(format!("{place}: scheduler_config.json"))?;
+    Ok(match &pipeline.scheduler_class {
+        Some(class) => config.of_index(class),
+        None => config,
+    })
+}
+
+/// What a method must know of the teacher: its noise schedule and what its output means.
+pub(crate) fn teacher(model: &Model) -> Result<Teacher, Failure> {
+    let config = sampler_config(model)?;
+    let place = format!("{}: scheduler_config.json", model.place());
     Ok(Teacher {
         prediction: config.prediction_type().at(&place)?,
         schedule: config.noise_schedule().at(&place)?,
@@ -253,7 +262,10 @@ pub(crate) fn build(
         };
         let step = distill::step(numbers.method.as_ref(), bodies, sizes, false).at(&place)?;
         let step = graphs::optimizer::training_step(step, &layout, &numbers.optimizer);
-        let step = step.at(&place)?;
+        let step = match start.probed {
+            true => probed(&step.at(&place)?).at(&place)?,
+            false => step.at(&place)?,
+        };
         let reads_teacher = step
             .params(Role::Weight)
             .any(|(_, name, _)| name.starts_with(TEACHER));

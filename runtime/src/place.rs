@@ -3,6 +3,8 @@
 //! Takes what a user wants, gives a [`Place`] that sessions are opened at. Opening an adapter is
 //! the only thing that can fail here.
 
+use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use backends::device::{self, Device, Interpreter, Processor};
@@ -45,6 +47,23 @@ impl Place {
             #[cfg(feature = "webgpu")]
             Place::WebGpu(place) => Arc::new(place.adapter.clone()),
             Place::Interpreter => Arc::new(Interpreter(&WGSL)),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Cpu(options) => {
+                let threads = options.threads.or_else(|| {
+                    let cores = std::thread::available_parallelism();
+                    cores.ok().map(NonZeroUsize::get)
+                });
+                write!(f, "{} threads", threads.unwrap_or(1))
+            }
+            #[cfg(feature = "webgpu")]
+            Place::WebGpu(place) => write!(f, "the adapter {}", place.name()),
+            Place::Interpreter => f.write_str("the interpreter"),
         }
     }
 }

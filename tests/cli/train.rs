@@ -378,6 +378,64 @@ fn what_would_be_another_training_is_refused() {
         "model --method splad --k 30 --data data --out other",
         "k is 30, expected 1 to",
     );
+    assert!(!folder.join("other").exists(), "nothing is made before");
+}
+
+#[test]
+fn the_first_value_that_is_not_finite_is_named() {
+    let folder = scratch("train-not-finite");
+    let weights = "grads/splad_distill.teacher.safetensors";
+    write_model(
+        &folder.join("model"),
+        "grads/splad_distill.teacher.config.json",
+        weights,
+    );
+    let io = tensors("grads/splad_distill.io.safetensors");
+    let draws = |noise: Tensor| {
+        let draws = [
+            ("step0.noise", noise),
+            ("step0.timesteps", timesteps(&io["grid_index"], 20, -1)),
+            ("step0.latents", io["latents"].clone()),
+            ("step0.cond", io["cond"].clone()),
+        ];
+        write_draws(&folder.join("draws.safetensors"), &draws);
+    };
+    let run = "model --method denoise --draws draws.safetensors";
+    let noise = &io["noise"];
+    // Its square is beyond f32.
+    let huge = vec![1e30; noise.elements()];
+    draws(Tensor::from_f32(noise.shape(), &huge));
+    let wanted = "update 1: the loss is inf; the first value that is not finite is the result of \
+                  mul";
+    fail(&folder, &format!("{run} --out huge"), wanted);
+    let mut poisoned = tensors(weights);
+    let bias = poisoned.get_mut("conv_out.bias").expect("a bias");
+    *bias = Tensor::from_f32(bias.shape(), &vec![f32::NAN; bias.elements()]);
+    let named = poisoned
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor));
+    let parts = tensor_file::parts(named).expect("the names are good");
+    let file = folder.join("model/unet/diffusion_pytorch_model.safetensors");
+    fs::write(file, parts.concat()).expect("weights");
+    draws(noise.clone());
+    let wanted = "the first value that is not finite is the parameter \"student\"";
+    fail(&folder, &format!("{run} --out poisoned"), wanted);
+}
+
+#[test]
+fn a_training_that_goes_on_elsewhere_says_so() {
+    let folder = scratch("train-elsewhere");
+    copy(&golden("pipeline/model"), &folder.join("model"));
+    write_pictures(&folder.join("data"), &["a fox", "two foxes"]);
+    let run = "model --method denoise --data data --resolution 64 --out out";
+    succeed(&folder, &format!("{run} --steps 1 --threads 1"));
+    let text = succeed(&folder, &format!("{run} --resume --steps 2 --threads 2"));
+    let found = text.lines().find(|line| line.contains("last bits"));
+    let found = found.unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        found.contains("2 threads of") && found.contains("instead of 1 threads of"),
+        "{found}"
+    );
 }
 
 /// Trains a student by a method on encoded data and samples it in 1, 2 and 4 steps.
@@ -411,4 +469,37 @@ fn students_of_every_method_are_sampled_by_their_own_samplers() {
     check_method("splad", "--k 40");
     check_method("perflow", "--solver-steps 2");
     check_method("lcm-lora", "--rank 2 --alpha 4 --lora-format kohya");
+}
+
+#[test]
+fn a_student_that_consists_of_matrices_is_sampled_with_them() {
+    let folder = scratch("train-matrices");
+    copy(&golden("pipeline/model"), &folder.join("model"));
+    write_pictures(&folder.join("data"), &["a fox", "two foxes"]);
+    let run = "model --method lcm-lora --data data --resolution 64 --out out --steps 2 --rank 2";
+    succeed(&folder, &format!("{run} --lr 0.1"));
+    let run = |arguments: &str| {
+        let output = splamc()
+            .args(arguments.split_whitespace())
+            .current_dir(&folder)
+            .output()
+            .expect("the command runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments}: {text}");
+    };
+    let sampled = |model: &str| {
+        run(&format!(
+            "sample {model} -p fox -s 1 -H 64 -W 64 --steps 2 --latents-out latents.safetensors"
+        ));
+        read_floats(&folder.join("latents.safetensors"))["final_latents"]
+            .values
+            .clone()
+    };
+    let own = sampled("out/ema");
+    let by_hand = "model --sampler lcm --cfg-scale 1";
+    let lora = "--lora out/ema/pytorch_lora_weights.safetensors";
+    assert_eq!(own, sampled(&format!("{by_hand} {lora}")));
+    assert_ne!(own, sampled(by_hand));
+    run("compile out/ema --target cpu -H 64 -W 64 -o student.splam");
+    assert_eq!(own, sampled("student.splam"));
 }

@@ -48,7 +48,7 @@ pub fn inline(module: &Module, name: &str) -> Result<Func, InlineError> {
         });
     };
     let mut builder = Builder::new(name);
-    let built = copy(module, func, &mut builder, None).and_then(|values| {
+    let built = copy(module, func, &mut builder, None, "").and_then(|values| {
         for (name, value) in func.results() {
             builder.result(name, values[value.0 as usize])?;
         }
@@ -62,18 +62,20 @@ pub fn inline(module: &Module, name: &str) -> Result<Func, InlineError> {
 }
 
 /// Copies the values of `func`; parameters are those given, in the order of a call's operands,
-/// or parameters again.
+/// or parameters again. Their origins are said within the one of the call, `within`.
 fn copy(
     module: &Module,
     func: &Func,
     builder: &mut Builder,
     given: Option<&[Value]>,
+    within: &str,
 ) -> Result<Vec<Value>, GraphError> {
     let inputs = func.params(Role::Input).count();
     let (mut input, mut weight) = (0, inputs);
     let mut values: Vec<Value> = Vec::with_capacity(func.values().len());
     for (_, data) in func.values() {
-        builder.at(&data.origin);
+        let origin = joined(within, &data.origin);
+        builder.at(&origin);
         let value = match &data.definition {
             Definition::Param(param) => match given {
                 None => builder.param(&param.name, param.role, data.ty.clone())?,
@@ -91,7 +93,7 @@ fn copy(
                 let operands = node.operands.iter();
                 let operands: Vec<Value> = operands.map(|v| values[v.0 as usize]).collect();
                 match &node.op {
-                    Op::Call(call) => body(module, call, builder, &operands)?,
+                    Op::Call(call) => body(module, call, builder, &operands, &origin)?,
                     op => builder.push(op.clone(), &operands)?,
                 }
             }
@@ -106,10 +108,19 @@ fn body(
     call: &Call,
     builder: &mut Builder,
     operands: &[Value],
+    origin: &str,
 ) -> Result<Value, GraphError> {
     let called = module.funcs.iter().find(|func| func.name() == call.func);
     let called = called.expect("a verified module has the functions that it calls");
-    let values = copy(module, called, builder, Some(operands))?;
+    let values = copy(module, called, builder, Some(operands), origin)?;
     let (_, value) = called.results()[call.result];
     Ok(values[value.0 as usize])
+}
+
+/// An origin within another one; either may be empty.
+fn joined(outer: &str, inner: &str) -> String {
+    match (outer, inner) {
+        ("", only) | (only, "") => only.to_owned(),
+        (outer, inner) => format!("{outer}.{inner}"),
+    }
 }

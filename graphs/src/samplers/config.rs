@@ -11,9 +11,9 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::error::SamplerError;
-use super::options::{Options, Sampler};
+use super::options::{Options, SCHEDULE_OPTIONS, Sampler};
 use super::prediction::PredictionType;
-use super::schedule::schedule;
+use super::schedule::{ZERO_TERMINAL_SNR, default_betas, schedule};
 use super::{SAMPLERS, names};
 use crate::noise_schedule::NoiseSchedule;
 use crate::pipeline_class;
@@ -271,6 +271,27 @@ impl SamplerConfig {
         schedule(&self.options()?)
     }
 
+    /// The options of the noise schedule and what the network predicts, for the configuration of
+    /// another sampler: what its class would take for granted otherwise is written out.
+    ///
+    /// # Errors
+    /// When the class is not supported.
+    pub fn schedule_options(&self) -> Result<Map<String, Value>, SamplerError> {
+        let sampler = self.sampler()?;
+        let (start, end, curve) = default_betas(sampler);
+        let mut options = Map::from_iter([
+            ("beta_start".to_owned(), Value::from(start)),
+            ("beta_end".to_owned(), Value::from(end)),
+            ("beta_schedule".to_owned(), Value::from(curve)),
+        ]);
+        let shared = SCHEDULE_OPTIONS.iter().chain(&[ZERO_TERMINAL_SNR]);
+        for option in shared.filter(|option| sampler.reads(option)) {
+            let given = self.given.get(*option).filter(|value| !value.is_null());
+            options.extend(given.map(|value| ((*option).to_owned(), value.clone())));
+        }
+        Ok(options)
+    }
+
     /// What the network predicts.
     ///
     /// # Errors
@@ -353,7 +374,7 @@ fn quote_non_finite(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::quote_non_finite;
+    use super::{SamplerConfig, quote_non_finite};
 
     #[track_caller]
     fn check(json: &str, wanted: &str) {
@@ -374,6 +395,25 @@ mod tests {
         check(
             "[Infinity, \"é\\\\\", Infinity]",
             "[\"Infinity\", \"é\\\\\", \"Infinity\"]",
+        );
+    }
+
+    #[test]
+    fn the_schedule_of_a_class_is_written_out_for_another() {
+        let options = |json: &str| {
+            let config = SamplerConfig::from_diffusers(json).expect("a configuration");
+            let options = config.schedule_options().expect("a known class");
+            serde_json::to_string(&options).expect("JSON")
+        };
+        assert_eq!(
+            options(r#"{"_class_name": "DDIMScheduler", "clip_sample": true, "beta_end": null}"#),
+            r#"{"beta_end":0.02,"beta_schedule":"linear","beta_start":0.0001}"#
+        );
+        let given = r#"{"_class_name": "EulerDiscreteScheduler", "prediction_type": "sample",
+            "beta_schedule": "scaled_linear", "rescale_betas_zero_snr": true}"#;
+        assert_eq!(
+            options(given),
+            r#"{"beta_end":0.02,"beta_schedule":"scaled_linear","beta_start":0.0001,"prediction_type":"sample","rescale_betas_zero_snr":true}"#
         );
     }
 }

@@ -4,7 +4,7 @@
 use compiler::program::sampler::Limit;
 
 use super::error::SamplerError;
-use super::options::Options;
+use super::options::{Options, Sampler};
 use crate::noise_schedule::{BetaSchedule, NoiseSchedule, NoiseScheduleSpec, TRAIN_TIMESTEPS_MAX};
 
 /// Refuses a number of steps outside `min..=max`.
@@ -36,17 +36,22 @@ pub(super) fn train_timesteps(options: &Options) -> Result<usize, SamplerError> 
     }
 }
 
-/// The noise schedule that the options describe. Without any, consistency samplers take that of
-/// latent diffusion, those of k-diffusion's second order its betas, and the others DDPM's, as their
-/// classes in diffusers do.
-pub(super) fn schedule(options: &Options) -> Result<NoiseSchedule, SamplerError> {
-    let (start, end, curve) = match options.sampler.class {
+/// The first and last β and the curve between them where no option says: consistency samplers have
+/// those of latent diffusion, those of k-diffusion's second order its betas, and the others DDPM's,
+/// as their classes in diffusers do.
+pub(super) fn default_betas(sampler: &Sampler) -> (f64, f64, &'static str) {
+    match sampler.class {
         "LCMScheduler" | "TCDScheduler" | "PeRFlowScheduler" => (0.00085, 0.012, "scaled_linear"),
         "HeunDiscreteScheduler" | "KDPM2DiscreteScheduler" | "KDPM2AncestralDiscreteScheduler" => {
             (0.00085, 0.012, "linear")
         }
         _ => (0.0001, 0.02, "linear"),
-    };
+    }
+}
+
+/// The noise schedule that the options describe.
+pub(super) fn schedule(options: &Options) -> Result<NoiseSchedule, SamplerError> {
+    let (start, end, curve) = default_betas(options.sampler);
     let curves = [
         ("linear", BetaSchedule::Linear),
         ("scaled_linear", BetaSchedule::ScaledLinear),
@@ -70,8 +75,11 @@ pub(super) fn schedule(options: &Options) -> Result<NoiseSchedule, SamplerError>
     })?)
 }
 
+/// The option that rescales a schedule so that its last timestep holds no signal.
+pub(super) const ZERO_TERMINAL_SNR: &str = "rescale_betas_zero_snr";
+
 pub(super) fn zero_terminal_snr(options: &Options) -> Result<bool, SamplerError> {
-    let option = "rescale_betas_zero_snr";
+    let option = ZERO_TERMINAL_SNR;
     Ok(options.sampler.reads(option) && options.flag(option, false)?)
 }
 

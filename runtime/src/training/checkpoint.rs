@@ -71,7 +71,9 @@ pub struct State {
     pub model: String,
     /// What tells the data from others.
     pub data: String,
-    /// What tells from others how sums are ordered: tile programs and threads.
+    /// Where the training ran: target, threads and machine, in words.
+    pub place: String,
+    /// What tells from others how sums are ordered: tile programs.
     pub sums: String,
     /// Scalar states, by name.
     pub scalars: BTreeMap<String, f64>,

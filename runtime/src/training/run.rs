@@ -5,8 +5,9 @@
 
 use std::error::Error;
 
-use compiler::program::training::Drawn;
+use backends::clock::Clock;
 use compiler::program::training::names::{GRAD_NORM, LOSS, UPDATED};
+use compiler::program::training::{Drawn, is_probe};
 use compiler::value::tensor::{Tensor, Values};
 use thiserror::Error;
 
@@ -58,14 +59,21 @@ pub enum TrainingError {
         name: &'static str,
     },
     /// A number that cannot be learnt from.
-    #[error("update {step}: the loss is {loss}; the first value that is not finite is {first}")]
+    #[error(
+        "update {step}: the loss is {loss}; the first value that is not finite is {}",
+        first.as_deref().unwrap_or(match loss.is_finite() {
+            true => "one of the gradient",
+            false => "one inside the networks",
+        })
+    )]
     NotFinite {
         /// The update.
         step: u64,
         /// Its loss.
         loss: f64,
-        /// What is not finite first.
-        first: String,
+        /// What is not finite first, in words; `None` where that is not known without a replay
+        /// of the update with probes.
+        first: Option<String>,
     },
 }
 
@@ -80,6 +88,8 @@ pub struct Report {
     pub grad_norm: f64,
     /// Whether parameters changed: they do not where gradients of scaled losses overflow.
     pub updated: bool,
+    /// What its runs of the step took, in seconds.
+    pub run_seconds: f64,
 }
 
 /// A training step on a device with all that it is fed.
@@ -94,6 +104,8 @@ pub struct Trainer<'a> {
     pub scaled: bool,
     /// The numbers.
     pub recipe: &'a dyn Recipe,
+    /// What times the runs of the step.
+    pub clock: Clock<'a>,
 }
 
 impl Trainer<'_> {
@@ -109,16 +121,19 @@ impl Trainer<'_> {
     ) -> Result<Report, TrainingError> {
         let mut loss = 0.0;
         let mut last = (0.0, false);
+        let mut run_seconds = 0.0;
         for micro in 0..self.accumulate {
             let place = Place { step, micro };
             let batch = batches.batch(place).map_err(TrainingError::Batch)?;
             let is_last = micro + 1 == self.accumulate;
             let session = self.sessions.of(batch.latents.as_ref())?;
             let inputs = self.inputs(session, place, (&batch, updated, is_last))?;
+            let began = (self.clock)();
             let results = session.run(&inputs)?;
+            run_seconds += (self.clock)() - began;
             let own = number(&results, LOSS)?;
             if !own.is_finite() {
-                return Err(not_finite(step, own, &inputs));
+                return Err(not_finite(step, own, &inputs, &results));
             }
             loss += own / f64::from(self.accumulate);
             last = (
@@ -126,7 +141,7 @@ impl Trainer<'_> {
                 number(&results, UPDATED)? != 0.0,
             );
             if is_last && !last.1 && !self.scaled {
-                return Err(not_finite(step, own, &inputs));
+                return Err(not_finite(step, own, &inputs, &results));
             }
         }
         Ok(Report {
@@ -134,6 +149,7 @@ impl Trainer<'_> {
             loss,
             grad_norm: last.0,
             updated: last.1,
+            run_seconds,
         })
     }
 
@@ -156,19 +172,21 @@ impl Trainer<'_> {
     }
 }
 
-/// The error for a loss or a gradient that is not finite: names the input that is not, or says where
-/// the value came up. States tell nothing any more: the update has spoilt them.
-fn not_finite(step: u64, loss: f64, inputs: &Named) -> TrainingError {
-    let input = inputs.iter().find(|(_, tensor)| !is_finite(tensor));
-    let first = match (input, loss.is_finite()) {
-        (Some((name, _)), _) => format!("the input {name:?}"),
-        (None, true) => "the gradient".to_owned(),
-        (None, false) => "a value inside the networks".to_owned(),
-    };
+/// The error for a loss or a gradient that is not finite: names the input that is not, or what the
+/// first probe found, if the step has probes. States tell nothing any more: the update has spoilt
+/// them.
+fn not_finite(step: u64, loss: f64, inputs: &Named, results: &[(String, Tensor)]) -> TrainingError {
+    let mut inputs = inputs.iter();
+    let input = inputs.find(|(_, tensor)| !is_finite(tensor));
+    let input = input.map(|(name, _)| format!("the input {name:?}"));
+    let mut probes = results
+        .iter()
+        .filter_map(|(name, tensor)| Some((is_probe(name)?, tensor)));
+    let probe = probes.find(|(_, tensor)| !is_finite(tensor));
     TrainingError::NotFinite {
         step: step + 1,
         loss,
-        first,
+        first: input.or_else(|| probe.map(|(words, _)| words.to_owned())),
     }
 }
 

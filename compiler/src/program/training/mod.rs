@@ -7,7 +7,9 @@ mod draw;
 mod initial;
 mod layout;
 pub mod names;
+mod probe;
 
 pub use draw::{Distribution, Draw, Drawn};
 pub use initial::Initial;
 pub use layout::{Layout, LayoutError, Place};
+pub use probe::{is_probe, probed};

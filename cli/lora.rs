@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use compiler::program::pipeline::Component;
 use compiler::value::tensor::Tensor;
 use graphs::checkpoint;
-use graphs::lora::{self, File, Layer, LoraError, Modules, Network, listed};
+use graphs::lora::{self, File, Layer, LoraError, Modules, listed};
 use graphs::source::Source;
 use runtime::artifact::Files;
 use runtime::place::Options;
@@ -17,8 +17,7 @@ use runtime::weight_programs::WeightPrograms;
 
 use crate::error::{At, Failure, said};
 use crate::files::Folder;
-use crate::model::Model;
-use crate::{options, progress};
+use crate::progress;
 
 /// The names that a folder's LoRA file has, of diffusers and of PEFT.
 const NAMES: [&str; 2] = [
@@ -29,22 +28,8 @@ const NAMES: [&str; 2] = [
 /// The settings that PEFT stores beside a file.
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 
-/// What the names of files end in.
-const ENDING: &str = ".safetensors";
-
-/// A file and its strength, as `FILE[:SCALE]`.
-pub(super) fn argument(text: &str) -> Result<(PathBuf, f64), String> {
-    match text.rsplit_once(':') {
-        // A colon may be a part of the path, as in `C:\styles`.
-        Some((path, scale)) if scale.parse::<f64>().is_ok() || path.ends_with(ENDING) => {
-            Ok((path.into(), options::finite(scale)?))
-        }
-        Some(_) | None => Ok((text.into(), 1.0)),
-    }
-}
-
 /// The LoRA files of a run.
-pub(super) struct Loras {
+pub(crate) struct Loras {
     /// The layers of each file.
     files: Vec<Vec<Layer>>,
     strengths: Vec<f64>,
@@ -52,12 +37,11 @@ pub(super) struct Loras {
 }
 
 impl Loras {
-    /// Opens files, each with its strength, for the networks of a model.
-    pub(super) fn open(
+    /// Opens files, each with its strength, for the layers of a model, which are asked for if there
+    /// is a file.
+    pub(crate) fn open(
         wanted: &[(PathBuf, f64)],
-        model: &Model,
-        denoiser: &Component,
-        encoders: &[&Component],
+        modules: impl FnOnce() -> Result<Modules, Failure>,
         threads: Option<usize>,
     ) -> Result<Loras, Failure> {
         let mut loras = Loras {
@@ -71,10 +55,7 @@ impl Loras {
         if wanted.is_empty() {
             return Ok(loras);
         }
-        let network = |component: &Component| network(model, component);
-        let encoders = encoders.iter().map(|component| network(component));
-        let encoders = encoders.collect::<Result<_, Failure>>()?;
-        let modules = Modules::new(network(denoiser)?, encoders);
+        let modules = modules()?;
         for (path, strength) in wanted {
             loras.files.push(layers(path, *strength, &modules)?);
             loras.strengths.push(*strength);
@@ -83,7 +64,7 @@ impl Loras {
     }
 
     /// The weights of a component with what the files add to them, computed when they are read.
-    pub(super) fn applied(
+    pub(crate) fn applied(
         &self,
         component: &Component,
         mut weights: BTreeMap<String, Tensor>,
@@ -93,22 +74,6 @@ impl Loras {
         weights.extend(programs.parameters(&self.strengths));
         Ok(weights)
     }
-}
-
-/// The weights of a network that layers can change.
-fn network(model: &Model, component: &Component) -> Result<Network, Failure> {
-    let shapes = model.weight_shapes(component)?.ok_or_else(|| {
-        let place = model.place();
-        let message = format!(
-            "{place}: {} is an exported graph, whose weights have no names that LoRA files know",
-            component.name
-        );
-        Failure::job(message).hint("pass the model in diffusers' layout")
-    })?;
-    Ok(Network {
-        component: component.name.clone(),
-        shapes,
-    })
 }
 
 /// The layers of a file that fit, with warnings of what does not.
