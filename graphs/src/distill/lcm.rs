@@ -18,7 +18,7 @@ use super::error::DistillError;
 use super::loss::{HUBER_C, LOSS, Loss};
 use super::method::{Entry, Folding, Method, Outcome, Student, Teacher, drawn, drawn_timesteps};
 use super::network::At;
-use super::roll_out::RollOut;
+use super::roll_out::{RollOut, Solver};
 use super::row;
 use super::row::{Numbers, vector};
 use super::scene::{Scene, Written, stop_gradient};
@@ -278,6 +278,7 @@ fn roll_out(settings: &Settings) -> Result<RollOut, DistillError> {
             wanted: "at least 1".to_owned(),
         }),
         stride => Ok(RollOut {
+            solver: Solver::Ddim,
             prediction: settings.prediction,
             stride,
             steps: 1,

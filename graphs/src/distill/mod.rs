@@ -38,6 +38,7 @@ pub mod splad;
 pub use adapter::Adapter;
 pub use error::DistillError;
 pub use method::{Entry, Folding, Method, Outcome, Student, Teacher};
+pub use roll_out::Solver;
 pub use row::{Numbers, Point};
 pub use scene::{Bodies, Sizes};
 use scene::{STEP, Scene};

@@ -16,7 +16,7 @@ use super::error::DistillError;
 use super::loss::{HUBER_C, LOSS, Loss};
 use super::method::{Entry, Folding, Method, Outcome, Student, Teacher, drawn_timesteps};
 use super::network::At;
-use super::roll_out::{Path, RollOut};
+use super::roll_out::{Path, RollOut, SOLVER, Solver};
 use super::row::{self, Numbers, vector};
 use super::scene::{Scene, Written, stop_gradient};
 use super::settings::{Kind, Setting, Values};
@@ -40,6 +40,7 @@ pub(super) const METHOD: Entry = Entry {
             about: "steps of the teacher's solver in a window",
             default: "8",
         },
+        SOLVER,
         Setting {
             name: "output",
             kind: Kind::Word(&["ddim_eps", "diff_eps", "velocity"]),
@@ -92,6 +93,8 @@ pub struct Settings {
     pub windows: usize,
     /// Steps of the teacher in a window.
     pub solver_steps: usize,
+    /// What integrates the teacher's ODE; DDIM in the released script.
+    pub solver: Solver,
     /// What the student predicts.
     pub output: Output,
     /// The teacher's guidance scale in the standard form where the student sees captions of its
@@ -147,6 +150,7 @@ impl Settings {
             prediction: teacher.prediction,
             windows,
             solver_steps,
+            solver: Solver::set(values),
             output: values.word("output", &OUTPUTS),
             guidance,
             adapter,
@@ -156,6 +160,7 @@ impl Settings {
 
     fn roll_out(&self) -> RollOut {
         RollOut {
+            solver: self.solver,
             prediction: self.prediction,
             // A path is given by its points; its steps are not all of one length.
             stride: 1,

@@ -105,6 +105,24 @@ pub(super) fn ddim(prediction: PredictionType, from: Point, to: Point) -> Row {
     )
 }
 
+/// A step of DPM-Solver++(2M) from the second of three points to the third: its row, and the factor
+/// of the clean latents at the first (spec 4.4: order 2, midpoint).
+pub(super) fn dpm_2m(prediction: PredictionType, [before, from, to]: [Point; 3]) -> (Row, f64) {
+    let log_snr = |point: Point| (point.alpha / point.sigma).ln();
+    let h = log_snr(to) - log_snr(from);
+    let h_before = log_snr(from) - log_snr(before);
+    // e^(−h) − 1, which is −1 from a point without signal.
+    let decay = to.sigma * from.alpha / (to.alpha * from.sigma) - 1.0;
+    let share = 0.5 * h / h_before;
+    let x0 = clean(prediction, from.alpha, from.sigma);
+    let row = Row {
+        state: to.sigma / from.sigma,
+        output: 0.0,
+    };
+    let step = to.alpha * decay;
+    (row.mix(1.0, x0, -step * (1.0 + share)), step * share)
+}
+
 /// The consistency function `c_skip·x + c_out·x0` of a state with `sigma` of noise at `point`; at
 /// timestep 0 exactly the state (spec 1.7).
 fn consistency(prediction: PredictionType, point: Point, sigma: f64) -> Row {

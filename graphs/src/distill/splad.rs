@@ -22,7 +22,7 @@ use super::lcm::{CONDITION_WIDTH, lcm_sampler};
 use super::loss::{HUBER_C, LOSS, Loss};
 use super::method::{Entry, Folding, Method, Outcome, Student, drawn, drawn_timesteps};
 use super::network::At;
-use super::roll_out::{Path, RollOut};
+use super::roll_out::{Path, RollOut, SOLVER, Solver};
 use super::row;
 use super::row::{Numbers, Point, vector};
 use super::scene::{Scene, Written, stop_gradient};
@@ -84,6 +84,7 @@ pub(super) const METHOD: Entry = Entry {
             about: "where sub-paths start: at every k-phi-th timestep, or every k-th",
             default: "fine",
         },
+        SOLVER,
         LOSS,
         HUBER_C,
     ],
@@ -106,6 +107,8 @@ pub struct Settings {
     pub k: usize,
     /// Timesteps of one step of the teacher; 20 in the paper.
     pub k_phi: usize,
+    /// What integrates the teacher's ODE; DDIM in the paper.
+    pub solver: Solver,
     /// How much noise a state between the ends is taken to hold.
     pub sigma: Sigma,
     /// How the student is told γ.
@@ -169,6 +172,7 @@ impl Settings {
             guidance: values.number("guidance"),
             k: values.positive("k")?,
             k_phi: values.positive("k-phi")?,
+            solver: Solver::set(values),
             sigma: values.word("sigma", &sigmas),
             gamma_embed: values.word("gamma-embed", &embeds),
             grid: values.word("grid", &grids),
@@ -214,6 +218,7 @@ impl Settings {
             });
         }
         Ok(RollOut {
+            solver: self.solver,
             prediction: self.prediction,
             stride,
             steps,

@@ -6,7 +6,7 @@ use graphs::distill::gamma::GammaEmbed;
 use graphs::distill::loss::Loss;
 use graphs::distill::settings::Range;
 use graphs::distill::splad::{Gammas, Grid, Sigma};
-use graphs::distill::{Bodies, Sizes, denoise, lcm, splad, step};
+use graphs::distill::{Bodies, Sizes, Solver, denoise, lcm, splad, step};
 use graphs::samplers::PredictionType;
 
 use super::networks::{Named, exact, flat, network, numbers, schedule, teacher_weights};
@@ -53,6 +53,7 @@ pub(crate) fn splad_settings(gamma_embed: GammaEmbed, sigma: Sigma, loss: Loss) 
         guidance: 3.0,
         k: 100,
         k_phi: 20,
+        solver: Solver::Ddim,
         sigma,
         gamma_embed,
         grid: Grid::Fine,

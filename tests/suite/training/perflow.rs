@@ -4,7 +4,7 @@ use compiler::value::array::Array;
 use compiler::value::tensor::Tensor;
 use graphs::distill::loss::Loss;
 use graphs::distill::perflow::{self, Output, Settings};
-use graphs::distill::{Bodies, DistillError, Numbers, Sizes, step};
+use graphs::distill::{Bodies, DistillError, Numbers, Sizes, Solver, step};
 use graphs::samplers::PredictionType;
 
 use super::acceptance::constant_network;
@@ -15,6 +15,7 @@ fn settings(output: Output, solver_steps: usize) -> Settings {
         prediction: PredictionType::Epsilon,
         windows: 4,
         solver_steps,
+        solver: Solver::Ddim,
         output,
         guidance: None,
         adapter: None,
