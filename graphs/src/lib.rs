@@ -14,6 +14,7 @@ pub mod checkpoint;
 pub mod diffusers;
 pub mod distill;
 pub mod distilled;
+pub mod evaluate;
 pub mod guidance;
 mod imported;
 pub mod ldm_names;
