@@ -29,7 +29,7 @@ use serde_json::json;
 
 use crate::error::{At, Failure};
 use crate::model::Model;
-use crate::{gradient, memory, progress, tensors};
+use crate::{gradient, memory, progress, teacher, tensors};
 
 pub(crate) use arguments::Arguments;
 use arguments::LoraFormat;
@@ -56,7 +56,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
             .map(|state| (state.method.as_str(), &state.settings)),
     })?;
     let model = Model::open(&arguments.teacher)?;
-    let teacher = step::teacher(&model)?;
+    let teacher = teacher::of(&model)?;
     let method = chosen
         .method
         .set(&chosen.all, &teacher)

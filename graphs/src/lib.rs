@@ -11,6 +11,7 @@ use crate::models::ConfigError;
 use crate::source::SourceError;
 
 pub mod checkpoint;
+pub mod clip_model;
 pub mod diffusers;
 pub mod distill;
 pub mod distilled;
