@@ -8,6 +8,7 @@ mod ahead;
 mod artifact_folder;
 mod bench;
 mod cache;
+mod chart;
 mod compile;
 mod compiled;
 mod data;
@@ -15,9 +16,11 @@ mod devices;
 mod driver;
 mod encode;
 mod error;
+mod eval;
 mod files;
 mod grad;
 mod gradient;
+mod grid;
 mod inspect;
 mod kernels;
 mod loaded;
@@ -31,8 +34,10 @@ mod png;
 mod progress;
 mod run;
 mod sample;
+mod sampled;
 mod stages;
 mod stdout;
+mod teacher;
 mod tensors;
 mod tiling;
 mod train;
@@ -90,6 +95,8 @@ commands! {
     Sample: sample,
     Train: train,
     Plot: plot,
+    Eval: eval,
+    Grid: grid,
     Inspect: inspect,
     Bench: bench,
     Grad: grad,

@@ -2,10 +2,13 @@
 //!
 //! Takes words of the command line, returns values of the other rooms' types.
 
+use std::sync::Arc;
+
 use backends::{BACKENDS, Backend, lookup};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use compiler::DType;
+use runtime::artifact::Artifact;
 #[cfg(feature = "webgpu")]
 use runtime::place::{Choice, WebGpu};
 use runtime::place::{Options, Place};
@@ -65,10 +68,27 @@ impl Execution {
 
     /// Where a session of `model` is opened; `profile` asks for the clock of an adapter.
     pub(crate) fn place(&self, model: &Model, profile: bool) -> Result<Place, Failure> {
-        match (target(model, self.target)?.dialect, &self.adapter) {
+        let target = target(model, self.target)?;
+        self.opened(target, model.artifact(), model.is_exact(), profile)
+    }
+
+    /// Where a session of a network is opened that is part of no model.
+    pub(crate) fn own_place(&self) -> Result<Place, Failure> {
+        let target = self.target.unwrap_or(backends::host());
+        self.opened(target, None, false, false)
+    }
+
+    fn opened(
+        &self,
+        target: Target,
+        artifact: Option<&Arc<Artifact>>,
+        is_exact: bool,
+        profile: bool,
+    ) -> Result<Place, Failure> {
+        match (target.dialect, &self.adapter) {
             (None, None) => Ok(Place::Cpu(Options {
                 threads: self.threads,
-                exact: self.exact || model.is_exact(),
+                exact: self.exact || is_exact,
             })),
             (None, Some(_)) => Err(Failure::usage("--adapter needs --target wgsl")
                 .hint("leave --adapter out, or add --target wgsl")),
@@ -80,20 +100,20 @@ impl Execution {
                     choice
                 });
                 // A compiled model says itself what its kernels name.
-                let shader_f16 = match model.artifact() {
+                let shader_f16 = match artifact {
                     Some(artifact) => artifact.names_halves(),
                     None => self.shader_f16,
                 };
                 driver::leave_out_desktop();
                 let opened = WebGpu::open(choice, shader_f16, profile).at("--target wgsl")?;
-                Ok(Place::WebGpu(match model.artifact() {
+                Ok(Place::WebGpu(match artifact {
                     Some(artifact) => opened.for_artifact(artifact.clone()),
                     None => opened,
                 }))
             }
             #[cfg(not(feature = "webgpu"))]
             (Some(_), _) => {
-                let _ = profile;
+                let _ = (profile, artifact);
                 Err(
                     Failure::job("--target wgsl: this build has no drivers for WebGPU adapters")
                         .hint("build it with the feature webgpu"),

@@ -8,13 +8,25 @@ use compiler::value::tensor::{Tensor, Values};
 
 use crate::error::{At, Failure};
 
-/// Encodes picture `index` of `decoded` `[batch, 3, height, width]`, values in [-1, 1] (more is
-/// clamped), as 8-bit RGB: `round((x / 2 + 0.5) · 255)`, as diffusers' `VaeImageProcessor`.
+/// Encodes picture `index` of `decoded` `[batch, 3, height, width]`, values in [-1, 1].
 pub(crate) fn encode(
     decoded: &Tensor,
     index: usize,
     texts: &BTreeMap<&str, String>,
 ) -> Result<Vec<u8>, Failure> {
+    let (pixels, [height, width]) = pixels(decoded, index)?;
+    let (Ok(wide), Ok(high)) = (u32::try_from(width), u32::try_from(height)) else {
+        return Err(Failure::job(format!(
+            "a picture of {width}x{height} does not fit a PNG"
+        )));
+    };
+    encode_rgb(&pixels, (wide, high), texts)
+}
+
+/// Picture `index` of `decoded` `[batch, 3, height, width]`, values in [-1, 1] (more is clamped), as
+/// 8-bit RGB row by row: `round((x / 2 + 0.5) · 255)`, as diffusers' `VaeImageProcessor`. Returns
+/// rows and columns too.
+pub(crate) fn pixels(decoded: &Tensor, index: usize) -> Result<(Vec<u8>, [usize; 2]), Failure> {
     let &[batch, 3, height, width] = decoded.shape() else {
         let shape = decoded.shape();
         let message =
@@ -36,12 +48,7 @@ pub(crate) fn encode(
             pixels.push(level(image[channel * plane + position]));
         }
     }
-    let (Ok(wide), Ok(high)) = (u32::try_from(width), u32::try_from(height)) else {
-        return Err(Failure::job(format!(
-            "a picture of {width}x{height} does not fit a PNG"
-        )));
-    };
-    encode_rgb(&pixels, (wide, high), texts)
+    Ok((pixels, [height, width]))
 }
 
 /// Encodes pixels, 8-bit RGB row by row, of a picture of `(columns, rows)`.

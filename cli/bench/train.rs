@@ -19,6 +19,7 @@ use runtime::training::run::Recipe;
 use crate::error::{At, Failure};
 use crate::loaded::Loaded;
 use crate::model::Model;
+use crate::teacher;
 use crate::train::settings::{GENERAL, texts_of};
 use crate::train::step::{self, Start};
 
@@ -43,7 +44,7 @@ pub(super) fn load(
     let mut given = texts_of(entry.defaults);
     given.extend(set.iter().cloned());
     let general = Values::of(GENERAL.iter().copied(), &given).map_err(Failure::usage)?;
-    let teacher = step::teacher(model)?;
+    let teacher = teacher::of(model)?;
     let method = entry.set(&given, &teacher).map_err(Failure::usage)?;
     let start = Start {
         model,

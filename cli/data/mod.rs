@@ -64,6 +64,15 @@ pub(crate) fn open(path: &Path) -> Result<DataSet, Failure> {
     set
 }
 
+/// The pictures at `path`, with captions or without.
+pub(crate) fn pictures(path: &Path) -> Result<PictureSet, Failure> {
+    let spinner = progress::spinner("index");
+    let files = files::open(path)?;
+    let set = PictureSet::open(Arc::new(files)).at(path.display());
+    drop(spinner);
+    set
+}
+
 /// The pictures of each size.
 pub(crate) fn buckets(pictures: &PictureSet, sizes: &[[usize; 2]]) -> Vec<Bucket> {
     let bar = progress::bar("sizes", pictures.count());

@@ -20,9 +20,8 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{At, Failure, said};
 use crate::model::Model;
+use crate::teacher::sampler_config;
 use crate::{files, outputs};
-
-use super::step::sampler_config;
 
 /// What a student is made of beside its parameters.
 pub(crate) struct Export<'a> {

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command, FromArgMatches};
 use compiler::program::pipeline::Task;
 use compiler::value::tensor::Tensor;
 use runtime::training::pictures::{grid, paired_error};
@@ -14,16 +13,8 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{At, Failure};
 use crate::model::Model;
-use crate::sample;
-use crate::{files, outputs, png, progress, tensors};
-
-/// Prompts where no file names others.
-const PROMPTS: [&str; 4] = [
-    "a photo of a red fox in the snow",
-    "a lighthouse at dawn, oil painting",
-    "portrait of an old fisherman, studio light",
-    "a bowl of fruit on a wooden table",
-];
+use crate::sampled::{self, Request};
+use crate::{outputs, png, progress, tensors};
 
 /// The seed of the first prompt; later ones follow.
 const SEED: u64 = 1000;
@@ -64,10 +55,7 @@ impl Samples<'_> {
                 return Err(failure.hint(hint));
             }
         }
-        let prompts = match prompts {
-            Some(path) => read_prompts(path)?,
-            None => PROMPTS.map(str::to_owned).to_vec(),
-        };
+        let prompts = sampled::prompts(prompts)?;
         let folder = folder.join("samples");
         std::fs::create_dir_all(&folder).at(folder.display())?;
         Ok(Samples {
@@ -130,49 +118,13 @@ impl Samples<'_> {
 
     /// The pictures that `splamc sample` makes of a model: f32 `[prompts, 3, height, width]`.
     fn sampled(&self, model: &Path, flags: &[String]) -> Result<Tensor, Failure> {
-        let scratch = tempfile::tempdir_in(&self.folder).at(self.folder.display())?;
-        let latents = scratch.path().join("latents.safetensors");
-        let mut words = vec![model.display().to_string()];
-        for prompt in &self.prompts {
-            words.extend(["-p".to_owned(), prompt.clone()]);
-        }
-        let [height, width] = self.size;
-        let output = scratch.path().join("out.png");
-        let fixed = [
-            ("-b", self.prompts.len().to_string()),
-            ("-s", SEED.to_string()),
-            ("-H", height.to_string()),
-            ("-W", width.to_string()),
-            ("-o", output.display().to_string()),
-            ("--latents-out", latents.display().to_string()),
-        ];
-        for (flag, value) in fixed {
-            words.extend([flag.to_owned(), value]);
-        }
-        words.extend(flags.iter().chain(&self.flags).cloned());
-        let command = Command::new("sample").no_binary_name(true);
-        let command = sample::Arguments::augment_args(command);
-        let matches = command.try_get_matches_from(words);
-        let arguments = matches.and_then(|found| sample::Arguments::from_arg_matches(&found));
-        sample::execute(&arguments.map_err(Failure::of)?)?;
-        let mut stored = tensors::read(&latents)?;
-        let missing = || Failure::job(format!("{}: no pictures were made", model.display()));
-        stored.remove("decoded").ok_or_else(missing)
-    }
-}
-
-/// The prompts in a file, one per line.
-fn read_prompts(path: &Path) -> Result<Vec<String>, Failure> {
-    let bytes = files::read(path)?;
-    let text = std::str::from_utf8(&bytes).at(path.display())?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let prompts: Vec<String> = lines.map(str::to_owned).collect();
-    match prompts.is_empty() {
-        true => Err(Failure::job(format!(
-            "{}: there is no prompt",
-            path.display()
-        ))),
-        false => Ok(prompts),
+        let request = Request {
+            prompts: &self.prompts,
+            seed: SEED,
+            size: Some(self.size),
+            flags: [flags, &self.flags].concat(),
+        };
+        sampled::decoded(model, &request, &self.folder)
     }
 }
 

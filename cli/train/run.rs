@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::error::{At, Failure};
 use crate::model::Model;
-use crate::{gradient, memory, progress, tensors, tuning};
+use crate::{gradient, memory, progress, teacher, tensors, tuning};
 
 use super::arguments::{Arguments, LoraFormat};
 use super::export::Export;
@@ -51,7 +51,7 @@ pub(super) fn prepared(
             .map(|state| (state.method.as_str(), &state.settings)),
     })?;
     let model = Model::open(&arguments.teacher)?;
-    let teacher = step::teacher(&model)?;
+    let teacher = teacher::of(&model)?;
     let method = chosen
         .method
         .set(&chosen.all, &teacher)

@@ -11,9 +11,11 @@ use crate::models::ConfigError;
 use crate::source::SourceError;
 
 pub mod checkpoint;
+pub mod clip_model;
 pub mod diffusers;
 pub mod distill;
 pub mod distilled;
+pub mod evaluate;
 pub mod guidance;
 mod imported;
 pub mod ldm_names;

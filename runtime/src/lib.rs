@@ -7,6 +7,7 @@
 pub mod ahead;
 pub mod artifact;
 pub mod devices;
+pub mod features;
 pub mod noise;
 pub mod pictures;
 pub mod pipeline;

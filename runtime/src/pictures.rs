@@ -2,8 +2,8 @@
 //!
 //! Takes the bytes of JPEG, PNG and WebP files, returns 8-bit RGB and tensors. Orientation of EXIF
 //! is applied, as `datasets` and diffusers' `load_image` do; transparency is dropped and not
-//! blended, as PIL's `convert("RGB")` does; 16-bit values keep their upper half. Resizing is PIL's
-//! antialiased bilinear, to the bit of Pillow up to 12. It opens no file.
+//! blended, as PIL's `convert("RGB")` does; 16-bit values keep their upper half. Resizing is
+//! Pillow's, to the bit of its versions up to 12. It opens no file.
 
 use std::io::Cursor;
 
@@ -12,17 +12,20 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader};
 use thiserror::Error;
 
+mod fit;
+mod resize;
+mod rule;
+
+pub(crate) use fit::{covering, middle};
+use resize::CHANNELS;
+pub use resize::Filter;
+pub use rule::{Fit, PictureRule, Range, Resize};
+
 /// The largest extent of a picture, in pixels: what JPEG can store.
 const EXTENT_MAX: u32 = 65_535;
 
 /// The most bytes that decoding a picture may allocate.
 const DECODED_BYTES_MAX: u64 = 1 << 30;
-
-/// Bits after the point of Pillow's weights for 8-bit pixels (`Resample.c`, `PRECISION_BITS`).
-const PRECISION_BITS: u32 = 32 - 8 - 2;
-
-/// Channels of a pixel.
-const CHANNELS: usize = 3;
 
 /// A picture of 8-bit RGB.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,55 +102,22 @@ impl Picture {
         self.size
     }
 
+    /// The picture at `[rows, columns]` pixels, each at least 1, by Pillow's bilinear filter.
+    pub fn resized(&self, size: [usize; 2]) -> Picture {
+        self.resized_by(Filter::Bilinear, size)
+    }
+
     /// The picture at `[rows, columns]` pixels, each at least 1.
     ///
     /// # Source
-    /// Pillow `Image.resize(size, Image.Resampling.BILINEAR)`; `Resample.c`,
-    /// `ImagingResampleInner`: columns first, then rows, each rounded to 8 bits. Pillow 13 takes
-    /// rows first for some sizes, which changes values by a level.
-    pub fn resized(&self, size: [usize; 2]) -> Picture {
-        let [rows, columns] = size.map(|extent| extent.max(1));
-        let across = match columns == self.size[1] {
-            true => self.clone(),
-            false => self.resampled_columns(columns),
-        };
-        match rows == self.size[0] {
-            true => across,
-            false => across.resampled_rows(rows),
-        }
-    }
-
-    fn resampled_columns(&self, columns: usize) -> Picture {
-        let windows = windows(self.size[1], columns);
-        let mut pixels = Vec::with_capacity(self.size[0] * columns * CHANNELS);
-        for row in self.pixels.chunks_exact(self.size[1] * CHANNELS) {
-            for Window { first, weights } in &windows {
-                let seen = &row[first * CHANNELS..][..weights.len() * CHANNELS];
-                for channel in 0..CHANNELS {
-                    let values = seen.iter().skip(channel).step_by(CHANNELS);
-                    pixels.push(weighted(values, weights));
-                }
-            }
-        }
+    /// Pillow `Image.resize(size, resample)`; `Resample.c`, `ImagingResampleInner`: columns first,
+    /// then rows, each rounded to 8 bits. Pillow 13 takes rows first for some sizes, which changes
+    /// values by a level.
+    pub fn resized_by(&self, filter: Filter, size: [usize; 2]) -> Picture {
+        let size = size.map(|extent| extent.max(1));
         Picture {
-            size: [self.size[0], columns],
-            pixels,
-        }
-    }
-
-    fn resampled_rows(&self, rows: usize) -> Picture {
-        let stride = self.size[1] * CHANNELS;
-        let mut pixels = Vec::with_capacity(rows * stride);
-        for Window { first, weights } in windows(self.size[0], rows) {
-            let seen = &self.pixels[first * stride..][..weights.len() * stride];
-            for column in 0..stride {
-                let values = seen.iter().skip(column).step_by(stride);
-                pixels.push(weighted(values, &weights));
-            }
-        }
-        Picture {
-            size: [rows, self.size[1]],
-            pixels,
+            size,
+            pixels: resize::rounded(&self.pixels, self.size, filter, size),
         }
     }
 
@@ -222,52 +192,6 @@ fn decoder(file: &[u8]) -> Result<impl ImageDecoder, PictureError> {
         Some(_) => reader.into_decoder().map_err(failed),
         None => Err(PictureError::Format),
     }
-}
-
-/// The pixels along one axis that make one pixel of a resized picture.
-struct Window {
-    first: usize,
-    /// In units of 2^−[`PRECISION_BITS`].
-    weights: Vec<i32>,
-}
-
-/// The window of each of `to` pixels that are made of `from`.
-///
-/// # Source
-/// Pillow `Resample.c`: `precompute_coeffs`, `normalize_coeffs_8bpc`, with `bilinear_filter`, whose
-/// support is 1.
-fn windows(from: usize, to: usize) -> Vec<Window> {
-    let scale = from as f64 / to as f64;
-    let filter_scale = scale.max(1.0);
-    let support = filter_scale;
-    let window = |place: usize| {
-        let center = (place as f64 + 0.5) * scale;
-        // Both are cut towards zero.
-        let first = (center - support + 0.5).max(0.0) as usize;
-        let end = ((center + support + 0.5) as usize).min(from);
-        let weight = |x: usize| {
-            let distance = (x as f64 - center + 0.5) * (1.0 / filter_scale);
-            (1.0 - distance.abs()).max(0.0)
-        };
-        let weights: Vec<f64> = (first..end).map(weight).collect();
-        let sum: f64 = weights.iter().sum();
-        let fixed = |weight: f64| (0.5 + weight / sum * f64::from(1 << PRECISION_BITS)) as i32;
-        Window {
-            first,
-            weights: weights.into_iter().map(fixed).collect(),
-        }
-    };
-    (0..to).map(window).collect()
-}
-
-/// The sum of pixels by weights, rounded to 8 bits.
-fn weighted<'a>(values: impl Iterator<Item = &'a u8>, weights: &[i32]) -> u8 {
-    let half = 1 << (PRECISION_BITS - 1);
-    let terms = values.zip(weights);
-    let sum = terms.fold(half, |sum, (value, weight)| {
-        sum + i32::from(*value) * weight
-    });
-    (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
 fn failed(error: impl std::fmt::Display) -> PictureError {
@@ -352,6 +276,38 @@ mod tests {
             let name = format!("{}x{}", size[0], size[1]);
             let furthest = furthest(&noise.resized(size), &wanted(&name));
             assert!(furthest <= bound, "{name}: {furthest}");
+        }
+    }
+
+    #[test]
+    fn other_filters_and_rules_are_those_of_pillow_and_torch() {
+        let noise = Picture::decode(golden!("noise.png")).expect("a picture");
+        let file = Bytes::from_static(golden!("pictures.safetensors"));
+        let tensors = tensor_file::read(&file).expect("the golden file is whole");
+        for size in [[16, 16], [23, 12], [50, 61]] {
+            let [rows, columns] = size;
+            for (name, filter) in [("bicubic", Filter::Bicubic), ("lanczos", Filter::Lanczos)] {
+                let wanted = wanted(&format!("{name} {rows}x{columns}"));
+                let furthest = furthest(&noise.resized_by(filter, size), &wanted);
+                assert!(furthest <= 1, "{name} {size:?}: {furthest}");
+            }
+            for (name, resize) in [("clean", Resize::Clean), ("torch", Resize::Torch)] {
+                let rule = PictureRule {
+                    resize,
+                    fit: Fit::Stretch,
+                    range: Range::Byte,
+                };
+                let found = rule.numbers(&noise, size).expect("a size");
+                let wanted = tensors[&format!("{name} {rows}x{columns}")].values();
+                let compiler::value::tensor::Values::Float(wanted) = wanted else {
+                    panic!("{name} holds floats");
+                };
+                assert_eq!(found.len(), wanted.len());
+                for (found, wanted) in found.iter().zip(wanted) {
+                    let difference = (f64::from(*found) - wanted).abs();
+                    assert!(difference < 1e-3, "{name} {size:?}: {found} {wanted}");
+                }
+            }
         }
     }
 

@@ -12,6 +12,7 @@ mod broken_off;
 mod devices;
 mod edit;
 mod encode;
+mod eval;
 mod grad;
 mod kernels;
 mod local_models;
@@ -109,15 +110,37 @@ fn hide_hashes(line: &str) -> String {
 #[test]
 fn help_fits_on_a_screen() {
     for name in [
-        "", "compile", "run", "sample", "train", "plot", "grad", "encode", "inspect", "bench",
+        "",
+        "compile",
+        "run",
+        "sample",
+        "train",
+        "plot",
+        "eval",
+        "eval fid",
+        "eval kid",
+        "eval clip",
+        "eval diversity",
+        "eval consistency",
+        "eval solver-error",
+        "grid",
+        "grad",
+        "encode",
+        "inspect",
+        "bench",
         "devices",
     ] {
         let mut command = splamc();
-        command.args((!name.is_empty()).then_some(name));
+        command.args(name.split_whitespace());
         let output = command.arg("--help").output().expect("the command runs");
         assert!(output.status.success(), "{name}");
         let text = String::from_utf8(output.stdout).expect("help is UTF-8");
         assert!(text.lines().count() < 110, "{name} has a long help");
-        insta::assert_snapshot!(format!("help-{name}").trim_end_matches('-'), text);
+        insta::assert_snapshot!(
+            format!("help-{name}")
+                .trim_end_matches('-')
+                .replace(' ', "-"),
+            text
+        );
     }
 }

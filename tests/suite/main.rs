@@ -5,6 +5,7 @@
 mod support;
 
 mod data;
+mod evaluate;
 mod executors;
 mod imports;
 mod lora;

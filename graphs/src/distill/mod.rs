@@ -30,7 +30,7 @@ mod network;
 pub mod perflow;
 pub mod presets;
 mod roll_out;
-mod row;
+pub(crate) mod row;
 mod scene;
 pub mod settings;
 pub mod splad;

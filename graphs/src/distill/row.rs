@@ -48,9 +48,9 @@ impl Point {
 
 /// `state·x + output·o` for a state x and a network's output o there.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Row {
-    pub(super) state: f64,
-    pub(super) output: f64,
+pub(crate) struct Row {
+    pub(crate) state: f64,
+    pub(crate) output: f64,
 }
 
 impl Row {
@@ -96,7 +96,7 @@ fn noise(prediction: PredictionType, alpha: f64, sigma: f64) -> Row {
 
 /// One DDIM step `alpha_to·x0 + sigma_to·epsilon` (arXiv 2010.02502, eq. 12 without noise).
 /// Guidance may act on the output: clean latents and noise are affine in it.
-pub(super) fn ddim(prediction: PredictionType, from: Point, to: Point) -> Row {
+pub(crate) fn ddim(prediction: PredictionType, from: Point, to: Point) -> Row {
     let x0 = clean(prediction, from.alpha, from.sigma);
     x0.mix(
         to.alpha,
@@ -125,7 +125,7 @@ pub(super) fn dpm_2m(prediction: PredictionType, [before, from, to]: [Point; 3])
 
 /// The consistency function `c_skip·x + c_out·x0` of a state with `sigma` of noise at `point`; at
 /// timestep 0 exactly the state (spec 1.7).
-fn consistency(prediction: PredictionType, point: Point, sigma: f64) -> Row {
+pub(crate) fn consistency(prediction: PredictionType, point: Point, sigma: f64) -> Row {
     let (skip, out) = boundary(point);
     Row::STAY.mix(skip, clean(prediction, point.alpha, sigma), out)
 }

@@ -39,5 +39,5 @@ pub use manifest::{Manifest, ProgramSummary, is_manifest};
 pub use read::Artifact;
 pub use storage::{Files, MANIFEST, Storage};
 pub(crate) use stored::key;
-pub use stored::{StoredFile, is_stored_name};
+pub use stored::{StoredFile, hash, is_stored_name};
 pub use write::{Written, write};

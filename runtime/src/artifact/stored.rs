@@ -92,7 +92,7 @@ impl StoredFile {
 }
 
 /// SHA-256 of parts that follow each other, in lower-case hexadecimal digits.
-pub(super) fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+pub fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update(part);

@@ -5,12 +5,16 @@
 //! gives the same bits on every machine, wasm included (all logarithms and sines are `libm`'s).
 //! Spec 4.12.
 
+mod choices;
 pub(crate) mod philox;
 mod torch_cpu;
+mod twister;
 
 use thiserror::Error;
 
 use self::torch_cpu::TorchCpu;
+
+pub use choices::Choices;
 
 /// Which tool's noise a seed means (spec 4.12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,26 +2,21 @@
 //!
 //! Takes a seed; gives the values that consecutive `torch.randn(n, generator=g)` calls give, the
 //! small ones (n < 16) included. Never restarts: draws follow each other in one stream.
-//! Sources: Matsumoto and Nishimura 1998 for the twister; torch's
-//! `native/cpu/DistributionTemplates.h` (`normal_fill`) and `core/DistributionsHelper.h`
+//! Sources: torch's `native/cpu/DistributionTemplates.h` (`normal_fill`) and `core/DistributionsHelper.h`
 //! (`normal_distribution`) for the rest; spec 4.12.
 
 use std::f32::consts::TAU as TAU_F32;
 use std::f64::consts::TAU;
 
-/// Words of the twister's state.
-const STATE_WORDS: usize = 624;
-/// Distance of the word that a twist mixes in.
-const SHIFT_WORDS: usize = 397;
+use super::twister::Twister;
+
 /// Values that torch's vectorised path makes at once; smaller draws take the scalar path.
 const FILL_BLOCK: usize = 16;
 
 /// Torch's generator: the twister and the spare value of the scalar path.
 #[derive(Debug, Clone)]
 pub(super) struct TorchCpu {
-    state: [u32; STATE_WORDS],
-    /// Next word of `state` to give out; `STATE_WORDS` when the state is used up.
-    next: usize,
+    twister: Twister,
     /// Second value of the last scalar pair. It waits through larger draws, as torch's does.
     spare: Option<f64>,
 }
@@ -29,17 +24,8 @@ pub(super) struct TorchCpu {
 impl TorchCpu {
     /// Seeds the twister with the low 32 bits of `seed`, as torch does.
     pub(super) fn new(seed: u64) -> TorchCpu {
-        let mut state = [seed as u32; STATE_WORDS];
-        let mut previous = state[0];
-        for (index, word) in (1u32..).zip(state.iter_mut().skip(1)) {
-            previous = (previous ^ (previous >> 30))
-                .wrapping_mul(1_812_433_253)
-                .wrapping_add(index);
-            *word = previous;
-        }
         TorchCpu {
-            state,
-            next: STATE_WORDS,
+            twister: Twister::new(seed as u32),
             spare: None,
         }
     }
@@ -81,37 +67,16 @@ impl TorchCpu {
 
     /// 24 bits of one word, in [0, 1).
     fn uniform_f32(&mut self) -> f32 {
-        (self.word() & 0x00FF_FFFF) as f32 * (1.0 / 16_777_216.0)
+        (self.twister.word() & 0x00FF_FFFF) as f32 * (1.0 / 16_777_216.0)
     }
 
     /// 53 bits of two words (the first is the high one), in [0, 1).
     fn uniform_f64(&mut self) -> f64 {
-        let (high, low) = (u64::from(self.word()), u64::from(self.word()));
+        let (high, low) = (
+            u64::from(self.twister.word()),
+            u64::from(self.twister.word()),
+        );
         ((high << 32 | low) & ((1 << 53) - 1)) as f64 * (1.0 / 9_007_199_254_740_992.0)
-    }
-
-    /// The twister's next word, tempered.
-    fn word(&mut self) -> u32 {
-        if self.next == STATE_WORDS {
-            self.twist();
-        }
-        let mut word = self.state[self.next];
-        self.next += 1;
-        word ^= word >> 11;
-        word ^= (word << 7) & 0x9D2C_5680;
-        word ^= (word << 15) & 0xEFC6_0000;
-        word ^ (word >> 18)
-    }
-
-    fn twist(&mut self) {
-        for index in 0..STATE_WORDS {
-            let following = self.state[(index + 1) % STATE_WORDS];
-            let joined = (self.state[index] & 0x8000_0000) | (following & 0x7FFF_FFFF);
-            let matrix = if joined & 1 == 0 { 0 } else { 0x9908_B0DF };
-            let shifted = self.state[(index + SHIFT_WORDS) % STATE_WORDS];
-            self.state[index] = shifted ^ (joined >> 1) ^ matrix;
-        }
-        self.next = 0;
     }
 }
 
@@ -131,14 +96,6 @@ fn box_muller(block: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The 10,000th word of the standard's default seed (C++ [rand.predef]).
-    #[test]
-    fn the_twister_gives_the_standards_word() {
-        let mut generator = TorchCpu::new(5489);
-        let last = (0..10_000).map(|_| generator.word()).last();
-        assert_eq!(last, Some(4_123_659_995));
-    }
 
     /// Consecutive `torch.randn(n, generator=g)` of torch 2.15 with seed 0: a spare of the scalar
     /// path waits through vectorised draws.

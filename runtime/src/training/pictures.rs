@@ -22,10 +22,21 @@ pub enum PicturesError {
 /// # Errors
 /// When the shapes differ.
 pub fn paired_error(a: &Tensor, b: &Tensor) -> Result<f64, PicturesError> {
+    distance(a, b, |x| x.clamp(-1.0, 1.0))
+}
+
+/// The root of the mean of squared differences, of latents too.
+///
+/// # Errors
+/// When the shapes differ.
+pub fn root_mean_square(a: &Tensor, b: &Tensor) -> Result<f64, PicturesError> {
+    distance(a, b, |x| x)
+}
+
+fn distance(a: &Tensor, b: &Tensor, seen: fn(f64) -> f64) -> Result<f64, PicturesError> {
     let [a_values, b_values] = values([a, b])?;
-    let clamped = |x: &f64| x.clamp(-1.0, 1.0);
     let pairs = a_values.iter().zip(&b_values);
-    let squares: f64 = pairs.map(|(a, b)| (clamped(a) - clamped(b)).powi(2)).sum();
+    let squares: f64 = pairs.map(|(a, b)| (seen(*a) - seen(*b)).powi(2)).sum();
     Ok((squares / a_values.len().max(1) as f64).sqrt())
 }
 

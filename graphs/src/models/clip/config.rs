@@ -10,9 +10,9 @@ use crate::models::clip::{Config, EndOfText};
 use crate::models::fields::{ConfigError, Fields};
 
 /// Most layers; keeps a hostile file from building forever.
-const LAYERS_MAX: usize = 256;
+pub(super) const LAYERS_MAX: usize = 256;
 /// Most features of anything, most tokens and most entries of the vocabulary.
-const WIDTH_MAX: usize = 1 << 20;
+pub(super) const WIDTH_MAX: usize = 1 << 20;
 /// Before transformers 4.31 configurations said that this id ends a text, wrongly: the models
 /// were trained with the last one of the vocabulary.
 const LEGACY_EOS: i64 = 2;
@@ -21,7 +21,7 @@ const EOS: i64 = 49407;
 
 /// Keys that do not change the function: of training, of generation, and what transformers
 /// writes into every configuration. `pad_token_id` and `bos_token_id` are the tokenizer's.
-const IRRELEVANT: [&str; 57] = [
+pub(super) const IRRELEVANT: [&str; 57] = [
     "add_cross_attention",
     "attention_dropout",
     "bad_words_ids",
@@ -81,6 +81,14 @@ const IRRELEVANT: [&str; 57] = [
     "use_cache",
 ];
 
+/// Activations by transformers' names.
+pub(super) const ACTIVATIONS: [(&str, GeluForm); 4] = [
+    ("quick_gelu", GeluForm::Quick),
+    ("gelu", GeluForm::Erf),
+    ("gelu_new", GeluForm::Tanh),
+    ("gelu_pytorch_tanh", GeluForm::Tanh),
+];
+
 impl Config {
     /// The configuration in `text`, the contents of `file`. `projected` says whether the model
     /// projects the pooled text, where something else than this file says so; otherwise the
@@ -110,12 +118,6 @@ impl Config {
         fields.only("is_decoder", json!(false))?;
         fields.only("pruned_heads", json!({}))?;
         fields.irrelevant(&IRRELEVANT);
-        let forms = [
-            ("quick_gelu", GeluForm::Quick),
-            ("gelu", GeluForm::Erf),
-            ("gelu_new", GeluForm::Tanh),
-            ("gelu_pytorch_tanh", GeluForm::Tanh),
-        ];
         let projection = fields.count("projection_dim", 512, WIDTH_MAX)?;
         let mut config = Config {
             vocabulary: fields.count("vocab_size", 49408, WIDTH_MAX)?,
@@ -124,7 +126,7 @@ impl Config {
             hidden: fields.count("intermediate_size", 2048, WIDTH_MAX)?,
             layers: fields.count("num_hidden_layers", 12, LAYERS_MAX)?,
             heads: fields.count("num_attention_heads", 8, WIDTH_MAX)?,
-            activation: fields.name("hidden_act", "quick_gelu", &forms)?,
+            activation: fields.name("hidden_act", "quick_gelu", &ACTIVATIONS)?,
             epsilon: fields.number("layer_norm_eps", 1e-5)?,
             end_of_text: end_of_text(&mut fields)?,
             projection: projected.then_some(projection),

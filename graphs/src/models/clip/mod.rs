@@ -14,6 +14,7 @@ use crate::models::Options;
 use crate::models::layers::Layers;
 
 mod config;
+pub mod vision;
 
 /// What the encoder looks like, with every default resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,9 +68,17 @@ pub fn build(name: &str, config: &Config, options: &Options) -> Result<Func, Gra
     let ids = layers.typed_input("input_ids", DType::I64, shape)?;
     let mut x = embed(&mut layers, ids, config)?;
     let mut hidden_states = vec![x];
+    let block = Block {
+        width: config.width,
+        hidden: config.hidden,
+        heads: config.heads,
+        activation: config.activation,
+        epsilon: config.epsilon,
+        causal: true,
+    };
     for index in 0..config.layers {
         let path = format!("text_model.encoder.layers.{index}");
-        x = layer(&mut layers, &path, x, config)?;
+        x = layer(&mut layers, &path, x, &block)?;
         hidden_states.push(x);
     }
     x = layers.layer_norm("text_model.final_layer_norm", x, config.epsilon)?;
@@ -104,21 +113,32 @@ fn embed(layers: &mut Layers, ids: Value, config: &Config) -> Result<Value, Grap
     layers.add(x, positions)
 }
 
-fn layer(layers: &mut Layers, path: &str, x: Value, config: &Config) -> Result<Value, GraphError> {
+/// One layer of a transformer, of texts or of pictures.
+struct Block {
+    width: usize,
+    hidden: usize,
+    heads: usize,
+    activation: GeluForm,
+    epsilon: f64,
+    /// Whether a token sees those before it only.
+    causal: bool,
+}
+
+fn layer(layers: &mut Layers, path: &str, x: Value, block: &Block) -> Result<Value, GraphError> {
     let at = |part: &str| format!("{path}.{part}");
-    let h = layers.layer_norm(&at("layer_norm1"), x, config.epsilon)?;
-    let q = layers.linear(&at("self_attn.q_proj"), h, config.width)?;
-    let k = layers.linear(&at("self_attn.k_proj"), h, config.width)?;
-    let v = layers.linear(&at("self_attn.v_proj"), h, config.width)?;
+    let h = layers.layer_norm(&at("layer_norm1"), x, block.epsilon)?;
+    let q = layers.linear(&at("self_attn.q_proj"), h, block.width)?;
+    let k = layers.linear(&at("self_attn.k_proj"), h, block.width)?;
+    let v = layers.linear(&at("self_attn.v_proj"), h, block.width)?;
     layers.at(&at("self_attn"));
-    let h = layers.attention([q, k, v], config.heads, true)?;
-    let h = layers.linear(&at("self_attn.out_proj"), h, config.width)?;
+    let h = layers.attention([q, k, v], block.heads, block.causal)?;
+    let h = layers.linear(&at("self_attn.out_proj"), h, block.width)?;
     let x = layers.add(x, h)?;
-    let h = layers.layer_norm(&at("layer_norm2"), x, config.epsilon)?;
-    let h = layers.linear(&at("mlp.fc1"), h, config.hidden)?;
-    let form = config.activation;
+    let h = layers.layer_norm(&at("layer_norm2"), x, block.epsilon)?;
+    let h = layers.linear(&at("mlp.fc1"), h, block.hidden)?;
+    let form = block.activation;
     let h = layers.push(Gelu { form }, &[h])?;
-    let h = layers.linear(&at("mlp.fc2"), h, config.width)?;
+    let h = layers.linear(&at("mlp.fc2"), h, block.width)?;
     layers.add(x, h)
 }
 

@@ -11,7 +11,7 @@ use super::sample::{Captions, PictureSample};
 /// The samples among files of these sorted names.
 ///
 /// # Errors
-/// When a metadata file cannot be read or is malformed, or no sample has a caption.
+/// When a metadata file cannot be read or is malformed.
 pub(super) fn samples(
     files: &dyn DataFiles,
     names: &[String],
@@ -31,13 +31,7 @@ pub(super) fn samples(
             samples.extend(pictures.map(|name| beside(name, names)));
         }
     }
-    let has_caption = |sample: &PictureSample| sample.captions != Captions::Missing;
-    match samples.is_empty() || samples.iter().any(has_caption) {
-        true => Ok(samples),
-        false => Err(DataError::NoCaptions {
-            samples: samples.len(),
-        }),
-    }
+    Ok(samples)
 }
 
 /// Whether a file or a folder around it is one that systems hide.

@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::buckets::{Bucket, nearest};
 use super::encoded::{EncodedSet, INDEX};
-use super::error::DataError;
+use super::error::{DataError, Unreadable};
 use super::files::DataFiles;
-use super::sample::PictureSample;
+use super::sample::{Captions, PictureSample};
 use super::{folder, webdataset};
 use crate::pictures;
 
@@ -37,12 +39,40 @@ impl DataSet {
     /// # Errors
     /// When a file of the index cannot be read or is damaged, or there is no sample or no caption.
     pub fn open(files: Arc<dyn DataFiles>) -> Result<DataSet, DataError> {
-        let names = files.list().map_err(|error| DataError::List {
-            reason: error.to_string(),
-        })?;
+        let names = listed(&*files)?;
         if names.iter().any(|name| name == INDEX) {
             return Ok(DataSet::Encoded(EncodedSet::open(files)?));
         }
+        let pictures = PictureSet::of(files, &names)?;
+        let has_caption = |sample: &PictureSample| sample.captions != Captions::Missing;
+        match pictures.samples.iter().any(has_caption) {
+            true => Ok(DataSet::Pictures(pictures)),
+            false => Err(DataError::NoCaptions {
+                samples: pictures.count(),
+            }),
+        }
+    }
+}
+
+/// The names of all files.
+fn listed(files: &dyn DataFiles) -> Result<Vec<String>, DataError> {
+    files.list().map_err(|error| DataError::List {
+        reason: error.to_string(),
+    })
+}
+
+impl PictureSet {
+    /// Reads the index of pictures, whether they have captions or not: webdataset shards if there
+    /// are `.tar` files, otherwise a folder.
+    ///
+    /// # Errors
+    /// When a file of the index cannot be read or is damaged, or there is no picture.
+    pub fn open(files: Arc<dyn DataFiles>) -> Result<PictureSet, DataError> {
+        let names = listed(&*files)?;
+        PictureSet::of(files, &names)
+    }
+
+    fn of(files: Arc<dyn DataFiles>, names: &[String]) -> Result<PictureSet, DataError> {
         let mut shards = names.iter().filter(|name| webdataset::is_shard(name));
         let samples = match shards.next() {
             Some(first) => {
@@ -52,20 +82,42 @@ impl DataSet {
                 }
                 samples
             }
-            None => folder::samples(&*files, &names)?,
+            None => folder::samples(&*files, names)?,
         };
         match samples.len() {
             0 => Err(DataError::Empty { files: names.len() }),
-            1..=SAMPLES_MAX => Ok(DataSet::Pictures(PictureSet { files, samples })),
+            1..=SAMPLES_MAX => Ok(PictureSet { files, samples }),
             _ => Err(DataError::TooMany { max: SAMPLES_MAX }),
         }
     }
-}
 
-impl PictureSet {
     /// The number of samples, at least 1. Some of them may turn out to be unreadable.
     pub fn count(&self) -> usize {
         self.samples.len()
+    }
+
+    /// The name of a sample: that of its picture.
+    ///
+    /// # Panics
+    /// When there is no such sample; so do the other functions of one sample.
+    pub fn name(&self, sample: usize) -> &str {
+        &self.samples[sample].name
+    }
+
+    /// The file of a picture.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn file(&self, sample: usize) -> Result<Bytes, Unreadable> {
+        self.samples[sample].picture.read(&*self.files)
+    }
+
+    /// The captions of a picture, at least one.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn captions(&self, sample: usize) -> Result<Vec<String>, Unreadable> {
+        self.samples[sample].captions.read(&*self.files)
     }
 
     /// The samples of each size `[rows, columns]` in pixels; those without samples are left out.
