@@ -11,7 +11,7 @@ use crate::support::{Floats, golden, read_floats, scratch, splamc};
 use crate::{Case, check};
 
 /// A PNG of `rows` × `columns` pixels with a pattern of its own.
-fn png(rows: u32, columns: u32, seed: u32) -> Vec<u8> {
+pub(crate) fn png(rows: u32, columns: u32, seed: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, columns, rows);
     encoder.set_color(png::ColorType::Rgb);

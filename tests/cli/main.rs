@@ -10,6 +10,7 @@ mod adapters;
 mod bench;
 mod broken_off;
 mod devices;
+mod distil;
 mod edit;
 mod encode;
 mod eval;

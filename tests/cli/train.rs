@@ -12,7 +12,7 @@ use compiler::value::tensor::{Tensor, Values};
 use runtime::tensor_file;
 use serde_json::Value;
 
-use crate::encode::write_pictures;
+use crate::encode::{png, write_pictures};
 use crate::support::{copy, golden, read_floats, scratch, splamc, tensors};
 
 /// How far a loss may be from PyTorch's, as a share of it.
@@ -502,4 +502,29 @@ fn a_student_that_consists_of_matrices_is_sampled_with_them() {
     assert_ne!(own, sampled(by_hand));
     run("compile out/ema --target cpu -H 64 -W 64 -o student.splam");
     assert_eq!(own, sampled("student.splam"));
+}
+
+/// Pictures of two shapes are trained on by two programs with the same states, also after a resume.
+#[test]
+fn buckets_are_parts_of_one_training() {
+    let folder = scratch("train-buckets");
+    copy(&golden("pipeline/model"), &folder.join("model"));
+    let data = folder.join("data");
+    fs::create_dir_all(&data).expect("a folder");
+    for (number, [rows, columns]) in [[64, 64], [48, 80], [64, 64], [48, 80]]
+        .into_iter()
+        .enumerate()
+    {
+        let seed = number as u32;
+        fs::write(data.join(format!("{number}.png")), png(rows, columns, seed)).expect("a picture");
+        fs::write(data.join(format!("{number}.txt")), "a fox").expect("a caption");
+    }
+    let run = "model --method denoise --data data --resolution 64 --aspect-buckets --threads 1 \
+               --lr 1e-3 --save-every 0";
+    succeed(&folder, &format!("{run} --out whole --steps 6"));
+    succeed(&folder, &format!("{run} --out parts --steps 3"));
+    succeed(&folder, &format!("{run} --out parts --steps 6 --resume"));
+    let [whole, parts] =
+        ["whole", "parts"].map(|out| contents(&folder.join(out).join("checkpoint-6")));
+    assert!(whole == parts, "a resumed training differs");
 }

@@ -17,7 +17,9 @@ The step is SPLAD's with one step of the teacher (k = k_phi = 20), f32:
 | engine | how |
 |---|---|
 | splamc | `splamc bench --train splad --json`: one program for all of it |
+| train | `splamc train --method splad`: the same program with everything around it; without its checkpoint |
 | torch | diffusers, eager, channels_last, fused AdamW, foreach clipping and EMA |
+| compiled | the same with its three networks through `torch.compile` |
 
 Peak memory is the largest resident set (ru_maxrss) of the engine's process; beside it, for PyTorch,
 what is left after what importing torch and diffusers costs by itself.
@@ -35,9 +37,10 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
-ENGINES = ["splamc", "torch"]
+ENGINES = ["splamc", "train", "torch", "compiled"]
 GUIDANCE = 3.0
 K = 20
 HUBER_C = 0.001
@@ -119,6 +122,10 @@ class Step:
         self.ema = loaded(task["model"], conditioned=True).eval().requires_grad_(False)
         self.parameters = list(self.student.parameters())
         self.averages = list(self.ema.parameters())
+        if task["compiled"]:
+            self.teacher, self.student, self.ema = (
+                torch.compile(network) for network in (self.teacher, self.student, self.ema)
+            )
         self.optimizer = torch.optim.AdamW(self.parameters, lr=LR, weight_decay=0.0, fused=True)
         batch, side = task["batch"], task["latents"]
 
@@ -216,7 +223,7 @@ def started(command: list[str], environment: dict[str, str]) -> dict | str:
     if process.returncode != 0:
         lines = err.strip().splitlines() or [f"exit code {process.returncode}"]
         return lines[-1]
-    found = json.loads(out[out.index("{") :])
+    found = json.loads(out[out.index("{") :]) if "{" in out else {}
     found["peak_resident_bytes"] = usage.ru_maxrss * 1024
     return found
 
@@ -234,7 +241,43 @@ def run_splamc(options: argparse.Namespace, model: pathlib.Path) -> dict | str:
     return found
 
 
-def run_torch(options: argparse.Namespace, model: pathlib.Path, only_import: bool) -> dict | str:
+def run_train(options: argparse.Namespace, model: pathlib.Path) -> dict | str:
+    """A training of a few updates through the command, on latents and conditions from a file."""
+    import numpy
+    from safetensors.numpy import save_file
+
+    random = numpy.random.default_rng(0)
+    image = (options.batch, 4, options.latents, options.latents)
+    text = (options.batch, TOKENS, options.text_width)
+    draws = {}
+    for step in range(1 + options.runs):
+        shapes = {"latents": image, "cond": text, "uncond": text}
+        for name, shape in shapes.items():
+            draws[f"step{step}.{name}"] = random.standard_normal(shape, numpy.float32)
+    with tempfile.TemporaryDirectory(dir=options.cache) as folder:
+        file, out = pathlib.Path(folder, "draws.safetensors"), pathlib.Path(folder, "out")
+        save_file(draws, file)
+        command = [str(options.splamc), "train", str(model), "--method", "splad"]
+        command += ["--draws", str(file), "--out", str(out), "--save-every", "0"]
+        command += ["--k", str(K), "--k-phi", str(K), "--threads", str(options.threads)]
+        found = started(command, dict(os.environ))
+        if isinstance(found, str):
+            return found
+        lines = (out / "metrics.jsonl").read_text().splitlines()
+    updates = [json.loads(line) for line in lines][1:]
+    found["median"] = statistics.median(update["seconds"] for update in updates)
+    found["host"] = statistics.median(
+        update["host_seconds"] / update["seconds"] for update in updates
+    )
+    return found
+
+
+def run_torch(
+    options: argparse.Namespace,
+    model: pathlib.Path,
+    only_import: bool = False,
+    compiled: bool = False,
+) -> dict | str:
     """PyTorch's round."""
     task = {
         "model": str(model),
@@ -244,6 +287,7 @@ def run_torch(options: argparse.Namespace, model: pathlib.Path, only_import: boo
         "threads": options.threads,
         "runs": options.runs,
         "only_import": only_import,
+        "compiled": compiled,
     }
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
     found = started([sys.executable, __file__, "--work", json.dumps(task)], environment)
@@ -263,8 +307,10 @@ def compare(options: argparse.Namespace) -> dict:
                 continue
             if engine == "splamc":
                 found = run_splamc(options, model)
+            elif engine == "train":
+                found = run_train(options, model)
             else:
-                found = run_torch(options, model, only_import=False)
+                found = run_torch(options, model, compiled=engine == "compiled")
             if isinstance(found, str):
                 errors[engine] = found
                 say(f"round {number + 1}: {engine} failed: {found}")
@@ -284,13 +330,14 @@ def summary(rounds: dict, errors: dict[str, str], import_bytes: int | None) -> d
             engines[engine] = {"error": errors[engine]}
             continue
         peak = max(one["peak_resident_bytes"] for one in found)
-        beyond = import_bytes if engine == "torch" else 0
+        beyond = import_bytes or 0 if engine in ("torch", "compiled") else 0
         engines[engine] = {
             "seconds": {
                 "median": statistics.median(one["median"] for one in found),
                 "min": min(one["median"] for one in found),
                 "max": max(one["median"] for one in found),
             },
+            "host_share": max((one.get("host", 0.0) for one in found), default=0.0),
             "peak_resident_bytes": peak,
             "peak_beyond_import_bytes": peak - beyond,
         }
@@ -322,6 +369,9 @@ def table(found: dict) -> str:
             f" {one['peak_beyond_import_bytes'] / 1e6:>17.0f}"
             f" {one.get('memory_beyond_import_ratio', math.nan):>6.2f}"
         )
+    train = found["engines"].get("train", {})
+    if "host_share" in train:
+        lines.append(f"  splamc train: {train['host_share']:.2%} of an update between its programs")
     if found["import_bytes"]:
         lines.append(f"  importing torch and diffusers: {found['import_bytes'] / 1e6:.0f} MB")
     return "\n".join(lines)

@@ -8,8 +8,9 @@ use compiler::value::tensor::{Tensor, Values};
 use graphs::distill::fold::fold;
 use graphs::distill::gamma::{GammaEmbed, gamma_embedding};
 use graphs::distill::loss::Loss;
+use graphs::distill::settings::Range;
 use graphs::distill::splad::{self, Grid, Sample, Sigma};
-use graphs::distill::{Bodies, DistillError, Point, Sizes, step};
+use graphs::distill::{Bodies, DistillError, Point, Sizes, lcm, step};
 use graphs::optimizer::layout_of;
 use graphs::samplers::PredictionType;
 
@@ -240,6 +241,50 @@ fn a_finished_sample_stays() {
         results.remove("z_s").expect("it is a result")
     });
     assert_eq!(states[0], states[1]);
+}
+
+/// With k = k_φ multiple estimation is the one step that LCM takes, bit for bit.
+#[test]
+fn one_estimation_is_a_single_step() {
+    for k in [20, 100] {
+        let multiple = splad::Settings {
+            k,
+            k_phi: k,
+            ..splad_settings(GammaEmbed::ZeroAtOne, Sigma::Linear, HUBER)
+        };
+        let single = lcm::Settings {
+            prediction: multiple.prediction,
+            k,
+            guidance: Range {
+                low: 3.0,
+                high: 3.0,
+            },
+            target: lcm::Target::Ema,
+            adapter: None,
+            loss: HUBER,
+        };
+        let timesteps = [k - 1, 3 * k - 1, 999];
+        let samples = timesteps.map(|timestep| Sample {
+            timestep,
+            gamma: 1.0,
+        });
+        let own = splad::numbers(&multiple, &schedule(), None, &samples);
+        let own = own.expect("the draws are on the grid");
+        let samples = timesteps.map(|timestep| lcm::Sample {
+            timestep,
+            guidance: 3.0,
+        });
+        let lcms = lcm::numbers(&single, &schedule(), None, &samples);
+        let lcms = lcms.expect("the draws are on the grid");
+        let shared = own.iter().filter(|(name, _)| {
+            name.starts_with("teacher.") || name.starts_with("start.") || *name == "guidance"
+        });
+        let shared: Vec<_> = shared.collect();
+        assert_eq!(shared.len(), 6);
+        for (name, numbers) in shared {
+            assert_eq!(numbers, &lcms[name], "{name} at k = {k}");
+        }
+    }
 }
 
 #[test]
