@@ -45,6 +45,7 @@ pub(super) fn read(file: &[u8]) -> Result<BTreeMap<String, Array>, String> {
         .windows(END.len())
         .rposition(|seen| seen == END);
     let end = tail + end.ok_or("it is not a zip archive; expected a .npz file of numpy")?;
+    slice(file, end, END_BYTES)?;
     let count = number(file, end + 10, 2)?;
     let mut place = number(file, end + 16, 4)?;
     let mut arrays = BTreeMap::new();
