@@ -72,29 +72,35 @@ struct Column {
 }
 
 impl Column {
-    /// The lines above the column.
-    fn caption(&self) -> [String; 2] {
+    /// The model and its sampler, in words.
+    fn name(&self) -> String {
         let path = Path::new(&self.model);
-        let mut name = path
+        let name = path
             .file_name()
             .unwrap_or(path.as_os_str())
             .display()
             .to_string();
         // The last folder of a training says little.
-        if let (true, Some(parent)) = (name == "ema" || name == "student", path.parent()) {
-            let parent = parent.file_name().unwrap_or_default().display();
-            name = format!("{parent}/{name}");
+        let name = match (name.as_str(), path.parent().and_then(Path::file_name)) {
+            ("ema" | "student", Some(parent)) => format!("{}/{name}", parent.display()),
+            (_, _) => name,
+        };
+        match &self.sampler {
+            Some(sampler) => format!("{name} {sampler}"),
+            None => name,
         }
-        let sampler = self.sampler.as_ref().map(|sampler| format!(" {sampler}"));
+    }
+
+    /// Steps and scale, in words.
+    fn settings(&self) -> String {
         let steps = match self.steps {
             1 => "1 step".to_owned(),
             steps => format!("{steps} steps"),
         };
-        let scale = self.scale.map(|scale| format!(", scale {scale}"));
-        [
-            format!("{name}{}", sampler.unwrap_or_default()),
-            format!("{steps}{}", scale.unwrap_or_default()),
-        ]
+        match self.scale {
+            Some(scale) => format!("{steps}, scale {scale}"),
+            None => steps,
+        }
     }
 
     /// The flags of `splamc sample`.
@@ -144,8 +150,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let drawn = grid(&pictures)
         .at(&place)
         .map_err(|failure| failure.hint("models of different sizes need -W and -H"))?;
-    let captions: Vec<[String; 2]> = columns.iter().map(Column::caption).collect();
-    let bytes = captioned(&drawn, &captions, &prompts).at(&place)?;
+    let bytes = captioned(&drawn, &columns, &prompts).at(&place)?;
     outputs::write(&arguments.output, &[bytes.into()])?;
     progress::say(format!("wrote {place}"));
     Ok(())
@@ -177,53 +182,71 @@ fn columns(arguments: &Arguments) -> Vec<Column> {
 }
 
 /// Pixels of a line of text, and of its letters' height.
-const LINE: u32 = 18;
-const LETTERS: u32 = 14;
+const LINE: usize = 20;
+const LETTERS: usize = 14;
+
+/// The fewest pixels of a column, so that a caption fits: smaller pictures are enlarged.
+const COLUMN_MIN: usize = 128;
+
+/// A text, its place as columns and rows in pixels, and the width that it may have.
+type Caption = (String, [usize; 2], usize);
 
 /// A grid `[1, 3, rows, columns]` with captions above its columns and a prompt below each row, as a
 /// PNG file.
-fn captioned(
-    drawn: &Tensor,
-    captions: &[[String; 2]],
-    prompts: &[String],
-) -> Result<Vec<u8>, Failure> {
-    let (pixels, [high, wide]) = png::pixels(drawn, 0)?;
+fn captioned(drawn: &Tensor, columns: &[Column], prompts: &[String]) -> Result<Vec<u8>, Failure> {
+    let (pixels, size) = png::pixels(drawn, 0)?;
+    let factor = COLUMN_MIN.div_ceil((size[1] / columns.len().max(1)).max(1));
+    let pixels = enlarged(&pixels, size, factor);
+    let [high, wide] = size.map(|extent| extent * factor);
     let row = high / prompts.len().max(1);
-    let column = wide / captions.len().max(1);
-    let size = [high + (2 + prompts.len()) * LINE as usize, wide];
-    let (Ok(width), Ok(height)) = (u32::try_from(size[1]), u32::try_from(size[0])) else {
+    let top = |number: usize| 2 * LINE + number * (row + LINE);
+    let (Ok(width), Ok(height)) = (u32::try_from(wide), u32::try_from(top(prompts.len()))) else {
         return Err(Failure::job(format!(
-            "a grid of {}x{} pixels is too large",
-            size[1], size[0]
+            "a grid of {wide}x{high} pixels is too large"
         )));
     };
-    let mut canvas = vec![255; size[0] * size[1] * 3];
+    let mut canvas = vec![255; top(prompts.len()) * wide * 3];
     for (number, lines) in pixels.chunks_exact((row * wide * 3).max(1)).enumerate() {
-        let top = 2 * LINE as usize + number * (row + LINE as usize);
-        canvas[top * wide * 3..][..lines.len()].copy_from_slice(lines);
+        canvas[top(number) * wide * 3..][..lines.len()].copy_from_slice(lines);
     }
-    let captions = captions.iter().enumerate().flat_map(|(number, lines)| {
-        let left = (number * column) as i32 + 2;
-        lines
-            .iter()
-            .zip([2, LINE as i32])
-            .map(move |(text, top)| (text, (left, top), column))
-    });
-    let prompts = prompts.iter().enumerate().map(|(number, text)| {
-        let top = 2 * LINE as usize + number * (row + LINE as usize) + row;
-        (text, (2, top as i32 + 1), wide)
-    });
-    let texts: Vec<(String, (i32, i32))> = captions
-        .chain(prompts)
-        .map(|(text, place, width)| (cut(text, width), place))
-        .collect();
-    write_texts(&mut canvas, (width, height), &texts).at("captions")?;
+    let mut captions = above(columns, wide / columns.len().max(1));
+    let below = prompts.iter().enumerate();
+    captions.extend(below.map(|(number, text)| (text.clone(), [0, top(number) + row], wide)));
+    write_texts(&mut canvas, (width, height), &captions).at("captions")?;
     png::encode_rgb(&canvas, (width, height), &BTreeMap::new())
+}
+
+/// Pixels of `[rows, columns]`, each repeated along both axes.
+fn enlarged(pixels: &[u8], [_, columns]: [usize; 2], factor: usize) -> Vec<u8> {
+    let mut larger = Vec::with_capacity(pixels.len() * factor * factor);
+    for line in pixels.chunks_exact((columns * 3).max(1)) {
+        let line: Vec<u8> = line
+            .chunks_exact(3)
+            .flat_map(|pixel| pixel.repeat(factor))
+            .collect();
+        larger.extend(line.repeat(factor));
+    }
+    larger
+}
+
+/// The captions above columns of `width` pixels: a model over all of its columns, steps over each.
+fn above(columns: &[Column], width: usize) -> Vec<Caption> {
+    let mut captions: Vec<Caption> = Vec::new();
+    let mut start = 0;
+    for group in columns.chunk_by(|a, b| a.name() == b.name()) {
+        captions.push((group[0].name(), [start * width, 0], group.len() * width));
+        for (number, column) in group.iter().enumerate() {
+            let left = (start + number) * width;
+            captions.push((column.settings(), [left, LINE], width));
+        }
+        start += group.len();
+    }
+    captions
 }
 
 /// A text that is not wider than `width` pixels, as letters of this font mostly are.
 fn cut(text: &str, width: usize) -> String {
-    let most = width * 2 / LETTERS as usize;
+    let most = width * 2 / LETTERS;
     match text.chars().count() <= most {
         true => text.to_owned(),
         false => text
@@ -234,16 +257,15 @@ fn cut(text: &str, width: usize) -> String {
     }
 }
 
-fn write_texts(
-    canvas: &mut [u8],
-    size: (u32, u32),
-    texts: &[(String, (i32, i32))],
-) -> Result<(), String> {
+fn write_texts(canvas: &mut [u8], size: (u32, u32), captions: &[Caption]) -> Result<(), String> {
+    /// Pixels between a text and what is left of it or above.
+    const MARGIN: usize = 3;
     chart::register()?;
     let area = BitMapBackend::with_buffer(canvas, size).into_drawing_area();
-    for (text, place) in texts {
-        let font = (chart::FONT, LETTERS).into_font().color(&BLACK);
-        let drawn = area.draw(&Text::new(text.clone(), *place, font));
+    for (text, [left, top], width) in captions {
+        let font = (chart::FONT, LETTERS as u32).into_font().color(&BLACK);
+        let place = ((left + MARGIN) as i32, (top + MARGIN) as i32);
+        let drawn = area.draw(&Text::new(cut(text, *width), place, font));
         drawn.map_err(|error| error.to_string())?;
     }
     area.present().map_err(|error| error.to_string())

@@ -3,19 +3,20 @@
 //!
 //! Takes a student, its teacher and data; measures δ(t, k) over a grid of timesteps.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use compiler::program::pipeline::LatentSize;
 use compiler::value::tensor::{Tensor, Values};
+use graphs::distill::Teacher;
 use graphs::evaluate::{consistency_function, ddim_path, noising};
 use runtime::noise::{Generator, Noise};
+use runtime::place::Place;
 use runtime::training::data::{self as loading, DataSet, Feed, Loader, PictureFeed, Preparation};
 use runtime::training::pictures::root_mean_square;
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::denoiser::{Conditions, Denoiser};
-use super::report::{Report, ReportOptions};
+use super::report::{Report, ReportOptions, named};
 use crate::chart::{Chart, Series};
 use crate::data::PictureOptions;
 use crate::error::{At, Failure};
@@ -81,141 +82,219 @@ struct Sums {
     stepped: f64,
 }
 
+/// The pictures that are measured.
+struct Source {
+    loader: Loader,
+    place: String,
+    batches: usize,
+    /// `[batch, channels, rows, columns]`, in latents.
+    shape: [usize; 4],
+}
+
+/// The networks, and where they are measured.
+struct Setting {
+    student: Denoiser,
+    teacher: Denoiser,
+    /// Timesteps from the noisiest on.
+    grid: Vec<usize>,
+    k: usize,
+    seed: u64,
+}
+
 /// Measures the distances.
 pub(super) fn execute(arguments: &ConsistencyArguments) -> Result<(), Failure> {
     arguments.report.check()?;
     let teacher = Model::open(&arguments.teacher)?;
     let student = Model::open(&arguments.student)?;
     let at = arguments.execution.place(&teacher, false)?;
-    let sizes = arguments.pictures.sizes(&teacher.pipeline().latents)?;
-    let &[size] = &sizes[..] else {
-        let failure = Failure::usage("--aspect-buckets has several sizes");
-        return Err(failure.hint("leave it out: one size is measured at a time"));
-    };
-    let (feed, count) = match data::open(&arguments.data)? {
-        DataSet::Encoded(set) => {
-            let count = set.count();
-            (Feed::Encoded(set), count)
-        }
-        DataSet::Pictures(pictures) => {
-            let count = pictures.count();
-            let feed = PictureFeed {
-                buckets: data::buckets(&pictures, &sizes),
-                preparation: Preparation {
-                    crop: arguments.pictures.crop(),
-                    flip: false,
-                },
-                encoder: data::encoders(&teacher, &at, &sizes)?,
-                cache_bytes: 0,
-                pictures,
-            };
-            (Feed::Pictures(feed), count)
-        }
-    };
-    let size = match feed.sizes()[..] {
-        [own] => own,
-        _ => size,
-    };
-    let samples = arguments.samples.min(count);
-    let batch = arguments.batch.min(samples);
-    let pixels = teacher.pipeline().latents.pixels;
-    let latent_size = LatentSize {
+    let mut source = Source::open(arguments, &teacher, &at)?;
+    let [batch, _, height, width] = source.shape;
+    let size = LatentSize {
         batch,
-        height: size[0] / pixels,
-        width: size[1] / pixels,
+        height,
+        width,
     };
-    let settings = loading::Settings {
-        seed: arguments.seed,
-        batch,
-        accumulate: 1,
-        ahead: 1,
-    };
-    let place = arguments.data.display();
-    let mut loader = Loader::start(feed, teacher.pipeline(), settings, 0).at(&place)?;
     // A student has its guidance built in, or takes the scale as a number.
     let scale = match student.pipeline().guidance_width() {
         Some(_) => arguments.cfg_scale,
         None => 1.0,
     };
-    let own = Denoiser::open(&student, &at, latent_size, scale)?;
-    let guide = Denoiser::open(&teacher, &at, latent_size, arguments.cfg_scale)?;
-    let schedule = &guide.teacher.schedule;
-    let last = schedule.alphas_cumprod().len().saturating_sub(1);
-    let k = arguments.k;
+    let guide = Denoiser::open(&teacher, &at, size, arguments.cfg_scale)?;
+    let setting = Setting {
+        student: Denoiser::open(&student, &at, size, scale)?,
+        grid: grid(arguments, guide.teacher.schedule.alphas_cumprod().len())?,
+        teacher: guide,
+        k: arguments.k,
+        seed: arguments.seed,
+    };
+    let mut sums = vec![Sums::default(); setting.grid.len()];
+    let bar = progress::bar("consistency", source.batches * sums.len());
+    for number in 0..source.batches {
+        setting.add(&mut source, number, &mut sums, &mut || bar.inc(1))?;
+    }
+    bar.finish_and_clear();
+    arguments
+        .report
+        .write(&report(arguments, &source, &setting.grid, &sums))
+}
+
+/// The timesteps that are measured.
+fn grid(arguments: &ConsistencyArguments, length: usize) -> Result<Vec<usize>, Failure> {
+    let (k, last) = (arguments.k, length.saturating_sub(1));
     let grid: Vec<usize> = (arguments.from.max(k)..=last).rev().step_by(k).collect();
-    if grid.is_empty() {
-        let message = format!(
+    match grid.is_empty() {
+        true => Err(Failure::usage(format!(
             "--k is {k} and --from is {}; expected at most {last}, the last timestep",
             arguments.from
-        );
-        return Err(Failure::usage(message));
+        ))),
+        false => Ok(grid),
     }
-    let batches = (samples / batch).max(1);
-    let bar = progress::bar("consistency", batches * grid.len());
-    let mut sums = vec![Sums::default(); grid.len()];
-    let channels = teacher.pipeline().latents.channels;
-    let shape = [batch, channels, latent_size.height, latent_size.width];
-    for number in 0..batches {
-        let found = loader.next_batch().at(&place)?;
-        for skipped in &found.skipped {
+}
+
+impl Source {
+    /// The batches of the data, encoded by the teacher where they are not.
+    fn open(
+        arguments: &ConsistencyArguments,
+        teacher: &Model,
+        at: &Place,
+    ) -> Result<Source, Failure> {
+        let latents = &teacher.pipeline().latents;
+        let sizes = arguments.pictures.sizes(latents)?;
+        let (feed, count) = match data::open(&arguments.data)? {
+            DataSet::Encoded(set) => {
+                let count = set.count();
+                (Feed::Encoded(set), count)
+            }
+            DataSet::Pictures(pictures) => {
+                let count = pictures.count();
+                let feed = PictureFeed {
+                    buckets: data::buckets(&pictures, &sizes),
+                    preparation: Preparation {
+                        crop: arguments.pictures.crop(),
+                        flip: false,
+                    },
+                    encoder: data::encoders(teacher, at, &sizes)?,
+                    cache_bytes: 0,
+                    pictures,
+                };
+                (Feed::Pictures(feed), count)
+            }
+        };
+        let &[size] = &feed.sizes()[..] else {
+            let failure = Failure::usage("the data have pictures of several sizes");
+            return Err(failure.hint("leave out --aspect-buckets: one size is measured at a time"));
+        };
+        let samples = arguments.samples.min(count);
+        let batch = arguments.batch.min(samples);
+        let settings = loading::Settings {
+            seed: arguments.seed,
+            batch,
+            accumulate: 1,
+            ahead: 1,
+        };
+        let place = arguments.data.display().to_string();
+        let [height, width] = size.map(|extent| extent / latents.pixels);
+        Ok(Source {
+            loader: Loader::start(feed, teacher.pipeline(), settings, 0).at(&place)?,
+            place,
+            batches: samples / batch,
+            shape: [batch, latents.channels, height, width],
+        })
+    }
+}
+
+impl Setting {
+    /// Adds the distances of one batch.
+    fn add(
+        &self,
+        source: &mut Source,
+        number: usize,
+        sums: &mut [Sums],
+        on_timestep: &mut dyn FnMut(),
+    ) -> Result<(), Failure> {
+        let (place, shape) = (source.place.clone(), source.shape);
+        let batch = source.loader.next_batch().at(&place)?;
+        for skipped in &batch.skipped {
             progress::warn(format!("{} is skipped: {}", skipped.name, skipped.reason));
         }
         let conditions = Conditions {
-            prompt: found.conditions,
-            negative: found.unconditional,
+            prompt: batch.conditions,
+            negative: batch.unconditional,
         };
-        let seed = arguments.seed.wrapping_add((number * batch) as u64);
+        let seed = self.seed.wrapping_add((number * shape[0]) as u64);
         let noise = Noise::new(Generator::Philox, seed, shape)
             .at(&place)?
             .draw();
-        let noised = |timestep: usize| -> Result<Tensor, Failure> {
-            let [alpha, sigma] = noising(schedule, timestep).at(&place)?;
-            let Values::Float(clean) = found.latents.values() else {
-                return Err(Failure::job(format!("{place}: latents are not floats")));
-            };
-            let pairs = clean.iter().zip(&noise);
-            let values: Vec<f32> = pairs
-                .map(|(x, noise)| (alpha * x + sigma * f64::from(*noise)) as f32)
-                .collect();
-            Ok(Tensor::from_f32(&shape, &values))
-        };
-        let value = |timestep: usize, state: &Tensor| -> Result<Tensor, Failure> {
-            let prediction = own.teacher.prediction;
-            let table = consistency_function(&own.teacher.schedule, prediction, timestep);
-            let states = own.run(&table.at(&place)?, &conditions, state, &mut || {})?;
-            let last = states.into_iter().next_back();
-            last.ok_or_else(|| Failure::job("the network was not called"))
-        };
+        let noised = |timestep: usize| self.noised(&batch.latents, &noise, timestep).at(&place);
         // The value at t - k is that at t of the next timestep of the grid.
-        let mut known: BTreeMap<usize, Tensor> = BTreeMap::new();
-        for (timestep, sums) in grid.iter().copied().zip(&mut sums) {
+        let mut known: Option<Tensor> = None;
+        for (timestep, sums) in self.grid.iter().copied().zip(sums) {
             let state = noised(timestep)?;
-            let here = match known.remove(&timestep) {
+            let here = match known.take() {
                 Some(value) => value,
-                None => value(timestep, &state)?,
+                None => self.value(timestep, &state, &conditions)?,
             };
-            let below = timestep - k;
-            let next = value(below, &noised(below)?)?;
-            let prediction = guide.teacher.prediction;
-            let step = ddim_path(schedule, prediction, &[timestep, below]).at(&place)?;
-            let stepped = guide.run(&step, &conditions, &state, &mut || {})?;
-            let stepped = value(below, stepped.last().unwrap_or(&state))?;
+            let below = timestep - self.k;
+            let next = self.value(below, &noised(below)?, &conditions)?;
+            let Teacher {
+                schedule,
+                prediction,
+            } = &self.teacher.teacher;
+            let step = ddim_path(schedule, *prediction, &[timestep, below]).at(&place)?;
+            let stepped = self.teacher.last(&step, &conditions, &state, &mut || {})?;
+            let stepped = self.value(below, &stepped, &conditions)?;
             sums.same_noise += distance(&here, &next).at(&place)?;
             sums.stepped += distance(&here, &stepped).at(&place)?;
-            known.insert(below, next);
-            bar.inc(1);
+            known = Some(next);
+            on_timestep();
         }
+        Ok(())
     }
-    bar.finish_and_clear();
-    let measured = batches * batch;
-    let elements = (shape[1] * shape[2] * shape[3]) as f64;
+
+    /// Clean latents with noise.
+    fn noised(&self, clean: &Tensor, noise: &[f32], timestep: usize) -> Result<Tensor, String> {
+        let factors = noising(&self.teacher.teacher.schedule, timestep);
+        let [alpha, sigma] = factors.map_err(|error| error.to_string())?;
+        let Values::Float(values) = clean.values() else {
+            return Err(format!("latents are {}; expected floats", clean.dtype()));
+        };
+        let pairs = values.iter().zip(noise);
+        let values: Vec<f32> = pairs
+            .map(|(x, noise)| (alpha * x + sigma * f64::from(*noise)) as f32)
+            .collect();
+        Ok(Tensor::from_f32(clean.shape(), &values))
+    }
+
+    /// The student's consistency function.
+    fn value(
+        &self,
+        timestep: usize,
+        state: &Tensor,
+        conditions: &Conditions,
+    ) -> Result<Tensor, Failure> {
+        let own = &self.student.teacher;
+        let table = consistency_function(&own.schedule, own.prediction, timestep);
+        let table = table.at("the student's schedule")?;
+        self.student.last(&table, conditions, state, &mut || {})
+    }
+}
+
+fn report(
+    arguments: &ConsistencyArguments,
+    source: &Source,
+    grid: &[usize],
+    sums: &[Sums],
+) -> Report {
+    let [batch, channels, height, width] = source.shape;
+    let measured = source.batches * batch;
+    let root = ((channels * height * width) as f64).sqrt();
     let mean = |sum: f64| sum / measured as f64;
-    let rows: Vec<_> = grid.iter().zip(&sums).collect();
-    let timesteps = rows.iter().map(|(timestep, sums)| {
+    let rows = grid.iter().zip(sums);
+    let timesteps = rows.clone().map(|(timestep, sums)| {
         json!({
             "timestep": timestep,
             "rms": mean(sums.same_noise),
-            "l2": mean(sums.same_noise) * elements.sqrt(),
+            "l2": mean(sums.same_noise) * root,
             "rms_teacher_step": mean(sums.stepped),
         })
     });
@@ -223,41 +302,41 @@ pub(super) fn execute(arguments: &ConsistencyArguments) -> Result<(), Failure> {
         let all = sums.iter().map(sum);
         mean(all.sum::<f64>()) / sums.len() as f64
     };
-    let facts = json!({
-        "timesteps": timesteps.collect::<Vec<_>>(),
-        "student": student.place(),
-        "teacher": teacher.place(),
-        "data": {"path": place.to_string(), "samples": measured},
-        "k": k,
-        "gamma": 1,
-        "cfg_scale": arguments.cfg_scale,
-        "seed": arguments.seed,
-        "size": size,
-    });
     let curve = |name: &str, number: fn(&Sums) -> f64| Series {
         name: name.to_owned(),
         points: rows
-            .iter()
+            .clone()
             .rev()
-            .map(|(timestep, sums)| (**timestep as f64, mean(number(sums))))
+            .map(|(timestep, sums)| (*timestep as f64, mean(number(sums))))
             .collect(),
     };
-    arguments.report.write(&Report {
+    let facts = [
+        ("timesteps", json!(timesteps.collect::<Vec<_>>())),
+        ("student", json!(arguments.student.display().to_string())),
+        ("teacher", json!(arguments.teacher.display().to_string())),
+        ("data", json!({"path": source.place, "samples": measured})),
+        ("k", json!(arguments.k)),
+        ("gamma", json!(1)),
+        ("cfg_scale", json!(arguments.cfg_scale)),
+        ("seed", json!(arguments.seed)),
+        ("latents", json!(source.shape)),
+    ];
+    Report {
         metric: "consistency",
         scores: vec![
             ("delta", overall(|sums| sums.same_noise)),
             ("delta_teacher_step", overall(|sums| sums.stepped)),
         ],
-        facts: facts.as_object().cloned().unwrap_or_else(Map::new),
+        facts: named(facts),
         chart: Chart {
-            title: format!("δ(t, {k})"),
+            title: format!("δ(t, {})", arguments.k),
             along: "timestep".to_owned(),
             series: vec![
                 curve("the same noise", |sums| sums.same_noise),
                 curve("the teacher's step", |sums| sums.stepped),
             ],
         },
-    })
+    }
 }
 
 /// The sum over samples of the root of the mean squared difference.

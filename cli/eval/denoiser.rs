@@ -118,6 +118,24 @@ impl Denoiser {
     }
 }
 
+impl Denoiser {
+    /// The state after the last step of a table.
+    pub(super) fn last(
+        &self,
+        table: &SamplerTable,
+        conditions: &Conditions,
+        latents: &Tensor,
+        on_call: &mut dyn FnMut(),
+    ) -> Result<Tensor, Failure> {
+        let states = self.run(table, conditions, latents, on_call)?;
+        // A table without steps keeps the state.
+        Ok(states
+            .into_iter()
+            .next_back()
+            .unwrap_or_else(|| latents.clone()))
+    }
+}
+
 /// What the network is fed for captions, by its inputs' names; f32 `[batch, …]`.
 pub(super) struct Conditions {
     /// For the captions.

@@ -160,6 +160,9 @@ fn weights_hash(weights: &BTreeMap<String, Tensor>) -> Result<String, ReadError>
     Ok(hash(parts.iter().map(|part| part.as_bytes())))
 }
 
+/// Is handed the features of some pictures at a time, with their numbers in the set.
+pub(super) type Take<'a> = dyn FnMut(&[usize], &FeatureRows) -> Result<(), Failure> + 'a;
+
 /// What became of a folder of pictures.
 pub(super) struct Seen {
     /// Pictures with features.
@@ -276,13 +279,12 @@ impl Extractor {
         })
     }
 
-    /// Computes the features of all pictures of a folder; `take` is handed those of some pictures
-    /// at a time, with their numbers in the set.
+    /// Computes the features of all pictures of a folder.
     pub(super) fn run(
         &self,
         path: &Path,
         pictures: &PictureSet,
-        take: &mut dyn FnMut(&[usize], &FeatureRows) -> Result<(), Failure>,
+        take: &mut Take<'_>,
     ) -> Result<Seen, Failure> {
         let started = Instant::now();
         let bar = progress::bar("features", pictures.count());

@@ -45,6 +45,7 @@ pub(super) fn read(file: &[u8]) -> Result<BTreeMap<String, Array>, String> {
         .windows(END.len())
         .rposition(|seen| seen == END);
     let end = tail + end.ok_or("it is not a zip archive; expected a .npz file of numpy")?;
+    slice(file, end, END_BYTES)?;
     let count = number(file, end + 10, 2)?;
     let mut place = number(file, end + 16, 4)?;
     let mut arrays = BTreeMap::new();
@@ -220,7 +221,7 @@ fn printed(array: &Array) -> Vec<u8> {
     let shape = extents.collect::<Vec<_>>().join(" ");
     let mut header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({shape}), }}");
     let before = NPY.len() + 4;
-    while (before + header.len() + 1) % ALIGNMENT != 0 {
+    while !(before + header.len() + 1).is_multiple_of(ALIGNMENT) {
         header.push(' ');
     }
     header.push('\n');
@@ -277,13 +278,10 @@ mod tests {
             for place in 0..file.len() {
                 let mut changed = file.to_vec();
                 changed[place] ^= 0x10;
-                // What no reader looks at may change.
+                // What no reader looks at may change, and so may names.
                 if let Ok(found) = read(&changed) {
-                    let values = |arrays: &BTreeMap<String, Array>| {
-                        arrays.values().cloned().collect::<Vec<_>>()
-                    };
-                    let is_same = values(&found) == values(&whole);
-                    assert!(is_same || found.len() < whole.len(), "{place}");
+                    let is_whole = |own: &Array| whole.values().any(|array| array == own);
+                    assert!(found.values().all(is_whole), "{place}");
                 }
             }
         }

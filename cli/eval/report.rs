@@ -70,6 +70,14 @@ impl ReportOptions {
     }
 }
 
+/// Facts by name.
+pub(super) fn named<const N: usize>(facts: [(&str, Value); N]) -> Map<String, Value> {
+    let facts = facts.into_iter();
+    facts
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
 /// A chart of values in their order.
 pub(super) fn numbered(title: &str, along: &str, values: &[f64]) -> Chart {
     let numbered = values.iter().enumerate();

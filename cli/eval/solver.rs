@@ -5,20 +5,20 @@
 
 use std::path::PathBuf;
 
-use compiler::program::pipeline::LatentSize;
+use compiler::program::sampler::SamplerTable;
 use compiler::value::tensor::Tensor;
 use graphs::evaluate::ddim_path;
 use runtime::noise::{Generator, Noise};
 use runtime::training::pictures::root_mean_square;
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::denoiser::{Conditions, Denoiser};
-use super::report::{Report, ReportOptions};
+use super::report::{Report, ReportOptions, named};
 use crate::chart::{Chart, Series};
 use crate::error::{At, Failure};
 use crate::model::Model;
 use crate::options::{self, Execution};
-use crate::{progress, sampled};
+use crate::{progress, sampled, teacher};
 
 /// Measure one long DDIM step of a teacher against unit steps.
 ///
@@ -62,6 +62,22 @@ pub(super) struct SolverArguments {
     report: ReportOptions,
 }
 
+/// The errors of jumps that begin at a timestep.
+struct Row {
+    timestep: usize,
+    jump: f64,
+    short: f64,
+}
+
+/// A teacher on the way from noise.
+struct Walk {
+    denoiser: Denoiser,
+    conditions: Conditions,
+    place: String,
+    /// The noisiest timestep.
+    last: usize,
+}
+
 /// Measures the errors.
 pub(super) fn execute(arguments: &SolverArguments) -> Result<(), Failure> {
     arguments.report.check()?;
@@ -71,94 +87,145 @@ pub(super) fn execute(arguments: &SolverArguments) -> Result<(), Failure> {
         return Err(Failure::usage(message).hint("pass another --short, such as 20 for 100"));
     }
     let model = Model::open(&arguments.teacher)?;
-    let at = arguments.execution.place(&model, false)?;
     let prompts = sampled::prompts(arguments.prompts.as_deref())?;
-    let latents = &model.pipeline().latents;
-    let size = LatentSize {
-        batch: prompts.len(),
-        ..latents.of_pixels(prompts.len(), None, None)?
+    let size = model
+        .pipeline()
+        .latents
+        .of_pixels(prompts.len(), None, None)?;
+    let teacher = teacher::of(&model)?;
+    let starts = starts(arguments, teacher.schedule.alphas_cumprod().len())?;
+    let at = arguments.execution.place(&model, false)?;
+    let walk = Walk {
+        conditions: Conditions::of_prompts(&model, &at, &prompts, size)?,
+        denoiser: Denoiser::open(&model, &at, size, arguments.cfg_scale)?,
+        place: model.place(),
+        last: teacher.schedule.alphas_cumprod().len() - 1,
     };
-    let conditions = Conditions::of_prompts(&model, &at, &prompts, size)?;
-    let denoiser = Denoiser::open(&model, &at, size, arguments.cfg_scale)?;
-    let schedule = &denoiser.teacher.schedule;
-    let prediction = denoiser.teacher.prediction;
-    let place = model.place();
-    let last = schedule.alphas_cumprod().len().saturating_sub(1);
-    let starts = (0..).map(|number| last.checked_sub(number * jump));
-    let starts: Vec<usize> = starts
-        .map_while(|start| start.filter(|start| *start >= arguments.from.max(jump)))
-        .collect();
-    let Some(&least) = starts.last() else {
-        let message = format!(
+    let shape = [
+        size.batch,
+        model.pipeline().latents.channels,
+        size.height,
+        size.width,
+    ];
+    let noise = Noise::new(Generator::Philox, arguments.seed, shape)
+        .at(&walk.place)?
+        .draw();
+    let rows = walk.errors(&Tensor::from_f32(&shape, &noise), &starts, [jump, short])?;
+    arguments.report.write(&report(arguments, &rows, &prompts))
+}
+
+/// The timesteps at which jumps begin, from the noisiest on.
+fn starts(arguments: &SolverArguments, length: usize) -> Result<Vec<usize>, Failure> {
+    let (jump, last) = (arguments.jump, length.saturating_sub(1));
+    let starts = (arguments.from.max(jump)..=last).rev().step_by(jump);
+    let starts: Vec<usize> = starts.collect();
+    match starts.is_empty() {
+        true => Err(Failure::usage(format!(
             "--jump is {jump} and --from is {}; expected at most {last}, the last timestep",
             arguments.from
-        );
-        return Err(Failure::usage(message));
-    };
-    let path: Vec<usize> = (least - jump..=last).rev().collect();
-    let shape = [size.batch, latents.channels, size.height, size.width];
-    let noise = Noise::new(Generator::Philox, arguments.seed, shape)
-        .at(&place)?
-        .draw();
-    let noise = Tensor::from_f32(&shape, &noise);
-    let calls = path.len() - 1 + starts.len() * (1 + jump / short);
-    let bar = progress::bar("solve", calls);
-    let run = |timesteps: &[usize], from: &Tensor| {
-        let table = ddim_path(schedule, prediction, timesteps).at(&place)?;
-        let states = denoiser.run(&table, &conditions, from, &mut || bar.inc(1));
-        states
-    };
-    let mut states = vec![noise.clone()];
-    states.extend(run(&path, &noise)?);
-    let state = |timestep: usize| &states[last - timestep];
-    let mut rows = Vec::new();
-    for &start in &starts {
-        let end = state(start - jump);
-        let error = |step: usize| -> Result<f64, Failure> {
-            let timesteps: Vec<usize> = (start - jump..=start).rev().step_by(step).collect();
-            let found = run(&timesteps, state(start))?.pop();
-            let found = found.ok_or_else(|| Failure::job("no step was made"))?;
-            root_mean_square(&found, end).at(&place)
-        };
-        rows.push((start as f64, error(jump)?, error(short)?));
+        ))),
+        false => Ok(starts),
     }
-    bar.finish_and_clear();
-    let count = rows.len() as f64;
-    let mean = |number: fn(&(f64, f64, f64)) -> f64| rows.iter().map(number).sum::<f64>() / count;
-    let (long_error, short_error) = (mean(|row| row.1), mean(|row| row.2));
-    let timesteps = rows.iter().map(|(start, long, short)| {
-        json!({"timestep": start, "jump_error": long, "short_jumps_error": short, "ratio": long / short})
+}
+
+impl Walk {
+    /// Walks from noise in unit steps, and measures jumps of two lengths against that path.
+    fn errors(
+        &self,
+        noise: &Tensor,
+        starts: &[usize],
+        [jump, short]: [usize; 2],
+    ) -> Result<Vec<Row>, Failure> {
+        let end = starts.last().map_or(self.last, |least| least - jump);
+        let calls = self.last - end + starts.len() * (1 + jump / short);
+        let bar = progress::bar("solve", calls);
+        let path: Vec<usize> = (end..=self.last).rev().collect();
+        let mut states = vec![noise.clone()];
+        let table = self.table(&path)?;
+        states.extend(
+            self.denoiser
+                .run(&table, &self.conditions, noise, &mut || bar.inc(1))?,
+        );
+        let state = |timestep: usize| &states[self.last - timestep];
+        let error = |start: usize, step: usize| -> Result<f64, Failure> {
+            let timesteps: Vec<usize> = (start - jump..=start).rev().step_by(step).collect();
+            let table = self.table(&timesteps)?;
+            let from = state(start);
+            let found = self
+                .denoiser
+                .last(&table, &self.conditions, from, &mut || bar.inc(1))?;
+            root_mean_square(&found, state(start - jump)).at(&self.place)
+        };
+        let row = |start: &usize| {
+            Ok(Row {
+                timestep: *start,
+                jump: error(*start, jump)?,
+                short: error(*start, short)?,
+            })
+        };
+        let rows = starts.iter().map(row).collect();
+        bar.finish_and_clear();
+        rows
+    }
+
+    fn table(&self, timesteps: &[usize]) -> Result<SamplerTable, Failure> {
+        let teacher = &self.denoiser.teacher;
+        ddim_path(&teacher.schedule, teacher.prediction, timesteps).at(&self.place)
+    }
+}
+
+fn report(arguments: &SolverArguments, rows: &[Row], prompts: &[String]) -> Report {
+    let mean = |number: fn(&Row) -> f64| rows.iter().map(number).sum::<f64>() / rows.len() as f64;
+    let (jump_error, short_error) = (mean(|row| row.jump), mean(|row| row.short));
+    let timesteps = rows.iter().map(|row| {
+        json!({
+            "timestep": row.timestep,
+            "jump_error": row.jump,
+            "short_jumps_error": row.short,
+            "ratio": row.jump / row.short,
+        })
     });
-    let facts = json!({
-        "mean_ratio": mean(|row| row.1 / row.2),
-        "timesteps": timesteps.collect::<Vec<_>>(),
-        "teacher": place,
-        "jump": jump,
-        "short": short,
-        "cfg_scale": arguments.cfg_scale,
-        "prompts": prompts,
-        "seed": arguments.seed,
-        "norm": "root of the mean squared difference of latents",
-        "path": "unit steps of DDIM from noise",
-    });
-    let series = |name: String, points: Vec<(f64, f64)>| Series { name, points };
-    let long = rows.iter().rev().map(|row| (row.0, row.1)).collect();
-    let shorter = rows.iter().rev().map(|row| (row.0, row.2)).collect();
-    arguments.report.write(&Report {
+    let facts = [
+        ("mean_ratio", json!(mean(|row| row.jump / row.short))),
+        ("timesteps", json!(timesteps.collect::<Vec<_>>())),
+        ("teacher", json!(arguments.teacher.display().to_string())),
+        ("jump", json!(arguments.jump)),
+        ("short", json!(arguments.short)),
+        ("cfg_scale", json!(arguments.cfg_scale)),
+        ("prompts", json!(prompts)),
+        ("seed", json!(arguments.seed)),
+        (
+            "norm",
+            json!("root of the mean squared difference of latents"),
+        ),
+        ("path", json!("unit steps of DDIM from noise")),
+    ];
+    let curve = |name: String, number: fn(&Row) -> f64| Series {
+        name,
+        points: rows
+            .iter()
+            .rev()
+            .map(|row| (row.timestep as f64, number(row)))
+            .collect(),
+    };
+    let (jump, short) = (arguments.jump, arguments.short);
+    Report {
         metric: "solver_error",
         scores: vec![
-            ("jump_error", long_error),
+            ("jump_error", jump_error),
             ("short_jumps_error", short_error),
-            ("ratio", long_error / short_error),
+            ("ratio", jump_error / short_error),
         ],
-        facts: facts.as_object().cloned().unwrap_or_else(Map::new),
+        facts: named(facts),
         chart: Chart {
             title: "error of DDIM against unit steps".to_owned(),
             along: "timestep".to_owned(),
             series: vec![
-                series(format!("one jump of {jump}"), long),
-                series(format!("{} jumps of {short}", jump / short), shorter),
+                curve(format!("one jump of {jump}"), |row| row.jump),
+                curve(format!("{} jumps of {short}", jump / short), |row| {
+                    row.short
+                }),
             ],
         },
-    })
+    }
 }

@@ -334,12 +334,13 @@ fn grids_have_captions_around_their_pictures() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     let pixels = read_png(&folder.join("grid.png"));
-    // Four columns, two rows, two lines above and one below each row.
-    let (width, line) = (4 * 64, 18);
-    assert_eq!(pixels.len(), width * (2 * 64 + 4 * line) * 3);
+    // Four columns of pictures enlarged to twice their size, two rows, two lines above and one below
+    // each row.
+    let (width, line) = (4 * 128, 20);
+    assert_eq!(pixels.len(), width * (2 * 128 + 4 * line) * 3);
     let is_dark = |pixels: &[u8]| pixels.iter().any(|value| *value < 128);
     assert!(is_dark(&pixels[..width * line * 3]), "there is a caption");
-    let below = (2 * line + 64) * width * 3;
+    let below = (2 * line + 128) * width * 3;
     assert!(
         is_dark(&pixels[below..][..width * line * 3]),
         "there is a prompt"

@@ -37,6 +37,7 @@ NETWORKS = [
     "efficientnet_b0",
     "shufflenet_v2_x1_0",
     "googlenet",
+    "inception_v3",
     "vit_b_16",
     "swin_t",
 ]
@@ -50,7 +51,7 @@ TOLERANCE = 1e-4
 def network(name: str) -> torch.nn.Module:
     """A network with random weights; what starts as zeros, and the statistics of norms, are random too."""
     torch.manual_seed(SEED)
-    options = {"init_weights": False} if name == "googlenet" else {}
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     module = torchvision.models.get_model(name, weights=None, **options).eval()
     for part in module.modules():
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
