@@ -24,7 +24,7 @@ const SPREAD: f64 = 0.38;
 
 /// The teacher's guidance scale. It draws the phases of a caption together, which a student has to
 /// learn: without guidance its pictures are as spread as the data.
-const GUIDANCE: &str = "8";
+const GUIDANCE: &str = "20";
 
 fn caption(number: usize) -> String {
     [WORDS[number]; 40].join(" ")
@@ -112,7 +112,7 @@ fn write_data(folder: &Path) {
         let wave = |index: usize| {
             let (channel, column) = (index / 64, index % 8);
             let turns = turns + column as f64 / 8.0 + channel as f64 / 4.0;
-            (1.5 / SCALING * (TAU * turns).cos()) as f32
+            (2.0 / SCALING * (TAU * turns).cos()) as f32
         };
         let elements = tensor.elements();
         let values: Vec<f32> = match what {
@@ -145,24 +145,38 @@ fn apart(a: &[f32], b: &[f32]) -> f64 {
     (squares.sum::<f64>() / a.len() as f64).sqrt()
 }
 
-/// Every method with a learning rate, and settings that suit few updates.
-const METHODS: [(&str, &str, &str); 4] = [
-    ("lcm", "2e-3", "--k 200"),
-    ("lcm-lora", "5e-3", "--k 200 --rank 8 --alpha 8"),
-    ("perflow", "3e-3", "--guidance-mode fixed --solver-steps 4"),
-    ("splad", "2e-3", "--k 200 --k-phi 50 --gamma-embed matched"),
+/// Every method with its updates, a learning rate, and settings that suit few updates.
+const METHODS: [(&str, u32, &str, &str); 4] = [
+    ("lcm", 400, "2e-3", "--k 200"),
+    ("lcm-lora", 700, "1e-2", "--k 200 --rank 32 --alpha 32"),
+    (
+        "perflow",
+        250,
+        "3e-3",
+        "--guidance-mode fixed --solver-steps 4",
+    ),
+    (
+        "splad",
+        350,
+        "2e-3",
+        "--k 200 --k-phi 50 --gamma-embed matched",
+    ),
 ];
 
 /// How far a student's pictures in one step and in four are from `wanted`, before its training and
 /// after.
-fn distil(folder: &Path, (method, lr, options): (&str, &str, &str), wanted: &[f32]) -> String {
+fn distil(
+    folder: &Path,
+    (method, updates, lr, options): (&str, u32, &str, &str),
+    wanted: &[f32],
+) -> String {
     let train = format!(
         "train taught/ema --data data --method {method} --guidance {GUIDANCE} --batch 8 \
          --ema-decay 0.95 --save-every 0 --threads 1 {options}"
     );
     let begin = format!("--steps 1 --lr 0 --out begin-{method}");
     run(folder, &format!("{train} {begin}"), &[]);
-    let end = format!("--steps 400 --lr {lr} --warmup 10 --lr-schedule linear");
+    let end = format!("--steps {updates} --lr {lr} --warmup 10 --lr-schedule linear");
     run(folder, &format!("{train} {end} --out end-{method}"), &[]);
     let mut report = String::new();
     for steps in [1, 4] {
@@ -185,7 +199,7 @@ fn students_come_near_their_teacher() {
     let folder = scratch("distil");
     write_pipeline(&folder.join("untrained"));
     write_data(&folder);
-    let teach = "train untrained --method denoise --data data --out taught --batch 16 --steps 400 \
+    let teach = "train untrained --method denoise --data data --out taught --batch 16 --steps 500 \
                  --lr 3e-3 --warmup 30 --lr-schedule linear --ema-decay 0.99 --ema-warmup \
                  --caption-dropout 0.1 --save-every 0 --copy";
     run(&folder, teach, &[]);

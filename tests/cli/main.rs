@@ -26,6 +26,7 @@ mod pipelines;
 mod places;
 mod protobuf;
 mod runs;
+mod shapes;
 mod stages;
 mod streams;
 mod tensors;
