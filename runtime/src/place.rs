@@ -7,7 +7,9 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use backends::device::{self, Device, Interpreter, Processor};
+#[cfg(feature = "webgpu")]
+use backends::device::Adapter;
+use backends::device::{Device, Interpreter, Processor};
 #[cfg(feature = "webgpu")]
 use backends::gpu::commands::Requirements;
 use backends::webgpu::WGSL;
@@ -73,7 +75,7 @@ impl fmt::Display for Place {
 #[cfg(feature = "webgpu")]
 #[derive(Debug, Clone)]
 pub struct WebGpu {
-    adapter: device::Adapter,
+    adapter: Adapter,
     pub(crate) artifact: Option<Arc<Artifact>>,
 }
 
@@ -93,7 +95,7 @@ impl WebGpu {
         let limits = &mut requirements.limits;
         limits.binding_bytes_max = granted.binding_bytes_max.min(BINDING_BYTES_MAX);
         limits.buffer_bytes_max = granted.buffer_bytes_max;
-        let adapter = device::Adapter {
+        let adapter = Adapter {
             device: webgpu::Device::open(&options, &requirements)?,
             requirements,
         };
