@@ -378,6 +378,14 @@ fn what_would_be_another_training_is_refused() {
         "model --method splad --k 30 --data data --out other",
         "k is 30, expected 1 to",
     );
+    let tiny = golden("sd21/model");
+    let tiny = tiny.display();
+    // Its schedule is one of zero terminal signal.
+    fail(
+        &folder,
+        &format!("{tiny} --method perflow --data data --out other"),
+        "output is ddim_eps, expected velocity",
+    );
     assert!(!folder.join("other").exists(), "nothing is made before");
 }
 

@@ -17,7 +17,7 @@ use super::loss::{HUBER_C, LOSS, Loss};
 use super::method::{Entry, Folding, Method, Outcome, Student, Teacher, drawn_timesteps};
 use super::network::At;
 use super::roll_out::{Path, RollOut, SOLVER, Solver};
-use super::row::{self, Numbers, vector};
+use super::row::{self, Numbers, Point, vector};
 use super::scene::{Scene, Written, stop_gradient};
 use super::settings::{Kind, Setting, Values};
 use crate::noise_schedule::NoiseSchedule;
@@ -146,12 +146,19 @@ impl Settings {
         if solver_steps > length / windows {
             return Err(values.wrong("solver-steps", format!("at most {}", length / windows)));
         }
+        let output = values.word("output", &OUTPUTS);
+        let last = Point::of(&teacher.schedule, length - 1);
+        if output != Output::Velocity && last.is_some_and(|last| last.alpha == 0.0) {
+            // Clean latents cannot be told from noise alone.
+            let wanted = "velocity, because the teacher's last timestep holds no signal";
+            return Err(values.wrong("output", wanted.to_owned()));
+        }
         Ok(Settings {
             prediction: teacher.prediction,
             windows,
             solver_steps,
             solver: Solver::set(values),
-            output: values.word("output", &OUTPUTS),
+            output,
             guidance,
             adapter,
             loss: Loss::set(values)?,
