@@ -453,6 +453,27 @@ impl Model {
         Loras::open(&own, modules, None)?.applied(component, weights)
     }
 
+    /// The LoRA files of a run beside the model's own, which it has at strength 1 already: named
+    /// once more it counts for what is left to the strength asked for.
+    pub(crate) fn beside_own(&self, wanted: Vec<(PathBuf, f64)>) -> Vec<(PathBuf, f64)> {
+        if !distilled::needs_lora(&self.folder) {
+            return wanted;
+        }
+        let own = self.path.join(distilled::LORA).canonicalize().ok();
+        let is_own = |path: &Path| {
+            let file = match path.is_dir() {
+                true => path.join(distilled::LORA),
+                false => path.to_owned(),
+            };
+            own.is_some() && file.canonicalize().ok() == own
+        };
+        let wanted = wanted.into_iter().map(|(path, strength)| {
+            let left = strength - if is_own(&path) { 1.0 } else { 0.0 };
+            (path, left)
+        });
+        wanted.filter(|(_, left)| *left != 0.0).collect()
+    }
+
     /// The layers of the denoising network and of text encoders that LoRA files can change.
     pub(crate) fn modules(
         &self,

@@ -68,7 +68,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let guide = Guide::new(arguments, &config, described)?;
     let prompts = Prompts::new(arguments, &model, start.size.batch)?;
     let written = Texts::new(arguments)?;
-    let wanted = [&arguments.lora[..], &written.loras].concat();
+    let wanted = model.beside_own([&arguments.lora[..], &written.loras].concat());
     let threads = arguments.execution.threads;
     let modules = || model.modules(networks.denoiser, &networks.encoders);
     let loras = Loras::open(&wanted, modules, threads)?;

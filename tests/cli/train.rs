@@ -508,6 +508,8 @@ fn a_student_that_consists_of_matrices_is_sampled_with_them() {
     let lora = "--lora out/ema/pytorch_lora_weights.safetensors";
     assert_eq!(own, sampled(&format!("{by_hand} {lora}")));
     assert_ne!(own, sampled(by_hand));
+    // Named once more it is not added twice.
+    assert_eq!(own, sampled(&format!("out/ema {lora}")));
     run("compile out/ema --target cpu -H 64 -W 64 -o student.splam");
     assert_eq!(own, sampled("student.splam"));
 }
