@@ -311,7 +311,7 @@ impl Run<'_> {
                 bar.suspend(|| self.sample(samples, done.step, validates_now))?;
             }
             if saved == done.step {
-                // Checkpoints and pictures are no part of an update.
+                // The time of checkpoints and pictures does not count as an update's.
                 began = Instant::now();
             }
             if stops && done.step < steps {

@@ -79,7 +79,7 @@ pub fn open(source: &dyn Source) -> Result<ClipModel, ImportError> {
         .collect();
     let of_pictures =
         |name: &str| name.starts_with("vision_model.") || name == "visual_projection.weight";
-    // What scales cosines in training is no weight of either half.
+    // The scale of cosines in training belongs to neither half.
     let is_spare = |name: &str| name == "logit_scale" || name.ends_with(".position_ids");
     let half = |func: compiler::graph::Func, is_own: &dyn Fn(&str) -> bool| {
         let weights = checkpoint::fit(&func, tensors.clone(), |name| {

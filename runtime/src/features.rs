@@ -135,7 +135,7 @@ impl FeatureNetwork {
         let picture = CHANNELS * rows * columns;
         assert!(
             pictures.len() <= self.batch,
-            "a call takes so many pictures"
+            "a call takes at most its batch of pictures"
         );
         assert!(
             pictures.iter().all(|own| own.len() == picture),

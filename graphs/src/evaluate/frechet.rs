@@ -11,7 +11,7 @@ use super::{EvaluateError, Gaussian};
 /// features is singular.
 const PIVOT_MIN: f64 = 1e-15;
 
-/// Pivots further below zero than this share of the largest variance are no rounding.
+/// Pivots further below zero than this share of the largest variance are errors, not rounding.
 const NEGATIVE_MAX: f64 = 1e-6;
 
 /// The squared Fréchet distance `|μ₁ − μ₂|² + Tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½)`.
