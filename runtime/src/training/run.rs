@@ -7,7 +7,7 @@ use std::error::Error;
 
 use backends::clock::Clock;
 use compiler::program::training::names::{GRAD_NORM, LOSS, UPDATED};
-use compiler::program::training::{Drawn, is_probe};
+use compiler::program::training::{Drawn, probe_words};
 use compiler::value::tensor::{Tensor, Values};
 use thiserror::Error;
 
@@ -181,7 +181,7 @@ fn not_finite(step: u64, loss: f64, inputs: &Named, results: &[(String, Tensor)]
     let input = input.map(|(name, _)| format!("the input {name:?}"));
     let mut probes = results
         .iter()
-        .filter_map(|(name, tensor)| Some((is_probe(name)?, tensor)));
+        .filter_map(|(name, tensor)| Some((probe_words(name)?, tensor)));
     let probe = probes.find(|(_, tensor)| !is_finite(tensor));
     TrainingError::NotFinite {
         step: step + 1,

@@ -12,4 +12,4 @@ mod probe;
 pub use draw::{Distribution, Draw, Drawn};
 pub use initial::Initial;
 pub use layout::{Layout, LayoutError, Place};
-pub use probe::{is_probe, probed};
+pub use probe::{probe_words, probed};

@@ -13,8 +13,8 @@ use crate::value::tensor::Tensor;
 /// What the names of probes begin with.
 const PREFIX: &str = "probe ";
 
-/// Whether a result is a probe: what follows the prefix says in words which value it is of.
-pub fn is_probe(result: &str) -> Option<&str> {
+/// The words that a probe says its value by; `None` for a result that is not a probe.
+pub fn probe_words(result: &str) -> Option<&str> {
     let (_, words) = result.strip_prefix(PREFIX)?.split_once(' ')?;
     Some(words)
 }
