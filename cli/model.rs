@@ -398,7 +398,7 @@ impl Model {
             found.hint("pass a teacher in diffusers' layout")
         })?;
         let component = self.pipeline().of_task(Task::Denoise)?;
-        if !self.has_weights(&component.name)? {
+        if self.is_untrained()? {
             let options = models::Options {
                 dtype,
                 timestep,
@@ -412,6 +412,17 @@ impl Model {
         let options = options(Some(dtype), timestep, &Bindings::new());
         let imported = self.imported(component, &options)?;
         Ok((config.clone(), imported))
+    }
+
+    /// Whether its network has a configuration and no weights: a training begins there.
+    pub(crate) fn is_untrained(&self) -> Result<bool, Failure> {
+        let component = self.pipeline().of_task(Task::Denoise)?;
+        match &self.form {
+            Form::Files(model) if model.unet().is_some() => {
+                Ok(!self.has_weights(&component.name)?)
+            }
+            Form::Files(_) | Form::Artifact(_) => Ok(false),
+        }
     }
 
     /// Whether the folder of a component holds files of weights in any format.

@@ -22,12 +22,14 @@ const SEED: u64 = 1000;
 /// Steps of a student's pictures, from left to right in a grid.
 const STEPS: [usize; 3] = [1, 2, 4];
 
-/// Steps of the teacher's own pictures.
+/// Steps of the teacher's own pictures, the last column.
 const TEACHER_STEPS: usize = 50;
 
 /// What a training samples.
 pub(crate) struct Samples<'a> {
     teacher: &'a Model,
+    /// Whether the teacher has no weights, and so no pictures of its own.
+    untrained: bool,
     folder: PathBuf,
     prompts: Vec<String>,
     /// The guidance scale of the teacher's pictures.
@@ -39,9 +41,11 @@ pub(crate) struct Samples<'a> {
 }
 
 impl Samples<'_> {
-    /// The samples of a training in `folder`; refuses teachers that cannot make pictures.
+    /// The samples of a training in `folder`; refuses teachers that cannot make pictures, and to
+    /// compare (`validates`) with one that has none.
     pub(crate) fn new<'a>(
         teacher: &'a Model,
+        validates: bool,
         folder: &Path,
         prompts: Option<&Path>,
         guidance: Option<f64>,
@@ -55,11 +59,20 @@ impl Samples<'_> {
                 return Err(failure.hint(hint));
             }
         }
+        let untrained = teacher.is_untrained()?;
+        if untrained && validates {
+            let place = teacher.place();
+            let failure = Failure::usage(format!(
+                "{place}: --validate compares with pictures of the teacher, which has no weights"
+            ));
+            return Err(failure.hint("leave out --validate; --sample-every draws the student's"));
+        }
         let prompts = sampled::prompts(prompts)?;
         let folder = folder.join("samples");
         std::fs::create_dir_all(&folder).at(folder.display())?;
         Ok(Samples {
             teacher,
+            untrained,
             folder,
             prompts,
             guidance,
@@ -69,22 +82,26 @@ impl Samples<'_> {
     }
 
     /// Draws a grid of a student's pictures after `step` updates: a row per prompt, a column per
-    /// number of steps, the teacher's own picture last. Returns the paired errors by steps.
+    /// number of steps; last the picture of many steps, the teacher's or where it has none the
+    /// student's. Returns the paired errors by steps.
     pub(crate) fn draw(&self, student: &Path, step: u64) -> Result<Map<String, Value>, Failure> {
-        let teacher = self.teachers()?;
+        let (last, whose) = match self.untrained {
+            true => (self.many_steps(student)?, "the student"),
+            false => (self.teachers()?, "the teacher"),
+        };
         let mut columns = Vec::new();
         let mut errors = Map::new();
         for steps in STEPS {
             let flags = ["--steps".to_owned(), steps.to_string()];
             let decoded = self.sampled(student, &flags)?;
-            let error = paired_error(&decoded, &teacher).at(student.display())?;
+            let error = paired_error(&decoded, &last).at(student.display())?;
             errors.insert(steps.to_string(), json!(error));
             columns.push(decoded);
         }
-        columns.push(teacher);
+        columns.push(last);
         let picture = grid(&columns).at(student.display())?;
         let about = format!(
-            "columns: {} steps of the student after {step} updates, {TEACHER_STEPS} of the teacher; \
+            "columns: {} steps of the student after {step} updates, {TEACHER_STEPS} of {whose}; \
              rows: {}",
             STEPS.map(|steps| steps.to_string()).join(", "),
             self.prompts.join(" | ")
@@ -104,6 +121,13 @@ impl Samples<'_> {
                 return Ok(decoded);
             }
         }
+        let decoded = self.many_steps(self.teacher.path())?;
+        tensors::write(&file, &[("decoded".to_owned(), decoded.clone())])?;
+        Ok(decoded)
+    }
+
+    /// The pictures of a model by the sampler and steps of teachers.
+    fn many_steps(&self, model: &Path) -> Result<Tensor, Failure> {
         let mut flags = ["--sampler", "ddim", "--spacing", "trailing", "--steps"]
             .map(str::to_owned)
             .to_vec();
@@ -111,9 +135,7 @@ impl Samples<'_> {
         if let Some(guidance) = self.guidance {
             flags.extend(["--cfg-scale".to_owned(), guidance.to_string()]);
         }
-        let decoded = self.sampled(self.teacher.path(), &flags)?;
-        tensors::write(&file, &[("decoded".to_owned(), decoded.clone())])?;
-        Ok(decoded)
+        self.sampled(model, &flags)
     }
 
     /// The pictures that `splamc sample` makes of a model: f32 `[prompts, 3, height, width]`.

@@ -265,7 +265,7 @@ impl Run<'_> {
         let validate = every("validate");
         let samples = match sample_every + validate {
             0 => None,
-            _ => Some(self.samples()?),
+            _ => Some(self.samples(validate > 0)?),
         };
         let bar = progress::bar("train", steps as usize);
         bar.set_position(done.step);
@@ -437,12 +437,13 @@ impl Run<'_> {
         Some((adapter, format))
     }
 
-    /// What pictures are sampled.
-    fn samples(&self) -> Result<Samples<'_>, Failure> {
+    /// What pictures are sampled, and whether they are compared with the teacher's.
+    fn samples(&self, validates: bool) -> Result<Samples<'_>, Failure> {
         let distilled = self.step.numbers.method.result().distilled;
         let guidance = distilled.and_then(|own| own.distilled_guidance?.parse().ok());
         Samples::new(
             &self.model,
+            validates,
             self.folder.path(),
             self.arguments.prompts.as_deref(),
             guidance,

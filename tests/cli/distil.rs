@@ -213,3 +213,23 @@ fn students_come_near_their_teacher() {
     });
     assert_eq!(reports.concat(), "", "every student is to be twice as near");
 }
+
+/// A model that begins without weights has no pictures of its own: its grids show the student's,
+/// and there is nothing to compare with.
+#[test]
+fn a_training_from_nothing_draws_its_student() {
+    let folder = scratch("distil-from-nothing");
+    write_pipeline(&folder.join("untrained"));
+    write_data(&folder);
+    let train = "train untrained --method denoise --data data --batch 2 --steps 2";
+    run(&folder, &format!("{train} --sample-every 2 --out taught"), &[]);
+    assert!(folder.join("taught/samples/step-000002.png").is_file());
+    let refused = splamc()
+        .args(train.split_whitespace())
+        .args(["--validate", "2", "--out", "compared"])
+        .current_dir(&folder)
+        .output()
+        .expect("the command runs");
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(text.contains("the teacher, which has no weights"), "{text}");
+}

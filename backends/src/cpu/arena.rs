@@ -2,7 +2,7 @@
 //!
 //! Takes a plan and tensors, gives reads and writes of runs of elements, widened to f32 and
 //! narrowed back. Threads of one kernel write disjoint elements through it; what a kernel reads
-//! while it is written is copied element by element before, never borrowed.
+//! while others write it is copied element by element before, never borrowed.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -159,7 +159,7 @@ impl Cells {
         );
     }
 
-    /// The elements from `at`, borrowed: only for buffers that the running kernel does not write.
+    /// The elements from `at`, borrowed: only for memory that nobody writes until they were used.
     /// `None` where they are not aligned f32.
     pub(crate) fn run(&self, at: usize, count: usize) -> Option<&[f32]> {
         self.check(at, 1, count);
@@ -181,6 +181,10 @@ impl Cells {
             // SAFETY: every place lies within the buffer by the check; reads are unaligned.
             (DType::F32, 1) => unsafe {
                 std::ptr::copy_nonoverlapping(start, out.as_mut_ptr().cast::<u8>(), out.len() * 4);
+            },
+            // SAFETY: as above.
+            (DType::F32, 0) if !out.is_empty() => unsafe {
+                out.fill(start.cast::<f32>().read_unaligned());
             },
             (DType::F32, _) => {
                 for (i, out) in out.iter_mut().enumerate() {
@@ -219,6 +223,22 @@ impl Cells {
                 }
             }
         }
+    }
+
+    /// Whether the two are the same elements.
+    pub(crate) fn is_same(&self, other: &Cells) -> bool {
+        let same = |cells: &Cells| (cells.data.addr(), cells.dtype, cells.elements);
+        same(self) == same(other)
+    }
+
+    /// Whether the two have memory in common.
+    pub(crate) fn overlaps(&self, other: &Cells) -> bool {
+        let ends = |cells: &Cells| {
+            let start = cells.data.addr();
+            (start, start + cells.elements * cells.dtype.bytes())
+        };
+        let ((start, end), (first, last)) = (ends(self), ends(other));
+        start < last && first < end
     }
 
     /// One element of a buffer of integers or truth values.

@@ -244,8 +244,9 @@ pub(crate) fn taps(
 
 /// Rows one after the other, `stride` elements apart.
 pub(crate) fn rows(walk: &Walk, cells: &[Cells], part: &Part, stride: usize, out: &mut [f32]) {
+    let mut index = walk.index(part.batch, part.plane, part.rows.start);
     for (number, row) in part.rows.clone().enumerate() {
-        let mut index = walk.index(part.batch, part.plane, row);
+        walk.set_index(&mut index, part.batch, part.plane, row);
         let out = &mut out[number * stride..][..part.columns.len()];
         walk.read(cells, &mut index, part.columns.start, out);
     }

@@ -11,10 +11,10 @@ use compiler::value::tensor::Tensor;
 
 use super::arena::Cells;
 use super::functions::{Function, function};
-use super::walk::{Affine, Walk};
+use super::walk::{Affine, Pitch, Run, Walk};
 
-/// Columns that are computed at a time: every node keeps as many elements.
-pub(crate) const COLUMNS: usize = 2048;
+/// Elements that are computed at a time: those of all nodes stay in a first cache.
+pub(crate) const COLUMNS: usize = 1024;
 
 /// One output of a region, ready to run.
 #[derive(Debug, Clone)]
@@ -28,16 +28,23 @@ pub(crate) struct Epilogue {
     depends: Vec<Vec<usize>>,
     store: Walk,
     moments: Option<Moments>,
-    /// How many rows may be computed as one.
-    pub(crate) together: usize,
-    /// How many rows of neighbouring planes may be.
-    pub(crate) planes_together: usize,
+    /// Which rows may be computed as one, neighbours or where the store has planes, those of
+    /// neighbouring planes: they lie between two multiples of so many.
+    within: usize,
+    /// How far such rows lie apart where they are stored.
+    pitch: usize,
 }
 
 #[derive(Debug, Clone)]
 enum Compiled {
-    Anchor { plane: usize },
-    Read(Walk),
+    Anchor {
+        plane: usize,
+    },
+    /// Elements of a buffer; those of rows that are computed as one lie `pitch` apart.
+    Read {
+        walk: Walk,
+        pitch: usize,
+    },
     Scalar(f32),
     Unary(fn(&mut [f32], &[f32]), usize),
     Binary(fn(&mut [f32], &[f32], &[f32]), [usize; 2]),
@@ -71,12 +78,25 @@ pub(crate) struct Partial {
 /// What one thread keeps while it runs an epilogue.
 pub(crate) struct State {
     values: Vec<Vec<f32>>,
-    /// Whether a node has values, those of the row at `walked`.
-    known: Vec<bool>,
+    /// Where a node's values lie in a buffer that nobody writes: they are read there.
+    borrowed: Vec<Option<Run>>,
+    /// How many values of a node are those of the row at `walked`.
+    known: Vec<usize>,
+    /// What becomes of the buffers that a node reads while the kernel runs.
+    fates: Vec<Fate>,
     open: Option<Open>,
     /// The index of the row, and of the one before.
     index: Vec<usize>,
     walked: Vec<usize>,
+}
+
+/// What becomes of memory that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    /// The results replace what is read, element by element.
+    Replaced,
+    Written,
 }
 
 /// Moments that still grow: shifted by the first row, so that large means cost no digits.
@@ -117,24 +137,58 @@ impl Epilogue {
             let moments = output.moments.map(|buffer| moments(views, buffer, regions));
             let nodes = nodes.collect::<Option<Vec<Compiled>>>()?;
             let store = Walk::new(&views.store, regions);
-            Some(Epilogue {
+            let mut epilogue = Epilogue {
                 first_column: views.first_column,
                 columns: views.columns,
                 depends: depends(&nodes, &store),
-                together: together(&nodes, &store, views.columns, Walk::is_flat),
-                planes_together: together(&nodes, &store, views.columns, Walk::is_flat_in_planes),
                 nodes,
                 store,
                 moments,
-            })
+                within: 1,
+                pitch: 0,
+            };
+            epilogue.join_rows();
+            Some(epilogue)
         });
         compiled.collect()
+    }
+
+    /// Decides which rows are computed as one.
+    fn join_rows(&mut self) {
+        let store = &self.store;
+        let Pitch { step, mut within } = store.pitch(store);
+        self.pitch = step;
+        for node in &mut self.nodes {
+            if let Compiled::Read { walk, pitch } = node {
+                let own = walk.pitch(store);
+                *pitch = own.step;
+                within = within.min(own.within);
+            }
+        }
+        if let Some(Moments { image, channel, .. }) = &self.moments {
+            within = within.min(store.alike(|axis| image.uses(axis) || channel.uses(axis)));
+        }
+        // Rows of nothing else than one place would be written there.
+        if step > 0 {
+            self.within = within.max(1);
+        }
+    }
+
+    /// How many rows of so many columns may be computed as one from `row` on, at most `most`.
+    pub(crate) fn together(&self, row: usize, columns: usize, most: usize) -> usize {
+        let left = self.within - row % self.within;
+        (COLUMNS / columns.max(1)).clamp(1, left).min(most)
+    }
+
+    /// Whether it stores the anchor as it is.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.nodes.as_slice(), [Compiled::Anchor { .. }])
     }
 
     /// The buffers that it reads.
     pub(crate) fn reads(&self) -> impl Iterator<Item = usize> {
         self.nodes.iter().flat_map(|node| match node {
-            Compiled::Read(walk) => walk.buffers().collect(),
+            Compiled::Read { walk, .. } => walk.buffers().collect(),
             Compiled::Anchor { .. }
             | Compiled::Scalar(_)
             | Compiled::Unary(..)
@@ -142,17 +196,51 @@ impl Epilogue {
         })
     }
 
-    /// What a thread needs to run it.
-    pub(crate) fn state(&self) -> State {
-        let size = COLUMNS.min(self.columns.max(1) * self.together.max(self.planes_together));
+    /// The buffers that it writes while blocks are computed.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = usize> {
+        self.store.buffers()
+    }
+
+    /// What a thread needs to run it in a kernel that writes `written`.
+    pub(crate) fn state(&self, cells: &[Cells], written: &[usize]) -> State {
+        let size = COLUMNS.min(self.store.elements());
+        let fate = |buffer: usize| {
+            let overlaps = |written: &&usize| cells[buffer].overlaps(&cells[**written]);
+            let mut found = written.iter().filter(overlaps);
+            match (found.next(), found.next()) {
+                (None, _) => Fate::Kept,
+                (Some(&own), None)
+                    if cells[buffer].is_same(&cells[own])
+                        && self.store.buffers().eq(std::iter::once(own)) =>
+                {
+                    Fate::Replaced
+                }
+                (Some(_), _) => Fate::Written,
+            }
+        };
         let values = self.nodes.iter().map(|node| match node {
             Compiled::Anchor { .. } => Vec::new(),
             Compiled::Scalar(value) => vec![*value; size],
-            Compiled::Read(_) | Compiled::Unary(..) | Compiled::Binary(..) => vec![0.0; size],
+            Compiled::Read { .. } | Compiled::Unary(..) | Compiled::Binary(..) => vec![0.0; size],
+        });
+        let fates = self.nodes.iter().map(|node| match node {
+            Compiled::Read { walk, .. } => {
+                let mut buffers = walk.buffers();
+                match (buffers.next(), buffers.next()) {
+                    (Some(buffer), None) => fate(buffer),
+                    (_, _) => Fate::Written,
+                }
+            }
+            Compiled::Anchor { .. }
+            | Compiled::Scalar(_)
+            | Compiled::Unary(..)
+            | Compiled::Binary(..) => Fate::Kept,
         });
         State {
             values: values.collect(),
-            known: vec![false; self.nodes.len()],
+            borrowed: vec![None; self.nodes.len()],
+            known: vec![0; self.nodes.len()],
+            fates: fates.collect(),
             open: None,
             index: self.store.index(0, 0, 0),
             walked: self.store.index(0, 0, 0),
@@ -179,7 +267,9 @@ impl Epilogue {
     ) {
         let State {
             values,
+            borrowed,
             known,
+            fates,
             open,
             index,
             walked,
@@ -188,54 +278,52 @@ impl Epilogue {
             .set_index(index, place.batch, place.plane, place.row);
         self.store.set_column(index, place.column);
         // Tiles of a transform reach beyond the border.
-        if self.store.find(index).is_none() {
+        let Some(stored) = self.store.find(index) else {
             return;
-        }
+        };
         let count = place.count * place.rows;
+        let last = self.nodes.len() - 1;
         for (number, node) in self.nodes.iter().enumerate() {
             let depends = &self.depends[number];
-            if known[number] && depends.iter().all(|&axis| walked[axis] == index[axis]) {
+            if known[number] >= count && depends.iter().all(|&axis| walked[axis] == index[axis]) {
                 continue;
             }
             let (before, rest) = values.split_at_mut(number);
             let out = &mut rest[0];
-            let operand = |operand: usize| match &self.nodes[operand] {
-                Compiled::Anchor { plane } => &anchor(*plane)[..count],
-                Compiled::Read(_)
-                | Compiled::Scalar(_)
-                | Compiled::Unary(..)
-                | Compiled::Binary(..) => &before[operand][..count],
+            let operand = |operand: usize| match (&self.nodes[operand], borrowed[operand]) {
+                (Compiled::Anchor { plane }, _) => &anchor(*plane)[..count],
+                (_, Some(run)) => cells[run.buffer].run(run.at, count).unwrap_or_default(),
+                (_, None) => &before[operand][..count],
             };
             match node {
                 Compiled::Anchor { .. } | Compiled::Scalar(_) => {}
-                Compiled::Read(walk) => {
-                    // Rows that are computed as one lie so, or are all the same.
-                    let first = match depends.is_empty() {
-                        true => place.count,
-                        false => count,
-                    };
-                    match first > place.count {
-                        true => walk.load(cells, index, &mut out[..first]),
-                        false => walk.read(cells, index, place.column, &mut out[..first]),
-                    }
-                    for row in 1..count / first.max(1) {
-                        out.copy_within(..first, row * first);
+                Compiled::Read { walk, pitch } => {
+                    let own = self.in_place(walk, *pitch, cells, index, place);
+                    let own = own.filter(|run| match fates[number] {
+                        Fate::Kept => true,
+                        // What is read is what is written, and was used before.
+                        Fate::Replaced => {
+                            number < last && run.at == stored.at && *pitch == self.pitch
+                        }
+                        Fate::Written => false,
+                    });
+                    borrowed[number] = own;
+                    if own.is_none() {
+                        let rows = [place.rows, *pitch];
+                        walk.read_rows(cells, index, place.column, rows, &mut out[..count]);
                     }
                     self.store.set_column(index, place.column);
                 }
                 Compiled::Unary(f, a) => f(&mut out[..count], operand(*a)),
                 Compiled::Binary(f, [a, b]) => f(&mut out[..count], operand(*a), operand(*b)),
             }
-            known[number] = true;
+            known[number] = count;
         }
         walked.copy_from_slice(index);
-        let last = self.nodes.len() - 1;
-        let result = match &self.nodes[last] {
-            Compiled::Anchor { plane } => &anchor(*plane)[..count],
-            Compiled::Read(_)
-            | Compiled::Scalar(_)
-            | Compiled::Unary(..)
-            | Compiled::Binary(..) => &values[last][..count],
+        let result = match (&self.nodes[last], borrowed[last]) {
+            (Compiled::Anchor { plane }, _) => &anchor(*plane)[..count],
+            (_, Some(run)) => cells[run.buffer].run(run.at, count).unwrap_or_default(),
+            (_, None) => &values[last][..count],
         };
         if let Some(moments) = &self.moments {
             for row in result.chunks_exact(place.count) {
@@ -243,8 +331,13 @@ impl Epilogue {
             }
         }
         if place.rows > 1 {
-            if let Some(run) = self.store.find(index) {
-                cells[run.buffer].store(run.at, 1, result);
+            let (rows, pitch) = match stored.stride == 1 && self.pitch == place.count {
+                true => (result.chunks_exact(count), count),
+                false => (result.chunks_exact(place.count), self.pitch),
+            };
+            for (row, values) in rows.enumerate() {
+                let at = stored.at + row * pitch;
+                cells[stored.buffer].store(at, stored.stride.max(1), values);
             }
             return;
         }
@@ -257,6 +350,24 @@ impl Epilogue {
             }
             done += length;
         }
+    }
+
+    /// Where elements lie that can be read there: f32 next to each other.
+    fn in_place(
+        &self,
+        walk: &Walk,
+        pitch: usize,
+        cells: &[Cells],
+        index: &[usize],
+        place: Place,
+    ) -> Option<Run> {
+        let whole = place.rows == 1 || pitch == place.count;
+        if !whole || walk.run_length(place.column, place.count) < place.count {
+            return None;
+        }
+        let run = walk.find(index).filter(|run| run.stride == 1)?;
+        cells[run.buffer].run(run.at, place.count * place.rows)?;
+        Some(run)
     }
 
     /// Ends the moments that grew over the rows of a block.
@@ -296,7 +407,7 @@ impl Epilogue {
 
     /// Forgets what was read: other columns come next.
     pub(crate) fn turn(&self, state: &mut State) {
-        state.known.fill(false);
+        state.known.fill(0);
     }
 
     /// Merges the moments of all blocks, in their order, and stores them.
@@ -342,7 +453,10 @@ fn compile(node: &Node, number: usize, views: &OutputViews, regions: &Regions) -
         Node::Anchor(_) => Compiled::Anchor {
             plane: views.planes[number]?,
         },
-        Node::Read(_) => Compiled::Read(Walk::new(views.reads[number].as_ref()?, regions)),
+        Node::Read(_) => Compiled::Read {
+            walk: Walk::new(views.reads[number].as_ref()?, regions),
+            pitch: 0,
+        },
         Node::Scalar(tensor) => Compiled::Scalar(scalar(tensor)),
         Node::Apply(op, operands) => match (function(op.pointwise()?), operands.as_slice()) {
             (Function::Unary(f), [a]) => Compiled::Unary(f, *a),
@@ -372,29 +486,13 @@ fn moments(views: &OutputViews, buffer: Buffer, regions: &Regions) -> Moments {
     }
 }
 
-/// How many rows may be computed as one: those that `follow` one another wherever they are read
-/// and stored.
-fn together(nodes: &[Compiled], store: &Walk, columns: usize, follow: fn(&Walk) -> bool) -> usize {
-    let flat = |node: &Compiled| match node {
-        Compiled::Read(walk) => follow(walk) || walk.depends_on().is_empty(),
-        Compiled::Anchor { .. }
-        | Compiled::Scalar(_)
-        | Compiled::Unary(..)
-        | Compiled::Binary(..) => true,
-    };
-    match follow(store) && nodes.iter().all(flat) {
-        true => (COLUMNS / columns.max(1)).max(1),
-        false => 1,
-    }
-}
-
 /// The axes that nodes depend on: those of their operands, all where the anchor is one.
 fn depends(nodes: &[Compiled], store: &Walk) -> Vec<Vec<usize>> {
     let mut all: Vec<Vec<usize>> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let mut own = match node {
             Compiled::Anchor { .. } => store.axes().collect(),
-            Compiled::Read(walk) => walk.depends_on(),
+            Compiled::Read { walk, .. } => walk.depends_on(),
             Compiled::Scalar(_) => Vec::new(),
             Compiled::Unary(_, a) => all[*a].clone(),
             Compiled::Binary(_, [a, b]) => [&all[*a][..], &all[*b]].concat(),

@@ -10,14 +10,14 @@ use compiler::tile::{Roles, View};
 use super::arena::Cells;
 
 /// An integer for every index: linear terms, and divisions and remainders of such.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Affine {
     constant: i64,
     linear: Vec<(usize, i64)>,
     nested: Vec<Nested>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Nested {
     inner: Affine,
     divisor: i64,
@@ -73,13 +73,41 @@ impl Affine {
         sum
     }
 
-    fn uses(&self, axis: usize) -> bool {
+    pub(crate) fn uses(&self, axis: usize) -> bool {
         let linear = self.linear.iter().any(|&(own, c)| own == axis && c != 0);
         linear || self.nested.iter().any(|nested| nested.inner.uses(axis))
     }
 
     fn uses_nested(&self, axis: usize) -> bool {
         self.nested.iter().any(|nested| nested.inner.uses(axis))
+    }
+
+    /// How far it goes from one place on `axis` to the next, and at which it goes otherwise; none
+    /// where other axes decide, or it goes back.
+    fn runs(&self, axis: usize, extent: usize) -> (Option<usize>, Vec<usize>) {
+        let own = |nested: &&Nested| nested.inner.uses(axis);
+        let nested: Vec<Nested> = self.nested.iter().filter(own).cloned().collect();
+        if nested.is_empty() {
+            return (usize::try_from(self.coefficient(axis)).ok(), Vec::new());
+        }
+        if nested.iter().any(|nested| nested.inner.is_mixed(axis)) {
+            return (None, Vec::new());
+        }
+        let along = Affine {
+            constant: 0,
+            linear: vec![(axis, self.coefficient(axis))],
+            nested,
+        };
+        let mut index = vec![0; axis + 1];
+        let mut at = |place| {
+            index[axis] = place;
+            along.at(&index)
+        };
+        let steps: Vec<i64> = (1..extent).map(|place| at(place) - at(place - 1)).collect();
+        let step = steps.first().copied().unwrap_or(0);
+        let turns = steps.iter().enumerate().filter(|(_, own)| **own != step);
+        let turns = turns.map(|(place, _)| place + 1).collect();
+        (usize::try_from(step).ok(), turns)
     }
 
     /// Whether it depends on `axis` together with others, or by more than equal steps.
@@ -103,6 +131,8 @@ struct Piece {
     bounds: Vec<(Affine, i64, i64)>,
     /// Elements between neighbours on the last axis; `None` where that is not one number.
     stride: Option<usize>,
+    /// Where on the last axis neighbours are apart by another number.
+    turns: Vec<usize>,
     /// Axes of the view.
     axes: usize,
 }
@@ -130,6 +160,13 @@ pub(crate) struct Run {
     pub(crate) at: usize,
     /// Elements between neighbours.
     pub(crate) stride: usize,
+}
+
+/// How addresses go from row to row: by equal steps between two multiples of so many rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pitch {
+    pub(crate) step: usize,
+    pub(crate) within: usize,
 }
 
 /// How the taps of a kernel lie in memory, next to each other.
@@ -166,14 +203,15 @@ impl Walk {
                 let bounds = piece.bounds.iter();
                 let bounds =
                     bounds.map(|Bound { index, start, end }| (Affine::of(index), *start, *end));
+                let (stride, turns) = match last {
+                    Some(last) => address.runs(last, shape[last]),
+                    None => (Some(0), Vec::new()),
+                };
                 Piece {
                     buffer: piece.buffer.0 as usize,
                     bounds: bounds.collect(),
-                    stride: match last {
-                        Some(last) if address.uses_nested(last) => None,
-                        Some(last) => usize::try_from(address.coefficient(last)).ok(),
-                        None => Some(0),
-                    },
+                    stride,
+                    turns,
                     address,
                     axes: shape.len(),
                 }
@@ -219,6 +257,11 @@ impl Walk {
 
     pub(crate) fn columns(&self) -> &[usize] {
         &self.shape[self.first_column()..]
+    }
+
+    /// The number of its elements.
+    pub(crate) fn elements(&self) -> usize {
+        self.shape.iter().product()
     }
 
     /// The buffers that it reads, by number.
@@ -375,23 +418,62 @@ impl Walk {
         rows && plain && piece.stride == Some(1) && self.roles.columns == 1
     }
 
-    /// Whether rows of neighbouring planes, along the last axis of planes, follow one another in
-    /// memory wherever both are.
-    pub(crate) fn is_flat_in_planes(&self) -> bool {
-        let [piece] = self.pieces.as_slice() else {
-            return false;
+    /// The last axis of planes.
+    fn last_plane(&self) -> Option<usize> {
+        (self.roles.planes > 0).then(|| self.first_row() - 1)
+    }
+
+    /// The axes along which rows are computed as one: of rows, or the last of planes.
+    fn joined(&self) -> std::ops::Range<usize> {
+        match self.last_plane() {
+            Some(axis) => axis..axis + 1,
+            None => self.first_row()..self.first_column(),
+        }
+    }
+
+    /// Rows between two multiples of so many are the same to what uses only such axes.
+    pub(crate) fn alike(&self, uses: impl Fn(usize) -> bool) -> usize {
+        let axes = self.joined();
+        match axes.clone().rev().find(|&axis| uses(axis)) {
+            Some(axis) => self.shape[axis + 1..axes.end].iter().product(),
+            None => usize::MAX,
+        }
+    }
+
+    /// How addresses go from row to row, or where there are planes, from one to the next along
+    /// their last axis, all within the bounds that `store` has.
+    pub(crate) fn pitch(&self, store: &Walk) -> Pitch {
+        let depends = self.depends_on();
+        let alike = Pitch {
+            step: 0,
+            within: self.alike(|axis| depends.contains(&axis)),
         };
-        let Some(axis) = self
-            .first_row()
-            .checked_sub(1)
-            .filter(|_| self.roles.planes > 0)
-        else {
-            return false;
+        let ([piece], [stored]) = (self.pieces.as_slice(), store.pieces.as_slice()) else {
+            return alike;
         };
-        let reach: usize = self.columns().iter().product();
-        let flat = piece.address.coefficient(axis) == reach as i64;
-        let plain = !piece.address.uses_nested(axis) && piece.stride == Some(1);
-        flat && plain && self.roles.columns == 1
+        let is_known = |bound| self.roles.planes > 0 && stored.bounds.contains(bound);
+        let equal = piece.stride.is_some() && piece.turns.is_empty() && self.roles.columns == 1;
+        if !equal || !piece.bounds.iter().all(is_known) {
+            return alike;
+        }
+        let mut step = None;
+        let mut within = 1;
+        for axis in self.joined().rev().filter(|&axis| self.shape[axis] > 1) {
+            let coefficient = usize::try_from(piece.address.coefficient(axis)).ok();
+            let coefficient = coefficient.filter(|_| !piece.address.uses_nested(axis));
+            let first = *step.get_or_insert(coefficient.unwrap_or(0));
+            if coefficient != Some(first * within) {
+                return Pitch {
+                    step: first,
+                    within,
+                };
+            }
+            within *= self.shape[axis];
+        }
+        Pitch {
+            step: step.unwrap_or(0),
+            within: usize::MAX,
+        }
     }
 
     /// The axes, columns apart, that what is read depends on.
@@ -462,6 +544,33 @@ impl Walk {
         }
     }
 
+    /// The elements from `column` on, of the row that `index` names and those behind it, whose
+    /// addresses lie `pitch` apart; the columns of the index are changed.
+    pub(crate) fn read_rows(
+        &self,
+        cells: &[Cells],
+        index: &mut [usize],
+        column: usize,
+        [rows, pitch]: [usize; 2],
+        out: &mut [f32],
+    ) {
+        let columns = out.len() / rows.max(1);
+        let (first, others) = out.split_at_mut(columns);
+        self.read(cells, index, column, first);
+        if pitch == 0 {
+            others
+                .chunks_exact_mut(columns)
+                .for_each(|row| row.copy_from_slice(first));
+            return;
+        }
+        self.set_column(index, column);
+        if let Some(run) = self.find(index) {
+            for (row, out) in others.chunks_exact_mut(columns).enumerate() {
+                cells[run.buffer].load(run.at + (row + 1) * pitch, run.stride, out);
+            }
+        }
+    }
+
     /// The elements from `column` on, of the row that `index` names; its columns are changed.
     pub(crate) fn read(
         &self,
@@ -493,7 +602,11 @@ fn cuts(pieces: &[Piece], axis: usize, extent: usize) -> Vec<usize> {
     if single {
         return (1..extent).collect();
     }
-    let mut cuts = Vec::new();
+    let turns = |piece: &Piece| match axis + 1 == piece.axes {
+        true => piece.turns.clone(),
+        false => Vec::new(),
+    };
+    let mut cuts: Vec<usize> = pieces.iter().flat_map(turns).collect();
     for (bound, start, end) in pieces.iter().flat_map(|piece| &piece.bounds) {
         let coefficient = bound.coefficient(axis);
         if coefficient == 0 {
@@ -537,6 +650,7 @@ fn row_cuts(
         piece.address.coefficient(row) == 1
             && !piece.address.uses_nested(row)
             && piece.stride.is_some_and(|stride| stride != 1)
+            && piece.turns.is_empty()
             && bounds.all(|(bound, ..)| !bound.is_mixed(row) && !bound.uses_nested(last))
     });
     along.then(|| cuts(pieces, row, shape[row]))

@@ -331,12 +331,15 @@ impl Kernel {
     }
 
     fn worker<'a>(&'a self, cells: &'a [Cells], scratch: &'a mut Arena) -> Worker<'a> {
+        let written: Vec<usize> = self.epilogues.iter().flat_map(Epilogue::writes).collect();
+        let states = self.epilogues.iter();
+        let states = states.map(|epilogue| epilogue.state(cells, &written));
         Worker {
             kernel: self,
             cells,
             scratch: scratch.as_floats_mut(),
             right: self.packed_floats().unwrap_or_default(),
-            states: self.epilogues.iter().map(Epilogue::state).collect(),
+            states: states.collect(),
             partials: Vec::new(),
             kept: Vec::new(),
             slots: vec![Slot::default(); self.program.tiles.len()],

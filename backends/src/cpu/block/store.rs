@@ -67,15 +67,13 @@ impl Worker<'_> {
 
     fn store_rows(&mut self, output: usize, part: Range<usize>) {
         let epilogue = &self.kernel.epilogues[output];
-        let together = match part.len() == epilogue.columns {
-            true => epilogue.together,
-            false => 1,
-        };
         let count = self.block.rows.len();
-        for row in (0..count).step_by(together) {
+        let mut row = 0;
+        while row < count {
             let mut place = self.place(output, row, &part);
-            place.rows = together.min(count - row);
+            place.rows = epilogue.together(place.row, part.len(), count - row);
             self.row(output, place, |_| &[]);
+            row += place.rows;
         }
     }
 
@@ -95,30 +93,47 @@ impl Worker<'_> {
         let first = part.start - self.block.columns.start;
         // The tile is read while the epilogue's own state changes.
         let scratch = std::mem::take(&mut self.scratch);
-        let mut straight = vec![0.0; if across { part.len() * width } else { 0 }];
         let epilogue = &kernel.epilogues[output];
-        let whole = stride == part.len() && part.len() == epilogue.columns && !across;
-        let together = if whole { epilogue.together } else { 1 };
+        let columns = part.len();
+        let in_place = !across && (stride == columns || epilogue.is_plain());
+        // Rows that are computed as one, next to each other, of each plane.
+        let size = if in_place { 0 } else { COLUMNS.max(columns * width) };
+        let mut straight = vec![0.0; data.planes * size];
         let count = self.block.rows.len();
-        for row in (0..count).step_by(together) {
+        let mut row = 0;
+        while row < count {
             let mut place = self.place(output, row, &part);
-            place.rows = together.min(count - row);
-            if across {
+            let most = match across {
+                true => width - row % width,
+                false if in_place && stride != columns => 1,
+                false => count - row,
+            };
+            place.rows = epilogue.together(place.row, columns, most.min(count - row));
+            let start = offset + row * stride + first;
+            let plane = data.rows * stride;
+            if in_place {
+                self.row(output, place, |number| &scratch[start + number * plane..]);
+            } else if across {
                 if row % width == 0 {
                     let panel = &scratch[offset + row * data.columns + first * width..];
-                    for (lane, out) in straight.chunks_exact_mut(part.len()).enumerate() {
+                    for (lane, out) in straight.chunks_exact_mut(columns).take(width).enumerate() {
                         for (column, out) in out.iter_mut().enumerate() {
                             *out = panel[column * width + lane];
                         }
                     }
                 }
-                let row = &straight[row % width * part.len()..][..part.len()];
-                self.row(output, place, |_| row);
+                let rows = &straight[row % width * columns..];
+                self.row(output, place, |_| rows);
             } else {
-                let start = offset + row * stride + first;
-                let plane = data.rows * stride;
-                self.row(output, place, |number| &scratch[start + number * plane..]);
+                for (number, straight) in straight.chunks_exact_mut(size).enumerate() {
+                    let tile = &scratch[start + number * plane..];
+                    let rows = straight.chunks_exact_mut(columns).zip(tile.chunks(stride));
+                    rows.take(place.rows)
+                        .for_each(|(out, row)| out.copy_from_slice(&row[..columns]));
+                }
+                self.row(output, place, |number| &straight[number * size..]);
             }
+            row += place.rows;
         }
         self.scratch = scratch;
     }
@@ -152,7 +167,7 @@ impl Worker<'_> {
             );
             let epilogue = &kernel.epilogues[output];
             let whole = wide == part.len() && part.len() == epilogue.columns;
-            let together = whole && epilogue.planes_together >= results;
+            let together = whole && epilogue.together(0, part.len(), results) == results;
             for line in 0..results {
                 let mut place = self.place(output, row, &part);
                 place.plane = line * results + results - 1;
