@@ -4,12 +4,13 @@
 //! PNG with captions. It computes no picture.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use compiler::value::tensor::Tensor;
 use plotters::prelude::{BLACK, BitMapBackend, IntoDrawingArea, IntoFont, Text};
 use runtime::training::pictures::grid;
 
+use crate::columns::{Column, Drawn, columns, drawn};
 use crate::error::{At, Failure};
 use crate::options::{self, Execution};
 use crate::sampled::{self, Request};
@@ -18,7 +19,8 @@ use crate::{chart, outputs, png, progress};
 /// Draw models and numbers of steps side by side.
 ///
 /// A column for each model, scale and number of steps, a row for each prompt. All pictures of a row
-/// begin with the same noise. A model may be followed by @ and a sampler, to compare solvers.
+/// begin with the same noise. A model may be followed by @ and a sampler, to compare solvers, and by
+/// : and numbers of steps of its own.
 #[derive(clap::Args)]
 #[command(
     after_help = "A column for each model, scale and number of steps, a row for each prompt. All \
@@ -26,16 +28,18 @@ use crate::{chart, outputs, png, progress};
     Examples:\n  \
     splamc grid run/ema --prompts prompts.txt --steps 1,2,4 -o grid.png\n  \
     splamc grid sd15@ddim sd15@unipc splam lcm --prompts prompts.txt --steps 1,2,4 -o grid.png\n  \
+    splamc grid sd15@ddim:50,4 run/ema:4,2,1 --prompts prompts.txt -o grid.png\n  \
     splamc grid sd15/ --prompts prompts.txt --steps 20 --cfg-scale 3,5,8 -o scales.png"
 )]
 pub(crate) struct Arguments {
-    /// The models: diffusers or ONNX directories, or compiled .splam; @NAME chooses a sampler.
-    #[arg(required = true, value_name = "MODEL[@SAMPLER]")]
-    models: Vec<String>,
+    /// The models: diffusers or ONNX directories, or compiled .splam; @NAME chooses a sampler, :N,…
+    /// numbers of steps.
+    #[arg(required = true, value_name = "MODEL[@SAMPLER][:N,…]", value_parser = drawn)]
+    models: Vec<Drawn>,
     /// The prompts, one a line; four of our own if not given
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
-    /// The numbers of steps
+    /// The numbers of steps of models that have none of their own
     #[arg(
         long,
         value_name = "N,…",
@@ -63,60 +67,6 @@ pub(crate) struct Arguments {
     execution: Execution,
 }
 
-/// One column of the grid.
-struct Column {
-    model: String,
-    sampler: Option<String>,
-    steps: usize,
-    scale: Option<f64>,
-}
-
-impl Column {
-    /// The model and its sampler, in words.
-    fn name(&self) -> String {
-        let path = Path::new(&self.model);
-        let name = path
-            .file_name()
-            .unwrap_or(path.as_os_str())
-            .display()
-            .to_string();
-        // The last folder of a training says little.
-        let name = match (name.as_str(), path.parent().and_then(Path::file_name)) {
-            ("ema" | "student", Some(parent)) => format!("{}/{name}", parent.display()),
-            (_, _) => name,
-        };
-        match &self.sampler {
-            Some(sampler) => format!("{name} {sampler}"),
-            None => name,
-        }
-    }
-
-    /// Steps and scale, in words.
-    fn settings(&self) -> String {
-        let steps = match self.steps {
-            1 => "1 step".to_owned(),
-            steps => format!("{steps} steps"),
-        };
-        match self.scale {
-            Some(scale) => format!("{steps}, scale {scale}"),
-            None => steps,
-        }
-    }
-
-    /// The flags of `splamc sample`.
-    fn flags(&self, execution: &Execution) -> Vec<String> {
-        let mut flags = vec!["--steps".to_owned(), self.steps.to_string()];
-        if let Some(sampler) = &self.sampler {
-            flags.extend(["--sampler".to_owned(), sampler.clone()]);
-        }
-        if let Some(scale) = self.scale {
-            flags.extend(["--cfg-scale".to_owned(), scale.to_string()]);
-        }
-        flags.extend(execution.words());
-        flags
-    }
-}
-
 /// Draws.
 pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     outputs::check(&arguments.output)?;
@@ -129,7 +79,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
             return Err(failure.hint("pass both, or none for the models' own size"));
         }
     };
-    let columns = columns(arguments);
+    let columns = columns(&arguments.models, &arguments.cfg_scale, &arguments.steps);
     let scratch = tempfile::tempdir().at("a folder for pictures")?;
     let bar = progress::bar("grid", columns.len());
     let mut pictures: Vec<Tensor> = Vec::new();
@@ -140,8 +90,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
             size,
             flags: column.flags(&arguments.execution),
         };
-        let model = Path::new(&column.model);
-        let drawn = bar.suspend(|| sampled::decoded(model, &request, scratch.path()))?;
+        let drawn = bar.suspend(|| sampled::decoded(&column.model, &request, scratch.path()))?;
         pictures.push(drawn);
         bar.inc(1);
     }
@@ -154,31 +103,6 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     outputs::write(&arguments.output, &[bytes.into()])?;
     progress::say(format!("wrote {place}"));
     Ok(())
-}
-
-/// The columns from left to right: models, then scales, then steps.
-fn columns(arguments: &Arguments) -> Vec<Column> {
-    let scales: Vec<Option<f64>> = match &arguments.cfg_scale[..] {
-        [] => vec![None],
-        scales => scales.iter().copied().map(Some).collect(),
-    };
-    let mut columns = Vec::new();
-    for word in &arguments.models {
-        // A folder may have the sign in its name.
-        let (model, sampler) = match word.rsplit_once('@') {
-            Some((model, sampler)) if !Path::new(word).exists() => (model, Some(sampler)),
-            Some(_) | None => (word.as_str(), None),
-        };
-        for scale in &scales {
-            columns.extend(arguments.steps.iter().map(|steps| Column {
-                model: model.to_owned(),
-                sampler: sampler.map(str::to_owned),
-                steps: *steps,
-                scale: *scale,
-            }));
-        }
-    }
-    columns
 }
 
 /// Pixels of a line of text, and of its letters' height.

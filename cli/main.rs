@@ -9,6 +9,7 @@ mod artifact_folder;
 mod bench;
 mod cache;
 mod chart;
+mod columns;
 mod compile;
 mod compiled;
 mod data;

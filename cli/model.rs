@@ -418,9 +418,7 @@ impl Model {
     pub(crate) fn is_untrained(&self) -> Result<bool, Failure> {
         let component = self.pipeline().of_task(Task::Denoise)?;
         match &self.form {
-            Form::Files(model) if model.unet().is_some() => {
-                Ok(!self.has_weights(&component.name)?)
-            }
+            Form::Files(model) if model.unet().is_some() => Ok(!self.has_weights(&component.name)?),
             Form::Files(_) | Form::Artifact(_) => Ok(false),
         }
     }

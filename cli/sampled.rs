@@ -31,6 +31,11 @@ pub(crate) struct Request<'a> {
     pub(crate) flags: Vec<String>,
 }
 
+/// Writes the pictures that `splamc sample` makes of a model into a folder.
+pub(crate) fn write(model: &Path, request: &Request<'_>, folder: &Path) -> Result<(), Failure> {
+    run(model, request, &folder.join("picture.png"), &[])
+}
+
 /// The pictures that `splamc sample` makes of a model: f32 `[prompts, 3, height, width]`, values from
 /// -1 to 1. Files are written below `scratch` and removed.
 pub(crate) fn decoded(
@@ -41,6 +46,15 @@ pub(crate) fn decoded(
     let scratch = tempfile::tempdir_in(scratch).at(scratch.display())?;
     let latents = scratch.path().join("latents.safetensors");
     let output = scratch.path().join("out.png");
+    let traced = ["--latents-out".to_owned(), latents.display().to_string()];
+    run(model, request, &output, &traced)?;
+    let mut stored = tensors::read(&latents)?;
+    let missing = || Failure::job(format!("{}: no pictures were made", model.display()));
+    stored.remove("decoded").ok_or_else(missing)
+}
+
+/// Runs `splamc sample`.
+fn run(model: &Path, request: &Request<'_>, output: &Path, more: &[String]) -> Result<(), Failure> {
     let mut words = vec![model.display().to_string()];
     for prompt in request.prompts {
         words.extend(["-p".to_owned(), prompt.clone()]);
@@ -49,7 +63,6 @@ pub(crate) fn decoded(
         ("-b", request.prompts.len().to_string()),
         ("-s", request.seed.to_string()),
         ("-o", output.display().to_string()),
-        ("--latents-out", latents.display().to_string()),
     ];
     if let Some([height, width]) = request.size {
         options.extend([("-H", height.to_string()), ("-W", width.to_string())]);
@@ -57,14 +70,11 @@ pub(crate) fn decoded(
     for (flag, value) in options {
         words.extend([flag.to_owned(), value]);
     }
-    words.extend(request.flags.iter().cloned());
+    words.extend(request.flags.iter().chain(more).cloned());
     let command = Command::new("sample").no_binary_name(true);
     let matches = Arguments::augment_args(command).try_get_matches_from(words);
     let arguments = matches.and_then(|found| Arguments::from_arg_matches(&found));
-    sample::execute(&arguments.map_err(Failure::of)?)?;
-    let mut stored = tensors::read(&latents)?;
-    let missing = || Failure::job(format!("{}: no pictures were made", model.display()));
-    stored.remove("decoded").ok_or_else(missing)
+    sample::execute(&arguments.map_err(Failure::of)?)
 }
 
 /// The prompts in a file, one per line; four of our own without one.

@@ -18,11 +18,11 @@ use graphs::source::Source;
 use runtime::artifact::hash;
 use runtime::session::Session;
 use runtime::tokenizer::{Tokenizer, TokenizerFiles};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::captions::caption;
 use super::features::{Extractor, FeatureOptions, FitName, Network, RangeName, ResizeName};
-use super::report::{Report, ReportOptions, numbered};
+use super::report::{Report, ReportOptions, named, numbered};
 use crate::error::{At, Failure};
 use crate::files::{self, Folder};
 use crate::model::Model;
@@ -76,61 +76,139 @@ const VISION: &str = "vision_model.onnx";
 pub(super) fn execute(arguments: &ClipArguments) -> Result<(), Failure> {
     arguments.report.check()?;
     let path = &arguments.set;
-    let place = path.display().to_string();
-    let pictures = data::pictures(path)?;
-    let mut options = FeatureOptions {
-        features: None,
-        output: Some("image_embeds".to_owned()),
-        size: arguments.size,
-        resize: ResizeName::Bicubic,
-        fit: FitName::Crop,
-        range: RangeName::Clip,
-        batch: arguments.batch,
-        execution: arguments.execution.clone(),
-    };
-    let tokenizer = tokenizer(&arguments.clip)?;
-    let (mut texts, vision) = match graphs_of(&arguments.clip) {
-        Some(folder) => {
-            options.features = Some(folder.join(VISION));
-            let texts = Texts::of_graph(&folder.join(TEXT), tokenizer, &arguments.execution)?;
-            (texts, Extractor::open(&options)?)
-        }
-        None => of_transformers(arguments, tokenizer, &options)?,
-    };
-    let (mut scores, mut rows) = (Vec::new(), Vec::new());
-    let seen = vision.run(path, &pictures, &mut |samples, features| {
-        let width = features.width.max(1);
-        for (sample, embedding) in samples.iter().zip(features.values.chunks(width)) {
-            let name = pictures.name(*sample);
-            let text = caption(&pictures, *sample).at(format!("{place}: {name}"));
-            let text = text.map_err(|failure| {
-                failure.hint("write the caption to a .txt file of the picture's name")
-            })?;
-            let text = format!("{}{text}", arguments.prefix);
-            let wanted = texts.embedding(&text)?;
-            let score = 100.0 * cosine(embedding, &wanted).at(arguments.clip.display())?;
-            rows.push(json!({"picture": name, "caption": text, "score": score}));
-            scores.push(score);
-        }
-        Ok(())
-    })?;
-    let mean = scores.iter().sum::<f64>() / scores.len() as f64;
-    let mut facts = Map::new();
-    facts.insert("set".to_owned(), seen.facts(path));
-    facts.insert(
-        "model".to_owned(),
-        json!(arguments.clip.display().to_string()),
-    );
-    facts.insert("network".to_owned(), vision.facts.clone());
-    facts.insert("protocol".to_owned(), vision.protocol.clone());
-    facts.insert("prefix".to_owned(), json!(arguments.prefix));
+    let mut scorer = Scorer::open(arguments)?;
+    let Scored { seen, scores, rows } = scorer.scores(path)?;
+    let mut facts = Map::from_iter([("set".to_owned(), seen)]);
+    facts.extend(scorer.facts());
     facts.insert("pictures".to_owned(), json!(rows));
     arguments.report.write(&Report {
         metric: "clip",
-        scores: vec![("clip", mean)],
+        scores: vec![("clip", mean(&scores))],
         facts,
         chart: numbered("CLIP score", "picture", &scores),
     })
+}
+
+/// The mean of scores.
+fn mean(scores: &[f64]) -> f64 {
+    scores.iter().sum::<f64>() / scores.len() as f64
+}
+
+/// How the pictures of a set agree with their captions.
+struct Scored {
+    seen: Value,
+    scores: Vec<f64>,
+    rows: Vec<Value>,
+}
+
+/// A CLIP that scores sets of pictures.
+pub(super) struct Scorer {
+    texts: Texts,
+    vision: Extractor,
+    clip: PathBuf,
+    prefix: String,
+}
+
+impl Scorer {
+    fn open(arguments: &ClipArguments) -> Result<Scorer, Failure> {
+        let chosen = Chosen {
+            clip: &arguments.clip,
+            size: arguments.size,
+            batch: arguments.batch,
+            execution: &arguments.execution,
+        };
+        Ok(Scorer {
+            prefix: arguments.prefix.clone(),
+            ..chosen.scorer()?
+        })
+    }
+
+    /// Mean agreement of the pictures in a folder with their captions.
+    pub(super) fn score(&mut self, set: &Path) -> Result<f64, Failure> {
+        Ok(mean(&self.scores(set)?.scores))
+    }
+
+    fn scores(&mut self, set: &Path) -> Result<Scored, Failure> {
+        let Scorer {
+            texts,
+            vision,
+            clip,
+            prefix,
+        } = self;
+        let pictures = data::pictures(set)?;
+        let (mut scores, mut rows) = (Vec::new(), Vec::new());
+        let seen = vision.run(set, &pictures, &mut |samples, features| {
+            let width = features.width.max(1);
+            for (sample, embedding) in samples.iter().zip(features.values.chunks(width)) {
+                let name = pictures.name(*sample);
+                let text = caption(&pictures, *sample).at(format!("{}: {name}", set.display()));
+                let text = text.map_err(|failure| {
+                    failure.hint("write the caption to a .txt file of the picture's name")
+                })?;
+                let text = format!("{prefix}{text}");
+                let wanted = texts.embedding(&text)?;
+                let score = 100.0 * cosine(embedding, &wanted).at(clip.display())?;
+                rows.push(json!({"picture": name, "caption": text, "score": score}));
+                scores.push(score);
+            }
+            Ok(())
+        })?;
+        Ok(Scored {
+            seen: seen.facts(set),
+            scores,
+            rows,
+        })
+    }
+
+    /// How scores are made.
+    pub(super) fn facts(&self) -> Map<String, Value> {
+        named([
+            ("model", json!(self.clip.display().to_string())),
+            ("network", self.vision.facts.clone()),
+            ("protocol", self.vision.protocol.clone()),
+            ("prefix", json!(self.prefix)),
+        ])
+    }
+}
+
+/// Which CLIP scores, and how it is run.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen<'a> {
+    pub(super) clip: &'a Path,
+    pub(super) size: Option<[usize; 2]>,
+    pub(super) batch: usize,
+    pub(super) execution: &'a Execution,
+}
+
+impl Chosen<'_> {
+    /// The CLIP, ready to score.
+    pub(super) fn scorer(self) -> Result<Scorer, Failure> {
+        let mut options = FeatureOptions {
+            features: None,
+            output: Some("image_embeds".to_owned()),
+            size: self.size,
+            resize: ResizeName::Bicubic,
+            fit: FitName::Crop,
+            range: RangeName::Clip,
+            batch: self.batch,
+            execution: self.execution.clone(),
+        };
+        let tokenizer = tokenizer(self.clip)?;
+        let (texts, vision) = match graphs_of(self.clip) {
+            Some(folder) => {
+                options.features = Some(folder.join(VISION));
+                let texts = Texts::of_graph(&folder.join(TEXT), tokenizer, self.execution)?;
+                (texts, Extractor::open(&options)?)
+            }
+            None => of_transformers(self, tokenizer, &options)?,
+        };
+        Ok(Scorer {
+            texts,
+            vision,
+            clip: self.clip.to_owned(),
+            prefix: String::new(),
+        })
+    }
 }
 
 /// The folder that holds both networks as ONNX files, if there is one.
@@ -156,12 +234,12 @@ fn tokenizer(clip: &Path) -> Result<Tokenizer, Failure> {
 
 /// Both halves of a CLIP in transformers' layout.
 fn of_transformers(
-    arguments: &ClipArguments,
+    chosen: Chosen<'_>,
     tokenizer: Tokenizer,
     options: &FeatureOptions,
 ) -> Result<(Texts, Extractor), Failure> {
-    let place = arguments.clip.display().to_string();
-    let folder = Folder::new(&arguments.clip);
+    let place = chosen.clip.display().to_string();
+    let folder = Folder::new(chosen.clip);
     let spinner = progress::spinner("compile");
     let ClipModel { text, vision, .. } =
         clip_model::open(&folder).at(&place).map_err(|failure| {
@@ -169,7 +247,7 @@ fn of_transformers(
                 "pass a directory with {TEXT} and {VISION}, or a CLIPModel of transformers"
             ))
         })?;
-    let at = arguments.execution.own_place()?;
+    let at = chosen.execution.own_place()?;
     let compiled = |imported: &Imported, sizes: &[(&str, usize)]| {
         let sizes = sizes.iter().map(|(name, size)| ((*name).to_owned(), *size));
         let sizes: Bindings = sizes.collect();
@@ -177,11 +255,11 @@ fn of_transformers(
     };
     let tokens = tokenizer.max_length();
     let of_text = compiled(&text, &[("batch", 1), ("tokens", tokens)])?;
-    let of_pictures = compiled(&vision, &[("batch", arguments.batch)])?;
+    let of_pictures = compiled(&vision, &[("batch", chosen.batch)])?;
     drop(spinner);
     memory::check(&place, &[&of_text], &at)?;
     let session = Session::open(&of_text, text.weights, &at, &Tuning::default()).at(&place)?;
-    let config = files::read(&arguments.clip.join("config.json"))?;
+    let config = files::read(&chosen.clip.join("config.json"))?;
     let network = Network {
         program: &of_pictures,
         weights: vision.weights,

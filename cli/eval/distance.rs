@@ -90,6 +90,48 @@ impl Measured {
     }
 }
 
+/// What many sets are measured against.
+pub(super) struct Reference {
+    place: PathBuf,
+    gaussian: Gaussian,
+    facts: Value,
+    extractor: Extractor,
+}
+
+impl Reference {
+    /// Pictures or statistics, in the features of a network.
+    pub(super) fn open(path: &Path, options: &FeatureOptions) -> Result<Reference, Failure> {
+        // What is read at once is checked before a network is compiled.
+        let stored = is_npz(path).then(|| read_statistics(path)).transpose()?;
+        let extractor = Extractor::open(options)?;
+        let Measured { gaussian, facts } = match stored {
+            Some(gaussian) => Measured::stored(path, gaussian),
+            None => seen(path, &extractor)?,
+        };
+        Ok(Reference {
+            place: path.to_owned(),
+            gaussian,
+            facts,
+            extractor,
+        })
+    }
+
+    /// The Fréchet distance of a folder of pictures.
+    pub(super) fn distance(&self, set: &Path) -> Result<f64, Failure> {
+        let own = seen(set, &self.extractor)?;
+        let places = format!("{} and {}", set.display(), self.place.display());
+        frechet_distance(&own.gaussian, &self.gaussian).at(places)
+    }
+
+    /// How distances are made.
+    pub(super) fn facts(&self) -> Map<String, Value> {
+        let mut facts = Map::new();
+        facts.insert("reference".to_owned(), self.facts.clone());
+        about_network(&mut facts, Some(&self.extractor));
+        facts
+    }
+}
+
 /// Whether a set is a file of statistics.
 fn is_npz(path: &Path) -> bool {
     let extension = path.extension();
@@ -169,8 +211,12 @@ fn measured(
     if is_npz(path) {
         return Ok(Measured::stored(path, read_statistics(path)?));
     }
+    seen(path, extractor.open(options)?)
+}
+
+/// The statistics of a folder.
+fn seen(path: &Path, extractor: &Extractor) -> Result<Measured, Failure> {
     let pictures = data::pictures(path)?;
-    let extractor = extractor.open(options)?;
     let mut moments: Option<Moments> = None;
     let seen = extractor.run(path, &pictures, &mut |_, rows| {
         let moments = moments.get_or_insert_with(|| Moments::new(rows.width));

@@ -6,6 +6,7 @@
 mod captions;
 mod clip;
 mod consistency;
+mod curve;
 mod denoiser;
 mod distance;
 mod diversity;
@@ -47,6 +48,7 @@ enum Metric {
     Diversity(diversity::DiversityArguments),
     Consistency(consistency::ConsistencyArguments),
     SolverError(solver::SolverArguments),
+    Curve(curve::CurveArguments),
 }
 
 /// Measures.
@@ -58,5 +60,6 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         Metric::Diversity(arguments) => diversity::execute(arguments),
         Metric::Consistency(arguments) => consistency::execute(arguments),
         Metric::SolverError(arguments) => solver::execute(arguments),
+        Metric::Curve(arguments) => curve::execute(arguments),
     }
 }

@@ -57,15 +57,20 @@ impl ReportOptions {
             text.push(b'\n');
             outputs::write(path, &[text.into()])?;
         }
+        let lines = report.scores.iter();
+        let lines = lines.map(|(name, score)| format!("{name} {score:.6}\n"));
+        self.print(lines.collect())
+    }
+
+    /// Prints lines to standard output, where the result file does not go there.
+    pub(super) fn print(&self, lines: String) -> Result<(), Failure> {
         let is_json = self
             .json
             .as_ref()
             .is_some_and(|path| outputs::is_stdout(path));
-        let lines = report.scores.iter();
-        let lines = lines.map(|(name, score)| format!("{name} {score:.6}\n"));
         match is_json {
             true => Ok(()),
-            false => stdout::print(lines.collect::<String>()),
+            false => stdout::print(lines),
         }
     }
 }

@@ -10,17 +10,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use compiler::DType;
 use compiler::program::pipeline::Task;
 use compiler::value::tensor::Tensor;
-use graphs::distill::{Adapter, Outcome};
+use graphs::distill::{self, Adapter, Outcome};
 use graphs::distilled::{self, LORA};
 use graphs::lora::{self, Format, Layer, Modules, Network};
+use graphs::models::Timestep;
 use runtime::tensor_file;
+use runtime::training::checkpoint;
 use serde_json::{Map, Value, json};
 
+use super::folder::TrainingFolder;
 use crate::error::{At, Failure, said};
 use crate::model::Model;
-use crate::teacher::sampler_config;
+use crate::teacher::{self, sampler_config};
 use crate::{files, outputs};
 
 /// What a student is made of beside its parameters.
@@ -39,6 +43,32 @@ pub(crate) struct Export<'a> {
     /// Whether components of the teacher are copied, not linked.
     pub(crate) copy: bool,
 }
+
+/// Writes the average of a checkpoint as a pipeline to `to`, with links to what the training's own
+/// students are made of.
+pub(crate) fn write_checkpoint(folder: &Path, step: u64, to: &Path) -> Result<(), Failure> {
+    let place = folder.display();
+    let store = TrainingFolder::at(folder);
+    let state = checkpoint::read_state(&store, step).at(&place)?;
+    let parameters = checkpoint::average(&store, step).at(&place)?;
+    let latest = Model::open(&folder.join(EMA))?;
+    let method = distill::method(&state.method).map_err(Failure::usage)?;
+    let method = method.set(&state.settings, &teacher::of(&latest)?);
+    let method = method.map_err(Failure::usage)?;
+    let (config, _) = latest.unet(Timestep::PerSample, DType::F32)?;
+    let export = Export {
+        teacher: &latest,
+        student: None,
+        outcome: method.result(),
+        condition: config.condition_width,
+        adapter: method.student().adapter.map(|own| (own, Format::Diffusers)),
+        copy: false,
+    };
+    export.write(to, parameters)
+}
+
+/// The folder of the average, in that of a training.
+pub(crate) const EMA: &str = "ema";
 
 /// The file of matrices in kohya's spelling.
 const LORA_KOHYA: &str = "lora_kohya.safetensors";

@@ -5,8 +5,8 @@
 
 pub(crate) mod arguments;
 mod draws;
-mod export;
-mod folder;
+pub(crate) mod export;
+pub(crate) mod folder;
 mod pictures;
 mod run;
 mod search;

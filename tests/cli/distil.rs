@@ -222,7 +222,11 @@ fn a_training_from_nothing_draws_its_student() {
     write_pipeline(&folder.join("untrained"));
     write_data(&folder);
     let train = "train untrained --method denoise --data data --batch 2 --steps 2";
-    run(&folder, &format!("{train} --sample-every 2 --out taught"), &[]);
+    run(
+        &folder,
+        &format!("{train} --sample-every 2 --out taught"),
+        &[],
+    );
     assert!(folder.join("taught/samples/step-000002.png").is_file());
     let refused = splamc()
         .args(train.split_whitespace())

@@ -96,6 +96,82 @@ fn kernel_distances_draw_the_same_subsets_again() {
     assert_ne!(json(&folder.join("c.json"))["kid"], a["kid"]);
 }
 
+/// Points of a curve are the distances of pictures that other commands draw of the same model.
+#[test]
+fn curves_measure_what_models_and_checkpoints_draw() {
+    let folder = scratch("eval-curve");
+    write_halves(&folder);
+    write_clip(&folder.join("clip"), &["config.json", "model.safetensors"]);
+    let model = golden("pipeline/model").display().to_string();
+    fs::write(folder.join("prompts.txt"), "a fox\na dog\na cat\n").expect("prompts");
+    let curve = "--reference two --features net.onnx --prompts prompts.txt -s 5 -b 2 --clip clip";
+    let arguments = format!(
+        "curve {model}@euler:2,1 {curve} --cfg-scale 1,4 --json curve.json --plot curve.svg"
+    );
+    let printed = succeed(&folder, &arguments);
+    assert_eq!(printed.lines().count(), 4, "{printed}");
+    let result = json(&folder.join("curve.json"));
+    let points = result["points"].as_array().expect("a list");
+    let last = &points[3];
+    assert_eq!(
+        (&last["steps"], &last["cfg_scale"]),
+        (&1.into(), &4.0.into())
+    );
+    let sample = format!(
+        "sample {model} --sampler euler --steps 1 --cfg-scale 4 -s 5 -b 3 -p fox -o drawn/x.png"
+    );
+    let sample = sample.replace("fox", "a-fox -p a-dog -p a-cat");
+    let sample = sample.split(' ').map(|word| match word.strip_prefix("a-") {
+        Some(animal) => format!("a {animal}"),
+        None => word.to_owned(),
+    });
+    fs::create_dir_all(folder.join("drawn")).expect("a folder");
+    let output = splamc().args(sample).current_dir(&folder).output();
+    assert!(output.expect("the command runs").status.success());
+    for (score, measure) in [
+        ("fid", "fid drawn two --features net.onnx"),
+        ("clip", "clip drawn --clip clip"),
+    ] {
+        succeed(&folder, &format!("{measure} --json one.json"));
+        let wanted = json(&folder.join("one.json"))[score].as_f64();
+        let wanted = wanted.expect("a number");
+        let found = last[score].as_f64().expect("a number");
+        assert!(
+            (found - wanted).abs() < 1e-5 * wanted.abs(),
+            "{score}: {found} {wanted}"
+        );
+    }
+
+    // The last checkpoint of a training is what its folder `ema` holds.
+    let train = format!(
+        "train {model} --method splad --data one --resolution 64 --batch 1 --steps 2 --lr 1e-2 \
+         --save-every 1 --keep 2 --out run"
+    );
+    let output = splamc()
+        .args(train.split_whitespace())
+        .current_dir(&folder)
+        .output();
+    let output = output.expect("the command runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    succeed(
+        &folder,
+        &format!("curve run run/ema {curve} --json run.json"),
+    );
+    let result = json(&folder.join("run.json"));
+    let points = result["points"].as_array().expect("a list");
+    let updates: Vec<_> = points
+        .iter()
+        .map(|point| point["updates"].as_u64())
+        .collect();
+    assert_eq!(updates, [Some(1), Some(2), None]);
+    assert_eq!(points[1]["fid"], points[2]["fid"]);
+    assert_ne!(points[0]["fid"], points[1]["fid"]);
+}
+
 #[test]
 fn solvers_err_more_in_one_long_step() {
     let folder = scratch("eval-solver");
@@ -252,7 +328,7 @@ fn no_statistics(folder: &Path) {
 
 #[test]
 fn what_is_wrong_is_said() {
-    let cases: [Case; 13] = [
+    let cases: [Case; 14] = [
         ("no network", data, "eval fid data data"),
         (
             "nothing to measure against",
@@ -302,6 +378,11 @@ fn what_is_wrong_is_said() {
             "eval solver-error model --short 30",
         ),
         (
+            "a curve of no steps",
+            data,
+            "eval curve model:0 --reference data --features net.onnx --prompts prompts.txt",
+        ),
+        (
             "jumps that are too long",
             data,
             "eval solver-error model --from 1000",
@@ -318,7 +399,7 @@ fn grids_have_captions_around_their_pictures() {
     let output = splamc()
         .arg("grid")
         .arg(&model)
-        .arg(format!("{}@euler", model.display()))
+        .arg(format!("{}@euler:3", model.display()))
         .args([
             "--prompts",
             "prompts.txt",
@@ -334,9 +415,9 @@ fn grids_have_captions_around_their_pictures() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     let pixels = read_png(&folder.join("grid.png"));
-    // Four columns of pictures enlarged to twice their size, two rows, two lines above and one below
+    // Three columns of pictures enlarged to twice their size, two rows, two lines above and one below
     // each row.
-    let (width, line) = (4 * 128, 20);
+    let (width, line) = (3 * 128, 20);
     assert_eq!(pixels.len(), width * (2 * 128 + 4 * line) * 3);
     let is_dark = |pixels: &[u8]| pixels.iter().any(|value| *value < 128);
     assert!(is_dark(&pixels[..width * line * 3]), "there is a caption");

@@ -293,6 +293,19 @@ pub fn read(store: &dyn Store, state: &State, layout: &Layout) -> Result<Named, 
     Ok(states)
 }
 
+/// Reads the average of a checkpoint: parameters by the names that they have in files.
+///
+/// # Errors
+/// When the file is missing or damaged.
+pub fn average(store: &dyn Store, step: u64) -> Result<Named, CheckpointError> {
+    let folder = folder(step);
+    let [_, (_, file, _), ..] = TENSORS;
+    let path = format!("{folder}/{file}");
+    let bytes = store.read(&folder, file);
+    let bytes = bytes.map_err(|error| failed(&path, error))?;
+    tensor_file::read(&bytes).map_err(|error| damaged(&path, error))
+}
+
 /// A short text that tells contents from others.
 pub fn fingerprint(contents: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
     /// Bytes of the hash that are enough to tell trainings apart.

@@ -97,7 +97,11 @@ impl Worker<'_> {
         let columns = part.len();
         let in_place = !across && (stride == columns || epilogue.is_plain());
         // Rows that are computed as one, next to each other, of each plane.
-        let size = if in_place { 0 } else { COLUMNS.max(columns * width) };
+        let size = if in_place {
+            0
+        } else {
+            COLUMNS.max(columns * width)
+        };
         let mut straight = vec![0.0; data.planes * size];
         let count = self.block.rows.len();
         let mut row = 0;
