@@ -8,36 +8,47 @@ use std::path::{Path, PathBuf};
 use crate::options::{self, Execution};
 
 /// A model that is drawn.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Drawn {
     pub(crate) model: PathBuf,
     pub(crate) sampler: Option<String>,
     /// Its own numbers of steps.
     pub(crate) steps: Vec<usize>,
+    /// Its own guidance scale.
+    pub(crate) scale: Option<f64>,
 }
 
-/// Reads a model with its sampler and numbers of steps. What is in the name of a file is not taken
-/// off it.
+/// Reads a model with its sampler, numbers of steps and guidance scale. What is in the name of a file
+/// is not taken off it.
 pub(crate) fn drawn(word: &str) -> Result<Drawn, String> {
-    let whole = |model: &str| Path::new(model).exists();
-    let (mut model, mut steps) = (word, Vec::new());
-    let is_list = |text: &str| text.chars().all(|c| c.is_ascii_digit() || c == ',');
-    let ends = word.rsplit_once(':').filter(|_| !whole(word));
-    if let Some((before, numbers)) = ends.filter(|(_, numbers)| is_list(numbers)) {
-        let numbers = numbers.split(',').map(options::count);
-        steps = numbers
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("numbers of steps follow the colon: {error}"))?;
+    let ends = |text: &str, sign| {
+        let (before, after) = text
+            .rsplit_once(sign)
+            .filter(|_| !Path::new(text).exists())?;
+        Some((before.to_owned(), after.to_owned()))
+    };
+    let (mut model, mut sampler, mut steps, mut scale) = (word.to_owned(), None, Vec::new(), None);
+    let is_number = |text: &str| text.parse::<f64>().is_ok();
+    if let Some((before, number)) = ends(&model, '=').filter(|(_, number)| is_number(number)) {
+        scale = Some(options::finite(&number)?);
         model = before;
     }
-    let (model, sampler) = match model.rsplit_once('@').filter(|_| !whole(model)) {
-        Some((model, sampler)) => (model, Some(sampler.to_owned())),
-        None => (model, None),
-    };
+    let is_list = |text: &str| text.chars().all(|c| c.is_ascii_digit() || c == ',');
+    if let Some((before, numbers)) = ends(&model, ':').filter(|(_, numbers)| is_list(numbers)) {
+        let numbers = numbers.split(',').map(options::count).collect();
+        steps = Result::map_err(numbers, |error| {
+            format!("numbers of steps follow the colon: {error}")
+        })?;
+        model = before;
+    }
+    if let Some((before, name)) = ends(&model, '@') {
+        (model, sampler) = (before, Some(name));
+    }
     Ok(Drawn {
         model: model.into(),
         sampler,
         steps,
+        scale,
     })
 }
 
@@ -109,7 +120,8 @@ pub(crate) fn columns(models: &[Drawn], scales: &[f64], steps: &[usize]) -> Vec<
             [] => steps,
             own => own,
         };
-        for scale in &scales {
+        let own = drawn.scale.map(|scale| vec![Some(scale)]);
+        for scale in own.as_ref().unwrap_or(&scales) {
             columns.extend(steps.iter().map(|steps| Column {
                 model: drawn.model.clone(),
                 sampler: drawn.sampler.clone(),
@@ -135,6 +147,7 @@ mod tests {
                 drawn.steps,
             )
         };
+        let scale = |word: &str| drawn(word).expect("it is well-formed").scale;
         let ddim = || Some("ddim".to_owned());
         assert_eq!(read("sd15"), ("sd15".to_owned(), None, vec![]));
         assert_eq!(read("sd15@ddim"), ("sd15".to_owned(), ddim(), vec![]));
@@ -144,6 +157,9 @@ mod tests {
         );
         assert_eq!(read("run/ema:4"), ("run/ema".to_owned(), None, vec![4]));
         assert_eq!(read(r"C:\sd15"), (r"C:\sd15".to_owned(), None, vec![]));
+        assert_eq!(read("sd15:4=3.5"), ("sd15".to_owned(), None, vec![4]));
+        assert_eq!((scale("sd15:4=3.5"), scale("sd15")), (Some(3.5), None));
+        assert_eq!(read("lr=2/ema"), ("lr=2/ema".to_owned(), None, vec![]));
         assert!(drawn("sd15:0").is_err());
         assert!(drawn("sd15:").is_err());
     }

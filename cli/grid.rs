@@ -19,8 +19,8 @@ use crate::{chart, outputs, png, progress};
 /// Draw models and numbers of steps side by side.
 ///
 /// A column for each model, scale and number of steps, a row for each prompt. All pictures of a row
-/// begin with the same noise. A model may be followed by @ and a sampler, to compare solvers, and by
-/// : and numbers of steps of its own.
+/// begin with the same noise. A model may be followed by @ and a sampler, to compare solvers, by :
+/// and numbers of steps of its own, and by = and a guidance scale.
 #[derive(clap::Args)]
 #[command(
     after_help = "A column for each model, scale and number of steps, a row for each prompt. All \
@@ -28,13 +28,13 @@ use crate::{chart, outputs, png, progress};
     Examples:\n  \
     splamc grid run/ema --prompts prompts.txt --steps 1,2,4 -o grid.png\n  \
     splamc grid sd15@ddim sd15@unipc splam lcm --prompts prompts.txt --steps 1,2,4 -o grid.png\n  \
-    splamc grid sd15@ddim:50,4 run/ema:4,2,1 --prompts prompts.txt -o grid.png\n  \
+    splamc grid sd15@ddim:50,4=5 run/ema:4,2,1 --prompts prompts.txt -o grid.png\n  \
     splamc grid sd15/ --prompts prompts.txt --steps 20 --cfg-scale 3,5,8 -o scales.png"
 )]
 pub(crate) struct Arguments {
     /// The models: diffusers or ONNX directories, or compiled .splam; @NAME chooses a sampler, :N,…
-    /// numbers of steps.
-    #[arg(required = true, value_name = "MODEL[@SAMPLER][:N,…]", value_parser = drawn)]
+    /// numbers of steps, =X a guidance scale.
+    #[arg(required = true, value_name = "MODEL[@SAMPLER][:N,…][=X]", value_parser = drawn)]
     models: Vec<Drawn>,
     /// The prompts, one a line; four of our own if not given
     #[arg(long, value_name = "FILE")]
@@ -48,7 +48,8 @@ pub(crate) struct Arguments {
     )]
     #[arg(value_parser = options::count)]
     steps: Vec<usize>,
-    /// The guidance scales in the standard form; each model's own if not given
+    /// The guidance scales, in the standard form, of models that have none here; their own if not
+    /// given
     #[arg(long, value_name = "X,…", value_delimiter = ',', value_parser = options::finite)]
     cfg_scale: Vec<f64>,
     /// The PNG file to write

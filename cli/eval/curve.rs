@@ -40,8 +40,9 @@ use crate::{options, progress};
     --prompts coco.txt --steps 4 --plot updates.svg"
 )]
 pub(super) struct CurveArguments {
-    /// Models, with @NAME for a sampler and :N,… for numbers of steps, or folders of trainings.
-    #[arg(required = true, value_name = "MODEL[@SAMPLER][:N,…]", value_parser = drawn)]
+    /// Models, with @NAME for a sampler, :N,… for numbers of steps and =X for a guidance scale, or
+    /// folders of trainings.
+    #[arg(required = true, value_name = "MODEL[@SAMPLER][:N,…][=X]", value_parser = drawn)]
     models: Vec<Drawn>,
     /// The pictures to measure against, or their statistics in a .npz file
     #[arg(long, value_name = "PATH")]
@@ -58,7 +59,8 @@ pub(super) struct CurveArguments {
         value_parser = options::count
     )]
     steps: Vec<usize>,
-    /// The guidance scales in the standard form; each model's own if not given
+    /// The guidance scales, in the standard form, of models that have none here; their own if not
+    /// given
     #[arg(long, value_name = "X,…", value_delimiter = ',', value_parser = options::finite)]
     cfg_scale: Vec<f64>,
     /// Measure agreement with the prompts too, by the CLIP in this directory

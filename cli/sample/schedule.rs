@@ -96,10 +96,21 @@ impl Schedule {
                 false => Failure::job(message),
             }
         })?;
+        // No step of PeRFlow goes beyond its window.
+        let fewest = match name {
+            "perflow" => table.steps.len(),
+            _ => 0,
+        };
+        if fewest > steps {
+            progress::note(format!(
+                "{fewest} steps instead of {steps}: the sampler has {fewest} windows, and a step \
+                 ends with its own"
+            ));
+        }
         Ok(Schedule {
             config,
             table,
-            steps,
+            steps: steps.max(fewest),
         })
     }
 }

@@ -3,7 +3,7 @@
 Takes: the teacher's pipeline directory, the student's, and the folder `examples/shapes`.
 Gives: `model/`, the student's pipeline, and `teacher/`, the teacher's, with weights in half
 precision; what they share with `untrained/` are links to it.
-Never: changes a number but by rounding it.
+Never: changes a number but by rounding it, or drops what a file says about its weights.
 
     python tests/scripts/shapes_bundle.py run/teacher/ema run/splad-0/ema examples/shapes
 """
@@ -13,6 +13,7 @@ import pathlib
 import shutil
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -21,9 +22,11 @@ SHARED = ["vae", "text_encoder", "tokenizer"]
 
 def halve(source: pathlib.Path, target: pathlib.Path) -> None:
     stored = load_file(source)
+    with safe_open(source, "pt") as opened:
+        metadata = opened.metadata() or {}
     weights = {name: tensor.to(torch.float16).contiguous() for name, tensor in stored.items()}
     assert all(tensor.isfinite().all() for tensor in weights.values()), source
-    save_file(weights, target, metadata={"format": "pt"})
+    save_file(weights, target, metadata={"format": "pt"} | metadata)
 
 
 def bundle(source: pathlib.Path, out: pathlib.Path) -> None:

@@ -7,10 +7,13 @@ Gives: `draw`: a folder with a picture and its caption for each caption, picture
 is right, and the share for each thing where it is said; the Frechet distance to the real pictures
 and, with `--teacher`, to those of a folder, and the mean difference from the picture of the same
 name there (root mean square, of values in [-1, 1]).
+`table`: a table of such rows in Markdown, students of several seeds as their mean, with the lowest
+and the highest.
 Never: trains anything.
 
     python tests/scripts/shapes_judging.py draw run/ema CAPTIONS OUT --count 256 -- --steps 4
     python tests/scripts/shapes_judging.py judge judge.onnx REAL OUT... --teacher OUT-ddim50
+    python tests/scripts/shapes_judging.py table figures.jsonl
 """
 
 import argparse
@@ -137,6 +140,43 @@ def judge(arguments: argparse.Namespace) -> None:
         print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}))
 
 
+# Columns of a table: keys of rows, their heads, and digits behind the point.
+COLUMNS = [
+    ("right", "right", 3),
+    ("paired", "paired error", 3),
+    ("frechet", "FD to real", 1),
+    ("frechet_teacher", "FD to teacher", 1),
+]
+
+
+def cell(values: list[float], digits: int) -> str:
+    if not values:
+        return "–"
+    mean = f"{numpy.mean(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def table(arguments: argparse.Namespace) -> None:
+    groups: dict[tuple[str, int], list[dict]] = {}
+    for line in arguments.figures.read_text().splitlines():
+        row = json.loads(line)
+        # Students have a seed: `splad-0-4`; samplers of the teacher have none: `ddim-4`.
+        name, steps = row["folder"].rsplit("-", 1)
+        student, _, seed = name.rpartition("-")
+        of_student = student and seed.isdigit()
+        key = (student if of_student else f"teacher, {name}", int(steps))
+        groups.setdefault(key, []).append(row)
+    print("| | steps | seeds | " + " | ".join(head for _, head, _ in COLUMNS) + " |")
+    print("|---" * (3 + len(COLUMNS)) + "|")
+    for (name, steps), rows in sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1])):
+        cells = [
+            cell([row[key] for row in rows if key in row], digits) for key, _, digits in COLUMNS
+        ]
+        print(f"| {name} | {steps} | {len(rows)} | " + " | ".join(cells) + " |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -156,6 +196,9 @@ def main() -> None:
     judging.add_argument("--teacher", type=pathlib.Path)
     judging.add_argument("--limit", type=int, default=4000, help="how many real pictures to read")
     judging.set_defaults(run=judge)
+    tabling = commands.add_parser("table")
+    tabling.add_argument("figures", type=pathlib.Path)
+    tabling.set_defaults(run=table)
     # What follows -- is for `splamc sample`.
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments = parser.parse_args(sys.argv[1:cut])

@@ -191,6 +191,8 @@ pub(super) fn lcm_sampler(stride: usize) -> (&'static str, Map<String, Value>) {
     let steps = 1000 / stride.max(1);
     let options = [
         ("original_inference_steps", Value::from(steps.max(1))),
+        // The sampler does not read it; diffusers' pipelines warn where it is not 1.
+        ("steps_offset", Value::from(1)),
         ("timestep_spacing", Value::from("leading")),
         ("timestep_scaling", Value::from(10.0)),
         ("clip_sample", Value::from(false)),
