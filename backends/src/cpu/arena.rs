@@ -159,7 +159,7 @@ impl Cells {
         );
     }
 
-    /// The elements from `at`, borrowed: only for memory that nobody writes until they were used.
+    /// The elements from `at`, borrowed: only for memory that nobody writes while they are in use.
     /// `None` where they are not aligned f32.
     pub(crate) fn run(&self, at: usize, count: usize) -> Option<&[f32]> {
         self.check(at, 1, count);

@@ -28,8 +28,8 @@ pub(crate) struct Epilogue {
     depends: Vec<Vec<usize>>,
     store: Walk,
     moments: Option<Moments>,
-    /// Which rows may be computed as one, neighbours or where the store has planes, those of
-    /// neighbouring planes: they lie between two multiples of so many.
+    /// Neighbouring rows may be computed as one, but not across a row whose number is a multiple of
+    /// this. Where the store has planes, they are the rows of neighbouring planes.
     within: usize,
     /// How far such rows lie apart where they are stored.
     pitch: usize,
@@ -78,7 +78,7 @@ pub(crate) struct Partial {
 /// What one thread keeps while it runs an epilogue.
 pub(crate) struct State {
     values: Vec<Vec<f32>>,
-    /// Where a node's values lie in a buffer that nobody writes: they are read there.
+    /// Where a node's values lie, if they are read in place.
     borrowed: Vec<Option<Run>>,
     /// How many values of a node are those of the row at `walked`.
     known: Vec<usize>,
@@ -93,9 +93,11 @@ pub(crate) struct State {
 /// What becomes of memory that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
+    /// Nothing is written there.
     Kept,
-    /// The results replace what is read, element by element.
+    /// Each result replaces the element that it was computed from.
     Replaced,
+    /// Other results are written there.
     Written,
 }
 
@@ -168,13 +170,14 @@ impl Epilogue {
         if let Some(Moments { image, channel, .. }) = &self.moments {
             within = within.min(store.alike(|axis| image.uses(axis) || channel.uses(axis)));
         }
-        // Rows of nothing else than one place would be written there.
+        // With a step of 0 all rows would be stored at one place.
         if step > 0 {
             self.within = within.max(1);
         }
     }
 
-    /// How many rows of so many columns may be computed as one from `row` on, at most `most`.
+    /// The number of rows of `columns` elements, from `row` on and at most `most`, that may be
+    /// computed as one.
     pub(crate) fn together(&self, row: usize, columns: usize, most: usize) -> usize {
         let left = self.within - row % self.within;
         (COLUMNS / columns.max(1)).clamp(1, left).min(most)
@@ -301,7 +304,7 @@ impl Epilogue {
                     let own = self.in_place(walk, *pitch, cells, index, place);
                     let own = own.filter(|run| match fates[number] {
                         Fate::Kept => true,
-                        // What is read is what is written, and was used before.
+                        // Results are stored after their operands were used.
                         Fate::Replaced => {
                             number < last && run.at == stored.at && *pitch == self.pitch
                         }

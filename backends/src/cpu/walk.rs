@@ -82,8 +82,8 @@ impl Affine {
         self.nested.iter().any(|nested| nested.inner.uses(axis))
     }
 
-    /// How far it goes from one place on `axis` to the next, and at which it goes otherwise; none
-    /// where other axes decide, or it goes back.
+    /// The step between neighbours on `axis`, and the places where it is another one. There is no
+    /// step where it depends on other axes or is negative.
     fn runs(&self, axis: usize, extent: usize) -> (Option<usize>, Vec<usize>) {
         let own = |nested: &&Nested| nested.inner.uses(axis);
         let nested: Vec<Nested> = self.nested.iter().filter(own).cloned().collect();
@@ -131,7 +131,7 @@ struct Piece {
     bounds: Vec<(Affine, i64, i64)>,
     /// Elements between neighbours on the last axis; `None` where that is not one number.
     stride: Option<usize>,
-    /// Where on the last axis neighbours are apart by another number.
+    /// Places on the last axis that are not `stride` behind their neighbour.
     turns: Vec<usize>,
     /// Axes of the view.
     axes: usize,
@@ -162,7 +162,8 @@ pub(crate) struct Run {
     pub(crate) stride: usize,
 }
 
-/// How addresses go from row to row: by equal steps between two multiples of so many rows.
+/// How addresses change from row to row: by `step`, except at rows whose number is a multiple of
+/// `within`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pitch {
     pub(crate) step: usize,
@@ -431,7 +432,8 @@ impl Walk {
         }
     }
 
-    /// Rows between two multiples of so many are the same to what uses only such axes.
+    /// A value that depends only on the axes for which `uses` holds changes at no other rows than
+    /// multiples of this number.
     pub(crate) fn alike(&self, uses: impl Fn(usize) -> bool) -> usize {
         let axes = self.joined();
         match axes.clone().rev().find(|&axis| uses(axis)) {
@@ -440,8 +442,8 @@ impl Walk {
         }
     }
 
-    /// How addresses go from row to row, or where there are planes, from one to the next along
-    /// their last axis, all within the bounds that `store` has.
+    /// How addresses change from row to row, or along the last axis of planes where there are planes.
+    /// Nothing is read outside of the bounds that `store` has.
     pub(crate) fn pitch(&self, store: &Walk) -> Pitch {
         let depends = self.depends_on();
         let alike = Pitch {
