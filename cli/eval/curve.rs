@@ -179,7 +179,7 @@ fn drawn_pictures(
         let first = (number * arguments.features.batch) as u64;
         let request = Request {
             prompts,
-            seed: arguments.seed + first,
+            seed: arguments.seed.wrapping_add(first),
             size: None,
             flags: column.flags(&arguments.features.execution),
         };
