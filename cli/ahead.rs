@@ -18,6 +18,7 @@ use crate::progress;
 /// What was compiled so far.
 pub(crate) struct Adapters {
     ahead: Ahead,
+    target: &'static str,
 }
 
 /// A program or a part of one, as an adapter runs it.
@@ -33,6 +34,7 @@ impl Adapters {
     pub(crate) fn new(dialect: &'static Dialect, shader_f16: bool) -> Adapters {
         Adapters {
             ahead: Ahead::new(dialect, shader_f16),
+            target: dialect.target.name,
         }
     }
 
@@ -66,7 +68,9 @@ impl Adapters {
 
     /// What the artifact stores.
     pub(crate) fn finish(self) -> Result<Finished, Failure> {
-        self.ahead.finish().at("--target wgsl")
+        self.ahead
+            .finish()
+            .at(format_args!("--target {}", self.target))
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use backends::gpu::commands::Commands;
+use backends::gpu::dialect::Dialect;
 use clap::ValueEnum;
 use compiler::DType;
 use compiler::graph::{Role, TensorType};
@@ -100,19 +101,19 @@ pub(crate) struct Arguments {
 enum Stage {
     /// The programs after all passes, as text.
     Graph,
-    /// With --target wgsl: the kernels, as typed instructions of one invocation.
+    /// The kernels of a graphics processor, as typed instructions of one invocation.
     Kernel,
-    /// With --target wgsl: the same as WGSL.
+    /// The same in the target's language: WGSL or PTX.
     Code,
 }
 
 impl Stage {
-    /// What names of files end in.
-    fn extension(self) -> &'static str {
+    /// What names of files end in, with the language of kernels.
+    fn extension(self, dialect: Option<&Dialect>) -> &'static str {
         match self {
             Stage::Graph => "graph",
             Stage::Kernel => "kernel",
-            Stage::Code => "wgsl",
+            Stage::Code => dialect.map_or("txt", |dialect| dialect.extension),
         }
     }
 }
@@ -196,7 +197,7 @@ fn check_options(arguments: &Arguments) -> Result<(), Failure> {
     let stage = arguments.dump.as_ref().map(|dump| dump.stage);
     match (arguments.target.dialect, stage, arguments.tune) {
         (None, Some(Stage::Kernel | Stage::Code), _) => {
-            let message = "--dump kernel and --dump code need --target wgsl";
+            let message = "--dump kernel and --dump code need the target of a graphics processor";
             Err(Failure::usage(message)
                 .hint("programs for cpu have no kernels as text; --dump graph shows them"))
         }
@@ -251,14 +252,19 @@ fn dump_program(arguments: &Arguments, program: &Named) -> Result<(), Failure> {
     match &arguments.dump {
         Some(dump) if dump.stage == Stage::Graph => {
             let name = format!("{}-{}", program.component, program.name);
-            dump_text(dump, &name, program.loaded.program.text())
+            dump_text(dump, None, &name, program.loaded.program.text())
         }
         Some(_) | None => Ok(()),
     }
 }
 
 /// Prints the kernels of a program and of each part of it, or writes them to files.
-fn dump_kernels(dump: &Dump, program: &Named, parts: &[ahead::Part]) -> Result<(), Failure> {
+fn dump_kernels(
+    dump: &Dump,
+    dialect: &Dialect,
+    program: &Named,
+    parts: &[ahead::Part],
+) -> Result<(), Failure> {
     let shown = match dump.stage {
         Stage::Graph => return Ok(()),
         Stage::Kernel => Shown::Kernel,
@@ -269,23 +275,25 @@ fn dump_kernels(dump: &Dump, program: &Named, parts: &[ahead::Part]) -> Result<(
             .stage
             .map_or(String::new(), |stage| format!("-{stage}"));
         let name = format!("{}-{}{stage}", program.component, program.name);
-        dump_text(
-            dump,
-            &name,
-            kernels::of_compiled(&part.compiled, shown, None)?,
-        )?;
+        let text = kernels::of_compiled(&part.compiled, dialect, shown, None)?;
+        dump_text(dump, Some(dialect), &name, text)?;
     }
     Ok(())
 }
 
-fn dump_text(dump: &Dump, name: &str, text: String) -> Result<(), Failure> {
+fn dump_text(
+    dump: &Dump,
+    dialect: Option<&Dialect>,
+    name: &str,
+    text: String,
+) -> Result<(), Failure> {
     let Some(folder) = &dump.folder else {
         return stdout::print(text);
     };
     std::fs::create_dir_all(folder)
         .map_err(said)
         .at(folder.display())?;
-    let path = folder.join(format!("{name}.{}", dump.stage.extension()));
+    let path = folder.join(format!("{name}.{}", dump.stage.extension(dialect)));
     outputs::write(&path, &[text.into()])
 }
 
@@ -313,7 +321,7 @@ fn code(arguments: &Arguments, programs: &[Named]) -> Result<Code, Failure> {
     for own in programs {
         let parts = adapters.add((&own.component, own.task), &own.loaded.program)?;
         if let Some(dump) = &arguments.dump {
-            dump_kernels(dump, own, &parts)?;
+            dump_kernels(dump, dialect, own, &parts)?;
         }
         ahead::announce(&own.component, own.name, &parts);
         peak_bytes.push(ahead::peak_bytes(&parts));

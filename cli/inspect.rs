@@ -49,6 +49,10 @@ pub(crate) struct Arguments {
     /// What to show in full, instead of the summary.
     #[arg(long)]
     stage: Option<Stage>,
+    /// With --stage kernel or code: the graphics processor; what a .splam was compiled for, or wgsl,
+    /// if not given
+    #[arg(long, value_parser = options::targets())]
+    target: Option<options::Target>,
     /// With --stage kernel or code: show only the kernel of this name.
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
@@ -86,7 +90,7 @@ enum Stage {
     Tile,
     /// The kernels of a graphics processor, as typed instructions of one invocation.
     Kernel,
-    /// The same as WGSL.
+    /// The same in the target's language: WGSL or PTX.
     Code,
     /// The kernels with their FLOPs and bytes, where each stores its result, and the memory peak.
     Plan,
@@ -104,7 +108,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
         if !arguments.gradient {
             return Ok(loaded);
         }
-        let at = Place::Cpu(Options {
+        let at = Place::cpu(Options {
             threads: Some(Target::CPU.compute.threads),
             exact: model.is_exact(),
         });
@@ -143,7 +147,7 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
                 };
                 let loaded = sized(component)?;
                 let name = arguments.kernel.as_deref();
-                stdout::print(kernel_text(&model, &loaded, shown, name)?)?;
+                stdout::print(kernel_text(&model, arguments.target, &loaded, shown, name)?)?;
             }
             Some(Stage::Plan) => {
                 let loaded = sized(component)?;
@@ -170,25 +174,38 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The kernels of a program; those of an artifact for adapters are shown as they are stored.
+/// The kernels of a program; those of an artifact for graphics processors are shown as they are
+/// stored.
 fn kernel_text(
     model: &Model,
+    wanted: Option<options::Target>,
     loaded: &Loaded,
     shown: Shown,
     name: Option<&str>,
 ) -> Result<String, Failure> {
-    let stored = match model.artifact() {
-        Some(artifact) if options::target(model, None)?.dialect.is_some() => artifact,
-        Some(_) | None => return kernels::of_program(&loaded.program, shown, name),
+    let stored = model.artifact();
+    let stored = stored.filter(|artifact| artifact.dialect().is_some());
+    let target = match stored {
+        Some(_) => options::target(model, wanted)?,
+        None => wanted.unwrap_or(options::kernel_target()),
+    };
+    let Some(dialect) = target.dialect else {
+        let message = format!("programs for {} have no kernels as text", target.name());
+        return Err(Failure::usage(message).hint("--stage tile shows how blocks compute them"));
+    };
+    let Some(stored) = stored else {
+        return kernels::of_program(&loaded.program, dialect, shown, name);
     };
     if shown == Shown::Kernel {
-        return Err(
-            Failure::usage("--stage kernel: the artifact holds kernels as WGSL only")
-                .hint("--stage code shows them; the model that was compiled shows both"),
+        let message = format!(
+            "--stage kernel: the artifact holds kernels as {}",
+            dialect.name
         );
+        return Err(Failure::usage(message)
+            .hint("--stage code shows them; the model that was compiled shows both"));
     }
     let (commands, _) = stored.commands(&loaded.program).at("--stage code")?;
-    kernels::of_commands(commands.commands(), name)
+    kernels::of_commands(commands.commands(), dialect, name)
 }
 
 /// The sizes of a single graph's inputs that neither the graph nor `bindings` says.

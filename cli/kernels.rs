@@ -6,10 +6,10 @@
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
-use backends::gpu::commands::{Commands, Kernel, Requirements};
+use backends::gpu::commands::{Commands, Kernel};
 use backends::gpu::compile::{self, Compiled};
+use backends::gpu::dialect::Dialect;
 use backends::gpu::validate::requirements;
-use backends::webgpu::WGSL;
 use compiler::kernel::{Multiprocessor, measure};
 use compiler::program::Program;
 
@@ -23,23 +23,26 @@ const HEAVIEST: usize = 20;
 pub(crate) enum Shown {
     /// The kernel IR.
     Kernel,
-    /// WGSL.
+    /// Its text in a language of kernels.
     Code,
 }
 
 /// The kernels of a program, or the one called `name`.
 pub(crate) fn of_program(
     program: &Program,
+    dialect: &Dialect,
     shown: Shown,
     name: Option<&str>,
 ) -> Result<String, Failure> {
-    let compiled = compile::compile(program, &Requirements::DEFAULT, &WGSL).at("--target wgsl")?;
-    of_compiled(&compiled, shown, name)
+    let compiled = compile::compile(program, &dialect.requirements(false), dialect);
+    let compiled = compiled.at(format_args!("--target {}", dialect.target.name))?;
+    of_compiled(&compiled, dialect, shown, name)
 }
 
 /// The kernels of a compiled program, or the one called `name`.
 pub(crate) fn of_compiled(
     compiled: &Compiled,
+    dialect: &Dialect,
     shown: Shown,
     name: Option<&str>,
 ) -> Result<String, Failure> {
@@ -56,7 +59,7 @@ pub(crate) fn of_compiled(
     }
     let mut text = kernels.concat();
     add_heaviest(&mut text, compiled, mark);
-    add_needs(&mut text, commands, mark);
+    add_needs(&mut text, commands, dialect, mark);
     for (region, reason) in &compiled.hosted {
         let _ = writeln!(text, "{mark} {region} is computed by the host: {reason}");
     }
@@ -64,10 +67,14 @@ pub(crate) fn of_compiled(
 }
 
 /// The texts of stored kernels, or that of the one called `name`.
-pub(crate) fn of_commands(commands: &Commands, name: Option<&str>) -> Result<String, Failure> {
+pub(crate) fn of_commands(
+    commands: &Commands,
+    dialect: &Dialect,
+    name: Option<&str>,
+) -> Result<String, Failure> {
     let mut text = chosen(commands, codes(commands), name)?;
     if name.is_none() {
-        add_needs(&mut text, commands, "//");
+        add_needs(&mut text, commands, dialect, "//");
         for hosted in &commands.hosted {
             let _ = writeln!(text, "// {} is computed by the host", hosted.region);
         }
@@ -75,7 +82,7 @@ pub(crate) fn of_commands(commands: &Commands, name: Option<&str>) -> Result<Str
     Ok(text)
 }
 
-/// WGSL of each kernel below its name.
+/// The text of each kernel below its name.
 fn codes(commands: &Commands) -> Vec<String> {
     let kernels = commands.kernels.iter();
     let code = |kernel: &Kernel| format!("// {}\n{}\n", kernel.name, kernel.text);
@@ -138,7 +145,7 @@ fn add_heaviest(text: &mut String, compiled: &Compiled, mark: &str) {
 }
 
 /// What a program needs of a device.
-fn add_needs(text: &mut String, commands: &Commands, mark: &str) {
+fn add_needs(text: &mut String, commands: &Commands, dialect: &Dialect, mark: &str) {
     let _ = writeln!(
         text,
         "{mark} {}: {} launches of {} kernels, {} bytes of values in {}, {} bytes of weights in {}",
@@ -150,7 +157,7 @@ fn add_needs(text: &mut String, commands: &Commands, mark: &str) {
         commands.weights.iter().sum::<u64>(),
         counted(commands.weights.len(), "page"),
     );
-    if let Ok(needs) = requirements(commands, &WGSL) {
+    if let Ok(needs) = requirements(commands, dialect) {
         let (needs, limits) = (needs.limits, commands.requirements.limits);
         let _ = writeln!(
             text,

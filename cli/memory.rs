@@ -127,14 +127,9 @@ pub(crate) fn threads(at: &Place) -> usize {
     threads.unwrap_or_else(|| runtime::devices::cpu().threads)
 }
 
+/// A device answers for its own memory; values lie as they do on a processor.
 fn options(at: &Place) -> Options {
-    match at {
-        Place::Cpu(options) => *options,
-        // A device answers for its own memory; values lie as they do on a processor.
-        #[cfg(feature = "webgpu")]
-        Place::WebGpu(_) => ON_DEVICE,
-        Place::Interpreter => ON_DEVICE,
-    }
+    at.processor().unwrap_or(ON_DEVICE)
 }
 
 /// Refuses programs that need more than this machine's memory when they are loaded together; gives

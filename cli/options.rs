@@ -9,16 +9,11 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use compiler::DType;
 use runtime::artifact::Artifact;
-#[cfg(feature = "webgpu")]
-use runtime::place::{Choice, WebGpu};
-use runtime::place::{Options, Place};
+use runtime::place::{Options, Place, Wanted};
 
 use crate::compiled;
-#[cfg(feature = "webgpu")]
 use crate::driver;
-#[cfg(feature = "webgpu")]
-use crate::error::At;
-use crate::error::Failure;
+use crate::error::{At, Failure};
 use crate::model::Model;
 
 /// How programs are executed.
@@ -85,41 +80,35 @@ impl Execution {
         is_exact: bool,
         profile: bool,
     ) -> Result<Place, Failure> {
-        match (target.dialect, &self.adapter) {
-            (None, None) => Ok(Place::Cpu(Options {
+        let flag = || format!("--target {}", target.name());
+        if let (None, Some(_)) = (target.dialect, &self.adapter) {
+            return Err(
+                Failure::usage(format!("--adapter chooses no device of {}", flag()))
+                    .hint("leave --adapter out, or name the target of a graphics processor"),
+            );
+        }
+        if let (Some(dialect), Some(INTERPRETER)) = (target.dialect, self.adapter.as_deref()) {
+            return Ok(Place::interpreter(dialect));
+        }
+        let ahead = artifact.filter(|_| target.dialect.is_some());
+        if target.dialect.is_some() {
+            driver::leave_out_desktop();
+        }
+        let wanted = Wanted {
+            processor: Options {
                 threads: self.threads,
                 exact: self.exact || is_exact,
-            })),
-            (None, Some(_)) => Err(Failure::usage("--adapter needs --target wgsl")
-                .hint("leave --adapter out, or add --target wgsl")),
-            (Some(_), Some(name)) if name == INTERPRETER => Ok(Place::Interpreter),
-            #[cfg(feature = "webgpu")]
-            (Some(_), adapter) => {
-                let choice = adapter.as_deref().map_or(Choice::Best, |words| {
-                    let Ok(choice) = words.parse();
-                    choice
-                });
-                // A compiled model says itself what its kernels name.
-                let shader_f16 = match artifact {
-                    Some(artifact) => artifact.names_halves(),
-                    None => self.shader_f16,
-                };
-                driver::leave_out_desktop();
-                let opened = WebGpu::open(choice, shader_f16, profile).at("--target wgsl")?;
-                Ok(Place::WebGpu(match artifact {
-                    Some(artifact) => opened.for_artifact(artifact.clone()),
-                    None => opened,
-                }))
-            }
-            #[cfg(not(feature = "webgpu"))]
-            (Some(_), _) => {
-                let _ = (profile, artifact);
-                Err(
-                    Failure::job("--target wgsl: this build has no drivers for WebGPU adapters")
-                        .hint("build it with the feature webgpu"),
-                )
-            }
-        }
+            },
+            adapter: self.adapter.as_deref(),
+            // A compiled model says itself what its kernels name.
+            shader_f16: ahead.map_or(self.shader_f16, |artifact| artifact.names_halves()),
+            profile,
+        };
+        let opened = Place::open(target, &wanted).at(flag())?;
+        Ok(match ahead {
+            Some(artifact) => opened.for_artifact(artifact.clone()),
+            None => opened,
+        })
     }
 }
 
@@ -147,6 +136,13 @@ const INTERPRETER: &str = "interpreter";
 
 /// Where a program runs.
 pub(crate) type Target = &'static Backend;
+
+/// The target whose kernels are shown where none is named: the first that has any.
+pub(crate) fn kernel_target() -> Target {
+    let mut backends = BACKENDS.iter();
+    let found = backends.find(|backend| backend.dialect.is_some());
+    found.unwrap_or(backends::host())
+}
 
 /// Reads the word of a target.
 pub(crate) fn targets() -> impl TypedValueParser<Value = Target> {

@@ -5,8 +5,10 @@
 
 use compiler::target::Target;
 
+use crate::device::{Opened, Processor, Wanted};
 use crate::found::Found;
 use crate::gpu::dialect::Dialect;
+use crate::gpu::error::DeviceError;
 use crate::{cpu, webgpu};
 
 /// What runs the programs of one target.
@@ -21,6 +23,8 @@ pub struct Backend {
     pub dialect: Option<&'static Dialect>,
     /// The devices of this machine that run its programs, one at least: where there is none, why.
     pub devices: fn() -> Vec<Found>,
+    /// Opens one of them.
+    pub open: fn(&Wanted<'_>) -> Result<Opened, DeviceError>,
 }
 
 /// All targets, the host's first.
@@ -30,12 +34,14 @@ pub static BACKENDS: [Backend; 2] = [
         about: "This machine's processor",
         dialect: None,
         devices: || vec![cpu::found()],
+        open: |wanted| Ok(Processor(wanted.processor).opened()),
     },
     Backend {
         target: webgpu::target::TARGET,
         about: "Any WebGPU adapter: graphics processors, and software that takes their place",
         dialect: Some(&webgpu::WGSL),
         devices: webgpu::found,
+        open: webgpu::open,
     },
 ];
 

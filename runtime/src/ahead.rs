@@ -52,10 +52,7 @@ impl Ahead {
     /// # Errors
     /// When it does not fit in the limits that every adapter grants.
     pub fn add(&mut self, program: &Executable) -> Result<Compiled, CompileError> {
-        let requirements = Requirements {
-            shader_f16: self.shader_f16,
-            ..Requirements::DEFAULT
-        };
+        let requirements = self.dialect.requirements(self.shader_f16);
         let compiled = compile::compile(program, &requirements, self.dialect)?;
         let key = key(&compiled.regions);
         if self.commands.iter().all(|(known, _)| *known != key) {

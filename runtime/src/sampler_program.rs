@@ -498,7 +498,7 @@ mod tests {
         };
         let step_program = SamplerProgram::of(&table, shape).expect("the types fit");
         let step_program = step_program.expect("nothing is thresholded");
-        let place = Place::Cpu(Options {
+        let place = Place::cpu(Options {
             threads: Some(1),
             exact: true,
         });

@@ -15,7 +15,6 @@ use compiler::tile::{Tiled, Tuning};
 use compiler::value::tensor::Tensor;
 use thiserror::Error;
 
-#[cfg(feature = "webgpu")]
 use crate::artifact::ArtifactError;
 use crate::place::Place;
 
@@ -35,7 +34,6 @@ pub enum SessionError {
     #[error(transparent)]
     Device(#[from] ExecutionError),
     /// An artifact has no commands for the program.
-    #[cfg(feature = "webgpu")]
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
     /// An input is missing.
@@ -80,7 +78,6 @@ impl SessionError {
     pub fn is_too_large(&self) -> bool {
         match self {
             SessionError::Device(error) => error.is_too_large(),
-            #[cfg(feature = "webgpu")]
             SessionError::Artifact(_) => false,
             SessionError::MissingInput { .. }
             | SessionError::UnknownInput { .. }
@@ -104,16 +101,8 @@ impl Session {
         place: &Place,
         tuning: &Tuning,
     ) -> Result<Session, SessionError> {
-        let ahead = match place {
-            #[cfg(feature = "webgpu")]
-            Place::WebGpu(place) => {
-                let artifact = place.artifact.as_ref();
-                artifact
-                    .map(|artifact| artifact.commands(program))
-                    .transpose()?
-            }
-            Place::Cpu(_) | Place::Interpreter => None,
-        };
+        let stored = place.artifact().map(|artifact| artifact.commands(program));
+        let ahead = stored.transpose()?;
         let request = Request {
             program,
             weights,

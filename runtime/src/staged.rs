@@ -321,7 +321,7 @@ func step {
             ("time".to_owned(), weight(0.3)),
             ("out".to_owned(), weight(0.7)),
         ]);
-        let place = Place::Cpu(Options {
+        let place = Place::cpu(Options {
             threads: Some(1),
             exact: true,
         });

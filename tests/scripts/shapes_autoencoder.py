@@ -6,6 +6,7 @@ weights in half precision.
 Never: sees the pictures that a student or a judge is measured on.
 
     python tests/scripts/shapes_autoencoder.py PICTURES OUT/vae --steps 1500
+    python tests/scripts/shapes_autoencoder.py PICTURES OUT/vae --start OUT/vae --decoder-only
 """
 
 import argparse
@@ -25,6 +26,9 @@ BATCH = 8
 # and pixels per side.
 CROPPED, CROP = 0.75, 32
 LEARNING_RATE = 2e-3
+# A decoder alone also learns where edges are: at this weight their error counts about as much as
+# that of the pixels.
+EDGE_WEIGHT = 1.0
 
 
 def pictures(folder: pathlib.Path, limit: int) -> torch.Tensor:
@@ -47,8 +51,18 @@ def autoencoder() -> AutoencoderKL:
     )
 
 
-def train(model: AutoencoderKL, data: torch.Tensor, steps: int) -> None:
-    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=1e-4)
+def edges(difference: torch.Tensor) -> torch.Tensor:
+    """Returns the mean absolute error of differences between neighbouring pixels."""
+    return difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
+
+
+def train(model: AutoencoderKL, data: torch.Tensor, steps: int, decoder_only: bool) -> None:
+    """Trains in place. With `decoder_only` latents stay what they are, and so does what a
+    diffusion model learned about them."""
+    for part in (model.encoder, model.quant_conv):
+        part.requires_grad_(not decoder_only)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, LEARNING_RATE, weight_decay=1e-4)
     warm_up, start = 50, time.time()
     for step in range(steps):
         # Linear warm-up, then a cosine to zero.
@@ -66,9 +80,11 @@ def train(model: AutoencoderKL, data: torch.Tensor, steps: int) -> None:
         difference = decoded - batch
         kl = posterior.kl().mean() / batch[0].numel()
         loss = difference.abs().mean() + 2 * difference.square().mean() + KL_WEIGHT * kl
+        if decoder_only:
+            loss = loss + EDGE_WEIGHT * edges(difference)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         if step % 50 == 0 or step == steps - 1:
             rms = difference.square().mean().sqrt().item()
@@ -83,6 +99,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--limit", type=int, default=8000, help="how many pictures to read")
     parser.add_argument("--start", type=pathlib.Path, help="a component to go on from")
+    parser.add_argument("--decoder-only", action="store_true", help="keep the encoder as it is")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -90,7 +107,7 @@ def main() -> None:
     model = AutoencoderKL.from_pretrained(arguments.start) if arguments.start else autoencoder()
     model = model.float().to(memory_format=torch.channels_last)
     print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
-    train(model, data, arguments.steps)
+    train(model, data, arguments.steps, arguments.decoder_only)
     model.eval()
     with torch.no_grad():
         means, errors = [], []
@@ -101,7 +118,8 @@ def main() -> None:
             decoded = model.decode(posterior.mean).sample.clamp(-1, 1)
             errors.append((decoded - batch).square().mean())
         means = torch.cat(means)
-    model.register_to_config(scaling_factor=round(1 / means.std().item(), 5))
+    if not arguments.decoder_only:
+        model.register_to_config(scaling_factor=round(1 / means.std().item(), 5))
     by_channel = [f"{s:.3f}" for s in means.std(dim=(0, 2, 3)) * model.config.scaling_factor]
     print(f"rms {torch.stack(errors).mean().sqrt():.4f}, scaling {model.config.scaling_factor},"
           f" deviation by channel {by_channel},"

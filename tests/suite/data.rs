@@ -28,10 +28,12 @@ use runtime::training::data::{
 
 use crate::support::{Folder, folder};
 
-const CPU: Place = Place::Cpu(place::Options {
-    threads: Some(1),
-    exact: true,
-});
+fn cpu() -> Place {
+    Place::cpu(place::Options {
+        threads: Some(1),
+        exact: true,
+    })
+}
 
 /// Sizes of pictures, and so of buckets.
 const SIZES: [[usize; 2]; 2] = [[32, 32], [32, 64]];
@@ -132,7 +134,7 @@ impl Model {
         let picture = |size: [usize; 2]| (size, self.network(name, size.map(|pixels| pixels / 8)));
         let pictures = SIZES.map(picture);
         let session = |(program, weights): Compiled| {
-            Session::open(&program, weights, &CPU, &Tuning::default())
+            Session::open(&program, weights, &cpu(), &Tuning::default())
         };
         Box::new(move || {
             let text = |(network, tokenizer)| TextNetwork {

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use backends::lookup;
+use backends::webgpu::WGSL;
 use compiler::graph::eval::eval;
 use compiler::program::Program;
 use compiler::tile::Tuning;
 use compiler::value::array::{Array, Precision};
 use compiler::value::tensor::Tensor;
-use runtime::place::{Choice, Options, Place, WebGpu};
+use runtime::place::{Options, Place, Wanted};
 use runtime::session::Session;
 
 /// Tensors by name.
@@ -53,7 +55,7 @@ pub(crate) fn executors() -> Vec<Executor> {
             at(program, inputs, &cpu(false))
         }),
         executor("interpreter", 2.0, false, |program, inputs| {
-            at(program, inputs, &Place::Interpreter)
+            at(program, inputs, &Place::interpreter(&WGSL))
         }),
     ];
     if adapter().is_some() {
@@ -65,7 +67,7 @@ pub(crate) fn executors() -> Vec<Executor> {
 }
 
 fn cpu(exact: bool) -> Place {
-    Place::Cpu(Options {
+    Place::cpu(Options {
         threads: Some(2),
         exact,
     })
@@ -74,8 +76,8 @@ fn cpu(exact: bool) -> Place {
 /// The adapter of this machine, opened once.
 pub(crate) fn adapter() -> Option<&'static Place> {
     static ADAPTER: OnceLock<Option<Place>> = OnceLock::new();
-    let open = || WebGpu::open(Choice::Best, false, false).ok();
-    ADAPTER.get_or_init(|| open().map(Place::WebGpu)).as_ref()
+    let open = || Place::open(lookup("wgsl")?, &Wanted::ANY).ok();
+    ADAPTER.get_or_init(open).as_ref()
 }
 
 fn oracle(program: &Program, inputs: &Named) -> Results {

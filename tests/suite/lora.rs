@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use backends::webgpu::WGSL;
 use bytes::Bytes;
 use compiler::DType;
 use compiler::graph::bind::solve;
@@ -23,6 +24,7 @@ use runtime::session::Session;
 use runtime::staged::{Staged, StagedSession};
 use runtime::weight_programs::WeightPrograms;
 
+use crate::executors::adapter;
 use crate::support::{assert_close, folder};
 
 type Named = BTreeMap<String, Tensor>;
@@ -158,7 +160,7 @@ fn strengths_change_what_is_computed_and_compile_nothing() {
     };
     let open = |weights: Named| {
         let tuning = Tuning::default();
-        StagedSession::open(&staged, weights, &Place::Cpu(DIRECT), &tuning).expect("it opens")
+        StagedSession::open(&staged, weights, &Place::cpu(DIRECT), &tuning).expect("it opens")
     };
     let expected = |strengths: &[f64]| answer(&open(merged(&weights, &files, strengths)), &inputs);
 
@@ -264,10 +266,9 @@ fn check(place: &Place) {
 
 #[test]
 fn every_place_takes_new_weights() {
-    check(&Place::Cpu(DIRECT));
-    check(&Place::Interpreter);
-    #[cfg(feature = "webgpu")]
-    if let Ok(adapter) = place::WebGpu::open(place::Choice::Best, false, false) {
-        check(&Place::WebGpu(adapter));
+    check(&Place::cpu(DIRECT));
+    check(&Place::interpreter(&WGSL));
+    if let Some(adapter) = adapter() {
+        check(adapter);
     }
 }

@@ -14,10 +14,11 @@ use graphs::diffusers;
 use graphs::models::{Options, Timestep};
 use graphs::samplers::{self, SamplerConfig};
 use runtime::pipeline::OnStep;
-use runtime::place::{Choice, Place, WebGpu};
+use runtime::place::Place;
 use runtime::sampling::{Conditioning, STAGES, denoise, denoise_on_host};
 use runtime::staged::{Staged, StagedSession};
 
+use crate::executors::adapter;
 use crate::support::{assert_close, folder, golden};
 
 /// A run of the small network of the golden pipeline.
@@ -168,12 +169,11 @@ fn check(run: &Run, place: &Place) {
 
 #[test]
 fn latents_that_stay_on_an_adapter_are_those_of_the_host() {
-    let Ok(device) = WebGpu::open(Choice::Best, false, false) else {
+    let Some(place) = adapter() else {
         // Without an adapter there is nothing to compare.
         return;
     };
-    let place = Place::WebGpu(device);
     for run in &RUNS {
-        check(run, &place);
+        check(run, place);
     }
 }

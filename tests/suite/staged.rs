@@ -19,10 +19,12 @@ use runtime::staged::{Stage, Staged, StagedSession};
 
 use crate::support::{folder, golden, tensors};
 
-const DIRECT: Place = Place::Cpu(place::Options {
-    threads: None,
-    exact: true,
-});
+fn direct() -> Place {
+    Place::cpu(place::Options {
+        threads: None,
+        exact: true,
+    })
+}
 
 type Named = BTreeMap<String, Tensor>;
 
@@ -52,7 +54,7 @@ fn unet(pipeline: &str, shapes: &BTreeMap<&str, Vec<usize>>) -> (Program, Named)
 
 fn open(program: &Program, weights: &Named, stages: &[Stage]) -> StagedSession {
     let staged = Staged::of(program, stages).expect("its parts are programs");
-    StagedSession::open(&staged, weights.clone(), &DIRECT, &Tuning::default())
+    StagedSession::open(&staged, weights.clone(), &direct(), &Tuning::default())
         .expect("the weights fit")
 }
 
@@ -99,7 +101,7 @@ fn check(pipeline: &str, sample: [usize; 4], text: [usize; 3], added: &[(&str, [
     ]);
     shapes.extend(added.iter().map(|(name, shape)| (*name, shape.to_vec())));
     let (program, weights) = unet(pipeline, &shapes);
-    let whole = Session::open(&program, weights.clone(), &DIRECT, &Tuning::default())
+    let whole = Session::open(&program, weights.clone(), &direct(), &Tuning::default())
         .expect("the weights fit");
     let staged = open(&program, &weights, &STAGES);
     assert_eq!(staged.inputs(), whole.inputs(), "{pipeline}");

@@ -12,7 +12,7 @@ use compiler::value::tensor::Tensor;
 use super::error::ExecutionError;
 use super::loaded::{Device, Loaded, Named, Request, Resident};
 use crate::clock::{Clock, RegionTime};
-use crate::gpu::commands::{Port, Requirements, Source, StoredAs};
+use crate::gpu::commands::{Port, Source, StoredAs};
 use crate::gpu::compile::{compile, tiled};
 use crate::gpu::dialect::Dialect;
 use crate::gpu::emulator::Emulator;
@@ -27,7 +27,7 @@ pub struct Interpreter(pub &'static Dialect);
 
 impl Device for Interpreter {
     fn prepare(&self, request: Request<'_>) -> Result<Box<dyn Loaded>, ExecutionError> {
-        let compiled = compile(request.program, &Requirements::DEFAULT, self.0)?;
+        let compiled = compile(request.program, &self.0.requirements(false), self.0)?;
         let (commands, kernels) = (compiled.commands, compiled.kernels);
         let load =
             |commands: &Valid, given: Given<'_>| Emulator::new(commands.commands(), kernels, given);
@@ -35,37 +35,11 @@ impl Device for Interpreter {
     }
 }
 
-/// An open WebGPU adapter, and what it grants.
-#[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
-#[derive(Debug, Clone)]
-pub struct Adapter {
-    /// The device that was opened on it.
-    pub device: crate::webgpu::device::Device,
-    /// What it was opened for.
-    pub requirements: Requirements,
-}
-
-#[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
-impl Device for Adapter {
-    fn prepare(&self, request: Request<'_>) -> Result<Box<dyn Loaded>, ExecutionError> {
-        let dialect = &crate::webgpu::WGSL;
-        let (commands, regions) = match request.ahead {
-            Some(ahead) => ahead,
-            None => {
-                let compiled = compile(request.program, &self.requirements, dialect)?;
-                (compiled.commands, compiled.regions)
-            }
-        };
-        let load = |commands: &Valid, given: Given<'_>| self.device.load(commands.clone(), given);
-        loaded(commands, regions, request.weights, dialect, load)
-    }
-}
-
 /// Hands a machine what it uploads.
-type Given<'a> = &'a mut dyn FnMut(&Source) -> Option<Tensor>;
+pub(crate) type Given<'a> = &'a mut dyn FnMut(&Source) -> Option<Tensor>;
 
 /// Loads commands on a machine, each weight being dropped as soon as it lies there.
-fn loaded<M: Machine + 'static>(
+pub(crate) fn loaded<M: Machine + 'static>(
     commands: Valid,
     regions: Regions,
     mut weights: Named,

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use compiler::graph::TensorType;
 use compiler::program::Executable;
@@ -17,7 +18,7 @@ use crate::gpu::validate::Valid;
 pub type Named = BTreeMap<String, Tensor>;
 
 /// What runs programs.
-pub trait Device {
+pub trait Device: fmt::Debug + Send + Sync {
     /// Compiles a program, unless that was done ahead, and loads it with its weights.
     ///
     /// # Errors

@@ -7,11 +7,13 @@
 mod error;
 mod kernels;
 mod loaded;
+mod open;
 mod processor;
 
 pub use error::ExecutionError;
-#[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
-pub use kernels::Adapter;
 pub use kernels::Interpreter;
+#[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
+pub(crate) use kernels::{Given, loaded};
 pub use loaded::{Device, Loaded, Named, Request, Resident};
+pub use open::{Opened, Wanted};
 pub use processor::Processor;

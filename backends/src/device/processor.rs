@@ -1,16 +1,35 @@
 //! This machine's processor as a device.
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread;
+
 use compiler::tile::Tiled;
 use compiler::value::tensor::Tensor;
 
 use super::error::ExecutionError;
 use super::loaded::{Device, Loaded, Named, Request, Resident};
+use super::open::Opened;
 use crate::clock::{Clock, RegionTime};
 use crate::cpu::{Executor, Options};
 
 /// The processor, with options for all programs.
 #[derive(Debug, Clone, Copy)]
 pub struct Processor(pub Options);
+
+impl Processor {
+    /// The processor as an open device.
+    pub fn opened(self) -> Opened {
+        let threads = self.0.threads.or_else(|| {
+            let cores = thread::available_parallelism();
+            cores.ok().map(NonZeroUsize::get)
+        });
+        Opened {
+            device: Arc::new(self),
+            name: format!("{} threads", threads.unwrap_or(1)),
+        }
+    }
+}
 
 impl Device for Processor {
     fn prepare(&self, request: Request<'_>) -> Result<Box<dyn Loaded>, ExecutionError> {

@@ -6,18 +6,35 @@
 use compiler::kernel;
 use compiler::target::Target;
 
-use super::commands::Binding;
+use super::commands::{Binding, Requirements};
 
 /// A language of kernels.
 #[derive(Debug)]
 pub struct Dialect {
+    /// The name of the language.
+    pub name: &'static str,
+    /// What the names of its files end in, behind a dot.
+    pub extension: &'static str,
     /// What the compiler knows of the machines that understand it.
     pub target: &'static Target,
+    /// Whether all these machines have 16-bit floats, so that nobody needs to ask for them.
+    pub has_halves: bool,
     /// Prints a verified kernel whose storage buffers are bound so.
     pub emit: fn(&kernel::Kernel, &[Binding]) -> String,
     /// Reads a kernel; 16-bit floats are refused unless granted. `Err` is a message that says why
     /// the text is not a kernel.
     pub read: fn(text: &str, shader_f16: bool) -> Result<Text, String>,
+}
+
+impl Dialect {
+    /// What programs compiled ahead may need; `shader_f16` lets kernels name 16-bit floats where
+    /// not every machine has them.
+    pub fn requirements(&self, shader_f16: bool) -> Requirements {
+        Requirements {
+            limits: self.target.limits,
+            shader_f16: shader_f16 || self.has_halves,
+        }
+    }
 }
 
 /// What a kernel's text says.

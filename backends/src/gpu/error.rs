@@ -18,6 +18,14 @@ pub enum DeviceError {
          mesa-vulkan-drivers also has one that computes on the processor"
     )]
     NoAdapter,
+    /// This build drives no such device.
+    #[error("{what}\nhint: {hint}")]
+    NoDriver {
+        /// What it lacks.
+        what: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
     /// No adapter is the one that was named.
     #[error("found no adapter {wanted:?} among {}", .found.join(", "))]
     NoSuchAdapter {

@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use backends::gpu::belong::belong;
 use backends::gpu::commands::Commands;
 use backends::gpu::compile;
+use backends::gpu::dialect::Dialect;
 use backends::gpu::validate::{Valid, validate};
 use bytes::Bytes;
 use compiler::program::Executable;
@@ -29,7 +30,7 @@ use super::parts;
 use super::plan::{self, Plan};
 use super::shards::component;
 use super::stored::{StoredFile, key};
-use super::write::{KERNELS, PLAN_ROLE, SHARD_ROLE, WGSL};
+use super::write::{KERNELS, PLAN_ROLE, SHARD_ROLE, kernel_file};
 use super::{ArtifactContents, ArtifactError, ArtifactProgram, Files, MANIFEST};
 use crate::tensor_file;
 use crate::tokenizer::TokenizerFiles;
@@ -68,6 +69,11 @@ impl Artifact {
     pub fn names_halves(&self) -> bool {
         let features = &self.manifest.about.requirements.features;
         features.contains("shader-f16")
+    }
+
+    /// The language of its kernels, if its target has one.
+    pub fn dialect(&self) -> Option<&'static Dialect> {
+        backends::lookup(&self.manifest.about.target)?.dialect
     }
 
     /// Opens an artifact: reads and checks the manifest and the plan, nothing else.
@@ -213,9 +219,7 @@ impl Artifact {
     pub fn commands(&self, program: &Executable) -> Result<(Valid, Regions), ArtifactError> {
         let name = || program.name().to_owned();
         let regions = compile::regions(program);
-        let backend = backends::lookup(&self.manifest.about.target);
-        let dialect = backend.and_then(|backend| backend.dialect);
-        let found = dialect.zip(self.commands.get(&key(&regions)));
+        let found = self.dialect().zip(self.commands.get(&key(&regions)));
         let (dialect, message) = found.ok_or_else(|| ArtifactError::NoCommands {
             program: name(),
             producer: self.manifest.about.producer.clone(),
@@ -236,7 +240,7 @@ impl Artifact {
     fn plain(&self, message: &commands::Commands) -> Result<Commands, ArtifactError> {
         let program = || message.name.clone();
         let text = |name: &str| {
-            let text = self.kernel(&format!("{name}{WGSL}"))?;
+            let text = self.kernel(&kernel_file(&self.manifest.about.target, name))?;
             let what = "texts of kernels";
             String::from_utf8(text.into()).map_err(|_| ArtifactError::Damaged {
                 program: program(),
@@ -284,7 +288,7 @@ impl Artifact {
             commands.collect::<Result<_, ArtifactError>>()?;
         let named = commands.values().flat_map(|own| &own.kernels);
         let named: BTreeSet<String> = named
-            .map(|kernel| format!("{}{WGSL}", kernel.name))
+            .map(|kernel| kernel_file(&self.manifest.about.target, &kernel.name))
             .collect();
         let mut kernels = BTreeMap::new();
         let mut tokenizers = BTreeMap::new();

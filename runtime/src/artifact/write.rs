@@ -24,8 +24,6 @@ use crate::tensor_file;
 
 /// Folder of the kernels; no tokenizer may have this name.
 pub(super) const KERNELS: &str = "kernels";
-/// What the name of a kernel for adapters ends in.
-pub(super) const WGSL: &str = ".wgsl";
 /// The role of every shard; only the hash tells their names apart.
 pub(super) const SHARD_ROLE: &str = "weights.safetensors";
 /// The role of the plan.
@@ -107,7 +105,10 @@ fn named_files(
     }
     let kernels = contents.commands.values();
     for kernel in kernels.flat_map(|commands| &commands.kernels) {
-        let role = format!("{KERNELS}/{}{WGSL}", kernel.name);
+        let role = format!(
+            "{KERNELS}/{}",
+            kernel_file(&contents.about.target, &kernel.name)
+        );
         match named.entry(role) {
             Entry::Vacant(entry) => {
                 entry.insert(Bytes::from(kernel.text.clone()));
@@ -132,6 +133,13 @@ fn named_files(
         check_role(role)?;
     }
     Ok(named)
+}
+
+/// The name of the file of a kernel for a target.
+pub(super) fn kernel_file(target: &str, kernel: &str) -> String {
+    let dialect = backends::lookup(target).and_then(|backend| backend.dialect);
+    let extension = dialect.map_or("txt", |dialect| dialect.extension);
+    format!("{kernel}.{extension}")
 }
 
 fn command_messages(contents: &ArtifactContents) -> Result<Vec<commands::Commands>, ArtifactError> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::OnceLock;
 
+use backends::webgpu::WGSL;
 use compiler::DType;
 use compiler::graph::eval::eval;
 use compiler::graph::{Func, Role};
@@ -80,7 +81,10 @@ pub(crate) fn exact(func: &Func, inputs: &Named, weights: &Named) -> BTreeMap<St
 pub(crate) fn places() -> &'static [(&'static str, Place)] {
     static PLACES: OnceLock<Vec<(&str, Place)>> = OnceLock::new();
     PLACES.get_or_init(|| {
-        let mut places = vec![("the CPU", CPU), ("the interpreter", Place::Interpreter)];
+        let mut places = vec![
+            ("the CPU", cpu()),
+            ("the interpreter", Place::interpreter(&WGSL)),
+        ];
         if let Some(adapter) = adapter() {
             places.push(("an adapter", adapter.clone()));
         }
@@ -89,10 +93,12 @@ pub(crate) fn places() -> &'static [(&'static str, Place)] {
 }
 
 /// The processor, by direct sums.
-pub(crate) const CPU: Place = Place::Cpu(place::Options {
-    threads: None,
-    exact: true,
-});
+pub(crate) fn cpu() -> Place {
+    Place::cpu(place::Options {
+        threads: None,
+        exact: true,
+    })
+}
 
 /// A step with its weights and first states at a place.
 pub(crate) fn opened(func: &Func, weights: &Named, place: &Place) -> Session {

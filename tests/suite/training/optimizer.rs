@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::distill::{
     Case, VARIANTS, denoise_case, denoise_case_in, lcm_case, splad_case, splad_settings,
 };
-use super::networks::{CPU, Named, exact, executed, on, opened, places};
+use super::networks::{Named, cpu, exact, executed, on, opened, places};
 use super::updates::{floats, gathering};
 use crate::support::{golden, tensors};
 
@@ -91,7 +91,7 @@ fn check_gradients(case: &Case, file: &str, cpu_tolerance: f64) {
     let (mut inputs, mut weights) = (case.inputs.clone(), case.weights.clone());
     let step = gathering(case.step.clone(), &layout, &mut inputs, &mut weights);
     let oracle = flat(&exact(&step, &inputs, &weights)["gradient"]);
-    let cpu = on(&CPU, &step, &inputs, &weights).remove("gradient");
+    let cpu = on(&cpu(), &step, &inputs, &weights).remove("gradient");
     let cpu = cpu.expect("it is a result");
     assert_gradients(&layout, &oracle, file, "the oracle", ORACLE_TOLERANCE);
     assert_gradients(&layout, &cpu, file, "the CPU", cpu_tolerance);
@@ -319,7 +319,7 @@ fn networks_of_16_bits_learn_by_parameters_of_32() {
         );
         let mut inputs = case.inputs.clone();
         inputs.extend(scalars(1, 0.0, &settings));
-        let results = on(&CPU, &step, &inputs, &weights);
+        let results = on(&cpu(), &step, &inputs, &weights);
         assert_eq!(number(&results, "updated"), 1.0);
         let facts = golden_facts();
         for (name, stored) in [("loss", "loss"), ("grad_norm", "grad_norm")] {

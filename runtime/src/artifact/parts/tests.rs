@@ -131,7 +131,7 @@ fn changed_regions_never_panic() {
         let values = vec![0.5; shape.iter().product()];
         (name.to_owned(), Tensor::from_f32(&shape, &values))
     };
-    let place = Place::Cpu(Options {
+    let place = Place::cpu(Options {
         threads: Some(1),
         exact: false,
     });
