@@ -44,6 +44,7 @@ use crate::{ahead, artifact_folder, compiled, kernels, outputs, progress, stdout
     splamc compile sd15/ --target cpu -o sd15.splam -W 512 -H 512\n  \
     splamc compile sd15/ --target cpu -o wide.splam -W 1536 -H 768 --vae-tiling\n  \
     splamc compile sd15/ --target wgsl --dtype f16 -o sd15-gpu.splam   # any WebGPU adapter\n  \
+    splamc compile sd15/ --target cuda --dtype f16 -o sd15-cuda.splam  # kernels as PTX\n  \
     splamc compile unet.onnx --target cpu --bind batch=2 --bind height=64 --bind width=64")]
 pub(crate) struct Arguments {
     /// The model: a diffusers or ONNX directory, or one .onnx file.

@@ -23,8 +23,9 @@ pub(crate) struct Execution {
     #[arg(long, value_parser = targets())]
     pub(crate) target: Option<Target>,
     /// With --target wgsl: the adapter, by its number in `splamc devices` or by words of its name;
-    /// a GPU before software if not given. `interpreter` needs none: it runs kernels
-    /// step by step, very slowly, and reports races and out-of-bounds accesses
+    /// a GPU before software if not given. `interpreter`, which --target cuda takes too, needs
+    /// none: it runs kernels step by step, very slowly, and reports races and out-of-bounds
+    /// accesses
     #[arg(long, value_name = "NAME|INDEX")]
     pub(crate) adapter: Option<String>,
     /// With --target wgsl: use the 16-bit float type in kernels, which needs an adapter with the
@@ -147,7 +148,10 @@ pub(crate) fn kernel_target() -> Target {
 /// Reads the word of a target.
 pub(crate) fn targets() -> impl TypedValueParser<Value = Target> {
     let words = BACKENDS.iter();
-    let words = words.map(|backend| PossibleValue::new(backend.name()).help(backend.about));
+    let words = words.map(|backend| {
+        let word = PossibleValue::new(backend.name()).help(backend.about);
+        word.aliases(backend.aliases)
+    });
     PossibleValuesParser::new(words).map(|word| lookup(&word).expect("a word of the list"))
 }
 

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod cpu;
+pub mod cuda;
 pub mod device;
 mod found;
 pub mod gpu;

@@ -9,13 +9,15 @@ use crate::device::{Opened, Processor, Wanted};
 use crate::found::Found;
 use crate::gpu::dialect::Dialect;
 use crate::gpu::error::DeviceError;
-use crate::{cpu, webgpu};
+use crate::{cpu, cuda, webgpu};
 
 /// What runs the programs of one target.
 #[derive(Debug)]
 pub struct Backend {
     /// What the compiler knows of it before a machine is known; its name is the word.
     pub target: Target,
+    /// Other words for it, which name the machine more exactly.
+    pub aliases: &'static [&'static str],
     /// What it is, in a few words for a list of options.
     pub about: &'static str,
     /// The language in which programs are compiled ahead; without one, whoever loads a program
@@ -28,9 +30,10 @@ pub struct Backend {
 }
 
 /// All targets, the host's first.
-pub static BACKENDS: [Backend; 2] = [
+pub static BACKENDS: [Backend; 3] = [
     Backend {
         target: Target::CPU,
+        aliases: &[],
         about: "This machine's processor",
         dialect: None,
         devices: || vec![cpu::found()],
@@ -38,10 +41,19 @@ pub static BACKENDS: [Backend; 2] = [
     },
     Backend {
         target: webgpu::target::TARGET,
+        aliases: &[],
         about: "Any WebGPU adapter: graphics processors, and software that takes their place",
         dialect: Some(&webgpu::WGSL),
         devices: webgpu::found,
         open: webgpu::open,
+    },
+    Backend {
+        target: cuda::target::TARGET,
+        aliases: &["cuda:sm_80"],
+        about: "NVIDIA's graphics processors from compute capability 8.0",
+        dialect: Some(&cuda::PTX),
+        devices: cuda::found,
+        open: cuda::open,
     },
 ];
 
@@ -50,9 +62,10 @@ pub fn host() -> &'static Backend {
     &BACKENDS[0]
 }
 
-/// The target of that word.
+/// The target of that word, or of another word for it.
 pub fn lookup(word: &str) -> Option<&'static Backend> {
-    BACKENDS.iter().find(|backend| backend.name() == word)
+    let is_word = |backend: &&Backend| backend.name() == word || backend.aliases.contains(&word);
+    BACKENDS.iter().find(is_word)
 }
 
 impl Backend {

@@ -1,4 +1,4 @@
-//! Kernels for WebGPU through the command: in the interpreter, which checks every access, and on
+//! Kernels of graphics processors through the command: in the interpreter, which checks every access, and on
 //! an adapter where there is one, against the processor.
 
 use std::path::{Path, PathBuf};
@@ -63,11 +63,24 @@ fn the_kernels_of_a_pipeline_run_in_the_interpreter() {
         PathBuf::from(latents)
     };
     let wanted = sample("cpu", &["--exact"]);
-    let interpreter = ["--target", "wgsl", "--adapter", "interpreter"];
     // 16-bit values between kernels lose some 1e-3 each.
-    for (dtype, tolerance) in [("f32", 1e-4), ("f16", 2e-2)] {
-        let found = sample(dtype, &[&interpreter[..], &["--dtype", dtype]].concat());
-        compare(dtype, &found, &wanted, tolerance);
+    for (target, dtype, tolerance) in [
+        ("wgsl", "f32", 1e-4),
+        ("wgsl", "f16", 2e-2),
+        ("cuda", "f32", 1e-4),
+        ("cuda:sm_80", "f16", 2e-2),
+        ("cuda", "bf16", 2e-2),
+    ] {
+        let options = [
+            "--target",
+            target,
+            "--adapter",
+            "interpreter",
+            "--dtype",
+            dtype,
+        ];
+        let found = sample(&format!("{target}-{dtype}"), &options);
+        compare(&format!("{target} {dtype}"), &found, &wanted, tolerance);
     }
 }
 
@@ -131,4 +144,50 @@ fn onnx_graphs_run_on_an_adapter() {
             }
         }
     }
+}
+
+/// An artifact for NVIDIA's graphics processors: its kernels are texts that anyone can read, it is
+/// sampled without a graphics processor, and one that is not driven is a sentence.
+#[test]
+fn an_artifact_for_cuda_holds_kernels_as_ptx() {
+    let folder = scratch("cuda_artifact");
+    let model = golden("pipeline/model").display().to_string();
+    let artifact = folder.join("model.splam").display().to_string();
+    let size = ["-W", "64", "-H", "64"];
+    let compile = ["compile", &model, "--target", "cuda", "-o", &artifact];
+    run(&[&compile[..], &size].concat()).expect("it compiles");
+    let kernels = std::fs::read_dir(folder.join("model.splam/kernels")).expect("a folder");
+    let mut count = 0;
+    for kernel in kernels {
+        let path = kernel.expect("a file").path();
+        assert_eq!(path.extension().and_then(|kind| kind.to_str()), Some("ptx"));
+        let text = std::fs::read_to_string(&path).expect("a text");
+        assert!(
+            text.starts_with("//") && text.contains(".target sm_80"),
+            "{text}"
+        );
+        count += 1;
+    }
+    assert!(count > 50, "{count} kernels");
+    let picture = folder.join("out.png").display().to_string();
+    let sample = [
+        "sample", &artifact, "-p", "a", "--steps", "1", "-o", &picture,
+    ];
+    run(&[&sample[..], &["--adapter", "interpreter"]].concat()).expect("it samples");
+    let refused = run(&sample).expect_err("there is no driver");
+    assert!(
+        refused.contains("--target cuda: ") && refused.contains("interpreter"),
+        "{refused}"
+    );
+    let shown = [
+        "inspect",
+        &artifact,
+        "--component",
+        "vae_decoder",
+        "--stage",
+        "code",
+    ];
+    run(&shown).expect("its kernels are shown");
+    let refused = run(&[&shown[..5], &["kernel"]].concat()).expect_err("they are texts only");
+    assert!(refused.contains("holds kernels as PTX"), "{refused}");
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use backends::cuda::PTX;
 use backends::lookup;
 use backends::webgpu::WGSL;
 use compiler::graph::eval::eval;
@@ -57,6 +58,12 @@ pub(crate) fn executors() -> Vec<Executor> {
         executor("interpreter", 2.0, false, |program, inputs| {
             at(program, inputs, &Place::interpreter(&WGSL))
         }),
+        executor(
+            "interpreter of CUDA kernels",
+            2.0,
+            false,
+            |program, inputs| at(program, inputs, &Place::interpreter(&PTX)),
+        ),
     ];
     if adapter().is_some() {
         executors.push(executor("adapter", 10.0, false, |program, inputs| {

@@ -7,6 +7,9 @@ use compiler::value::tensor::Tensor;
 
 use super::{Named, difference, params, program, rounding};
 use crate::cpu::tests::{run_variant, variants};
+use crate::cuda::PTX;
+use crate::cuda::tests::check_texts;
+use crate::webgpu::WGSL;
 use crate::webgpu::tests::programs;
 
 /// Runs a program as it is chosen, with direct sums and without, and its kernels in the
@@ -18,12 +21,15 @@ fn compare(text: &str, inputs: Option<Named>, tolerance: f64) {
     compare_cpu(text, &program, &inputs, tolerance);
     // Kernels promise nothing where a result is not a number.
     if !program.text().contains("pow") && !holds_not_finite(&inputs) {
-        for shader_f16 in [false, true] {
-            let found = programs::interpreted(&program, [&inputs, &weights], shader_f16);
+        for (dialect, shader_f16) in [(&WGSL, false), (&WGSL, true), (&PTX, true)] {
+            let given = [&inputs, &weights];
+            let found = programs::interpreted(&program, given, dialect, shader_f16);
             if let Some(difference) = difference(&program, &inputs, &found, 2.0 * tolerance) {
-                panic!("{text}kernels, shader-f16 {shader_f16}: {difference}");
+                let name = dialect.name;
+                panic!("{text}{name} kernels, 16-bit floats {shader_f16}: {difference}");
             }
         }
+        check_texts(&program);
         // Devices may be off by some units in the last place in each function.
         #[cfg(feature = "webgpu")]
         if let Some(found) = programs::computed(&program, [&inputs, &weights])

@@ -6,6 +6,9 @@ use compiler::graph::Role;
 
 use super::{difference, params, program};
 use crate::cpu::tests::{run_variant, variants};
+use crate::cuda::PTX;
+use crate::cuda::tests::check_texts;
+use crate::webgpu::WGSL;
 use crate::webgpu::tests::programs;
 
 /// The attributes of a convolution that mixes channels only.
@@ -510,10 +513,15 @@ fn check(kind: fn(Text) -> String, dtype: DType, count: usize) {
             params(program.func(), Role::Input),
             params(program.func(), Role::Weight),
         );
-        let found = programs::interpreted(&program, [&inputs, &weights], seed % 2 == 1);
-        if let Some(difference) = difference(&program, &inputs, &found, tolerance(dtype, true)) {
-            panic!("{text}seed {seed}, kernels: {difference}");
+        for (dialect, shader_f16) in [(&WGSL, seed % 2 == 1), (&PTX, true)] {
+            let given = [&inputs, &weights];
+            let found = programs::interpreted(&program, given, dialect, shader_f16);
+            let difference = difference(&program, &inputs, &found, tolerance(dtype, true));
+            if let Some(difference) = difference {
+                panic!("{text}seed {seed}, {} kernels: {difference}", dialect.name);
+            }
         }
+        check_texts(&program);
         for exact in [true, false] {
             let variants = variants(&program, exact);
             // The fastest one, and two others that differ from case to case.

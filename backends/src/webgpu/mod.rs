@@ -14,7 +14,7 @@ pub mod text;
 
 /// What tables show of each adapter, or why there is none.
 #[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
-pub(crate) use device::{found, open};
+pub(crate) use device::{found, opened::open};
 pub use dialect::WGSL;
 
 /// Why a build without drivers has no device.

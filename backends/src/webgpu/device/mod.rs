@@ -8,7 +8,7 @@ mod adapters;
 mod batches;
 mod found;
 mod loaded;
-mod opened;
+pub(crate) mod opened;
 mod profile;
 mod transfer;
 mod watch;
@@ -28,7 +28,6 @@ use adapters::find;
 pub use adapters::{Adapter, Choice, Kind, adapter, adapters};
 pub(crate) use found::found;
 pub use loaded::Loaded;
-pub(crate) use opened::open;
 use watch::Watch;
 
 /// How a device is opened.

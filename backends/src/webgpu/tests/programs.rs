@@ -11,6 +11,7 @@ use super::super::WGSL;
 use super::super::device::Loaded;
 use crate::gpu::commands::{Requirements, Source};
 use crate::gpu::compile::{Compiled, compile};
+use crate::gpu::dialect::Dialect;
 use crate::gpu::emulator::Emulator;
 use crate::gpu::executor::{Executor, Machine};
 
@@ -27,13 +28,15 @@ fn source(regions: &Regions, weights: &Named, source: &Source) -> Option<Tensor>
     }
 }
 
-/// A program in the interpreter, with the feature `shader-f16` or without.
-fn in_interpreter(program: &Program, given: &Named, shader_f16: bool) -> Executor<Emulator> {
-    let requirements = Requirements {
-        shader_f16,
-        ..Requirements::DEFAULT
-    };
-    let compiled = compile(program, &requirements, &WGSL).expect("the program compiles");
+/// A program in the interpreter, compiled for a dialect, with 16-bit floats or without.
+fn in_interpreter(
+    program: &Program,
+    given: &Named,
+    dialect: &Dialect,
+    shader_f16: bool,
+) -> Executor<Emulator> {
+    let requirements = dialect.requirements(shader_f16);
+    let compiled = compile(program, &requirements, dialect).expect("the program compiles");
     let Compiled {
         commands,
         regions,
@@ -47,16 +50,20 @@ fn in_interpreter(program: &Program, given: &Named, shader_f16: bool) -> Executo
 
 /// A program with its weights and first states in the interpreter.
 pub(crate) fn on_interpreter(program: &Program, given: &Named) -> Executor<Emulator> {
-    in_interpreter(program, given, false)
+    in_interpreter(program, given, &WGSL, false)
 }
 
-/// Results of a program in the interpreter, with the feature `shader-f16` or without.
+/// Results of a program in the interpreter, compiled for a dialect, with 16-bit floats or without.
 pub(crate) fn interpreted(
     program: &Program,
     [inputs, weights]: [&Named; 2],
+    dialect: &Dialect,
     shader_f16: bool,
 ) -> Vec<(String, Tensor)> {
-    run(in_interpreter(program, weights, shader_f16), inputs)
+    run(
+        in_interpreter(program, weights, dialect, shader_f16),
+        inputs,
+    )
 }
 
 fn run<M: Machine>(executor: Executor<M>, inputs: &Named) -> Vec<(String, Tensor)> {

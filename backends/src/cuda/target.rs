@@ -1,0 +1,49 @@
+//! What the compiler knows of an NVIDIA graphics processor of compute capability 8.0.
+//!
+//! Takes nothing, returns numbers for choosing tiles: the limits of the capability, and the rates
+//! of an A100 without its tensor cores.
+
+use compiler::target::{Blocking, Blocks, Compute, Limits, Target};
+
+/// Blocks that an A100 executes at once: two on each of its 108 multiprocessors.
+const BLOCKS_AT_ONCE: usize = 216;
+
+/// What every processor from capability 8.0 grants a kernel without asking for more: the table of
+/// technical specifications per compute capability of the CUDA programming guide. Kernels count
+/// elements, of which the smallest has two bytes, in 31 bits; addresses have 64. Parameters have
+/// 4,096 bytes, each buffer takes 8 of them.
+const LIMITS: Limits = Limits {
+    alignment: 256,
+    binding_bytes_max: 2 << 30,
+    buffer_bytes_max: 2 << 30,
+    buffers_max: 64,
+    shared_bytes_max: 48 << 10,
+    invocations_max: 1024,
+    groups_max: 65_535,
+};
+
+/// Compute capability 8.0, with the rates of an A100: 19.5 TFLOP/s of f32 and 1,555 GB/s.
+pub const TARGET: Target = Target {
+    name: "cuda",
+    compute: Compute {
+        threads: BLOCKS_AT_ONCE,
+        fragment: [4, 4],
+        near_bytes: LIMITS.shared_bytes_max as usize,
+        flops_per_second: 19.5e12 / BLOCKS_AT_ONCE as f64,
+        bytes_per_second: 1555e9,
+        copy_flops: 24.0,
+        blocking: Blocking::Staged {
+            accumulators_max: 16_384,
+        },
+        blocks: Blocks {
+            rows: &[4, 8, 16, 32],
+            row_unit: 4,
+            columns: &[4, 8, 16, 20, 24, 32],
+            depths: &[16],
+            queries: &[4, 8, 16],
+            keys: &[16, 32, 48],
+            elements: 1024,
+        },
+    },
+    limits: LIMITS,
+};
