@@ -1,12 +1,12 @@
 //! Kernels of graphics processors through the command: in the interpreter, which checks every access, and on
 //! an adapter where there is one, against the processor.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
 
-use crate::support::{golden, read_floats, scratch, splamc};
+use crate::support::{compare_floats, golden, scratch, splamc};
 
 /// Runs the command; gives whether it found what it needs.
 fn run(arguments: &[&str]) -> Result<(), String> {
@@ -14,23 +14,6 @@ fn run(arguments: &[&str]) -> Result<(), String> {
     match output.status.success() {
         true => Ok(()),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
-}
-
-/// All tensors of two files, within a share of the largest magnitude of each.
-fn compare(place: &str, found: &Path, wanted: &Path, tolerance: f64) {
-    let (found, wanted) = (read_floats(found), read_floats(wanted));
-    assert_eq!(found.len(), wanted.len(), "{place}");
-    for (name, wanted) in &wanted {
-        let found = &found[name];
-        assert_eq!(found.shape, wanted.shape, "{place}: {name}");
-        let largest = wanted.values.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-        let pairs = found.values.iter().zip(&wanted.values);
-        let error = pairs.fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-        assert!(
-            f64::from(error) <= tolerance * f64::from(largest),
-            "{place}: {name} is off by {error} of {largest}"
-        );
     }
 }
 
@@ -80,7 +63,7 @@ fn the_kernels_of_a_pipeline_run_in_the_interpreter() {
             dtype,
         ];
         let found = sample(&format!("{target}-{dtype}"), &options);
-        compare(&format!("{target} {dtype}"), &found, &wanted, tolerance);
+        compare_floats(&format!("{target} {dtype}"), &found, &wanted, tolerance);
     }
 }
 
@@ -134,11 +117,13 @@ fn onnx_graphs_run_on_an_adapter() {
         for (dtype, tolerance) in [("f16", 2e-2), ("bf16", 1e-1)] {
             let found = execute("half.st", &["--dtype", dtype]);
             let found = found.unwrap_or_else(|error| panic!("{place} {dtype}: {error}"));
-            compare(&format!("{place} {dtype}"), &found, &wanted, tolerance);
+            compare_floats(&format!("{place} {dtype}"), &found, &wanted, tolerance);
         }
         for (dtype, tolerance) in [("f32", 1e-3), ("f16", 2e-2)] {
             match execute("adapter.st", &["--target", "wgsl", "--dtype", dtype]) {
-                Ok(found) => compare(&format!("{place} {dtype}"), &found, &wanted, tolerance),
+                Ok(found) => {
+                    compare_floats(&format!("{place} {dtype}"), &found, &wanted, tolerance)
+                }
                 Err(error) if error.contains("found no WebGPU adapter") => {}
                 Err(error) => panic!("{place} {dtype}: {error}"),
             }

@@ -9,6 +9,7 @@ mod support;
 mod adapters;
 mod bench;
 mod broken_off;
+mod cuda;
 mod devices;
 mod distil;
 mod edit;

@@ -40,6 +40,23 @@ pub(crate) fn read_floats(path: &Path) -> BTreeMap<String, Floats> {
     tensors
 }
 
+/// Compares all tensors of two files, within a share of the largest magnitude of each.
+pub(crate) fn compare_floats(place: &str, found: &Path, wanted: &Path, tolerance: f64) {
+    let (found, wanted) = (read_floats(found), read_floats(wanted));
+    assert_eq!(found.len(), wanted.len(), "{place}");
+    for (name, wanted) in &wanted {
+        let found = &found[name];
+        assert_eq!(found.shape, wanted.shape, "{place}: {name}");
+        let largest = wanted.values.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        let pairs = found.values.iter().zip(&wanted.values);
+        let error = pairs.fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(
+            f64::from(error) <= tolerance * f64::from(largest),
+            "{place}: {name} is off by {error} of {largest}"
+        );
+    }
+}
+
 /// Every third row and column of pictures.
 pub(crate) fn thirds(pictures: &Floats) -> Floats {
     let &[batch, channels, rows, columns] = pictures.shape.as_slice() else {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-pub(crate) use command::{Floats, read_floats, read_png, splamc, thirds};
+pub(crate) use command::{Floats, compare_floats, read_floats, read_png, splamc, thirds};
 pub(crate) use tensors::{Folder, assert_close, folder, tensors};
 
 /// The path of `name` below the golden files. The model of `sd21` is the example's. Where some

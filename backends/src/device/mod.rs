@@ -12,7 +12,7 @@ mod processor;
 
 pub use error::ExecutionError;
 pub use kernels::Interpreter;
-#[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
+#[cfg(all(any(feature = "cuda", feature = "webgpu"), not(target_arch = "wasm32")))]
 pub(crate) use kernels::{Given, loaded};
 pub use loaded::{Device, Loaded, Named, Request, Resident};
 pub use open::{Opened, Wanted};

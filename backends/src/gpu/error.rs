@@ -26,6 +26,14 @@ pub enum DeviceError {
         /// What to do.
         hint: &'static str,
     },
+    /// The driver is older than what is called.
+    #[error("the driver knows CUDA {found}, wanted {wanted}\nhint: install a newer driver")]
+    OldDriver {
+        /// Its version of CUDA.
+        found: String,
+        /// The version at least.
+        wanted: String,
+    },
     /// No adapter is the one that was named.
     #[error("found no adapter {wanted:?} among {}", .found.join(", "))]
     NoSuchAdapter {

@@ -1,15 +1,13 @@
 //! PTX: texts do what their kernels do, and what is not of ours is refused.
 
-mod machine;
-
 use compiler::kernel::{BufferContents, Kernel, Scalar, interpret, parse};
 use compiler::program::Executable;
 use half::{bf16, f16};
+use software_cuda::{Memory, Text};
 
 use super::{PTX, emit, text};
 use crate::gpu::commands::Binding;
 use crate::gpu::compile::compile;
-use machine::Text;
 
 /// Workgroups of each kernel that are executed along each axis: others do the same elsewhere.
 const GROUPS_MAX: u32 = 2;
@@ -38,10 +36,13 @@ fn check_text(kernel: &Kernel, printed: &str) {
             .flat_map(|word| word.to_le_bytes()[..each].to_vec());
         lanes.collect()
     };
-    let mut memory: Vec<Vec<u8>> = words.iter().zip(&kernel.buffers).map(bytes).collect();
-    Text::read(printed).run(kernel.grid, &mut memory);
-    for ((buffer, wanted), found) in kernel.buffers.iter().zip(&contents).zip(&memory) {
+    let mut memory = Memory::default();
+    let given = words.iter().zip(&kernel.buffers).map(bytes);
+    let addresses: Vec<u64> = given.map(|bytes| memory.reserve(bytes)).collect();
+    Text::read(printed).run(kernel.grid, &addresses, &mut memory);
+    for ((buffer, wanted), address) in kernel.buffers.iter().zip(&contents).zip(addresses) {
         let scalar = buffer.element.scalar;
+        let found = memory.free(address).expect("it was reserved");
         let found = found.chunks(bytes_of_lane(scalar)).map(|bytes| {
             let mut word = [0; 4];
             word[..bytes.len()].copy_from_slice(bytes);
