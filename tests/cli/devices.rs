@@ -93,5 +93,5 @@ fn without_a_driver_a_package_is_named() {
     let said = "wgsl  not usable: found no WebGPU adapter\n      install a driver of your graphics \
                 card; Debian's package mesa-vulkan-drivers also has one that computes on the \
                 processor\n";
-    assert!(text.ends_with(said), "{text}");
+    assert!(text.contains(said), "{text}");
 }
