@@ -39,7 +39,7 @@ impl Executor {
 }
 
 /// Every executor of this machine: the oracle, the CPU with direct sums and with any program, the
-/// interpreter of kernels, and an adapter where there is one.
+/// interpreter of kernels, and an adapter and a processor of NVIDIA's where there is one.
 pub(crate) fn executors() -> Vec<Executor> {
     let executor = |name, slack, not_finite, run| Executor {
         name,
@@ -70,6 +70,11 @@ pub(crate) fn executors() -> Vec<Executor> {
             at(program, inputs, adapter().expect("it was found"))
         }));
     }
+    if graphics_processor().is_some() {
+        executors.push(executor("cuda", 10.0, false, |program, inputs| {
+            at(program, inputs, graphics_processor().expect("it was found"))
+        }));
+    }
     executors
 }
 
@@ -85,6 +90,13 @@ pub(crate) fn adapter() -> Option<&'static Place> {
     static ADAPTER: OnceLock<Option<Place>> = OnceLock::new();
     let open = || Place::open(lookup("wgsl")?, &Wanted::ANY).ok();
     ADAPTER.get_or_init(open).as_ref()
+}
+
+/// The graphics processor of NVIDIA's that this machine has, opened once.
+pub(crate) fn graphics_processor() -> Option<&'static Place> {
+    static PROCESSOR: OnceLock<Option<Place>> = OnceLock::new();
+    let open = || Place::open(lookup("cuda")?, &Wanted::ANY).ok();
+    PROCESSOR.get_or_init(open).as_ref()
 }
 
 fn oracle(program: &Program, inputs: &Named) -> Results {

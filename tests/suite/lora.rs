@@ -24,7 +24,7 @@ use runtime::session::Session;
 use runtime::staged::{Staged, StagedSession};
 use runtime::weight_programs::WeightPrograms;
 
-use crate::executors::adapter;
+use crate::executors::{adapter, graphics_processor};
 use crate::support::{assert_close, folder};
 
 type Named = BTreeMap<String, Tensor>;
@@ -268,7 +268,7 @@ fn check(place: &Place) {
 fn every_place_takes_new_weights() {
     check(&Place::cpu(DIRECT));
     check(&Place::interpreter(&WGSL));
-    if let Some(adapter) = adapter() {
-        check(adapter);
+    for place in adapter().into_iter().chain(graphics_processor()) {
+        check(place);
     }
 }

@@ -18,7 +18,7 @@ use runtime::place::Place;
 use runtime::sampling::{Conditioning, STAGES, denoise, denoise_on_host};
 use runtime::staged::{Staged, StagedSession};
 
-use crate::executors::adapter;
+use crate::executors::{adapter, graphics_processor};
 use crate::support::{assert_close, folder, golden};
 
 /// A run of the small network of the golden pipeline.
@@ -168,12 +168,11 @@ fn check(run: &Run, place: &Place) {
 }
 
 #[test]
-fn latents_that_stay_on_an_adapter_are_those_of_the_host() {
-    let Some(place) = adapter() else {
-        // Without an adapter there is nothing to compare.
-        return;
-    };
-    for run in &RUNS {
-        check(run, place);
+fn latents_that_stay_on_a_device_are_those_of_the_host() {
+    // Without either there is nothing to compare.
+    for place in adapter().into_iter().chain(graphics_processor()) {
+        for run in &RUNS {
+            check(run, place);
+        }
     }
 }

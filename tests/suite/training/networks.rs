@@ -19,7 +19,7 @@ use graphs::optimizer::layout_of;
 use runtime::place::{self, Place};
 use runtime::session::Session;
 
-use crate::executors::adapter;
+use crate::executors::{adapter, graphics_processor};
 use crate::support::{golden, tensors};
 
 pub(crate) type Named = BTreeMap<String, Tensor>;
@@ -87,6 +87,9 @@ pub(crate) fn places() -> &'static [(&'static str, Place)] {
         ];
         if let Some(adapter) = adapter() {
             places.push(("an adapter", adapter.clone()));
+        }
+        if let Some(processor) = graphics_processor() {
+            places.push(("a graphics processor", processor.clone()));
         }
         places
     })
