@@ -96,6 +96,8 @@ pub struct Limits {
     pub invocations_max: u32,
     /// The most workgroups along each axis of a grid.
     pub groups_max: u32,
+    /// Invocations that compute products of matrices together; 0 where none do.
+    pub warp: u32,
 }
 
 impl Target {
@@ -164,6 +166,7 @@ impl Limits {
         shared_bytes_max: u32::MAX,
         invocations_max: u32::MAX,
         groups_max: u32::MAX,
+        warp: 0,
     };
 
     /// What every WebGPU adapter grants: `minStorageBufferOffsetAlignment`,
@@ -179,6 +182,7 @@ impl Limits {
         shared_bytes_max: 16 << 10,
         invocations_max: 256,
         groups_max: 65_535,
+        warp: 0,
     };
 
     /// The most bytes of a window that starts and ends at multiples of the alignment.

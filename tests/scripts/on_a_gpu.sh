@@ -33,7 +33,7 @@ fi
 
 say "pictures of the tiny pipeline beside those of the processor"
 for dtype in f32 f16 bf16; do
-    common=(sample examples/tiny-model -p "a cat" --steps 1 -W 32 -H 32 -o "$WORK/out.png")
+    common=(sample examples/tiny-model -p "a cat" --steps 1 --cfg-scale 1 -W 32 -H 32 -o "$WORK/out.png")
     "$SPLAMC" "${common[@]}" --exact --latents-out "$WORK/wanted.safetensors"
     "$SPLAMC" "${common[@]}" --target cuda "${adapter[@]}" --dtype $dtype \
         --latents-out "$WORK/found.safetensors"

@@ -8,7 +8,6 @@ pub static PTX: Dialect = Dialect {
     name: "PTX",
     extension: "ptx",
     target: &target::TARGET,
-    has_halves: true,
     emit: emit::emit,
     read: |text, _| text::read(text).map_err(|error| error.to_string()),
 };

@@ -3,6 +3,7 @@
 //! Takes nothing, returns numbers for choosing tiles: the limits of the capability, and the rates
 //! of an A100 without its tensor cores.
 
+use compiler::kernel::WARP;
 use compiler::target::{Blocking, Blocks, Compute, Limits, Target};
 
 /// Blocks that an A100 executes at once: two on each of its 108 multiprocessors.
@@ -20,6 +21,7 @@ const LIMITS: Limits = Limits {
     shared_bytes_max: 48 << 10,
     invocations_max: 1024,
     groups_max: 65_535,
+    warp: WARP,
 };
 
 /// Compute capability 8.0, with the rates of an A100: 19.5 TFLOP/s of f32 and 1,555 GB/s.
@@ -27,20 +29,20 @@ pub const TARGET: Target = Target {
     name: "cuda",
     compute: Compute {
         threads: BLOCKS_AT_ONCE,
-        fragment: [4, 4],
+        fragment: [16, 8],
         near_bytes: LIMITS.shared_bytes_max as usize,
         flops_per_second: 19.5e12 / BLOCKS_AT_ONCE as f64,
         bytes_per_second: 1555e9,
         copy_flops: 24.0,
         blocking: Blocking::Staged {
-            accumulators_max: 16_384,
+            accumulators_max: 20_480,
         },
         blocks: Blocks {
-            rows: &[4, 8, 16, 32],
-            row_unit: 4,
-            columns: &[4, 8, 16, 20, 24, 32],
-            depths: &[16],
-            queries: &[4, 8, 16],
+            rows: &[1, 2, 4, 8],
+            row_unit: 16,
+            columns: &[2, 4, 8, 16, 20],
+            depths: &[32],
+            queries: &[2, 4, 8],
             keys: &[16, 32, 48],
             elements: 1024,
         },

@@ -328,6 +328,7 @@ impl Requirements {
             shared_bytes_max: 0,
             invocations_max: 0,
             groups_max: 0,
+            warp: 0,
         },
         shader_f16: false,
     };
@@ -344,6 +345,7 @@ impl Requirements {
                 shared_bytes_max: own.shared_bytes_max.max(more.shared_bytes_max),
                 invocations_max: own.invocations_max.max(more.invocations_max),
                 groups_max: own.groups_max.max(more.groups_max),
+                warp: own.warp.max(more.warp),
             },
             shader_f16: self.shader_f16 || other.shader_f16,
         }
@@ -361,6 +363,7 @@ impl Requirements {
             shared_bytes_max,
             invocations_max,
             groups_max,
+            warp: _,
         } = self.limits;
         [
             ("maxStorageBufferBindingSize", binding_bytes_max),

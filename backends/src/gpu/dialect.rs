@@ -17,8 +17,6 @@ pub struct Dialect {
     pub extension: &'static str,
     /// What the compiler knows of the machines that understand it.
     pub target: &'static Target,
-    /// Whether all these machines have 16-bit floats, so that nobody needs to ask for them.
-    pub has_halves: bool,
     /// Prints a verified kernel whose storage buffers are bound so.
     pub emit: fn(&kernel::Kernel, &[Binding]) -> String,
     /// Reads a kernel; 16-bit floats are refused unless granted. `Err` is a message that says why
@@ -32,7 +30,7 @@ impl Dialect {
     pub fn requirements(&self, shader_f16: bool) -> Requirements {
         Requirements {
             limits: self.target.limits,
-            shader_f16: shader_f16 || self.has_halves,
+            shader_f16,
         }
     }
 }

@@ -8,7 +8,6 @@ pub static WGSL: Dialect = Dialect {
     name: "WGSL",
     extension: "wgsl",
     target: &target::TARGET,
-    has_halves: false,
     emit: emit::emit,
     read: |text, shader_f16| text::read(text, shader_f16).map_err(|error| error.to_string()),
 };

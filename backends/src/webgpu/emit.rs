@@ -263,6 +263,9 @@ impl Printer<'_> {
             }
             Expression::Unpack(x) => format!("unpack2x16float({})", name(x)),
             Expression::Pack(x) => format!("pack2x16float({})", name(x)),
+            Expression::Mma(..) | Expression::Shuffle(..) => {
+                unreachable!("K9: kernels for WebGPU have no functions of warps")
+            }
             Expression::Load(memory, index) => {
                 format!("{}[{}]", self.memory(*memory), name(index))
             }

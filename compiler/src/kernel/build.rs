@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use crate::kernel::compute;
 use crate::kernel::typing::{self, Misfit};
 use crate::kernel::{
-    Binary, Branch, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Loop, Memory,
-    Scalar, Shared, SharedId, Statement, Type, Unary, Value,
+    Binary, Branch, Buffer, BufferId, Builtin, Carried, Constant, Expression, Half, Kernel, Loop,
+    Memory, Scalar, Shared, SharedId, Statement, Type, Unary, Value,
 };
 
 /// A kernel that is being written.
@@ -307,6 +307,16 @@ impl Builder {
     /// Two lanes of F32 as F16 in a U32.
     pub fn pack(&mut self, x: Value) -> Value {
         self.define(Expression::Pack(x))
+    }
+
+    /// The products of a warp, see [`Expression::Mma`].
+    pub fn mma(&mut self, half: Half, [a, b, c]: [Value; 3]) -> Value {
+        self.define(Expression::Mma(half, a, b, c))
+    }
+
+    /// What the invocation of the same warp has whose number differs in these bits.
+    pub fn shuffle(&mut self, x: Value, bits: u8) -> Value {
+        self.define(Expression::Shuffle(x, bits))
     }
 
     /// An element of a memory.

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 use half::f16;
 
-use crate::kernel::{Binary, Constant, Expression, Scalar, Unary, Value};
+use crate::kernel::{Binary, Constant, Expression, Half, Scalar, Unary, Value};
 
 /// The word of a number.
 pub(super) fn word(constant: Constant) -> u32 {
@@ -65,6 +65,8 @@ pub(super) fn known(
         | Expression::Compose(_)
         | Expression::Unpack(_)
         | Expression::Pack(_)
+        | Expression::Mma(..)
+        | Expression::Shuffle(..)
         | Expression::Load(..) => return None,
     }
     let [word] = to;
@@ -264,4 +266,46 @@ pub(super) fn pack(to: &mut [u32], x: &[u32]) {
         let bits = |x| u32::from(f16::from_f32(f32::from_bits(x)).to_bits());
         bits(low) | bits(high) << 16
     });
+}
+
+/// The products of every warp, as [`Expression::Mma`] says; sums are exact before they are rounded.
+pub(super) fn mma(to: &mut [u32], half: Half, [a, b, c]: [&[u32]; 3]) {
+    let size = to.len() / 4;
+    let number = |word: u32, upper: usize| {
+        let bits = (word >> (16 * upper)) as u16;
+        f64::from(match half {
+            Half::F16 => f16::from_bits(bits).to_f32(),
+            Half::Bf16 => f32::from_bits(u32::from(bits) << 16),
+        })
+    };
+    for warp in (0..size).step_by(32) {
+        // Who holds an element of A at a row and a depth, in which word and half; B alike.
+        let left = |row: usize, depth: usize| {
+            let who = warp + row % 8 * 4 + depth % 8 / 2;
+            let word = row / 8 + depth / 8 * 2;
+            number(a[word * size + who], depth % 2)
+        };
+        let right = |column: usize, depth: usize| {
+            let who = warp + column * 4 + depth % 8 / 2;
+            number(b[depth / 8 * size + who], depth % 2)
+        };
+        for who in 0..32 {
+            for place in 0..4 {
+                let (row, column) = (who / 4 + place / 2 * 8, who % 4 * 2 + place % 2);
+                let at = place * size + warp + who;
+                let sum: f64 = (0..16)
+                    .map(|depth| left(row, depth) * right(column, depth))
+                    .sum();
+                to[at] = ((f64::from(f32::from_bits(c[at])) + sum) as f32).to_bits();
+            }
+        }
+    }
+}
+
+/// What the invocation whose number differs in these bits has.
+pub(super) fn shuffle(to: &mut [u32], x: &[u32], bits: u8, size: usize) {
+    for (at, to) in to.iter_mut().enumerate() {
+        let who = at % size;
+        *to = x[at - who + (who ^ usize::from(bits))];
+    }
 }

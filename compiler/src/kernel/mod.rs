@@ -1,7 +1,8 @@
 //! The kernel IR (level 3): what one invocation of a GPU kernel does, as typed SSA.
 //!
 //! Takes block programs that a backend expanded through [`Builder`], gives [`Kernel`]s: structured
-//! control flow, storage buffers, memory shared by a workgroup, barriers. Printers of WGSL and PTX
+//! control flow, storage buffers, memory shared by a workgroup, barriers, products of matrices by
+//! whole warps. Printers of WGSL and PTX
 //! decide nothing about one, and the interpreter executes it without a GPU. Nothing
 //! here knows a tile, an operator or a driver.
 //!
@@ -15,7 +16,9 @@
 //! * K6: sizes are positive, and the workgroup and its memory within
 //!   [`Limits`](crate::target::Limits);
 //! * K7: a shared memory is stored to before it is loaded from;
-//! * K8: names are words of letters, digits and `_`, comments have no control characters.
+//! * K8: names are words of letters, digits and `_`, comments have no control characters;
+//! * K9: products of matrices and shuffles are for targets with warps, reached by whole ones, under
+//!   the same conditions as barriers.
 
 mod build;
 mod compute;
@@ -34,12 +37,12 @@ mod walk;
 pub use build::Builder;
 pub use interpret::{BufferContents, Fault, FaultKind, interpret};
 pub use measure::{Multiprocessor, Quality, measure};
-pub use names::{Binary, Scalar, Unary};
+pub use names::{Binary, Half, Scalar, Unary};
 pub use optimize::{PASSES, Pass, optimize};
 pub use parse::parse;
 pub use types::{
     Branch, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Loop, Memory, Shared,
-    SharedId, Statement, Type, Value,
+    SharedId, Statement, Type, Value, WARP,
 };
 pub use uniform::uniform_values;
 pub use verify::{KernelError, verify};

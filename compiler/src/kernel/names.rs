@@ -47,6 +47,16 @@ named! {
 }
 
 named! {
+    /// The type of 16 bits in which two numbers are packed to a U32, the first in the lower half.
+    Half {
+        /// IEEE 754 binary16.
+        F16 = "f16",
+        /// The upper half of an F32.
+        Bf16 = "bf16",
+    }
+}
+
+named! {
     /// A function of one operand, lane by lane, of the operand's type.
     Unary {
         /// `-x`, of I32 and F32.

@@ -7,8 +7,8 @@
 use crate::graph::text::ParseError;
 use crate::graph::text::cursor::{Cursor, Token};
 use crate::kernel::{
-    Binary, Branch, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Loop, Memory,
-    Scalar, Shared, SharedId, Statement, Type, Unary, Value,
+    Binary, Branch, Buffer, BufferId, Builtin, Carried, Constant, Expression, Half, Kernel, Loop,
+    Memory, Scalar, Shared, SharedId, Statement, Type, Unary, Value,
 };
 
 /// No block lies in more blocks than this.
@@ -377,6 +377,21 @@ impl Parser<'_> {
             }
             "unpack" => Ok(Expression::Unpack(self.value()?)),
             "pack" => Ok(Expression::Pack(self.value()?)),
+            "mma" => {
+                let wanted = self.cursor.wanted("f16 or bf16");
+                let Token::Word(word) = self.cursor.token() else {
+                    return Err(wanted);
+                };
+                let half = Half::from_name(word).ok_or(wanted)?;
+                self.cursor.advance();
+                let [a, b, c] = self.values()?;
+                Ok(Expression::Mma(half, a, b, c))
+            }
+            "shuffle" => {
+                let x = self.value()?;
+                self.cursor.expect(',', "`,`")?;
+                Ok(Expression::Shuffle(x, self.cursor.number("bits")?))
+            }
             "load" => {
                 let (memory, index) = self.access()?;
                 Ok(Expression::Load(memory, index))

@@ -15,7 +15,8 @@
 //! carried   = value ":" type "=" value "next" value "left" value
 //! block     = "{" statement* "}"
 //! expression = number | "true" | "false" | "local" | "group" N | function value, …
-//!           | "extract" value "," N | "load" access
+//!           | "extract" value "," N | "shuffle" value "," N
+//!           | "mma" ("f16" | "bf16") value "," value "," value | "load" access
 //! access    = ("$"N | "@"N) "[" value "]"
 //! ```
 //! A value is `%N`; its type is written where it is defined, that of what is left of a carried
@@ -106,6 +107,8 @@ impl fmt::Display for Expression {
             }
             Expression::Unpack(x) => write!(f, "unpack {x}"),
             Expression::Pack(x) => write!(f, "pack {x}"),
+            Expression::Mma(half, a, b, c) => write!(f, "mma {} {a}, {b}, {c}", half.name()),
+            Expression::Shuffle(x, bits) => write!(f, "shuffle {x}, {bits}"),
             Expression::Load(memory, index) => write!(f, "load {memory}[{index}]"),
         }
     }

@@ -3,7 +3,7 @@
 //! Data only: no function here decides anything, and nothing here knows how kernels are made,
 //! checked or executed.
 
-use crate::kernel::names::{Binary, Scalar, Unary};
+use crate::kernel::names::{Binary, Half, Scalar, Unary};
 
 /// The type of a value: one number, or two or four side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,9 +89,24 @@ pub enum Expression {
     Unpack(Value),
     /// Two lanes of F32 as F16 in a U32, rounded to the nearest, ties to even.
     Pack(Value),
+    /// `A · B + C` of the 32 invocations of a warp: 16 rows, 8 columns, a depth of 16. An
+    /// invocation holds of A four words (U32x4), of B two (U32x2), each of two numbers that are
+    /// neighbours along the depth, and of C and of the result four F32. With `g` a quarter of its
+    /// number in the warp and `t` the rest: A holds rows `g, g + 8, g, g + 8` at depths `2t, 2t,
+    /// 2t + 8, 2t + 8`; B column `g` at depths `2t, 2t + 8`; C row `g` at columns `2t, 2t + 1`, then
+    /// row `g + 8` at the same ones.
+    ///
+    /// # Source
+    /// PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".
+    Mma(Half, Value, Value, Value),
+    /// The value of the invocation of the same warp whose number differs in these bits, below 32.
+    Shuffle(Value, u8),
     /// An element of a memory.
     Load(Memory, Value),
 }
+
+/// Invocations of a warp.
+pub const WARP: u32 = 32;
 
 /// One value that changes from one iteration of a loop to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,6 +289,13 @@ impl Constant {
             Constant::U32(_) => Scalar::U32,
             Constant::F32(_) => Scalar::F32,
         }
+    }
+}
+
+impl Expression {
+    /// Whether whole warps compute it together.
+    pub(super) fn is_of_warps(&self) -> bool {
+        matches!(self, Expression::Mma(..) | Expression::Shuffle(..))
     }
 }
 

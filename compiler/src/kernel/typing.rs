@@ -100,6 +100,26 @@ pub(super) fn infer(kernel: &Kernel, expression: &Expression) -> Result<Type, Mi
             wants(*x, Type::lanes(Scalar::F32, 2), "an f32x2")?;
             Ok(Type::one(Scalar::U32))
         }
+        Expression::Mma(_, a, b, c) => {
+            wants(
+                *a,
+                Type::lanes(Scalar::U32, 4),
+                "four u32 of the left factor",
+            )?;
+            wants(
+                *b,
+                Type::lanes(Scalar::U32, 2),
+                "two u32 of the right factor",
+            )?;
+            let sums = Type::lanes(Scalar::F32, 4);
+            wants(*c, sums, "four f32 of the sums")?;
+            Ok(sums)
+        }
+        Expression::Shuffle(x, bits) => match (of(*x).scalar, bits) {
+            (Scalar::I32 | Scalar::U32 | Scalar::F32, 1..32) => Ok(of(*x)),
+            (Scalar::Bool | Scalar::F16, _) => misfit(of(*x), "numbers of 32 bits"),
+            (_, _) => misfit(bits, "bits of a number below 32"),
+        },
         Expression::Load(memory, index) => {
             wants(*index, Type::one(Scalar::I32), "an index as i32")?;
             match element(kernel, *memory) {

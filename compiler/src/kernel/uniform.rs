@@ -65,7 +65,11 @@ impl State<'_> {
     }
 
     fn expression(&self, expression: &Expression) -> bool {
-        let mut uniform = *expression != Expression::Builtin(Builtin::Local);
+        let differs = matches!(
+            expression,
+            Expression::Builtin(Builtin::Local) | Expression::Mma(..)
+        );
+        let mut uniform = !differs;
         if let Expression::Load(memory, _) = expression {
             uniform &= !self.kernel.changes(*memory);
         }

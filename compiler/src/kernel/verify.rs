@@ -6,9 +6,10 @@
 use thiserror::Error;
 
 use crate::kernel::typing::{self, Misfit};
+use crate::kernel::walk::each_statement;
 use crate::kernel::{
     Branch, Carried, Expression, Kernel, Loop, Memory, Scalar, Shared, Statement, Type, Value,
-    uniform_values,
+    WARP, uniform_values,
 };
 use crate::target::Limits;
 
@@ -41,8 +42,31 @@ pub fn verify(kernel: &Kernel, limits: &Limits) -> Result<(), KernelError> {
         stored: vec![false; kernel.shared.len()],
     };
     state.block(&kernel.body, &mut Vec::new())?;
+    check_warps(kernel, limits)?;
     let uniform = uniform_values(kernel);
     check_barriers(kernel, &uniform, &kernel.body, None)
+}
+
+/// K9, but for conditions.
+fn check_warps(kernel: &Kernel, limits: &Limits) -> Result<(), KernelError> {
+    let whole = limits.warp == WARP && kernel.invocations.is_multiple_of(WARP);
+    let mut wrong = None;
+    each_statement(&kernel.body, &mut |statement| {
+        if let Statement::Let(_, expression) = statement
+            && expression.is_of_warps()
+            && !whole
+        {
+            wrong.get_or_insert_with(|| kernel.line(statement));
+        }
+    });
+    let Some(line) = wrong else {
+        return Ok(());
+    };
+    let found = format!(
+        "{} invocations, warps of {}",
+        kernel.invocations, limits.warp
+    );
+    Err(error("K9", kernel, line, found, "whole warps of 32"))
 }
 
 fn error(
@@ -408,6 +432,12 @@ fn check_barriers<'a>(
     let is = |value: Value| uniform[value.0 as usize];
     for statement in block {
         let divides = match statement {
+            Statement::Let(_, expression) if expression.is_of_warps() => {
+                let Some(around) = divided else { continue };
+                let found = "a function of warps that not all may reach";
+                let wanted = "conditions and bounds that are uniform";
+                return Err(error("K9", kernel, kernel.line(around), found, wanted));
+            }
             Statement::Let(..) | Statement::Store { .. } => continue,
             Statement::Barrier => {
                 let Some(around) = divided else { continue };

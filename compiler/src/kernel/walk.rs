@@ -38,11 +38,14 @@ impl Expression {
             | Expression::Extract(x, _)
             | Expression::Unpack(x)
             | Expression::Pack(x)
+            | Expression::Shuffle(x, _)
             | Expression::Load(_, x) => *x = call(*x),
             Expression::Binary(_, a, b) | Expression::ExtractAt(a, b) => {
                 [a, b].into_iter().for_each(|x| *x = call(*x));
             }
-            Expression::Fma(a, b, c) | Expression::Select(a, b, c) => {
+            Expression::Fma(a, b, c)
+            | Expression::Select(a, b, c)
+            | Expression::Mma(_, a, b, c) => {
                 [a, b, c].into_iter().for_each(|x| *x = call(*x));
             }
             Expression::Compose(lanes) => lanes.iter_mut().for_each(|x| *x = call(*x)),

@@ -447,6 +447,8 @@ fn plain_requirements(message: &Requirements) -> plain::Requirements {
             shared_bytes_max: message.workgroup_bytes,
             invocations_max: message.invocations_max,
             groups_max: message.workgroups_per_dimension_max,
+            // Kernels are texts here, which no longer ask for it.
+            warp: 0,
         },
         shader_f16: message.shader_f16,
     }

@@ -2,10 +2,28 @@
 //!
 //! Takes the name of an instruction, gives its function. Approximations are exact here.
 
-use half::f16;
+use half::{bf16, f16};
 
 /// What an instruction makes of its operands.
 pub(crate) type Function = fn(&[u64; 3]) -> u64;
+
+/// A type of 16 bits, two in a word.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Half {
+    F16,
+    Bf16,
+}
+
+impl Half {
+    /// The lower or the upper number of a word.
+    pub(crate) fn read(self, word: u64, upper: usize) -> f64 {
+        let bits = (word >> (16 * upper)) as u16;
+        match self {
+            Half::F16 => f16::from_bits(bits).to_f64(),
+            Half::Bf16 => bf16::from_bits(bits).to_f64(),
+        }
+    }
+}
 
 fn float(bits: u64) -> f32 {
     f32::from_bits(bits as u32)

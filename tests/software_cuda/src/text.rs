@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::functions::{Function, function};
+use crate::functions::{Function, Half, function};
 use crate::memory::Memory;
 
 /// What an instruction names.
@@ -42,7 +42,23 @@ enum Action {
     /// The halves of a word become two registers.
     Split,
     Compute(Function),
+    /// A product of matrices by a warp, of these halves.
+    Mma(Half),
+    /// A value of the thread whose number differs in some bits.
+    Shuffle,
 }
+
+/// Why a thread stops.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stop {
+    Done,
+    Barrier,
+    /// It waits for its warp.
+    Warp,
+}
+
+/// Threads of a warp.
+const WARP: usize = 32;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Space {
@@ -198,6 +214,9 @@ fn action(name: &[&str], operands: &[Operand]) -> Option<Action> {
         "ld" if name[1] == "param" => Action::Parameter,
         "ld" => Action::Load(space(name[1]), width(ty)),
         "st" => Action::Store(space(name[1]), width(ty)),
+        "mma" if name.ends_with(&["f32", "f16", "f16", "f32"]) => Action::Mma(Half::F16),
+        "mma" if name.ends_with(&["f32", "bf16", "bf16", "f32"]) => Action::Mma(Half::Bf16),
+        "shfl" if name[1..] == ["sync", "bfly", "b32"] => Action::Shuffle,
         "mov" if matches!(operands[0], Operand::Vector(_)) => Action::Split,
         _ => Action::Compute(function(name)?),
     };
@@ -233,7 +252,6 @@ struct Thread {
     number: u32,
     place: usize,
     registers: Vec<u64>,
-    is_done: bool,
 }
 
 impl Block<'_> {
@@ -247,23 +265,48 @@ impl Block<'_> {
             number,
             place: 0,
             registers: start.clone(),
-            is_done: false,
         });
         let mut threads: Vec<Thread> = threads.collect();
-        while threads.iter().any(|thread| !thread.is_done) {
-            for thread in &mut threads {
-                self.until_barrier(thread);
-            }
-            let first = (threads[0].place, threads[0].is_done);
-            let mut places = threads.iter().map(|thread| (thread.place, thread.is_done));
+        loop {
+            let warps = threads.chunks_mut(WARP).map(|warp| self.warp(warp));
+            let stops: Vec<(usize, Stop)> = warps.collect();
             assert!(
-                places.all(|place| place == first),
+                stops.iter().all(|stop| *stop == stops[0]),
                 "a barrier is not reached by all"
             );
+            if stops[0].1 == Stop::Done {
+                return;
+            }
         }
     }
 
-    fn until_barrier(&mut self, thread: &mut Thread) {
+    /// Executes a warp up to a barrier or its end; returns where and why it stops.
+    fn warp(&mut self, threads: &mut [Thread]) -> (usize, Stop) {
+        loop {
+            let stops = threads.iter_mut().map(|thread| {
+                let stop = self.until_stop(thread);
+                (thread.place, stop)
+            });
+            let stops: Vec<(usize, Stop)> = stops.collect();
+            let (place, stop) = stops[0];
+            assert!(
+                stops.iter().all(|own| *own == (place, stop)),
+                "a warp stops in two places"
+            );
+            if stop != Stop::Warp {
+                return (place, stop);
+            }
+            let instruction = &self.text.instructions[place];
+            match instruction.action {
+                Action::Mma(half) => mma(threads, instruction, half),
+                Action::Shuffle => shuffle(threads, instruction),
+                _ => unreachable!("threads wait for nothing else"),
+            }
+            threads.iter_mut().for_each(|thread| thread.place += 1);
+        }
+    }
+
+    fn until_stop(&mut self, thread: &mut Thread) -> Stop {
         loop {
             let instruction = &self.text.instructions[thread.place];
             thread.place += 1;
@@ -273,10 +316,11 @@ impl Block<'_> {
                 continue;
             }
             match instruction.action {
-                Action::Barrier => return,
-                Action::Return => {
-                    thread.is_done = true;
-                    return;
+                Action::Barrier => return Stop::Barrier,
+                Action::Return => return Stop::Done,
+                Action::Mma(_) | Action::Shuffle => {
+                    thread.place -= 1;
+                    return Stop::Warp;
                 }
                 Action::Branch => {
                     let Operand::Name(label) = &instruction.operands[0] else {
@@ -358,6 +402,63 @@ impl Block<'_> {
         for (value, bytes) in from.into_iter().zip(bytes.chunks_mut(each)) {
             bytes.copy_from_slice(&value.to_le_bytes()[..each]);
         }
+    }
+}
+
+/// D = A · B + C: fragments as "Matrix Fragments for mma.m16n8k16 with floating point type" of the PTX
+/// ISA gives them.
+fn mma(threads: &mut [Thread], instruction: &Instruction, half: Half) {
+    let [to, a, b, c] = [0, 1, 2, 3].map(|operand| instruction.lanes(operand));
+    let (mut left, mut right) = ([[0.0f64; 16]; 16], [[0.0f64; 8]; 16]);
+    for (lane, thread) in threads.iter().enumerate() {
+        let (group, in_group) = (lane / 4, lane % 4);
+        for i in 0..8 {
+            let row = if i < 2 || (4..6).contains(&i) {
+                group
+            } else {
+                group + 8
+            };
+            let column = in_group * 2 + i % 2 + if i < 4 { 0 } else { 8 };
+            left[row][column] = half.read(thread.registers[a[i / 2]], i % 2);
+        }
+        for i in 0..4 {
+            let row = in_group * 2 + i % 2 + if i < 2 { 0 } else { 8 };
+            right[row][group] = half.read(thread.registers[b[i / 2]], i % 2);
+        }
+    }
+    for (lane, thread) in threads.iter_mut().enumerate() {
+        let (group, in_group) = (lane / 4, lane % 4);
+        let sums: Vec<u64> = (0..4)
+            .map(|i| {
+                let row = if i < 2 { group } else { group + 8 };
+                let column = in_group * 2 + i % 2;
+                let products = (0..16).map(|k| left[row][k] * right[k][column]);
+                let before = f32::from_bits(thread.registers[c[i]] as u32);
+                let sum = f64::from(before) + products.sum::<f64>();
+                u64::from((sum as f32).to_bits())
+            })
+            .collect();
+        for (register, sum) in to.iter().zip(sums) {
+            thread.registers[*register] = sum;
+        }
+    }
+}
+
+/// The butterfly: each thread gets what the one has whose number differs in the bits.
+fn shuffle(threads: &mut [Thread], instruction: &Instruction) {
+    let Operand::Number(bits) = instruction.operands[2] else {
+        panic!("{}: the bits are not a number", instruction.line);
+    };
+    let from: Vec<u64> = threads
+        .iter()
+        .map(|thread| match &instruction.operands[1] {
+            Operand::Register(place) => thread.registers[*place],
+            Operand::Number(number) => *number,
+            _ => panic!("{}", instruction.line),
+        })
+        .collect();
+    for (lane, thread) in threads.iter_mut().enumerate() {
+        thread.registers[instruction.to()] = from[lane ^ bits as usize];
     }
 }
 

@@ -267,6 +267,22 @@ impl Printer<'_> {
         address
     }
 
+    /// A value as one operand of an instruction that takes no numbers.
+    fn in_registers(&mut self, value: Value) -> String {
+        let class = Class::of(self.kernel.type_of(value).scalar);
+        let lanes = self.lanes(value).into_iter().map(|lane| {
+            if lane.starts_with('%') {
+                return lane;
+            }
+            let register = self.registers.fresh(class);
+            let line = format!("mov.{} {register}, {lane};", class.moved());
+            self.line(&line);
+            register
+        });
+        let lanes: Vec<String> = lanes.collect();
+        joined(&lanes)
+    }
+
     fn define(&mut self, value: Value, expression: &Expression) {
         let lanes = self.expression(value, expression);
         self.values[value.0 as usize] = lanes;
@@ -340,6 +356,26 @@ impl Printer<'_> {
                 let (x, to) = (self.lanes(*x), self.registers.lanes(ty));
                 self.line(&format!("cvt.rn.f16x2.f32 {}, {}, {};", to[0], x[1], x[0]));
                 to
+            }
+            Expression::Mma(half, a, b, c) => {
+                let [a, b, c] = [*a, *b, *c].map(|value| self.in_registers(value));
+                let to = self.registers.lanes(ty);
+                let (name, to_text) = (half.name(), joined(&to));
+                self.line(&format!(
+                    "mma.sync.aligned.m16n8k16.row.col.f32.{name}.{name}.f32 {to_text}, {a}, {b}, \
+                     {c};"
+                ));
+                to
+            }
+            Expression::Shuffle(x, bits) => {
+                let bits = *bits;
+                self.each(ty, &[*x], |_, to, x| {
+                    // All 32 invocations take part, each as the last of its segment may be.
+                    vec![format!(
+                        "shfl.sync.bfly.b32 {to}, {}, {bits}, 31, -1;",
+                        x[0]
+                    )]
+                })
             }
             Expression::Load(memory, index) => {
                 let address = self.address(*memory, *index);

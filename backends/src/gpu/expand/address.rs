@@ -3,7 +3,7 @@
 //! Takes where a tile's element is (batch, plane, row, column), gives loads and stores that stay
 //! within their buffers. What a view does not show is its fill, and is not loaded.
 
-use compiler::kernel::{Binary, BufferId, Builder, Memory, Scalar, Type, Unary, Value};
+use compiler::kernel::{Binary, BufferId, Builder, Half, Memory, Scalar, Type, Unary, Value};
 use compiler::region::{Bound, Buffer, Index, Part, Regions, Scope};
 use compiler::tile::View;
 
@@ -63,6 +63,18 @@ impl Width {
     }
 }
 
+/// How elements are read.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    /// The type of a lane.
+    scalar: Scalar,
+    /// What stands where there is no element.
+    fill: f32,
+    width: Width,
+    /// The type of numbers in words, if words are wanted.
+    half: Option<Half>,
+}
+
 impl Arguments<'_> {
     pub(crate) fn of(&self, buffer: Buffer) -> Argument {
         let mut list = self.list.iter();
@@ -88,10 +100,52 @@ impl Arguments<'_> {
         width: Width,
         valid: Option<Value>,
     ) -> Value {
-        let axes = axes(b, view, at);
-        let scalar = scalar(view);
         let fill = view.access.fill.as_ref();
-        let fill = fill.map_or(0.0, functions::first);
+        let reading = Reading {
+            scalar: scalar(view),
+            fill: fill.map_or(0.0, functions::first),
+            width,
+            half: None,
+        };
+        self.read_as(b, view, at, reading, valid)
+    }
+
+    /// Whether four neighbours of a view along its columns can be read as two words of numbers of
+    /// 16 bits.
+    pub(crate) fn shows_pairs(&self, view: &View) -> bool {
+        let fill = view.access.fill.as_ref();
+        let fills_zero = fill.is_none_or(|fill| functions::first(fill) == 0.0);
+        fills_zero && self.shows_quads(view, Along::Columns)
+    }
+
+    /// Four neighbours along the columns as two words (U32x2) of numbers of 16 bits: as they lie,
+    /// where they lie in that form. Where `valid` does not hold nothing is loaded, and all are 0.
+    pub(crate) fn read_pairs(
+        &self,
+        b: &mut Builder,
+        view: &View,
+        at: At,
+        half: Half,
+        valid: Option<Value>,
+    ) -> Value {
+        let reading = Reading {
+            scalar: Scalar::U32,
+            fill: 0.0,
+            width: Width::Quad(Along::Columns),
+            half: Some(half),
+        };
+        self.read_as(b, view, at, reading, valid)
+    }
+
+    fn read_as(
+        &self,
+        b: &mut Builder,
+        view: &View,
+        at: At,
+        reading: Reading,
+        valid: Option<Value>,
+    ) -> Value {
+        let axes = axes(b, view, at);
         let mut rest: Vec<(Option<Value>, usize)> = Vec::new();
         for (piece, data) in view.access.pieces.iter().enumerate() {
             let mut holds = valid;
@@ -107,7 +161,7 @@ impl Arguments<'_> {
         {
             *holds = valid;
         }
-        self.pieces(b, (view, &axes), (scalar, fill, width), &rest)
+        self.pieces(b, (view, &axes), reading, &rest)
     }
 
     /// As many neighbours along the columns as a width has lanes, one by one where they do not lie
@@ -157,15 +211,19 @@ impl Arguments<'_> {
         &self,
         b: &mut Builder,
         (view, axes): (&View, &[Value]),
-        (scalar, fill, width): (Scalar, f32, Width),
+        reading: Reading,
         rest: &[(Option<Value>, usize)],
     ) -> Value {
         let empty = |b: &mut Builder| {
-            let fill = match scalar {
-                Scalar::I32 => b.i32(fill as i32),
-                Scalar::Bool | Scalar::U32 | Scalar::F16 | Scalar::F32 => b.f32(fill),
+            if reading.half.is_some() {
+                let zero = b.constant(compiler::kernel::Constant::U32(0));
+                return b.splat(zero, 2);
+            }
+            let fill = match reading.scalar {
+                Scalar::I32 => b.i32(reading.fill as i32),
+                Scalar::Bool | Scalar::U32 | Scalar::F16 | Scalar::F32 => b.f32(reading.fill),
             };
-            b.splat(fill, width.lanes())
+            b.splat(fill, reading.width.lanes())
         };
         let Some(((holds, piece), rest)) = rest.split_first() else {
             return empty(b);
@@ -173,15 +231,13 @@ impl Arguments<'_> {
         let load = |b: &mut Builder| {
             let piece = &view.access.pieces[*piece];
             let index = quads::address(piece, self.regions);
-            self.load(b, piece.buffer, &index, (axes, &view.access.shape), width)
+            self.load(b, piece.buffer, &index, (axes, &view.access.shape), reading)
         };
         match holds {
             None => load(b),
             Some(holds) => {
                 let load = |b: &mut Builder| vec![load(b)];
-                let other = |b: &mut Builder| {
-                    vec![self.pieces(b, (view, axes), (scalar, fill, width), rest)]
-                };
+                let other = |b: &mut Builder| vec![self.pieces(b, (view, axes), reading, rest)];
                 b.branch(*holds, load, other)[0]
             }
         }
@@ -193,16 +249,27 @@ impl Arguments<'_> {
         buffer: Buffer,
         index: &Index,
         (axes, extents): (&[Value], &[usize]),
-        width: Width,
+        reading: Reading,
     ) -> Value {
         let argument = self.of(buffer);
         let memory = Memory::Buffer(argument.id);
-        if let (Width::Quad(_), false) = (width, argument.in_words) {
+        if let (Width::Quad(_), false) = (reading.width, argument.in_words) {
             let scope = Scope::of(extents);
             let place = evaluate(b, &index.div(4, scope), axes, extents);
             let place = b.plus(place, argument.base);
             let loaded = b.load(memory, place);
-            return self.widen(b, argument, loaded);
+            let half = match (reading.half, argument.stored) {
+                (None, _) => return self.widen(b, argument, loaded),
+                (Some(Half::F16), StoredAs::F16) if !argument.native => return loaded,
+                (Some(Half::Bf16), StoredAs::Bf16) => return loaded,
+                (Some(half), _) => half,
+            };
+            let wide = self.widen(b, argument, loaded);
+            let words = [0, 2].map(|first| {
+                let pair = [first, first + 1].map(|lane| b.extract(wide, lane));
+                functions::packed(b, half, pair)
+            });
+            return b.compose(&words);
         }
         let element = evaluate(b, index, axes, extents);
         self.element(b, argument, element)

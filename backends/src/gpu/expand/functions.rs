@@ -4,7 +4,7 @@
 //! leaves to the implementation: overflow to infinity inside of a quotient, powers of negative
 //! numbers.
 
-use compiler::kernel::{Binary, Builder, Constant, Scalar, Unary, Value};
+use compiler::kernel::{Binary, Builder, Constant, Half, Scalar, Unary, Value};
 use compiler::ops::elementary::{Arithmetic, Elementary};
 use compiler::ops::{Op, Pointwise};
 use compiler::value::tensor::Values;
@@ -255,6 +255,25 @@ pub(crate) fn first(tensor: &compiler::value::tensor::Tensor) -> f32 {
         Values::Bool(values) => f32::from(u8::from(values[0])),
         Values::Int(values) => values[0] as f32,
         Values::Float(values) => values[0] as f32,
+    }
+}
+
+/// Two numbers in a word, the first in the lower half.
+pub(crate) fn packed(b: &mut Builder, half: Half, [low, high]: [Value; 2]) -> Value {
+    match half {
+        Half::F16 => {
+            let pair = b.compose(&[low, high]);
+            b.pack(pair)
+        }
+        Half::Bf16 => {
+            let [low, high] = [low, high].map(|number| {
+                let rounded = round_bf16(b, number);
+                b.bits(Scalar::U32, rounded)
+            });
+            let sixteen = b.constant(Constant::U32(16));
+            let low = b.binary(Binary::ShiftRight, low, sixteen);
+            b.binary(Binary::Or, low, high)
+        }
     }
 }
 

@@ -181,6 +181,7 @@ fn grants(limits: &wgpu::Limits, features: wgpu::Features) -> Requirements {
                 .max_compute_invocations_per_workgroup
                 .min(limits.max_compute_workgroup_size_x),
             groups_max: limits.max_compute_workgroups_per_dimension,
+            warp: 0,
         },
         shader_f16: features.contains(wgpu::Features::SHADER_F16),
     }

@@ -49,6 +49,7 @@ fn good_commands_need_what_they_use() {
             shared_bytes_max: 0,
             invocations_max: 64,
             groups_max: 1,
+            warp: 0,
         },
         shader_f16: false,
     };

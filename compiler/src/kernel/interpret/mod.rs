@@ -10,7 +10,7 @@ mod fault;
 mod memory;
 mod run;
 
-use crate::kernel::{Kernel, Type, verify};
+use crate::kernel::{Kernel, Type, WARP, verify};
 use crate::target::Limits;
 
 pub use fault::{Fault, FaultKind};
@@ -22,6 +22,7 @@ use run::Machine;
 /// What the interpreter allows: whatever the host's memory holds.
 pub(super) const LIMITS: Limits = Limits {
     invocations_max: 1024,
+    warp: WARP,
     shared_bytes_max: 1 << 20,
     buffers_max: 64,
     ..Limits::NONE

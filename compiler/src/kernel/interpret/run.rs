@@ -192,7 +192,7 @@ impl<'a> Machine<'a> {
         self.words[to.0 as usize] = words;
     }
 
-    fn barrier(&mut self, active: &[u32]) -> Done {
+    fn expect_all(&self, active: &[u32]) -> Done {
         let invocations = self.kernel.invocations;
         let arrived = active.len() as u32;
         if arrived != invocations {
@@ -202,6 +202,11 @@ impl<'a> Machine<'a> {
             };
             return Err((active[0], Wrong::Plain(kind)));
         }
+        Ok(())
+    }
+
+    fn barrier(&mut self, active: &[u32]) -> Done {
+        self.expect_all(active)?;
         self.shared.iter_mut().for_each(Bank::order);
         Ok(())
     }
@@ -262,6 +267,10 @@ impl<'a> Machine<'a> {
 
     fn define(&mut self, value: Value, expression: &Expression, active: &[u32]) -> Done {
         self.check(expression, active)?;
+        // K9 lets none of them stand where some invocations are missing.
+        if expression.is_of_warps() {
+            self.expect_all(active)?;
+        }
         if let Expression::Load(memory, index) = expression {
             return self.load(value, *memory, *index, active);
         }
@@ -312,6 +321,8 @@ impl<'a> Machine<'a> {
             }
             Expression::Unpack(x) => compute::unpack(&mut to, of(x)),
             Expression::Pack(x) => compute::pack(&mut to, of(x)),
+            Expression::Mma(half, a, b, c) => compute::mma(&mut to, *half, [a, b, c].map(of)),
+            Expression::Shuffle(x, bits) => compute::shuffle(&mut to, of(x), *bits, size),
             Expression::Load(..) => unreachable!("loads were done above"),
         }
         self.words[value.0 as usize] = to;

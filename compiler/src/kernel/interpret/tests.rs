@@ -378,3 +378,100 @@ fn invocations_part_and_meet_again() {
     });
     assert_eq!(found, [0, 10, 1, 13]);
 }
+
+/// The place of each element in fragments, as the PTX ISA's figures show it: invocation, register,
+/// half.
+#[test]
+fn products_of_warps_are_those_of_matrices() {
+    let kernel = parse(
+        "kernel k invocations 32 grid 1 1 1 {
+           buffer $0 a: u32x4[32]
+           buffer $1 b: u32x2[32]
+           buffer $2 d: f32x4[32] written
+           %0: i32 = local
+           %1: u32x4 = load $0[%0]
+           %2: u32x2 = load $1[%0]
+           %3: f32 = 100
+           %4: f32x4 = splat %3
+           %5: f32x4 = mma f16 %1, %2, %4
+           store $2[%0] = %5
+         }",
+    )
+    .expect("a kernel");
+    let left = |row: usize, depth: usize| (row * 3 + depth * 5) % 7;
+    let right = |depth: usize, column: usize| (depth * 2 + column * 3) % 5;
+    let mut a = vec![0u32; 32 * 4];
+    for row in 0..16 {
+        for depth in 0..16 {
+            let who = row % 8 * 4 + depth % 8 / 2;
+            let register = row / 8 + depth / 8 * 2;
+            a[who * 4 + register] |= half(left(row, depth)) << (depth % 2 * 16);
+        }
+    }
+    let mut b = vec![0u32; 32 * 2];
+    for depth in 0..16 {
+        for column in 0..8 {
+            let who = column * 4 + depth % 8 / 2;
+            b[who * 2 + depth / 8] |= half(right(depth, column)) << (depth % 2 * 16);
+        }
+    }
+    let mut buffers = [
+        BufferContents::from_words(a),
+        BufferContents::from_words(b),
+        BufferContents::undefined(32 * 4),
+    ];
+    interpret(&kernel, &mut buffers, None).expect("no fault");
+    let found = buffers[2].to_f32();
+    for row in 0..16 {
+        for column in 0..8 {
+            let products = (0..16).map(|depth| left(row, depth) * right(depth, column));
+            let (who, register) = (row % 8 * 4 + column / 2, row / 8 * 2 + column % 2);
+            let wanted = 100.0 + products.sum::<usize>() as f32;
+            assert_eq!(
+                found[who * 4 + register],
+                wanted,
+                "row {row}, column {column}"
+            );
+        }
+    }
+}
+
+/// A whole number as F16.
+fn half(number: usize) -> u32 {
+    half::f16::from_f32(number as f32).to_bits().into()
+}
+
+#[test]
+fn shuffles_give_what_another_invocation_of_the_warp_has() {
+    let kernel = parse(
+        "kernel k invocations 64 grid 1 1 1 {
+           buffer $0 y: i32[64] written
+           %0: i32 = local
+           %1: i32 = shuffle %0, 5
+           store $0[%0] = %1
+         }",
+    );
+    let mut buffers = [BufferContents::undefined(64)];
+    interpret(&kernel.expect("a kernel"), &mut buffers, None).expect("no fault");
+    for (who, found) in buffers[0].words().iter().enumerate() {
+        assert_eq!(*found as usize, who ^ 5);
+    }
+}
+
+#[test]
+fn functions_of_warps_need_a_target_that_has_them() {
+    let kernel = parse(
+        "kernel k invocations 32 grid 1 1 1 {
+           buffer $0 y: i32[32] written
+           %0: i32 = local
+           %1: i32 = shuffle %0, 1
+           store $0[%0] = %1
+         }",
+    );
+    let error = crate::kernel::verify(&kernel.expect("a kernel"), &crate::target::Limits::WEBGPU);
+    let error = error.expect_err("WebGPU has no warps").to_string();
+    assert!(
+        error.starts_with("K9: ") && error.contains("warps of 0"),
+        "{error}"
+    );
+}

@@ -208,6 +208,9 @@ impl State<'_> {
             | Expression::Compose(_)
             | Expression::Unary(Unary::Neg | Unary::Abs, _) => 0,
             Expression::Fma(..) => 2,
+            // 16 · 8 · 16 multiply-adds of 32 invocations, by four lanes of the result.
+            Expression::Mma(..) => 32,
+            Expression::Shuffle(..) => 1,
             Expression::Unary(..)
             | Expression::Binary(..)
             | Expression::Select(..)
@@ -245,7 +248,10 @@ impl State<'_> {
     fn is_arithmetic(&self, value: Value, expression: &Expression) -> bool {
         let is_function = matches!(
             expression,
-            Expression::Unary(..) | Expression::Binary(..) | Expression::Fma(..)
+            Expression::Unary(..)
+                | Expression::Binary(..)
+                | Expression::Fma(..)
+                | Expression::Mma(..)
         );
         is_function && self.kernel.type_of(value).scalar == Scalar::F32
     }

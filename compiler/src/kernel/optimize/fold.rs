@@ -402,6 +402,8 @@ impl State {
             | Expression::Compose(_)
             | Expression::Unpack(_)
             | Expression::Pack(_)
+            | Expression::Mma(..)
+            | Expression::Shuffle(..)
             | Expression::Load(..) => Range::ALL,
         }
     }

@@ -145,6 +145,7 @@ impl Random {
                     shared_bytes_max: self.next() as u32,
                     invocations_max: self.next() as u32,
                     groups_max: self.next() as u32,
+                    warp: 0,
                 },
                 shader_f16: self.below(2) == 0,
             },

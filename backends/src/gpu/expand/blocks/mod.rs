@@ -8,10 +8,12 @@
 mod product;
 mod softmax;
 mod store;
+mod warps;
 
 use std::collections::BTreeMap;
 
 use compiler::kernel::{Binary, Builder, Builtin, Scalar, SharedId, Type, Value};
+use compiler::target::Limits;
 use compiler::tile::{BlockProgram, Origin, Step, TileId};
 
 use super::fragment::{self, Layout, Seat};
@@ -49,6 +51,10 @@ pub(crate) struct Blocks<'a, 'b> {
     pub(crate) x: &'a mut Expansion<'b>,
     pub(crate) program: &'a BlockProgram,
     pub(crate) invocations: usize,
+    /// How warps share the block, where they compute its product.
+    warps: Option<warps::Plan>,
+    /// Where the invocation is in its warp.
+    seat: Option<warps::Seat>,
     layouts: BTreeMap<TileId, (Layout, Seat)>,
     values: BTreeMap<TileId, Vec<Value>>,
     copied: BTreeMap<TileId, Copied>,
@@ -148,30 +154,45 @@ fn largest(program: &BlockProgram) -> Option<&compiler::tile::Tile> {
     fragments.max_by_key(|tile| tile.planes * tile.rows * tile.columns)
 }
 
+/// Invocations of a workgroup whose accumulators are quads, and what lies near, see
+/// [`shared_quads`].
+fn by_quads(program: &BlockProgram, limits: &Limits) -> Result<(usize, [usize; 3]), Refusal> {
+    let tile = largest(program).ok_or(Refusal::Steps)?;
+    let invocations = fragment::invocations(tile, limits.invocations_max as usize);
+    let bytes_max = limits.shared_bytes_max as usize;
+    let near = shared_quads(program, invocations, bytes_max).ok_or(Refusal::Shared {
+        bytes_max: limits.shared_bytes_max,
+    })?;
+    let fragments = program.tiles.iter();
+    let holds = fragments
+        .filter(|tile| tile.scope == compiler::tile::Scope::Fragment)
+        .all(|tile| Layout::new(tile, invocations).values() * 4 <= fragment::ELEMENTS_MAX);
+    match holds {
+        true => Ok((invocations, near)),
+        false => Err(Refusal::Registers),
+    }
+}
+
 /// Expands a program of products.
 ///
 /// # Errors
 /// When its tiles do not fit near a workgroup.
 pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<(), Refusal> {
     let limits = x.limits;
-    let tile = largest(program).ok_or(Refusal::Steps)?;
-    let invocations = fragment::invocations(tile, limits.invocations_max as usize);
-    let bytes_max = limits.shared_bytes_max as usize;
-    let [staging, weights, rows] =
-        shared_quads(program, invocations, bytes_max).ok_or(Refusal::Shared {
-            bytes_max: limits.shared_bytes_max,
-        })?;
-    let fragments = program.tiles.iter();
-    let holds = fragments
-        .filter(|tile| tile.scope == compiler::tile::Scope::Fragment)
-        .all(|tile| Layout::new(tile, invocations).values() * 4 <= fragment::ELEMENTS_MAX);
-    if !holds {
-        return Err(Refusal::Registers);
-    }
+    let warps = warps::Plan::of(program, &limits);
+    let (invocations, [staging, weights, rows]) = match warps {
+        Some(plan) => (plan.invocations(), [0; 3]),
+        None => by_quads(program, &limits)?,
+    };
     let [batch, columns, rows_of_grid] = program.grid();
     x.begin(program, invocations as u32, [rows_of_grid, columns, batch])?;
     let b = &mut x.b;
-    let shared = b.shared("near", F32X4, (staging + weights + rows).max(1) as u32);
+    let (element, elements) = match warps {
+        Some(plan) => (Type::one(Scalar::U32), plan.words()),
+        None => (F32X4, staging + weights + rows),
+    };
+    let shared = b.shared("near", element, elements.max(1) as u32);
+    let seat = warps.map(|plan| plan.seat(b));
     let [row, column, batch] = [0, 1, 2].map(|axis| b.builtin(Builtin::Group(axis)));
     let row = b.times(row, program.block[0] as i32);
     let column = b.times(column, program.block[1] as i32);
@@ -179,6 +200,8 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
         x,
         program,
         invocations,
+        warps,
+        seat,
         layouts: BTreeMap::new(),
         values: BTreeMap::new(),
         copied: BTreeMap::new(),
@@ -204,9 +227,12 @@ impl Blocks<'_, '_> {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Zero { tile } => {
-                let (layout, _) = self.layout(*tile);
+                let count = match self.warps {
+                    Some(plan) => plan.values(),
+                    None => self.layout(*tile).0.values(),
+                };
                 let zero = functions::number(&mut self.x.b, 0.0, 4);
-                self.values.insert(*tile, vec![zero; layout.values()]);
+                self.values.insert(*tile, vec![zero; count]);
             }
             Step::Copy {
                 tile,
@@ -218,7 +244,10 @@ impl Blocks<'_, '_> {
                 let copied = self.copy(*tile, *view, [*rows, *columns]);
                 self.copied.insert(*tile, copied);
             }
-            Step::Mma { acc, left, right } => self.mma(*acc, *left, *right),
+            Step::Mma { acc, left, right } => match self.warps {
+                Some(plan) => self.mma_by_warps(plan, [*acc, *left, *right]),
+                None => self.mma(*acc, *left, *right),
+            },
             Step::Online {
                 scores,
                 acc,

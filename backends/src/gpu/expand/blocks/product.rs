@@ -10,6 +10,34 @@ use super::{Blocks, Copied, factor_quads, slice, staged};
 use crate::gpu::expand::address::{At, Width};
 use crate::gpu::expand::quads::Along;
 
+/// Whether rows or depths of a block may lie beyond those of a factor.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    rows: bool,
+    depth: bool,
+}
+
+impl Ends {
+    /// Whether an element exists; `None` where all do.
+    pub(super) fn valid(
+        self,
+        b: &mut Builder,
+        copy: Copied,
+        row: Value,
+        column: Value,
+    ) -> Option<Value> {
+        let mut valid = None;
+        if self.rows {
+            valid = Some(b.binary(Binary::Less, row, copy.ends[0]));
+        }
+        if self.depth {
+            let inside = b.binary(Binary::Less, column, copy.ends[1]);
+            valid = Some(b.joined(Binary::And, valid, inside));
+        }
+        valid
+    }
+}
+
 impl Blocks<'_, '_> {
     /// `acc += left · rightᵀ`, in slices of the depth.
     pub(super) fn mma(&mut self, acc: TileId, left: TileId, right: TileId) {
@@ -96,7 +124,7 @@ impl Blocks<'_, '_> {
     }
 
     /// Whether the rows of a factor, not its depth, lie side by side.
-    fn patches_by_rows(&self, tile: TileId, view: &View) -> bool {
+    pub(super) fn patches_by_rows(&self, tile: TileId, view: &View) -> bool {
         let own = self.program.tile(tile);
         !self.deep_quads(tile, view)
             && own.rows.is_multiple_of(4)
@@ -104,15 +132,29 @@ impl Blocks<'_, '_> {
     }
 
     /// Whether quads along the depth are loaded as such.
-    fn deep_quads(&self, tile: TileId, view: &View) -> bool {
+    pub(super) fn deep_quads(&self, tile: TileId, view: &View) -> bool {
         let own = self.program.tile(tile);
         let columns: usize = view.columns().iter().product();
         (own.columns.is_multiple_of(4) || own.columns >= columns)
             && self.x.arguments.shows_quads(view, Along::Columns)
     }
 
+    /// Which ends of a factor a block may pass.
+    pub(super) fn ends(&self, tile: TileId, view: &View) -> Ends {
+        let own = self.program.tile(tile);
+        let rows_total: usize = view.rows().iter().product();
+        let columns_total: usize = view.columns().iter().product();
+        let pads = self.warps.is_some_and(|plan| plan.pads(own));
+        Ends {
+            rows: !rows_total.is_multiple_of(own.rows) || !own.rows.is_multiple_of(4),
+            depth: pads
+                || !columns_total.is_multiple_of(own.columns)
+                || !own.columns.is_multiple_of(4),
+        }
+    }
+
     /// Four rows by four depths: for each depth the quad of rows, 0 beyond the ends.
-    fn patch(
+    pub(super) fn patch(
         &mut self,
         view: &View,
         (tile, copy): (TileId, Copied),
@@ -123,24 +165,10 @@ impl Blocks<'_, '_> {
             self.patches_by_rows(tile, view),
         );
         let batch = self.batch;
-        let own = self.program.tile(tile);
-        let rows_total: usize = view.rows().iter().product();
-        let columns_total: usize = view.columns().iter().product();
-        let overhang = !rows_total.is_multiple_of(own.rows) || !own.rows.is_multiple_of(4);
+        let ends = self.ends(tile, view);
         let arguments = &self.x.arguments;
         let b = &mut self.x.b;
-        let deep_end = !columns_total.is_multiple_of(own.columns) || !own.columns.is_multiple_of(4);
-        let valid = |b: &mut Builder, row: Value, column: Value| {
-            let mut valid = None;
-            if overhang {
-                valid = Some(b.binary(Binary::Less, row, copy.ends[0]));
-            }
-            if deep_end {
-                let inside = b.binary(Binary::Less, column, copy.ends[1]);
-                valid = Some(b.joined(Binary::And, valid, inside));
-            }
-            valid
-        };
+        let valid = |b: &mut Builder, row: Value, column: Value| ends.valid(b, copy, row, column);
         let at = |row, column| At {
             batch,
             plane,

@@ -6,7 +6,7 @@
 use compiler::kernel::{Binary, Builder, Value};
 use compiler::tile::TileId;
 
-use super::Blocks;
+use super::{Blocks, warps};
 use crate::gpu::expand::address::{Arguments, At, Width};
 use crate::gpu::expand::epilogue::{self, Epilogue};
 use crate::gpu::expand::fragment::{Layout, Seat};
@@ -15,7 +15,16 @@ impl Blocks<'_, '_> {
     /// The epilogue on what each invocation holds.
     pub(super) fn store(&mut self, tile: Option<TileId>) {
         let tile = tile.expect("a product is stored");
-        let (layout, seat) = self.layout(tile);
+        let held = match (self.warps, self.seat) {
+            (Some(plan), Some(seat)) => {
+                self.quads_of_fragments(tile);
+                Held::Fragments(plan, seat)
+            }
+            (_, _) => {
+                let (layout, seat) = self.layout(tile);
+                Held::Quads(layout, seat)
+            }
+        };
         let values = self.values[&tile].clone();
         let own = self.program.tile(tile);
         let region = self.x.region;
@@ -25,10 +34,9 @@ impl Blocks<'_, '_> {
         let columns_overhang =
             !columns.is_multiple_of(own.columns) || !own.columns.is_multiple_of(4);
         for epilogue in &epilogues {
-            for number in 0..layout.own_columns() {
+            for number in 0..held.own_columns() {
                 let b = &mut self.x.b;
-                let quad = layout.column_quad(b, &seat, number);
-                let column = b.times(quad, 4);
+                let column = held.column(b, number);
                 let column = b.add(column, self.origins[1]);
                 let column = b.plus(column, -(epilogue.views.first_column as i32));
                 let everywhere = !columns_overhang
@@ -41,7 +49,7 @@ impl Blocks<'_, '_> {
                 for lane in lanes {
                     let b = &mut self.x.b;
                     let column = b.plus(column, i32::from(lane));
-                    let mut holds = seat.works;
+                    let mut holds = held.works();
                     if !everywhere {
                         let zero = b.i32(0);
                         let after = b.binary(Binary::LessEqual, zero, column);
@@ -50,8 +58,7 @@ impl Blocks<'_, '_> {
                         holds = Some(b.joined(Binary::And, holds, inside));
                     }
                     let place = Place {
-                        layout: &layout,
-                        seat: &seat,
+                        held: &held,
                         values: &values,
                         quad: number,
                         lane: match epilogue.width {
@@ -71,10 +78,70 @@ impl Blocks<'_, '_> {
     }
 }
 
+/// What an invocation holds of an accumulator: four columns of each of its rows.
+enum Held {
+    Quads(Layout, Seat),
+    Fragments(warps::Plan, warps::Seat),
+}
+
+impl Held {
+    fn own_columns(&self) -> usize {
+        match self {
+            Held::Quads(layout, _) => layout.own_columns(),
+            Held::Fragments(plan, _) => plan.own_columns(),
+        }
+    }
+
+    fn own_rows(&self) -> usize {
+        match self {
+            Held::Quads(layout, _) => layout.own_rows() * 4,
+            Held::Fragments(plan, _) => plan.own_rows(),
+        }
+    }
+
+    /// The first of the columns of that number, in the block.
+    fn column(&self, b: &mut Builder, number: usize) -> Value {
+        match self {
+            Held::Quads(layout, seat) => {
+                let quad = layout.column_quad(b, seat, number);
+                b.times(quad, 4)
+            }
+            Held::Fragments(plan, seat) => plan.column(b, seat, number),
+        }
+    }
+
+    /// The row of that number, in the block.
+    fn row(&self, b: &mut Builder, number: usize) -> Value {
+        match self {
+            Held::Quads(layout, seat) => {
+                let quad = layout.row_quad(b, seat, number / 4);
+                let first = b.times(quad, 4);
+                b.plus(first, (number % 4) as i32)
+            }
+            Held::Fragments(plan, seat) => plan.row(b, seat, number),
+        }
+    }
+
+    /// The place of a row's columns in the list of values.
+    fn place(&self, row: usize, plane: usize, columns: usize) -> usize {
+        match self {
+            Held::Quads(layout, _) => layout.place(row, plane, columns),
+            Held::Fragments(plan, _) => plan.place(row, plane, columns),
+        }
+    }
+
+    /// Whether the invocation stores at all; `None` if all do.
+    fn works(&self) -> Option<Value> {
+        match self {
+            Held::Quads(_, seat) => seat.works,
+            Held::Fragments(..) => None,
+        }
+    }
+}
+
 /// One column, or quad of columns, of what an invocation stores.
 struct Place<'a> {
-    layout: &'a Layout,
-    seat: &'a Seat,
+    held: &'a Held,
     values: &'a [Value],
     quad: usize,
     /// The one lane of the quad that is stored, if not all.
@@ -89,7 +156,6 @@ struct Place<'a> {
 impl Place<'_> {
     /// Computes and stores all rows.
     fn column(&self, b: &mut Builder, arguments: &Arguments<'_>, epilogue: &Epilogue<'_>) {
-        let layout = self.layout;
         let zero = b.i32(0);
         let at = At {
             batch: self.batch,
@@ -98,17 +164,15 @@ impl Place<'_> {
             column: self.column,
         };
         let fixed = epilogue.fixed(b, arguments, at);
-        for row in 0..layout.own_rows() * 4 {
-            let quad = layout.row_quad(b, self.seat, row / 4);
-            let in_block = b.times(quad, 4);
-            let in_block = b.plus(in_block, (row % 4) as i32);
+        for row in 0..self.held.own_rows() {
+            let in_block = self.held.row(b, row);
             let at = At {
                 row: b.add(in_block, self.origin),
                 ..at
             };
             let compute = |b: &mut Builder| {
                 let mut anchor = |b: &mut Builder, plane: usize| {
-                    let value = self.values[layout.place(row, plane, self.quad)];
+                    let value = self.values[self.held.place(row, plane, self.quad)];
                     match self.lane {
                         Some(lane) => b.extract(value, lane),
                         None => value,

@@ -66,6 +66,8 @@ impl State {
             | Expression::Splat(..)
             | Expression::Unpack(_)
             | Expression::Pack(_)
+            | Expression::Mma(..)
+            | Expression::Shuffle(..)
             | Expression::Load(..) => None,
         }
     }
