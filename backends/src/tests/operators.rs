@@ -334,6 +334,13 @@ fn attention() {
         "attention(f32[1, 2, 4, 4]; f32[1, 2, 0, 4]; f32[1, 2, 0, 4]) {scale=1.0, causal=false}",
         "attention(f32[1, 2, 4, 4]; f32[1, 2, 3, 4]; f32[1, 2, 3, 0]) {scale=1.0, causal=false}",
         "attention(f16[1, 2, 4, 4]; f16[1, 2, 3, 4]; f16[1, 2, 3, 2]) {scale=1.0, causal=false}",
+        // Whole fragments, widths that fill none, parts of keys, and masks.
+        "attention(f16[1, 2, 64, 40]; f16[1, 2, 77, 40]; f16[1, 2, 77, 40]) {scale=0.2, causal=false}",
+        "attention(bf16[2, 1, 80, 16]; bf16[2, 1, 80, 16]; bf16[2, 1, 80, 16]) {scale=0.3, causal=true}",
+        "attention(f16[1, 1, 48, 12]; f16[1, 1, 20, 12]; f16[1, 1, 20, 24]) {scale=0.3, causal=false}",
+        "attention(f16[1, 2, 37, 8]; f16[1, 2, 50, 8]; f16[1, 2, 50, 8]; f16[37, 50]) {scale=0.5, causal=false}",
+        "attention(f16[1, 1, 32, 8]; f16[1, 1, 32, 8]; f16[1, 1, 32, 8]; bool[32, 32]) {scale=0.5, causal=false}",
+        "attention(f16[1, 1, 128, 160]; f16[1, 1, 64, 160]; f16[1, 1, 64, 160]) {scale=0.1, causal=false}",
     ] {
         check(case);
     }

@@ -5,6 +5,7 @@
 //! registers, shared as [`Layout`] says. Attention's weights are written to shared memory once,
 //! as the left factor of the second product.
 
+mod flash;
 mod product;
 mod softmax;
 mod store;
@@ -53,6 +54,8 @@ pub(crate) struct Blocks<'a, 'b> {
     pub(crate) invocations: usize,
     /// How warps share the block, where they compute its product.
     warps: Option<warps::Plan>,
+    /// How they share attention.
+    flash: Option<flash::Flash>,
     /// Where the invocation is in its warp.
     seat: Option<warps::Seat>,
     layouts: BTreeMap<TileId, (Layout, Seat)>,
@@ -179,7 +182,9 @@ fn by_quads(program: &BlockProgram, limits: &Limits) -> Result<(usize, [usize; 3
 /// When its tiles do not fit near a workgroup.
 pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<(), Refusal> {
     let limits = x.limits;
-    let warps = warps::Plan::of(program, &limits);
+    let flash = flash::Flash::of(program, &limits);
+    let warps = flash.map(|flash| flash.plan());
+    let warps = warps.or_else(|| warps::Plan::of(program, &limits));
     let (invocations, [staging, weights, rows]) = match warps {
         Some(plan) => (plan.invocations(), [0; 3]),
         None => by_quads(program, &limits)?,
@@ -187,9 +192,10 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
     let [batch, columns, rows_of_grid] = program.grid();
     x.begin(program, invocations as u32, [rows_of_grid, columns, batch])?;
     let b = &mut x.b;
-    let (element, elements) = match warps {
-        Some(plan) => (Type::one(Scalar::U32), plan.words()),
-        None => (F32X4, staging + weights + rows),
+    let (element, elements) = match (flash, warps) {
+        (Some(flash), _) => (Type::one(Scalar::U32), flash.words()),
+        (None, Some(plan)) => (Type::one(Scalar::U32), plan.words()),
+        (None, None) => (F32X4, staging + weights + rows),
     };
     let shared = b.shared("near", element, elements.max(1) as u32);
     let seat = warps.map(|plan| plan.seat(b));
@@ -201,6 +207,7 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
         program,
         invocations,
         warps,
+        flash,
         seat,
         layouts: BTreeMap::new(),
         values: BTreeMap::new(),
@@ -227,9 +234,10 @@ impl Blocks<'_, '_> {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Zero { tile } => {
-                let count = match self.warps {
-                    Some(plan) => plan.values(),
-                    None => self.layout(*tile).0.values(),
+                let count = match (self.flash, self.warps) {
+                    (Some(flash), _) => flash.values(*tile),
+                    (None, Some(plan)) => plan.values(),
+                    (None, None) => self.layout(*tile).0.values(),
                 };
                 let zero = functions::number(&mut self.x.b, 0.0, 4);
                 self.values.insert(*tile, vec![zero; count]);
@@ -243,10 +251,14 @@ impl Blocks<'_, '_> {
             } => {
                 let copied = self.copy(*tile, *view, [*rows, *columns]);
                 self.copied.insert(*tile, copied);
+                if let Some(flash) = self.flash.filter(|flash| flash.is_queries(*tile)) {
+                    self.stage_queries(flash);
+                }
             }
-            Step::Mma { acc, left, right } => match self.warps {
-                Some(plan) => self.mma_by_warps(plan, [*acc, *left, *right]),
-                None => self.mma(*acc, *left, *right),
+            Step::Mma { acc, left, right } => match (self.flash, self.warps) {
+                (Some(flash), _) => self.mma_of_attention(flash, *acc),
+                (None, Some(plan)) => self.mma_by_warps(plan, [*acc, *left, *right]),
+                (None, None) => self.mma(*acc, *left, *right),
             },
             Step::Online {
                 scores,
@@ -254,8 +266,21 @@ impl Blocks<'_, '_> {
                 scale,
                 causal,
                 mask,
-            } => self.online((*scores, *acc), *scale as f32, *causal, *mask),
-            Step::Normalize { acc } => self.normalize(*acc),
+            } => {
+                let scaling = softmax::Scaling {
+                    scale: *scale as f32,
+                    causal: *causal,
+                    mask: *mask,
+                };
+                match self.flash {
+                    Some(flash) => self.online_by_warps(flash, scaling),
+                    None => self.online((*scores, *acc), scaling),
+                }
+            }
+            Step::Normalize { acc } => match self.flash {
+                Some(flash) => self.normalize_by_warps(flash),
+                None => self.normalize(*acc),
+            },
             Step::Loop {
                 over: _,
                 extent,
@@ -333,17 +358,22 @@ impl Blocks<'_, '_> {
             Some(*scores)
         });
         if let Some(scores) = scores {
-            let (layout, _) = self.layout(scores);
-            let least = functions::number(&mut self.x.b, LEAST, 4);
-            let zero = functions::number(&mut self.x.b, 0.0, 4);
+            let [largest, sums] = [LEAST, 0.0].map(|number| match self.flash {
+                Some(_) => flash::kept(&mut self.x.b, number),
+                None => {
+                    let rows = self.layout(scores).0.own_rows();
+                    vec![functions::number(&mut self.x.b, number, 4); rows]
+                }
+            });
             self.online = Some(Online {
                 scores,
-                largest: vec![least; layout.own_rows()],
-                sums: vec![zero; layout.own_rows()],
+                largest,
+                sums,
             });
         }
         // Layouts that the body needs are made before it.
-        for number in 0..self.program.tiles.len() {
+        let by_quads = self.warps.is_none();
+        for number in (0..self.program.tiles.len()).filter(|_| by_quads) {
             let tile = TileId(number as u32);
             if self.program.tile(tile).scope == compiler::tile::Scope::Fragment {
                 self.layout(tile);

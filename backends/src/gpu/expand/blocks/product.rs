@@ -6,7 +6,7 @@
 use compiler::kernel::{Binary, Builder, Builtin, Memory, Value};
 use compiler::tile::{TileId, View};
 
-use super::{Blocks, Copied, factor_quads, slice, staged};
+use super::{Blocks, Copied, factor_quads, slice, staged, warps};
 use crate::gpu::expand::address::{At, Width};
 use crate::gpu::expand::quads::Along;
 
@@ -144,12 +144,18 @@ impl Blocks<'_, '_> {
         let own = self.program.tile(tile);
         let rows_total: usize = view.rows().iter().product();
         let columns_total: usize = view.columns().iter().product();
-        let pads = self.warps.is_some_and(|plan| plan.pads(own));
+        // Near whole warps are whole fragments, which may be more than the tile.
+        let [row_unit, depth_unit] = match (self.flash, self.warps) {
+            (Some(_), _) => [warps::DEPTH; 2],
+            (None, Some(_)) => [4, warps::DEPTH],
+            (None, None) => [4; 2],
+        };
+        let passes = |total: usize, own: usize, unit: usize| {
+            !total.is_multiple_of(own) || !own.is_multiple_of(unit)
+        };
         Ends {
-            rows: !rows_total.is_multiple_of(own.rows) || !own.rows.is_multiple_of(4),
-            depth: pads
-                || !columns_total.is_multiple_of(own.columns)
-                || !own.columns.is_multiple_of(4),
+            rows: passes(rows_total, own.rows, row_unit),
+            depth: passes(columns_total, own.columns, depth_unit),
         }
     }
 

@@ -6,27 +6,105 @@
 //!
 //! Source: Milakov and Gimelshein 2018 (arXiv 1805.02867), algorithm 3.
 
-use compiler::kernel::{Binary, Memory, Scalar, Unary, Value};
-use compiler::tile::{Step, TileId};
+use compiler::kernel::{Binary, Builder, Memory, Scalar, Unary, Value};
+use compiler::tile::{BlockProgram, Step, TileId};
 
 use super::{Blocks, LEAST};
-use crate::gpu::expand::address::{self, At, Width};
+use crate::gpu::expand::address::{self, Arguments, At, Width};
 use crate::gpu::expand::fragment::{Layout, Seat};
 use crate::gpu::expand::functions;
+
+/// What is done with scores before softmax.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scaling {
+    pub(super) scale: f32,
+    /// Whether a query sees no key after it.
+    pub(super) causal: bool,
+    /// The view of what is added to scores, or of which keys are seen.
+    pub(super) mask: Option<usize>,
+}
+
+/// Which keys a query sees.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sight {
+    /// Where keys end, if scores go beyond.
+    end: Option<Value>,
+    causal: bool,
+    mask: Option<usize>,
+    batch: Value,
+    keys: usize,
+}
+
+impl Sight {
+    /// Scores (F32x4) at four places, each a query and a key, with masks applied; and for each lane 1
+    /// where the key is seen and 0 where it is not, if that is ever so.
+    pub(super) fn apply(
+        &self,
+        b: &mut Builder,
+        (arguments, program): (&Arguments<'_>, &BlockProgram),
+        score: Value,
+        places: &[(Value, Value)],
+    ) -> (Value, Option<Value>) {
+        if self.end.is_none() && !self.causal && self.mask.is_none() {
+            return (score, None);
+        }
+        let (mut lanes, mut keeps) = (Vec::new(), Vec::new());
+        for (lane, &(query, key)) in places.iter().enumerate() {
+            let mut keep = None;
+            if let Some(end) = self.end {
+                let inside = b.binary(Binary::Less, key, end);
+                keep = Some(b.joined(Binary::And, keep, inside));
+            }
+            if self.causal {
+                let seen = b.binary(Binary::LessEqual, key, query);
+                keep = Some(b.joined(Binary::And, keep, seen));
+            }
+            let mut own = b.extract(score, lane as u8);
+            if let Some(mask) = self.mask {
+                let view = &program.views[mask];
+                let rows: usize = view.rows().iter().product();
+                let row_exists = b.below(query, rows as i32);
+                let key_exists = b.below(key, self.keys as i32);
+                let valid = b.and(row_exists, key_exists);
+                let zero = b.i32(0);
+                let at = At {
+                    batch: self.batch,
+                    plane: zero,
+                    row: query,
+                    column: key,
+                };
+                let shown = arguments.read(b, view, at, Width::One, Some(valid));
+                match view.access.dtype.is_float() {
+                    true => own = b.add(own, shown),
+                    false => {
+                        let seen = address::truth(b, shown);
+                        keep = Some(b.joined(Binary::And, keep, seen));
+                    }
+                }
+            }
+            if let Some(keep) = keep {
+                let least = b.f32(LEAST);
+                own = b.select(keep, own, least);
+            }
+            keeps.push(keep);
+            lanes.push(own);
+        }
+        let keep = keeps.into_iter().collect::<Option<Vec<Value>>>();
+        let keep = keep.map(|keep| {
+            let keep = b.compose(&keep);
+            b.convert(Scalar::F32, keep)
+        });
+        (b.compose(&lanes), keep)
+    }
+}
 
 impl Blocks<'_, '_> {
     /// See [`Step::Online`]: scores become weights, in shared memory, and what was summed before
     /// is scaled.
-    pub(super) fn online(
-        &mut self,
-        (scores, acc): (TileId, TileId),
-        scale: f32,
-        causal: bool,
-        mask: Option<usize>,
-    ) {
+    pub(super) fn online(&mut self, (scores, acc): (TileId, TileId), scaling: Scaling) {
         let (layout, seat) = self.layout(scores);
         let values = self.values[&scores].clone();
-        let values = self.masked(&layout, &seat, &values, (scale, causal, mask), scores);
+        let values = self.masked(&layout, &seat, &values, scaling, scores);
         let online = self.online.clone().expect("the loop made it");
         let shared = Memory::Shared(self.shared);
         let quads = layout.own_columns();
@@ -145,87 +223,52 @@ impl Blocks<'_, '_> {
         layout: &Layout,
         seat: &Seat,
         values: &[Value],
-        (scale, causal, mask): (f32, bool, Option<usize>),
+        scaling: Scaling,
         scores: TileId,
     ) -> Vec<(Value, Option<Value>)> {
         let tile = self.program.tile(scores);
-        let (first, step) = self.depth.expect("scores lie in the loop over keys");
-        let keys = self.keys();
-        let partial = !keys.is_multiple_of(step) || !tile.columns.is_multiple_of(4);
-        let program = self.program;
+        let sight = self.sight(scaling, !tile.columns.is_multiple_of(4));
+        let first = self.depth.expect("scores lie in the loop over keys").0;
+        let (program, origin) = (self.program, self.origins[0]);
         let arguments = &self.x.arguments;
         let b = &mut self.x.b;
-        let end = b.plus(first, step as i32);
-        let most = b.i32(keys as i32);
-        let end = b.binary(Binary::Min, end, most);
-        let scale = functions::number(b, scale, 4);
+        let scale = functions::number(b, scaling.scale, 4);
         let mut found = Vec::with_capacity(values.len());
         for row in 0..layout.own_rows() * 4 {
             let quad = layout.row_quad(b, seat, row / 4);
             let query = b.times(quad, 4);
             let query = b.plus(query, (row % 4) as i32);
-            let query = b.add(query, self.origins[0]);
+            let query = b.add(query, origin);
             for number in 0..layout.own_columns() {
                 let quad = layout.column_quad(b, seat, number);
                 let key = b.times(quad, 4);
                 let key = b.add(key, first);
-                let mut score = values[layout.place(row, 0, number)];
-                score = b.mul(score, scale);
-                let mut keeps: Vec<Option<Value>> = vec![None; 4];
-                let mut lanes: Vec<Value> = Vec::new();
-                if partial || causal || mask.is_some() {
-                    for (lane, kept) in keeps.iter_mut().enumerate() {
-                        let key = b.plus(key, lane as i32);
-                        let mut keep = None;
-                        if partial {
-                            let inside = b.binary(Binary::Less, key, end);
-                            keep = Some(b.joined(Binary::And, keep, inside));
-                        }
-                        if causal {
-                            let seen = b.binary(Binary::LessEqual, key, query);
-                            keep = Some(b.joined(Binary::And, keep, seen));
-                        }
-                        let mut own = b.extract(score, lane as u8);
-                        if let Some(mask) = mask {
-                            let view = &program.views[mask];
-                            let rows: usize = view.rows().iter().product();
-                            let row_exists = b.below(query, rows as i32);
-                            let key_exists = b.below(key, keys as i32);
-                            let valid = b.and(row_exists, key_exists);
-                            let zero = b.i32(0);
-                            let at = At {
-                                batch: self.batch,
-                                plane: zero,
-                                row: query,
-                                column: key,
-                            };
-                            let shown = arguments.read(b, view, at, Width::One, Some(valid));
-                            match view.access.dtype.is_float() {
-                                true => own = b.add(own, shown),
-                                false => {
-                                    let seen = address::truth(b, shown);
-                                    keep = Some(b.joined(Binary::And, keep, seen));
-                                }
-                            }
-                        }
-                        *kept = keep;
-                        if let Some(keep) = keep {
-                            let least = b.f32(LEAST);
-                            own = b.select(keep, own, least);
-                        }
-                        lanes.push(own);
-                    }
-                    score = b.compose(&lanes);
-                }
-                let keep = keeps.iter().copied().collect::<Option<Vec<Value>>>();
-                let keep = keep.map(|keep| {
-                    let keep = b.compose(&keep);
-                    b.convert(Scalar::F32, keep)
-                });
-                found.push((score, keep));
+                let score = values[layout.place(row, 0, number)];
+                let score = b.mul(score, scale);
+                let places = [0, 1, 2, 3].map(|lane| (query, b.plus(key, lane)));
+                found.push(sight.apply(b, (arguments, program), score, &places));
             }
         }
         found
+    }
+
+    /// Which keys queries see in the part of the loop at hand; `pads` says whether scores go beyond
+    /// it.
+    pub(super) fn sight(&mut self, scaling: Scaling, pads: bool) -> Sight {
+        let (first, step) = self.depth.expect("scores lie in the loop over keys");
+        let keys = self.keys();
+        let is_partial = pads || !keys.is_multiple_of(step);
+        let b = &mut self.x.b;
+        let end = b.plus(first, step as i32);
+        let most = b.i32(keys as i32);
+        let end = b.binary(Binary::Min, end, most);
+        Sight {
+            end: is_partial.then_some(end),
+            causal: scaling.causal,
+            mask: scaling.mask,
+            batch: self.batch,
+            keys,
+        }
     }
 
     /// How many keys there are.

@@ -7,16 +7,16 @@
 use compiler::DType;
 use compiler::kernel::{Binary, Builder, Builtin, Half, Memory, Value, WARP};
 use compiler::target::Limits;
-use compiler::tile::{BlockProgram, Scope, Step, Tile, TileId};
+use compiler::tile::{BlockProgram, Scope, Step, Tile, TileId, View};
 
 use super::{Blocks, Copied};
 use crate::gpu::expand::address::At;
 use crate::gpu::expand::functions::packed;
 
 /// Rows, columns and depth of a fragment.
-const ROWS: usize = 16;
-const COLUMNS: usize = 8;
-const DEPTH: usize = 16;
+pub(super) const ROWS: usize = 16;
+pub(super) const COLUMNS: usize = 8;
+pub(super) const DEPTH: usize = 16;
 
 /// Warps of a workgroup at most.
 const WARPS_MAX: usize = 8;
@@ -25,6 +25,89 @@ const FRAGMENTS_MAX: usize = 32;
 /// Words between rows beyond those of the depth. With depths of whole fragments, rows of a fragment
 /// then begin 4 words of a cycle of 32 apart, so that a warp reads 32 banks at once.
 const PADDING: usize = 4;
+
+/// Where a factor is near: its rows in pairs of numbers, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Near {
+    /// The first word.
+    pub(super) first: usize,
+    pub(super) rows: usize,
+    /// Numbers of a row: whole fragments.
+    pub(super) deep: usize,
+}
+
+impl Near {
+    /// Words from a row to the next.
+    fn stride(&self) -> usize {
+        self.deep / 2 + PADDING
+    }
+
+    /// The word behind the last.
+    pub(super) fn end(&self) -> usize {
+        self.first + self.rows * self.stride()
+    }
+
+    /// The word that an invocation reads first: of the rows of its warp, if they are divided, or of
+    /// all.
+    pub(super) fn line(
+        &self,
+        b: &mut Builder,
+        seat: &Seat,
+        warp: Option<Value>,
+        rows: usize,
+    ) -> Value {
+        let row = match warp {
+            Some(warp) => {
+                let first = b.times(warp, rows as i32);
+                b.add(first, seat.group)
+            }
+            None => seat.group,
+        };
+        let line = b.times(row, self.stride() as i32);
+        let line = b.add(line, seat.in_group);
+        b.plus(line, self.first as i32)
+    }
+
+    /// A fragment of a left factor, from a row on.
+    pub(super) fn left(
+        &self,
+        b: &mut Builder,
+        near: (Memory, Value),
+        part: usize,
+        row: usize,
+    ) -> Value {
+        let upper = row * self.stride();
+        let lower = upper + 8 * self.stride();
+        self.words(b, near, part, &[upper, lower, upper + 4, lower + 4])
+    }
+
+    /// A fragment of a right factor, from a row on.
+    pub(super) fn right(
+        &self,
+        b: &mut Builder,
+        near: (Memory, Value),
+        part: usize,
+        row: usize,
+    ) -> Value {
+        let first = row * self.stride();
+        self.words(b, near, part, &[first, first + 4])
+    }
+
+    fn words(
+        &self,
+        b: &mut Builder,
+        (shared, line): (Memory, Value),
+        part: usize,
+        places: &[usize],
+    ) -> Value {
+        let words = places.iter().map(|place| {
+            let place = b.plus(line, (place + part * DEPTH / 2) as i32);
+            b.load(shared, place)
+        });
+        let words: Vec<Value> = words.collect();
+        b.compose(&words)
+    }
+}
 
 /// How warps share a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,20 +118,18 @@ pub(super) struct Plan {
     warps: [usize; 2],
     /// Fragments of a warp along rows, and along the columns of each plane.
     fragments: [usize; 2],
-    /// Rows of the factors: of the left one, of the right one with all planes.
-    lines: [usize; 2],
-    /// Numbers of a row of either factor.
-    deep: usize,
+    /// Where the factors of a product are near.
+    near: [Near; 2],
 }
 
 /// Where an invocation is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seat {
     /// The warp along rows and along columns.
-    warp: [Value; 2],
+    pub(super) warp: [Value; 2],
     /// A quarter of the number in the warp, and the rest.
-    group: Value,
-    in_group: Value,
+    pub(super) group: Value,
+    pub(super) in_group: Value,
     /// Whether the rest is odd, as a number and as a truth.
     odd: Value,
     is_odd: Value,
@@ -62,12 +143,7 @@ impl Plan {
         }
         let [left, right, acc] = product(program)?;
         let [left, right, acc] = [left, right, acc].map(|tile| program.tile(tile));
-        let types = program.views.iter().map(|view| view.access.dtype);
-        let half = match types.collect::<Vec<_>>()[..] {
-            [DType::F16, DType::F16] => Half::F16,
-            [DType::BF16, DType::BF16] => Half::Bf16,
-            _ => return None,
-        };
+        let half = Plan::half(&program.views)?;
         let is_whole = acc.rows.is_multiple_of(ROWS)
             && acc.columns.is_multiple_of(COLUMNS)
             && left.planes == 1
@@ -76,34 +152,52 @@ impl Plan {
             return None;
         }
         let (warps, fragments) = shared(acc)?;
+        let deep = right.columns.next_multiple_of(DEPTH);
+        let near = |first, rows| Near { first, rows, deep };
+        let left = near(0, left.rows);
         let plan = Plan {
             half,
             planes: acc.planes,
             warps,
             fragments,
-            lines: [left.rows, right.planes * right.rows],
-            deep: right.columns.next_multiple_of(DEPTH),
+            near: [left, near(left.end(), right.planes * right.rows)],
         };
         (plan.words() * 4 <= limits.shared_bytes_max as usize).then_some(plan)
     }
 
-    /// Whether a row of a factor has more numbers near than the tile has: there are zeros then.
-    pub(super) fn pads(&self, tile: &Tile) -> bool {
-        self.deep > tile.columns
+    /// Warps that share rows alone, each with so many fragments of columns.
+    pub(super) fn of_rows(half: Half, warps: usize, columns: usize) -> Plan {
+        let none = Near {
+            first: 0,
+            rows: 0,
+            deep: 0,
+        };
+        Plan {
+            half,
+            planes: 1,
+            warps: [warps, 1],
+            fragments: [1, columns],
+            near: [none; 2],
+        }
+    }
+
+    /// The type of 16 bits that all of some views have; `None` for others.
+    pub(super) fn half(views: &[View]) -> Option<Half> {
+        let is_all = |dtype: DType| views.iter().all(|view| view.access.dtype == dtype);
+        match (is_all(DType::F16), is_all(DType::BF16)) {
+            (true, _) => Some(Half::F16),
+            (_, true) => Some(Half::Bf16),
+            (_, _) => None,
+        }
     }
 
     pub(super) fn invocations(&self) -> usize {
         self.warps[0] * self.warps[1] * WARP as usize
     }
 
-    /// Words from a row to the next.
-    fn stride(&self) -> usize {
-        self.deep / 2 + PADDING
-    }
-
     /// Words of shared memory.
     pub(super) fn words(&self) -> usize {
-        (self.lines[0] + self.lines[1]) * self.stride()
+        self.near[1].end()
     }
 
     /// Fragments that an invocation holds.
@@ -218,21 +312,19 @@ fn shared(acc: &Tile) -> Option<([usize; 2], [usize; 2])> {
 impl Blocks<'_, '_> {
     /// `acc += left · rightᵀ`, a part of the depth.
     pub(super) fn mma_by_warps(&mut self, plan: Plan, [acc, left, right]: [TileId; 3]) {
-        let copies = [left, right].map(|tile| self.copied[&tile]);
-        let right_first = plan.lines[0] * plan.stride();
-        self.stage_pairs(plan, left, copies[0], 0);
-        self.stage_pairs(plan, right, copies[1], right_first);
+        for (tile, near) in [left, right].into_iter().zip(plan.near) {
+            self.stage_pairs(plan.half, tile, self.copied[&tile], near);
+        }
         self.x.b.barrier();
-        let values = self.fragments(plan, right_first, &self.values[&acc].clone());
+        let values = self.fragments(plan, &self.values[&acc].clone());
         self.x.b.barrier();
         self.values.insert(acc, values);
     }
 
     /// Brings a factor near: for each row its numbers in pairs.
-    fn stage_pairs(&mut self, plan: Plan, tile: TileId, copy: Copied, first: usize) {
-        let own = self.program.tile(tile);
-        let (planes, row_quads) = (own.planes, own.rows / 4);
-        let depth_quads = plan.deep / 4;
+    pub(super) fn stage_pairs(&mut self, half: Half, tile: TileId, copy: Copied, near: Near) {
+        let planes = self.program.tile(tile).planes;
+        let (row_quads, depth_quads) = (near.rows / planes / 4, near.deep / 4);
         let line_quads = planes * row_quads;
         let view = &self.program.views[copy.view];
         let by_rows = self.patches_by_rows(tile, view);
@@ -261,15 +353,15 @@ impl Blocks<'_, '_> {
             let row = b.add(row, copy.rows);
             let depth = b.times(depth_quad, 4);
             let column = b.add(depth, copy.columns);
-            let words = me.pairs(plan.half, (tile, copy), [plane, row, column]);
+            let words = me.pairs(half, (tile, copy), [plane, row, column]);
             let b = &mut me.x.b;
-            let line = b.times(quad, (4 * plan.stride()) as i32);
+            let line = b.times(quad, (4 * near.stride()) as i32);
             let pair = b.times(depth_quad, 2);
             let base = b.add(line, pair);
-            let base = b.plus(base, first as i32);
+            let base = b.plus(base, near.first as i32);
             for (in_quad, words) in words.into_iter().enumerate() {
                 for (pair, word) in words.into_iter().enumerate() {
-                    let place = b.plus(base, (in_quad * plan.stride() + pair) as i32);
+                    let place = b.plus(base, (in_quad * near.stride() + pair) as i32);
                     b.store(Memory::Shared(me.shared), place, word);
                 }
             }
@@ -315,42 +407,25 @@ impl Blocks<'_, '_> {
     }
 
     /// The products of what lies near, fragment by fragment.
-    fn fragments(&mut self, plan: Plan, right_first: usize, values: &[Value]) -> Vec<Value> {
+    fn fragments(&mut self, plan: Plan, values: &[Value]) -> Vec<Value> {
         let seat = self.seat.expect("warps have seats");
         let shared = Memory::Shared(self.shared);
         let b = &mut self.x.b;
-        let stride = plan.stride() as i32;
-        let line = |b: &mut Builder, warp: Value, lines: usize| {
-            let first = b.times(warp, lines as i32);
-            let line = b.add(first, seat.group);
-            let line = b.times(line, stride);
-            b.add(line, seat.in_group)
-        };
-        let left = line(b, seat.warp[0], plan.fragments[0] * ROWS);
-        let right = line(b, seat.warp[1], plan.fragments[1] * COLUMNS);
-        let plane_lines = plan.lines[1] / plan.planes;
+        let [left, right] = plan.near;
+        let lines = [
+            left.line(b, &seat, Some(seat.warp[0]), plan.fragments[0] * ROWS),
+            right.line(b, &seat, Some(seat.warp[1]), plan.fragments[1] * COLUMNS),
+        ];
+        let plane_rows = right.rows / plan.planes;
         let mut next = values.to_vec();
-        for part in 0..plan.deep / DEPTH {
-            let words = |b: &mut Builder, base: Value, places: &[usize]| {
-                let words = places.iter().map(|place| {
-                    let place = b.plus(base, (place + part * DEPTH / 2) as i32);
-                    b.load(shared, place)
-                });
-                let words: Vec<Value> = words.collect();
-                b.compose(&words)
-            };
-            let stride = plan.stride();
-            let lefts: Vec<Value> = (0..plan.fragments[0])
-                .map(|row| {
-                    let first = row * ROWS * stride;
-                    let lower = first + 8 * stride;
-                    words(b, left, &[first, lower, first + 4, lower + 4])
-                })
-                .collect();
+        for part in 0..left.deep / DEPTH {
+            let lefts = (0..plan.fragments[0])
+                .map(|row| left.left(b, (shared, lines[0]), part, row * ROWS));
+            let lefts: Vec<Value> = lefts.collect();
             for plane in 0..plan.planes {
                 for column in 0..plan.fragments[1] {
-                    let first = right_first + (plane * plane_lines + column * COLUMNS) * stride;
-                    let factor = words(b, right, &[first, first + 4]);
+                    let first = plane * plane_rows + column * COLUMNS;
+                    let factor = right.right(b, (shared, lines[1]), part, first);
                     for (row, &left) in lefts.iter().enumerate() {
                         let place = plan.place(row, plane, column);
                         next[place] = b.mma(plan.half, [left, factor, next[place]]);
