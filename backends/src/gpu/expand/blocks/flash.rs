@@ -12,7 +12,7 @@ use compiler::tile::{BlockProgram, Step, TileId};
 
 use super::Blocks;
 use super::softmax::Scaling;
-use super::warps::{COLUMNS, DEPTH, Near, Plan, ROWS};
+use super::warps::{COLUMNS, DEPTH, Near, ROWS, WarpLayout};
 use crate::gpu::expand::functions::{self, packed};
 
 /// Fragments of scores and of the result that an invocation holds at most.
@@ -70,13 +70,13 @@ fn attention(program: &BlockProgram) -> Option<Tiles> {
 }
 
 impl Flash {
-    /// The plan for a program; `None` where quads compute it.
+    /// The layout for a program; `None` where quads compute it.
     pub(super) fn of(program: &BlockProgram, limits: &Limits) -> Option<Flash> {
         if limits.warp != WARP {
             return None;
         }
         let tiles = attention(program)?;
-        let half = Plan::half(program.views.get(..3)?)?;
+        let half = WarpLayout::half(program.views.get(..3)?)?;
         let [queries, keys, result] =
             [tiles.queries, tiles.keys, tiles.result].map(|tile| program.tile(tile));
         let warps = queries.rows / ROWS;
@@ -112,8 +112,8 @@ impl Flash {
     }
 
     /// How the result is shared.
-    pub(super) fn plan(&self) -> Plan {
-        Plan::of_rows(self.half, self.warps, self.fragments[1])
+    pub(super) fn layout(&self) -> WarpLayout {
+        WarpLayout::of_rows(self.half, self.warps, self.fragments[1])
     }
 
     /// Fragments of a tile that an invocation holds.

@@ -53,7 +53,7 @@ pub(crate) struct Blocks<'a, 'b> {
     pub(crate) program: &'a BlockProgram,
     pub(crate) invocations: usize,
     /// How warps share the block, where they compute its product.
-    warps: Option<warps::Plan>,
+    warps: Option<warps::WarpLayout>,
     /// How they share attention.
     flash: Option<flash::Flash>,
     /// Where the invocation is in its warp.
@@ -183,10 +183,10 @@ fn by_quads(program: &BlockProgram, limits: &Limits) -> Result<(usize, [usize; 3
 pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<(), Refusal> {
     let limits = x.limits;
     let flash = flash::Flash::of(program, &limits);
-    let warps = flash.map(|flash| flash.plan());
-    let warps = warps.or_else(|| warps::Plan::of(program, &limits));
+    let warps = flash.map(|flash| flash.layout());
+    let warps = warps.or_else(|| warps::WarpLayout::of(program, &limits));
     let (invocations, [staging, weights, rows]) = match warps {
-        Some(plan) => (plan.invocations(), [0; 3]),
+        Some(layout) => (layout.invocations(), [0; 3]),
         None => by_quads(program, &limits)?,
     };
     let [batch, columns, rows_of_grid] = program.grid();
@@ -194,11 +194,11 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
     let b = &mut x.b;
     let (element, elements) = match (flash, warps) {
         (Some(flash), _) => (Type::one(Scalar::U32), flash.words()),
-        (None, Some(plan)) => (Type::one(Scalar::U32), plan.words()),
+        (None, Some(layout)) => (Type::one(Scalar::U32), layout.words()),
         (None, None) => (F32X4, staging + weights + rows),
     };
     let shared = b.shared("near", element, elements.max(1) as u32);
-    let seat = warps.map(|plan| plan.seat(b));
+    let seat = warps.map(|layout| layout.seat(b));
     let [row, column, batch] = [0, 1, 2].map(|axis| b.builtin(Builtin::Group(axis)));
     let row = b.times(row, program.block[0] as i32);
     let column = b.times(column, program.block[1] as i32);
@@ -236,7 +236,7 @@ impl Blocks<'_, '_> {
             Step::Zero { tile } => {
                 let count = match (self.flash, self.warps) {
                     (Some(flash), _) => flash.values(*tile),
-                    (None, Some(plan)) => plan.values(),
+                    (None, Some(layout)) => layout.values(),
                     (None, None) => self.layout(*tile).0.values(),
                 };
                 let zero = functions::number(&mut self.x.b, 0.0, 4);
@@ -257,7 +257,7 @@ impl Blocks<'_, '_> {
             }
             Step::Mma { acc, left, right } => match (self.flash, self.warps) {
                 (Some(flash), _) => self.mma_of_attention(flash, *acc),
-                (None, Some(plan)) => self.mma_by_warps(plan, [*acc, *left, *right]),
+                (None, Some(layout)) => self.mma_by_warps(layout, [*acc, *left, *right]),
                 (None, None) => self.mma(*acc, *left, *right),
             },
             Step::Online {

@@ -16,9 +16,9 @@ impl Blocks<'_, '_> {
     pub(super) fn store(&mut self, tile: Option<TileId>) {
         let tile = tile.expect("a product is stored");
         let held = match (self.warps, self.seat) {
-            (Some(plan), Some(seat)) => {
+            (Some(layout), Some(seat)) => {
                 self.quads_of_fragments(tile);
-                Held::Fragments(plan, seat)
+                Held::Fragments(layout, seat)
             }
             (_, _) => {
                 let (layout, seat) = self.layout(tile);
@@ -81,21 +81,21 @@ impl Blocks<'_, '_> {
 /// What an invocation holds of an accumulator: four columns of each of its rows.
 enum Held {
     Quads(Layout, Seat),
-    Fragments(warps::Plan, warps::Seat),
+    Fragments(warps::WarpLayout, warps::Seat),
 }
 
 impl Held {
     fn own_columns(&self) -> usize {
         match self {
             Held::Quads(layout, _) => layout.own_columns(),
-            Held::Fragments(plan, _) => plan.own_columns(),
+            Held::Fragments(layout, _) => layout.own_columns(),
         }
     }
 
     fn own_rows(&self) -> usize {
         match self {
             Held::Quads(layout, _) => layout.own_rows() * 4,
-            Held::Fragments(plan, _) => plan.own_rows(),
+            Held::Fragments(layout, _) => layout.own_rows(),
         }
     }
 
@@ -106,7 +106,7 @@ impl Held {
                 let quad = layout.column_quad(b, seat, number);
                 b.times(quad, 4)
             }
-            Held::Fragments(plan, seat) => plan.column(b, seat, number),
+            Held::Fragments(layout, seat) => layout.column(b, seat, number),
         }
     }
 
@@ -118,7 +118,7 @@ impl Held {
                 let first = b.times(quad, 4);
                 b.plus(first, (number % 4) as i32)
             }
-            Held::Fragments(plan, seat) => plan.row(b, seat, number),
+            Held::Fragments(layout, seat) => layout.row(b, seat, number),
         }
     }
 
@@ -126,7 +126,7 @@ impl Held {
     fn place(&self, row: usize, plane: usize, columns: usize) -> usize {
         match self {
             Held::Quads(layout, _) => layout.place(row, plane, columns),
-            Held::Fragments(plan, _) => plan.place(row, plane, columns),
+            Held::Fragments(layout, _) => layout.place(row, plane, columns),
         }
     }
 

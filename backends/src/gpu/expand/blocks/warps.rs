@@ -111,7 +111,7 @@ impl Near {
 
 /// How warps share a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(super) struct WarpLayout {
     half: Half,
     planes: usize,
     /// Warps along rows and along columns.
@@ -135,15 +135,15 @@ pub(super) struct Seat {
     is_odd: Value,
 }
 
-impl Plan {
-    /// The plan for a program; `None` where quads compute it.
-    pub(super) fn of(program: &BlockProgram, limits: &Limits) -> Option<Plan> {
+impl WarpLayout {
+    /// The layout for a program; `None` where quads compute it.
+    pub(super) fn of(program: &BlockProgram, limits: &Limits) -> Option<WarpLayout> {
         if limits.warp != WARP {
             return None;
         }
         let [left, right, acc] = product(program)?;
         let [left, right, acc] = [left, right, acc].map(|tile| program.tile(tile));
-        let half = Plan::half(&program.views)?;
+        let half = WarpLayout::half(&program.views)?;
         let is_whole = acc.rows.is_multiple_of(ROWS)
             && acc.columns.is_multiple_of(COLUMNS)
             && left.planes == 1
@@ -155,24 +155,24 @@ impl Plan {
         let deep = right.columns.next_multiple_of(DEPTH);
         let near = |first, rows| Near { first, rows, deep };
         let left = near(0, left.rows);
-        let plan = Plan {
+        let layout = WarpLayout {
             half,
             planes: acc.planes,
             warps,
             fragments,
             near: [left, near(left.end(), right.planes * right.rows)],
         };
-        (plan.words() * 4 <= limits.shared_bytes_max as usize).then_some(plan)
+        (layout.words() * 4 <= limits.shared_bytes_max as usize).then_some(layout)
     }
 
     /// Warps that share rows alone, each with so many fragments of columns.
-    pub(super) fn of_rows(half: Half, warps: usize, columns: usize) -> Plan {
+    pub(super) fn of_rows(half: Half, warps: usize, columns: usize) -> WarpLayout {
         let none = Near {
             first: 0,
             rows: 0,
             deep: 0,
         };
-        Plan {
+        WarpLayout {
             half,
             planes: 1,
             warps: [warps, 1],
@@ -311,12 +311,12 @@ fn shared(acc: &Tile) -> Option<([usize; 2], [usize; 2])> {
 
 impl Blocks<'_, '_> {
     /// `acc += left · rightᵀ`, a part of the depth.
-    pub(super) fn mma_by_warps(&mut self, plan: Plan, [acc, left, right]: [TileId; 3]) {
-        for (tile, near) in [left, right].into_iter().zip(plan.near) {
-            self.stage_pairs(plan.half, tile, self.copied[&tile], near);
+    pub(super) fn mma_by_warps(&mut self, layout: WarpLayout, [acc, left, right]: [TileId; 3]) {
+        for (tile, near) in [left, right].into_iter().zip(layout.near) {
+            self.stage_pairs(layout.half, tile, self.copied[&tile], near);
         }
         self.x.b.barrier();
-        let values = self.fragments(plan, &self.values[&acc].clone());
+        let values = self.fragments(layout, &self.values[&acc].clone());
         self.x.b.barrier();
         self.values.insert(acc, values);
     }
@@ -407,28 +407,28 @@ impl Blocks<'_, '_> {
     }
 
     /// The products of what lies near, fragment by fragment.
-    fn fragments(&mut self, plan: Plan, values: &[Value]) -> Vec<Value> {
+    fn fragments(&mut self, layout: WarpLayout, values: &[Value]) -> Vec<Value> {
         let seat = self.seat.expect("warps have seats");
         let shared = Memory::Shared(self.shared);
         let b = &mut self.x.b;
-        let [left, right] = plan.near;
+        let [left, right] = layout.near;
         let lines = [
-            left.line(b, &seat, Some(seat.warp[0]), plan.fragments[0] * ROWS),
-            right.line(b, &seat, Some(seat.warp[1]), plan.fragments[1] * COLUMNS),
+            left.line(b, &seat, Some(seat.warp[0]), layout.fragments[0] * ROWS),
+            right.line(b, &seat, Some(seat.warp[1]), layout.fragments[1] * COLUMNS),
         ];
-        let plane_rows = right.rows / plan.planes;
+        let plane_rows = right.rows / layout.planes;
         let mut next = values.to_vec();
         for part in 0..left.deep / DEPTH {
-            let lefts = (0..plan.fragments[0])
+            let lefts = (0..layout.fragments[0])
                 .map(|row| left.left(b, (shared, lines[0]), part, row * ROWS));
             let lefts: Vec<Value> = lefts.collect();
-            for plane in 0..plan.planes {
-                for column in 0..plan.fragments[1] {
+            for plane in 0..layout.planes {
+                for column in 0..layout.fragments[1] {
                     let first = plane * plane_rows + column * COLUMNS;
                     let factor = right.right(b, (shared, lines[1]), part, first);
                     for (row, &left) in lefts.iter().enumerate() {
-                        let place = plan.place(row, plane, column);
-                        next[place] = b.mma(plan.half, [left, factor, next[place]]);
+                        let place = layout.place(row, plane, column);
+                        next[place] = b.mma(layout.half, [left, factor, next[place]]);
                     }
                 }
             }
