@@ -25,7 +25,7 @@ ARCHITECTURES = ["sm_80", "sm_86", "sm_89", "sm_90"]
 # What machine code is told by: products of tensor cores, their loads, asynchronous copies, products
 # of f32, and loads and stores of local memory.
 COUNTED = ["HMMA", "LDSM", "LDGSTS", "FFMA", "LDL", "STL"]
-# Of each kernel, blocks that the verifier looks at: others do the same elsewhere.
+# Blocks along each axis that the verifier looks at: others do the same elsewhere.
 BLOCKS = 2
 
 
@@ -65,8 +65,10 @@ def race(kernel: pathlib.Path, seconds: float) -> tuple[str, str]:
     """Returns the verdict of the verifier, and why."""
     from sentryward import verify
 
-    threads = re.search(r"\.reqntid (\d+)", kernel.read_text())[1]
-    launch = {"grid_dim": [BLOCKS, 1, 1], "block_dim": [int(threads), 1, 1]}
+    found = re.search(r"\.reqntid (\d+), 1, 1 /\* grid (\d+) (\d+) (\d+)", kernel.read_text())
+    threads, *grid = (int(number) for number in found.groups())
+    grid = [min(blocks, BLOCKS) for blocks in grid]
+    launch = {"grid_dim": grid, "block_dim": [threads, 1, 1]}
     given = {"schema": "spverify.kernel-input/v1", "launch": launch, "arguments": []}
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(given, file)

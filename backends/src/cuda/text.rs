@@ -97,8 +97,10 @@ pub(super) fn read(text: &str) -> Result<Text, TextError> {
         bindings.push(bound);
     }
     let invocations = lines.read("the size of a block", |line| {
-        let size = line.strip_prefix(".reqntid ")?.strip_suffix(", 1, 1")?;
-        size.parse().ok()
+        let size = line.strip_prefix(".reqntid ")?.strip_suffix(" */")?;
+        let (size, grid) = size.split_once(", 1, 1 /* grid ")?;
+        let is_grid = grid.split(' ').all(|side| side.parse::<u32>().is_ok());
+        size.parse().ok().filter(|_| is_grid)
     })?;
     lines.read("`{`", |line| (line == "{").then_some(()))?;
     let mut workgroup_bytes = 0u32;

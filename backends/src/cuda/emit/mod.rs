@@ -62,7 +62,11 @@ pub(crate) fn emit(kernel: &Kernel, bindings: &[Binding]) -> String {
             "  {PARAMETER} {name}_{number}{comma} /* {element}[{elements}], {bytes} bytes, {access} */"
         );
     }
-    let _ = writeln!(text, ")\n.reqntid {}, 1, 1\n{{", kernel.invocations);
+    let ([x, y, z], invocations) = (kernel.grid, kernel.invocations);
+    let _ = writeln!(
+        text,
+        ")\n.reqntid {invocations}, 1, 1 /* grid {x} {y} {z} */\n{{"
+    );
     for (number, shared) in kernel.shared.iter().enumerate() {
         let bytes = shared.element.bytes() * shared.elements;
         let name = &shared.name;

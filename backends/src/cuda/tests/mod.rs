@@ -172,7 +172,7 @@ fn a_kernel_is_printed_line_by_line() {
   .param .u64 .ptr .global .align 256 x_0, /* f32x4[8], 128 bytes, read */
   .param .u64 .ptr .global .align 256 y_1 /* f32x4[8], 128 bytes, read_write */
 )
-.reqntid 4, 1, 1
+.reqntid 4, 1, 1 /* grid 2 1 1 */
 {
   .shared .align 16 .b8 tile_shared0[64];
 ";
