@@ -1,4 +1,4 @@
-//! Commands: what a WebGPU device does for one run of a program, as plain data.
+//! Commands: what a GPU does for one run of a program, as plain data.
 //!
 //! The compiling half makes it, [`super::validate`] checks it, a device obeys it; a page in a
 //! browser can obey the same. It holds kernels as text, windows of memory as numbers, and no
