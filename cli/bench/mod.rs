@@ -22,7 +22,7 @@ use runtime::session::Session;
 use crate::error::{At, Failure};
 use crate::loaded::Loaded;
 use crate::model::Model;
-use crate::options::Execution;
+use crate::options::{Execution, Precision};
 use crate::{gradient, memory, options, progress, stdout, tensors};
 
 use report::Report;
@@ -52,6 +52,9 @@ pub(crate) struct Arguments {
     /// The number of pictures computed at once; 1 if not given.
     #[arg(short, long)]
     batch: Option<usize>,
+    /// The type of weights and values; f32, or an exported graph's own types, if not given.
+    #[arg(long, conflicts_with = "train")]
+    dtype: Option<Precision>,
     /// Bind a symbolic size of a single graph, as NAME=SIZE.
     #[arg(long, value_name = "NAME=SIZE", value_parser = crate::options::binding)]
     bind: Vec<(String, usize)>,
@@ -171,7 +174,8 @@ fn load(arguments: &Arguments, model: &Model, component: &Component) -> Result<L
         return model.load(component, &BTreeMap::new(), None);
     }
     let bindings = arguments.bind.iter().cloned().collect();
-    model.sized(component, size(arguments, model)?, &bindings, None)
+    let dtype = arguments.dtype.map(Into::into);
+    model.sized(component, size(arguments, model)?, &bindings, dtype)
 }
 
 /// A setting of a method, as `NAME=VALUE`.

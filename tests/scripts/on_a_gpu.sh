@@ -56,7 +56,10 @@ done
 
 say speed
 case $SIZE in
-    tiny) model=examples/tiny-model sizes=(--width 32 --height 32 --rounds 1 --runs 1) ;;
+    tiny)
+        model=examples/tiny-model
+        sizes=(--width 16 --height 16 --batch 1 --rounds 1 --runs 1 --engines splamc eager)
+        ;;
     *)
         model=$WORK/sd15 sizes=()
         "$PYTHON" tests/scripts/make_sd15_random.py "$model" --dtype f16
