@@ -1,4 +1,4 @@
-//! Compiling the programs of an artifact for WebGPU adapters.
+//! Compiling the programs of an artifact for graphics processors.
 //!
 //! Takes programs by component and name, returns the commands that the artifact stores and what
 //! they need. Each program is compiled whole, for `run` and `bench`, and the denoising step also in

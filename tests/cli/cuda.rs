@@ -1,6 +1,6 @@
-//! Programs on NVIDIA's graphics processors through the command, where a driver in software takes the
-//! place of NVIDIA's: what is called, in which order and with which addresses is what a processor
-//! would see.
+//! Programs on NVIDIA's graphics processors through the command, where a driver in software takes
+//! the place of NVIDIA's: what is called, in which order and with which addresses is what a
+//! processor would see.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,5 +1,5 @@
-//! Kernels of graphics processors through the command: in the interpreter, which checks every access, and on
-//! an adapter where there is one, against the processor.
+//! Kernels of graphics processors through the command: in the interpreter, which checks every
+//! access, and on an adapter where there is one, against the processor.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! GPUs as devices: programs as kernels on an adapter, or in the interpreter.
+//! Programs as kernels on a machine: a GPU, or the interpreter in its place.
 
 use std::any::Any;
 use std::sync::OnceLock;

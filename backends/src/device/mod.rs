@@ -1,8 +1,8 @@
 //! Devices: what programs are loaded on, whatever it is.
 //!
-//! Holds one trait for devices and one for loaded programs, which the processor, WebGPU adapters
-//! and the interpreter of kernels implement; and memory that several programs share. It knows no
-//! model, and waits where a caller waits.
+//! Holds one trait for devices and one for loaded programs, which the processor, GPUs and the
+//! interpreter of kernels implement; memory that several programs share; and how a device is
+//! opened. It knows no model, and waits where a caller waits.
 
 mod error;
 mod kernels;

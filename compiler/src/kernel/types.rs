@@ -93,8 +93,8 @@ pub enum Expression {
     /// invocation holds of A four words (U32x4), of B two (U32x2), each of two numbers that are
     /// neighbours along the depth, and of C and of the result four F32. With `g` a quarter of its
     /// number in the warp and `t` the rest: A holds rows `g, g + 8, g, g + 8` at depths `2t, 2t,
-    /// 2t + 8, 2t + 8`; B column `g` at depths `2t, 2t + 8`; C row `g` at columns `2t, 2t + 1`, then
-    /// row `g + 8` at the same ones.
+    /// 2t + 8, 2t + 8`; B column `g` at depths `2t, 2t + 8`; C row `g` at columns `2t, 2t + 1`,
+    /// then row `g + 8` at the same ones.
     ///
     /// # Source
     /// PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".

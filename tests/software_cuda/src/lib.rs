@@ -1,5 +1,5 @@
-//! A processor of NVIDIA's kind in software: texts are executed by a reader of PTX, and the functions
-//! of the driver that splamc calls are exported under their names.
+//! A processor of NVIDIA's kind in software: texts are executed by a reader of PTX, and the
+//! functions of the driver that splamc calls are exported under their names.
 //!
 //! Takes nothing from splamc: what it knows of PTX and of the driver is what their documentation
 //! says. A test puts the library where the driver's would be, so that everything that drives a

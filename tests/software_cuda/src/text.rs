@@ -405,8 +405,8 @@ impl Block<'_> {
     }
 }
 
-/// D = A · B + C: fragments as "Matrix Fragments for mma.m16n8k16 with floating point type" of the PTX
-/// ISA gives them.
+/// D = A · B + C, with fragments as the PTX ISA gives them: "Matrix Fragments for mma.m16n8k16 with
+/// floating point type".
 fn mma(threads: &mut [Thread], instruction: &Instruction, half: Half) {
     let [to, a, b, c] = [0, 1, 2, 3].map(|operand| instruction.lanes(operand));
     let (mut left, mut right) = ([[0.0f64; 16]; 16], [[0.0f64; 8]; 16]);

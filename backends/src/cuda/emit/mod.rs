@@ -57,10 +57,8 @@ pub(crate) fn emit(kernel: &Kernel, bindings: &[Binding]) -> String {
         };
         let (name, element, elements) = (&buffer.name, buffer.element, buffer.elements);
         let bytes = u64::from(element.bytes()) * u64::from(elements);
-        let _ = writeln!(
-            text,
-            "  {PARAMETER} {name}_{number}{comma} /* {element}[{elements}], {bytes} bytes, {access} */"
-        );
+        let about = format!("{element}[{elements}], {bytes} bytes, {access}");
+        let _ = writeln!(text, "  {PARAMETER} {name}_{number}{comma} /* {about} */");
     }
     let ([x, y, z], invocations) = (kernel.grid, kernel.invocations);
     let _ = writeln!(

@@ -15,10 +15,13 @@ mod blocks;
 mod elements;
 mod epilogue;
 mod expansion;
+mod flash_layout;
 mod fragment;
 mod functions;
 pub(crate) mod quads;
 mod rows;
+mod sight;
+mod warp_layout;
 
 /// The kernels of one program.
 ///

@@ -1,137 +1,18 @@
-//! Attention of 16-bit factors by whole warps, for targets that have them.
+//! Attention of 16-bit factors by whole warps.
 //!
-//! Takes the steps of attention, gives the accumulator as fragments. A warp has 16 queries and all
-//! keys of a part, so that what softmax keeps of a row is known to the four invocations that hold
-//! it, and weights become the left factor of the second product where they are. Sums are f32.
+//! Takes the steps of attention that [`FlashLayout`] shares, gives the accumulator as fragments.
+//! Weights become the left factor of the second product where they are. Sums are f32.
 //!
 //! Source: Dao 2023 (arXiv 2307.08691), sections 3.1 and 3.3.
 
-use compiler::kernel::{Binary, Builder, Half, Memory, Unary, Value, WARP};
-use compiler::target::Limits;
-use compiler::tile::{BlockProgram, Step, TileId};
+use compiler::kernel::{Binary, Builder, Memory, Unary, Value};
+use compiler::tile::TileId;
 
 use super::Blocks;
-use super::softmax::Scaling;
-use super::warps::{COLUMNS, DEPTH, Near, ROWS, WarpLayout};
+use crate::gpu::expand::flash_layout::FlashLayout;
 use crate::gpu::expand::functions::{self, packed};
-
-/// Fragments of scores and of the result that an invocation holds at most.
-const FRAGMENTS_MAX: usize = 36;
-
-/// How warps share a block of attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Flash {
-    half: Half,
-    tiles: Tiles,
-    /// Where queries, keys and values are near.
-    queries: Near,
-    keys: Near,
-    values: Near,
-    /// Fragments of scores, and of the result.
-    fragments: [usize; 2],
-    warps: usize,
-}
-
-/// The tiles of attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Tiles {
-    queries: TileId,
-    keys: TileId,
-    values: TileId,
-    scores: TileId,
-    result: TileId,
-}
-
-/// The tiles of a program that is attention without gradients.
-fn attention(program: &BlockProgram) -> Option<Tiles> {
-    let [
-        Step::Copy { .. },
-        Step::Zero { .. },
-        Step::Loop { body, .. },
-        Step::Normalize { .. },
-        Step::Store { .. },
-    ] = &program.body[..]
-    else {
-        return None;
-    };
-    let mut products = body.iter().filter_map(|step| match step {
-        Step::Mma { acc, left, right } => Some([*acc, *left, *right]),
-        _ => None,
-    });
-    let ([scores, queries, keys], [result, weights, values]) = (products.next()?, products.next()?);
-    let is_all = products.next().is_none() && weights == scores;
-    is_all.then_some(Tiles {
-        queries,
-        keys,
-        values,
-        scores,
-        result,
-    })
-}
-
-impl Flash {
-    /// The layout for a program; `None` where quads compute it.
-    pub(super) fn of(program: &BlockProgram, limits: &Limits) -> Option<Flash> {
-        if limits.warp != WARP {
-            return None;
-        }
-        let tiles = attention(program)?;
-        let half = WarpLayout::half(program.views.get(..3)?)?;
-        let [queries, keys, result] =
-            [tiles.queries, tiles.keys, tiles.result].map(|tile| program.tile(tile));
-        let warps = queries.rows / ROWS;
-        let part = keys.rows.next_multiple_of(DEPTH);
-        let fragments = [part / COLUMNS, result.columns / COLUMNS];
-        let is_whole = queries.rows.is_multiple_of(ROWS)
-            && result.columns.is_multiple_of(COLUMNS)
-            && (1..=8).contains(&warps)
-            && fragments[0] + fragments[1] <= FRAGMENTS_MAX;
-        if !is_whole {
-            return None;
-        }
-        let width = queries.columns.next_multiple_of(DEPTH);
-        let near = |first: usize, rows: usize, deep: usize| Near { first, rows, deep };
-        let queries = near(0, queries.rows, width);
-        let keys = near(queries.end(), part, width);
-        let values = near(keys.end(), result.columns, part);
-        let flash = Flash {
-            half,
-            tiles,
-            queries,
-            keys,
-            values,
-            fragments,
-            warps,
-        };
-        (flash.words() * 4 <= limits.shared_bytes_max as usize).then_some(flash)
-    }
-
-    /// Words of shared memory.
-    pub(super) fn words(&self) -> usize {
-        self.values.end()
-    }
-
-    /// How the result is shared.
-    pub(super) fn layout(&self) -> WarpLayout {
-        WarpLayout::of_rows(self.half, self.warps, self.fragments[1])
-    }
-
-    /// Fragments of a tile that an invocation holds.
-    pub(super) fn values(&self, tile: TileId) -> usize {
-        self.fragments[usize::from(tile != self.tiles.scores)]
-    }
-
-    /// Whether a tile is the queries, which are brought near once.
-    pub(super) fn is_queries(&self, tile: TileId) -> bool {
-        tile == self.tiles.queries
-    }
-}
-
-/// What a row keeps: of the upper row of an invocation's fragments, then of the lower one.
-pub(super) fn kept(b: &mut Builder, number: f32) -> Vec<Value> {
-    let number = b.f32(number);
-    vec![number; 2]
-}
+use crate::gpu::expand::sight::Scaling;
+use crate::gpu::expand::warp_layout::{COLUMNS, DEPTH, ROWS};
 
 /// A number of the upper row for its two columns, one of the lower row for its two.
 fn by_rows(b: &mut Builder, rows: &[Value]) -> Value {
@@ -148,13 +29,13 @@ fn across_row(b: &mut Builder, function: Binary, x: Value) -> Value {
 
 impl Blocks<'_, '_> {
     /// Brings the queries near.
-    pub(super) fn stage_queries(&mut self, flash: Flash) {
+    pub(super) fn stage_queries(&mut self, flash: FlashLayout) {
         let tile = flash.tiles.queries;
         self.stage_pairs(flash.half, tile, self.copied[&tile], flash.queries);
     }
 
     /// Scores, or what weights make of values.
-    pub(super) fn mma_of_attention(&mut self, flash: Flash, acc: TileId) {
+    pub(super) fn mma_of_attention(&mut self, flash: FlashLayout, acc: TileId) {
         if acc == flash.tiles.scores {
             for (tile, near) in [
                 (flash.tiles.keys, flash.keys),
@@ -170,7 +51,7 @@ impl Blocks<'_, '_> {
         }
     }
 
-    fn scores(&mut self, flash: Flash) {
+    fn scores(&mut self, flash: FlashLayout) {
         let seat = self.seat.expect("warps have seats");
         let shared = Memory::Shared(self.shared);
         let b = &mut self.x.b;
@@ -187,7 +68,7 @@ impl Blocks<'_, '_> {
         }
     }
 
-    fn weigh(&mut self, flash: Flash) {
+    fn weigh(&mut self, flash: FlashLayout) {
         let seat = self.seat.expect("warps have seats");
         let shared = Memory::Shared(self.shared);
         let weights = self.values[&flash.tiles.scores].clone();
@@ -213,7 +94,7 @@ impl Blocks<'_, '_> {
     }
 
     /// See [`Step::Online`]: scores become weights, and what was summed before is scaled.
-    pub(super) fn online_by_warps(&mut self, flash: Flash, scaling: Scaling) {
+    pub(super) fn online_by_warps(&mut self, flash: FlashLayout, scaling: Scaling) {
         let scores = self.scaled_fragments(flash, scaling);
         let online = self.online.clone().expect("the loop made it");
         let b = &mut self.x.b;
@@ -260,7 +141,7 @@ impl Blocks<'_, '_> {
     }
 
     /// See [`Step::Normalize`].
-    pub(super) fn normalize_by_warps(&mut self, flash: Flash) {
+    pub(super) fn normalize_by_warps(&mut self, flash: FlashLayout) {
         let online = self.online.clone().expect("the loop over keys made it");
         let b = &mut self.x.b;
         let (one, least) = (b.f32(1.0), b.f32(f32::MIN_POSITIVE));
@@ -275,7 +156,7 @@ impl Blocks<'_, '_> {
     }
 
     /// Multiplies the rows of the result by one number each.
-    fn scale_fragments(&mut self, flash: Flash, factors: &[Value]) {
+    fn scale_fragments(&mut self, flash: FlashLayout, factors: &[Value]) {
         let b = &mut self.x.b;
         let factor = by_rows(b, factors);
         let values = self.values.get_mut(&flash.tiles.result);
@@ -286,7 +167,11 @@ impl Blocks<'_, '_> {
 
     /// Scaled scores, and for each 1 where the key is seen and 0 where it is not, if that is ever
     /// so.
-    fn scaled_fragments(&mut self, flash: Flash, scaling: Scaling) -> Vec<(Value, Option<Value>)> {
+    fn scaled_fragments(
+        &mut self,
+        flash: FlashLayout,
+        scaling: Scaling,
+    ) -> Vec<(Value, Option<Value>)> {
         let seat = self.seat.expect("warps have seats");
         let part = self.program.tile(flash.tiles.keys).rows;
         let sight = self.sight(scaling, part < flash.keys.rows);

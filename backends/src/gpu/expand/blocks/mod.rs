@@ -17,12 +17,12 @@ use compiler::kernel::{Binary, Builder, Builtin, Scalar, SharedId, Type, Value};
 use compiler::target::Limits;
 use compiler::tile::{BlockProgram, Origin, Step, TileId};
 
+use super::flash_layout::{self, FlashLayout};
 use super::fragment::{self, Layout, Seat};
+use super::sight::{LEAST, Scaling};
+use super::warp_layout::{self, WarpLayout};
 use crate::gpu::expand::expansion::{Expansion, Refusal};
 use crate::gpu::expand::functions;
-
-/// The least number: what no score is below.
-const LEAST: f32 = f32::MIN;
 
 /// Depths of a slice, in quads, the best first.
 const SLICES: [usize; 4] = [16, 12, 8, 4];
@@ -53,11 +53,11 @@ pub(crate) struct Blocks<'a, 'b> {
     pub(crate) program: &'a BlockProgram,
     pub(crate) invocations: usize,
     /// How warps share the block, where they compute its product.
-    warps: Option<warps::WarpLayout>,
+    warps: Option<WarpLayout>,
     /// How they share attention.
-    flash: Option<flash::Flash>,
+    flash: Option<FlashLayout>,
     /// Where the invocation is in its warp.
-    seat: Option<warps::Seat>,
+    seat: Option<warp_layout::Seat>,
     layouts: BTreeMap<TileId, (Layout, Seat)>,
     values: BTreeMap<TileId, Vec<Value>>,
     copied: BTreeMap<TileId, Copied>,
@@ -182,9 +182,9 @@ fn by_quads(program: &BlockProgram, limits: &Limits) -> Result<(usize, [usize; 3
 /// When its tiles do not fit near a workgroup.
 pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<(), Refusal> {
     let limits = x.limits;
-    let flash = flash::Flash::of(program, &limits);
+    let flash = FlashLayout::of(program, &limits);
     let warps = flash.map(|flash| flash.layout());
-    let warps = warps.or_else(|| warps::WarpLayout::of(program, &limits));
+    let warps = warps.or_else(|| WarpLayout::of(program, &limits));
     let (invocations, [staging, weights, rows]) = match warps {
         Some(layout) => (layout.invocations(), [0; 3]),
         None => by_quads(program, &limits)?,
@@ -235,7 +235,7 @@ impl Blocks<'_, '_> {
         match step {
             Step::Zero { tile } => {
                 let count = match (self.flash, self.warps) {
-                    (Some(flash), _) => flash.values(*tile),
+                    (Some(flash), _) => flash.held(*tile),
                     (None, Some(layout)) => layout.values(),
                     (None, None) => self.layout(*tile).0.values(),
                 };
@@ -267,7 +267,7 @@ impl Blocks<'_, '_> {
                 causal,
                 mask,
             } => {
-                let scaling = softmax::Scaling {
+                let scaling = Scaling {
                     scale: *scale as f32,
                     causal: *causal,
                     mask: *mask,
@@ -359,7 +359,7 @@ impl Blocks<'_, '_> {
         });
         if let Some(scores) = scores {
             let [largest, sums] = [LEAST, 0.0].map(|number| match self.flash {
-                Some(_) => flash::kept(&mut self.x.b, number),
+                Some(_) => flash_layout::kept(&mut self.x.b, number),
                 None => {
                     let rows = self.layout(scores).0.own_rows();
                     vec![functions::number(&mut self.x.b, number, 4); rows]

@@ -6,9 +6,10 @@
 use compiler::kernel::{Binary, Builder, Builtin, Memory, Value};
 use compiler::tile::{TileId, View};
 
-use super::{Blocks, Copied, factor_quads, slice, staged, warps};
+use super::{Blocks, Copied, factor_quads, slice, staged};
 use crate::gpu::expand::address::{At, Width};
 use crate::gpu::expand::quads::Along;
+use crate::gpu::expand::warp_layout::DEPTH;
 
 /// Whether rows or depths of a block may lie beyond those of a factor.
 #[derive(Debug, Clone, Copy)]
@@ -146,8 +147,8 @@ impl Blocks<'_, '_> {
         let columns_total: usize = view.columns().iter().product();
         // Near whole warps are whole fragments, which may be more than the tile.
         let [row_unit, depth_unit] = match (self.flash, self.warps) {
-            (Some(_), _) => [warps::DEPTH; 2],
-            (None, Some(_)) => [4, warps::DEPTH],
+            (Some(_), _) => [DEPTH; 2],
+            (None, Some(_)) => [4, DEPTH],
             (None, None) => [4; 2],
         };
         let passes = |total: usize, own: usize, unit: usize| {

@@ -6,97 +6,13 @@
 //!
 //! Source: Milakov and Gimelshein 2018 (arXiv 1805.02867), algorithm 3.
 
-use compiler::kernel::{Binary, Builder, Memory, Scalar, Unary, Value};
-use compiler::tile::{BlockProgram, Step, TileId};
+use compiler::kernel::{Binary, Memory, Unary, Value};
+use compiler::tile::{Step, TileId};
 
-use super::{Blocks, LEAST};
-use crate::gpu::expand::address::{self, Arguments, At, Width};
+use super::Blocks;
 use crate::gpu::expand::fragment::{Layout, Seat};
 use crate::gpu::expand::functions;
-
-/// What is done with scores before softmax.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Scaling {
-    pub(super) scale: f32,
-    /// Whether a query sees no key after it.
-    pub(super) causal: bool,
-    /// The view of what is added to scores, or of which keys are seen.
-    pub(super) mask: Option<usize>,
-}
-
-/// Which keys a query sees.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sight {
-    /// Where keys end, if scores go beyond.
-    end: Option<Value>,
-    causal: bool,
-    mask: Option<usize>,
-    batch: Value,
-    keys: usize,
-}
-
-impl Sight {
-    /// Scores (F32x4) at four places, each a query and a key, with masks applied; and for each lane 1
-    /// where the key is seen and 0 where it is not, if that is ever so.
-    pub(super) fn apply(
-        &self,
-        b: &mut Builder,
-        (arguments, program): (&Arguments<'_>, &BlockProgram),
-        score: Value,
-        places: &[(Value, Value)],
-    ) -> (Value, Option<Value>) {
-        if self.end.is_none() && !self.causal && self.mask.is_none() {
-            return (score, None);
-        }
-        let (mut lanes, mut keeps) = (Vec::new(), Vec::new());
-        for (lane, &(query, key)) in places.iter().enumerate() {
-            let mut keep = None;
-            if let Some(end) = self.end {
-                let inside = b.binary(Binary::Less, key, end);
-                keep = Some(b.joined(Binary::And, keep, inside));
-            }
-            if self.causal {
-                let seen = b.binary(Binary::LessEqual, key, query);
-                keep = Some(b.joined(Binary::And, keep, seen));
-            }
-            let mut own = b.extract(score, lane as u8);
-            if let Some(mask) = self.mask {
-                let view = &program.views[mask];
-                let rows: usize = view.rows().iter().product();
-                let row_exists = b.below(query, rows as i32);
-                let key_exists = b.below(key, self.keys as i32);
-                let valid = b.and(row_exists, key_exists);
-                let zero = b.i32(0);
-                let at = At {
-                    batch: self.batch,
-                    plane: zero,
-                    row: query,
-                    column: key,
-                };
-                let shown = arguments.read(b, view, at, Width::One, Some(valid));
-                match view.access.dtype.is_float() {
-                    true => own = b.add(own, shown),
-                    false => {
-                        let seen = address::truth(b, shown);
-                        keep = Some(b.joined(Binary::And, keep, seen));
-                    }
-                }
-            }
-            if let Some(keep) = keep {
-                let least = b.f32(LEAST);
-                own = b.select(keep, own, least);
-            }
-            keeps.push(keep);
-            lanes.push(own);
-        }
-        let keep = keeps.into_iter().collect::<Option<Vec<Value>>>();
-        let keep = keep.map(|keep| {
-            let keep = b.compose(&keep);
-            b.convert(Scalar::F32, keep)
-        });
-        (b.compose(&lanes), keep)
-    }
-}
+use crate::gpu::expand::sight::{Scaling, Sight};
 
 impl Blocks<'_, '_> {
     /// See [`Step::Online`]: scores become weights, in shared memory, and what was summed before

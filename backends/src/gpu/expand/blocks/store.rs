@@ -6,10 +6,11 @@
 use compiler::kernel::{Binary, Builder, Value};
 use compiler::tile::TileId;
 
-use super::{Blocks, warps};
+use super::Blocks;
 use crate::gpu::expand::address::{Arguments, At, Width};
 use crate::gpu::expand::epilogue::{self, Epilogue};
 use crate::gpu::expand::fragment::{Layout, Seat};
+use crate::gpu::expand::warp_layout::{self, WarpLayout};
 
 impl Blocks<'_, '_> {
     /// The epilogue on what each invocation holds.
@@ -81,7 +82,7 @@ impl Blocks<'_, '_> {
 /// What an invocation holds of an accumulator: four columns of each of its rows.
 enum Held {
     Quads(Layout, Seat),
-    Fragments(warps::WarpLayout, warps::Seat),
+    Fragments(WarpLayout, warp_layout::Seat),
 }
 
 impl Held {

@@ -1,0 +1,129 @@
+//! How whole warps share a block of attention of 16-bit factors, for targets that have them.
+//!
+//! Takes a block program, gives which fragments an invocation holds and where queries, keys and
+//! values are near. A warp has 16 queries and all keys of a part, so that what softmax keeps of a
+//! row is known to the four invocations that hold it. It expands no step.
+
+use compiler::kernel::{Builder, Half, Value, WARP};
+use compiler::target::Limits;
+use compiler::tile::{BlockProgram, Step, TileId};
+
+use super::warp_layout::{COLUMNS, DEPTH, Near, ROWS, WarpLayout};
+
+/// Fragments of scores and of the result that an invocation holds at most.
+const FRAGMENTS_MAX: usize = 36;
+
+/// How warps share a block of attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FlashLayout {
+    pub(crate) half: Half,
+    pub(crate) tiles: Tiles,
+    /// Where queries, keys and values are near.
+    pub(crate) queries: Near,
+    pub(crate) keys: Near,
+    pub(crate) values: Near,
+    /// Fragments of scores, and of the result.
+    fragments: [usize; 2],
+    warps: usize,
+}
+
+/// The tiles of attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tiles {
+    pub(crate) queries: TileId,
+    pub(crate) keys: TileId,
+    pub(crate) values: TileId,
+    pub(crate) scores: TileId,
+    pub(crate) result: TileId,
+}
+
+/// The tiles of a program that is attention without gradients.
+fn attention(program: &BlockProgram) -> Option<Tiles> {
+    let [
+        Step::Copy { .. },
+        Step::Zero { .. },
+        Step::Loop { body, .. },
+        Step::Normalize { .. },
+        Step::Store { .. },
+    ] = &program.body[..]
+    else {
+        return None;
+    };
+    let mut products = body.iter().filter_map(|step| match step {
+        Step::Mma { acc, left, right } => Some([*acc, *left, *right]),
+        _ => None,
+    });
+    let ([scores, queries, keys], [result, weights, values]) = (products.next()?, products.next()?);
+    let is_all = products.next().is_none() && weights == scores;
+    is_all.then_some(Tiles {
+        queries,
+        keys,
+        values,
+        scores,
+        result,
+    })
+}
+
+impl FlashLayout {
+    /// The layout for a program; `None` where quads compute it.
+    pub(crate) fn of(program: &BlockProgram, limits: &Limits) -> Option<FlashLayout> {
+        if limits.warp != WARP {
+            return None;
+        }
+        let tiles = attention(program)?;
+        let half = WarpLayout::half(program.views.get(..3)?)?;
+        let [queries, keys, result] =
+            [tiles.queries, tiles.keys, tiles.result].map(|tile| program.tile(tile));
+        let warps = queries.rows / ROWS;
+        let part = keys.rows.next_multiple_of(DEPTH);
+        let fragments = [part / COLUMNS, result.columns / COLUMNS];
+        let is_whole = queries.rows.is_multiple_of(ROWS)
+            && result.columns.is_multiple_of(COLUMNS)
+            && (1..=8).contains(&warps)
+            && fragments[0] + fragments[1] <= FRAGMENTS_MAX;
+        if !is_whole {
+            return None;
+        }
+        let width = queries.columns.next_multiple_of(DEPTH);
+        let near = |first: usize, rows: usize, deep: usize| Near { first, rows, deep };
+        let queries = near(0, queries.rows, width);
+        let keys = near(queries.end(), part, width);
+        let values = near(keys.end(), result.columns, part);
+        let flash = FlashLayout {
+            half,
+            tiles,
+            queries,
+            keys,
+            values,
+            fragments,
+            warps,
+        };
+        (flash.words() * 4 <= limits.shared_bytes_max as usize).then_some(flash)
+    }
+
+    /// Words of shared memory.
+    pub(crate) fn words(&self) -> usize {
+        self.values.end()
+    }
+
+    /// How the result is shared.
+    pub(crate) fn layout(&self) -> WarpLayout {
+        WarpLayout::of_rows(self.half, self.warps, self.fragments[1])
+    }
+
+    /// Fragments of a tile that an invocation holds.
+    pub(crate) fn held(&self, tile: TileId) -> usize {
+        self.fragments[usize::from(tile != self.tiles.scores)]
+    }
+
+    /// Whether a tile is the queries, which are brought near once.
+    pub(crate) fn is_queries(&self, tile: TileId) -> bool {
+        tile == self.tiles.queries
+    }
+}
+
+/// What a row keeps: of the upper row of an invocation's fragments, then of the lower one.
+pub(crate) fn kept(b: &mut Builder, number: f32) -> Vec<Value> {
+    let number = b.f32(number);
+    vec![number; 2]
+}

@@ -1,0 +1,305 @@
+//! How whole warps share a block of a product of 16-bit factors, for targets that have them.
+//!
+//! Takes a block program, gives which fragments of 16 rows and 8 columns an invocation holds, where
+//! factors are near, and which words it reads of them. It expands no step.
+
+use compiler::DType;
+use compiler::kernel::{Binary, Builder, Builtin, Half, Memory, Value, WARP};
+use compiler::target::Limits;
+use compiler::tile::{BlockProgram, Scope, Step, Tile, TileId, View};
+
+/// Rows, columns and depth of a fragment.
+pub(crate) const ROWS: usize = 16;
+pub(crate) const COLUMNS: usize = 8;
+pub(crate) const DEPTH: usize = 16;
+
+/// Warps of a workgroup at most.
+const WARPS_MAX: usize = 8;
+/// Fragments of an accumulator that a warp holds at most: 128 registers of each invocation.
+const FRAGMENTS_MAX: usize = 32;
+/// Words between rows beyond those of the depth. With depths of whole fragments, rows of a fragment
+/// then begin 4 words of a cycle of 32 apart, so that a warp reads 32 banks at once.
+const PADDING: usize = 4;
+
+/// Where a factor is near: its rows in pairs of numbers, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Near {
+    /// The first word.
+    pub(crate) first: usize,
+    pub(crate) rows: usize,
+    /// Numbers of a row: whole fragments.
+    pub(crate) deep: usize,
+}
+
+impl Near {
+    /// Words from a row to the next.
+    pub(crate) fn stride(&self) -> usize {
+        self.deep / 2 + PADDING
+    }
+
+    /// The word behind the last.
+    pub(crate) fn end(&self) -> usize {
+        self.first + self.rows * self.stride()
+    }
+
+    /// The word that an invocation reads first: of the rows of its warp, if they are divided, or of
+    /// all.
+    pub(crate) fn line(
+        &self,
+        b: &mut Builder,
+        seat: &Seat,
+        warp: Option<Value>,
+        rows: usize,
+    ) -> Value {
+        let row = match warp {
+            Some(warp) => {
+                let first = b.times(warp, rows as i32);
+                b.add(first, seat.group)
+            }
+            None => seat.group,
+        };
+        let line = b.times(row, self.stride() as i32);
+        let line = b.add(line, seat.in_group);
+        b.plus(line, self.first as i32)
+    }
+
+    /// A fragment of a left factor, from a row on.
+    pub(crate) fn left(
+        &self,
+        b: &mut Builder,
+        near: (Memory, Value),
+        part: usize,
+        row: usize,
+    ) -> Value {
+        let upper = row * self.stride();
+        let lower = upper + 8 * self.stride();
+        self.words(b, near, part, &[upper, lower, upper + 4, lower + 4])
+    }
+
+    /// A fragment of a right factor, from a row on.
+    pub(crate) fn right(
+        &self,
+        b: &mut Builder,
+        near: (Memory, Value),
+        part: usize,
+        row: usize,
+    ) -> Value {
+        let first = row * self.stride();
+        self.words(b, near, part, &[first, first + 4])
+    }
+
+    fn words(
+        &self,
+        b: &mut Builder,
+        (shared, line): (Memory, Value),
+        part: usize,
+        places: &[usize],
+    ) -> Value {
+        let words = places.iter().map(|place| {
+            let place = b.plus(line, (place + part * DEPTH / 2) as i32);
+            b.load(shared, place)
+        });
+        let words: Vec<Value> = words.collect();
+        b.compose(&words)
+    }
+}
+
+/// How warps share a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WarpLayout {
+    pub(crate) half: Half,
+    pub(crate) planes: usize,
+    /// Warps along rows and along columns.
+    warps: [usize; 2],
+    /// Fragments of a warp along rows, and along the columns of each plane.
+    pub(crate) fragments: [usize; 2],
+    /// Where the factors of a product are near.
+    pub(crate) near: [Near; 2],
+}
+
+/// Where an invocation is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seat {
+    /// The warp along rows and along columns.
+    pub(crate) warp: [Value; 2],
+    /// A quarter of the number in the warp, and the rest.
+    pub(crate) group: Value,
+    pub(crate) in_group: Value,
+    /// Whether the rest is odd, as a number and as a truth.
+    odd: Value,
+    pub(crate) is_odd: Value,
+}
+
+impl WarpLayout {
+    /// The layout for a program; `None` where quads compute it.
+    pub(crate) fn of(program: &BlockProgram, limits: &Limits) -> Option<WarpLayout> {
+        if limits.warp != WARP {
+            return None;
+        }
+        let [left, right, acc] = product(program)?;
+        let [left, right, acc] = [left, right, acc].map(|tile| program.tile(tile));
+        let half = WarpLayout::half(&program.views)?;
+        let is_whole = acc.rows.is_multiple_of(ROWS)
+            && acc.columns.is_multiple_of(COLUMNS)
+            && left.planes == 1
+            && right.planes == acc.planes;
+        if !is_whole {
+            return None;
+        }
+        let (warps, fragments) = shared(acc)?;
+        let deep = right.columns.next_multiple_of(DEPTH);
+        let near = |first, rows| Near { first, rows, deep };
+        let left = near(0, left.rows);
+        let layout = WarpLayout {
+            half,
+            planes: acc.planes,
+            warps,
+            fragments,
+            near: [left, near(left.end(), right.planes * right.rows)],
+        };
+        (layout.words() * 4 <= limits.shared_bytes_max as usize).then_some(layout)
+    }
+
+    /// Warps that share rows alone, each with so many fragments of columns.
+    pub(crate) fn of_rows(half: Half, warps: usize, columns: usize) -> WarpLayout {
+        let none = Near {
+            first: 0,
+            rows: 0,
+            deep: 0,
+        };
+        WarpLayout {
+            half,
+            planes: 1,
+            warps: [warps, 1],
+            fragments: [1, columns],
+            near: [none; 2],
+        }
+    }
+
+    /// The type of 16 bits that all of some views have; `None` for others.
+    pub(crate) fn half(views: &[View]) -> Option<Half> {
+        let is_all = |dtype: DType| views.iter().all(|view| view.access.dtype == dtype);
+        match (is_all(DType::F16), is_all(DType::BF16)) {
+            (true, _) => Some(Half::F16),
+            (_, true) => Some(Half::Bf16),
+            (_, _) => None,
+        }
+    }
+
+    pub(crate) fn invocations(&self) -> usize {
+        self.warps[0] * self.warps[1] * WARP as usize
+    }
+
+    /// Words of shared memory.
+    pub(crate) fn words(&self) -> usize {
+        self.near[1].end()
+    }
+
+    /// Fragments that an invocation holds.
+    pub(crate) fn values(&self) -> usize {
+        self.fragments[0] * self.planes * self.fragments[1]
+    }
+
+    /// Where the invocation is.
+    pub(crate) fn seat(&self, b: &mut Builder) -> Seat {
+        let local = b.builtin(Builtin::Local);
+        let warp = b.div(local, WARP as i32);
+        let lane = b.rem(local, WARP as i32);
+        let in_group = b.rem(lane, 4);
+        let odd = b.rem(in_group, 2);
+        let one = b.i32(1);
+        Seat {
+            warp: [
+                b.div(warp, self.warps[1] as i32),
+                b.rem(warp, self.warps[1] as i32),
+            ],
+            group: b.div(lane, 4),
+            in_group,
+            odd,
+            is_odd: b.binary(Binary::Equal, odd, one),
+        }
+    }
+
+    /// The row in the block, of what an invocation stores of the fragments of that number.
+    pub(crate) fn row(&self, b: &mut Builder, seat: &Seat, number: usize) -> Value {
+        let first = b.times(seat.warp[0], (self.fragments[0] * ROWS) as i32);
+        let row = b.add(first, seat.group);
+        let lower = b.times(seat.odd, 8);
+        let row = b.add(row, lower);
+        b.plus(row, (number * ROWS) as i32)
+    }
+
+    /// The first of four columns in the block, of what an invocation stores of the fragments of
+    /// that number.
+    pub(crate) fn column(&self, b: &mut Builder, seat: &Seat, number: usize) -> Value {
+        let first = b.times(seat.warp[1], (self.fragments[1] * COLUMNS) as i32);
+        let quad = b.div(seat.in_group, 2);
+        let quad = b.times(quad, 4);
+        let column = b.add(first, quad);
+        b.plus(column, (number * COLUMNS) as i32)
+    }
+
+    /// Rows of what an invocation stores.
+    pub(crate) fn own_rows(&self) -> usize {
+        self.fragments[0]
+    }
+
+    /// Quads of columns of what an invocation stores.
+    pub(crate) fn own_columns(&self) -> usize {
+        self.fragments[1]
+    }
+
+    /// The place of a fragment in an invocation's list.
+    pub(crate) fn place(&self, row: usize, plane: usize, column: usize) -> usize {
+        (row * self.planes + plane) * self.fragments[1] + column
+    }
+}
+
+/// The tiles of a program that is one product: left and right factor, accumulator.
+fn product(program: &BlockProgram) -> Option<[TileId; 3]> {
+    let [
+        Step::Zero { .. },
+        Step::Loop { body, .. },
+        Step::Store { .. },
+    ] = &program.body[..]
+    else {
+        return None;
+    };
+    let [
+        Step::Copy { .. },
+        Step::Copy { .. },
+        Step::Mma { acc, left, right },
+    ] = body[..]
+    else {
+        return None;
+    };
+    let is_near = program.tile(left).scope == Scope::Shared;
+    is_near.then_some([left, right, acc])
+}
+
+/// The warps along rows and columns, and the fragments of each: of the ways with most warps the one
+/// that reads least.
+fn shared(acc: &Tile) -> Option<([usize; 2], [usize; 2])> {
+    let [rows, columns] = [acc.rows / ROWS, acc.columns / COLUMNS];
+    let divisors = |of: usize| (1..=of).filter(move |divisor| of.is_multiple_of(*divisor));
+    let mut best = None;
+    let mut merit_max = (0, 0);
+    for along_rows in divisors(rows) {
+        for along_columns in divisors(columns) {
+            let warps = along_rows * along_columns;
+            let fragments = [rows / along_rows, columns / along_columns];
+            let held = fragments[0] * acc.planes * fragments[1];
+            if warps > WARPS_MAX || held > FRAGMENTS_MAX {
+                continue;
+            }
+            // A fragment of the left factor is four words, one of the right factor two.
+            let reads = 4 * fragments[0] + 2 * acc.planes * fragments[1];
+            let merit = (warps, usize::MAX - reads);
+            if merit > merit_max {
+                merit_max = merit;
+                best = Some(([along_rows, along_columns], fragments));
+            }
+        }
+    }
+    best
+}
