@@ -180,6 +180,9 @@ pub extern "C" fn cuStreamSynchronize(_: *mut c_void) -> CUresult {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> CUresult {
+    if bytes == 0 {
+        return INVALID_VALUE;
+    }
     let reserved = with(|state| {
         let fits = state.memory.bytes() + bytes as u64 <= memory_bytes();
         // What nobody has written is not 0.

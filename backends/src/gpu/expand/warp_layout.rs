@@ -160,7 +160,7 @@ impl WarpLayout {
         (layout.words() * 4 <= limits.shared_bytes_max as usize).then_some(layout)
     }
 
-    /// Warps that share rows alone, each with so many fragments of columns.
+    /// A layout of warps that divide the rows only; each holds `columns` fragments along the columns.
     pub(crate) fn of_rows(half: Half, warps: usize, columns: usize) -> WarpLayout {
         let none = Near {
             first: 0,
