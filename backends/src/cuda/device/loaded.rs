@@ -22,6 +22,8 @@ use crate::gpu::validate::Valid;
 
 /// A program on a graphics processor.
 pub(super) struct Loaded {
+    /// All launches as one, once they ran; it goes before what it names.
+    graph: OnceCell<Option<Graph>>,
     context: Context,
     /// What messages call the processor.
     adapter: String,
@@ -31,8 +33,13 @@ pub(super) struct Loaded {
     kernels: Vec<(Function, u32)>,
     /// The arguments of each launch.
     arguments: Vec<Vec<Window>>,
-    /// All launches as one, once they ran.
-    graph: OnceCell<Option<Graph>>,
+}
+
+impl Drop for Loaded {
+    /// Kernels and memory go once nothing uses them; nobody can be told of a failure here.
+    fn drop(&mut self) {
+        let _ = self.context.wait();
+    }
 }
 
 struct Pools {
