@@ -117,6 +117,9 @@ impl Printer<'_> {
                 self.line(&line);
             }
             Statement::Barrier => self.line("workgroupBarrier();"),
+            Statement::Copy(_) | Statement::Commit | Statement::Wait(_) => {
+                unreachable!("K10: kernels for WebGPU have no asynchronous copies")
+            }
             Statement::If(Branch {
                 condition,
                 then,
@@ -263,7 +266,7 @@ impl Printer<'_> {
             }
             Expression::Unpack(x) => format!("unpack2x16float({})", name(x)),
             Expression::Pack(x) => format!("pack2x16float({})", name(x)),
-            Expression::Mma(..) | Expression::Shuffle(..) => {
+            Expression::Mma(..) | Expression::Shuffle(..) | Expression::LoadMatrix(_) => {
                 unreachable!("K9: kernels for WebGPU have no functions of warps")
             }
             Expression::Load(memory, index) => {
@@ -395,7 +398,12 @@ impl Counter {
             statement.blocks().for_each(|inner| self.block(inner));
             let mut elsewhere = |value: Value| self.uses[value.0 as usize] = None;
             match statement {
-                Statement::Let(..) | Statement::Store { .. } | Statement::Barrier => {}
+                Statement::Let(..)
+                | Statement::Store { .. }
+                | Statement::Barrier
+                | Statement::Copy(_)
+                | Statement::Commit
+                | Statement::Wait(_) => {}
                 // They end other blocks, behind what is assigned there.
                 Statement::If(branch) => {
                     for (_, yes, no) in &branch.results {

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use crate::kernel::compute;
 use crate::kernel::typing::{self, Misfit};
 use crate::kernel::{
-    Binary, Branch, Buffer, BufferId, Builtin, Carried, Constant, Expression, Half, Kernel, Loop,
-    Memory, Scalar, Shared, SharedId, Statement, Type, Unary, Value,
+    Binary, Branch, Buffer, BufferId, Builtin, Carried, ChunkCopy, Constant, Expression, Half,
+    Kernel, Loop, MatrixLoad, Memory, Scalar, Shared, SharedId, Statement, Type, Unary, Value,
 };
 
 /// A kernel that is being written.
@@ -64,10 +64,31 @@ impl Builder {
 
     /// One more memory of the workgroup.
     pub fn shared(&mut self, name: &str, element: Type, elements: u32) -> SharedId {
+        self.shared_memory(name, element, elements, None)
+    }
+
+    /// The bytes of a shared memory as elements of another type.
+    ///
+    /// # Panics
+    /// When the memory is over another one itself.
+    pub fn over(&mut self, owner: SharedId, name: &str, element: Type) -> SharedId {
+        let bytes = self.kernel.shared[owner.0 as usize].bytes();
+        assert_eq!(self.kernel.owner(owner), owner, "over a memory of its own");
+        self.shared_memory(name, element, bytes / element.bytes(), Some(owner))
+    }
+
+    fn shared_memory(
+        &mut self,
+        name: &str,
+        element: Type,
+        elements: u32,
+        over: Option<SharedId>,
+    ) -> SharedId {
         self.kernel.shared.push(Shared {
             name: name.to_owned(),
             element,
             elements,
+            over,
         });
         SharedId(self.kernel.shared.len() as u32 - 1)
     }
@@ -333,6 +354,30 @@ impl Builder {
             index,
             value,
         });
+    }
+
+    /// Matrices that a warp loads, see [`Expression::LoadMatrix`].
+    pub fn load_matrix(&mut self, load: MatrixLoad) -> Value {
+        self.define(Expression::LoadMatrix(load))
+    }
+
+    /// 16 bytes are copied asynchronously, see [`Statement::Copy`].
+    pub fn copy(&mut self, copy: ChunkCopy) {
+        for index in [copy.place, copy.index] {
+            assert_eq!(self.type_of(index), Type::one(Scalar::I32), "an index");
+        }
+        assert_eq!(self.type_of(copy.holds), Type::one(Scalar::Bool));
+        self.push(Statement::Copy(copy));
+    }
+
+    /// The copies since the last one become a group.
+    pub fn commit(&mut self) {
+        self.push(Statement::Commit);
+    }
+
+    /// All groups of copies arrive, but so many of the latest.
+    pub fn wait(&mut self, latest: u8) {
+        self.push(Statement::Wait(latest));
     }
 
     /// All invocations meet.

@@ -67,6 +67,7 @@ pub(super) fn known(
         | Expression::Pack(_)
         | Expression::Mma(..)
         | Expression::Shuffle(..)
+        | Expression::LoadMatrix(_)
         | Expression::Load(..) => return None,
     }
     let [word] = to;
@@ -271,6 +272,8 @@ pub(super) fn pack(to: &mut [u32], x: &[u32]) {
 /// The products of every warp, as [`Expression::Mma`] says; sums are exact before they are rounded.
 pub(super) fn mma(to: &mut [u32], half: Half, [a, b, c]: [&[u32]; 3]) {
     let size = to.len() / 4;
+    // Four words of A are a depth of 16, two of 8.
+    let depths = a.len() / size * 4;
     let number = |word: u32, upper: usize| {
         let bits = (word >> (16 * upper)) as u16;
         f64::from(match half {
@@ -293,7 +296,7 @@ pub(super) fn mma(to: &mut [u32], half: Half, [a, b, c]: [&[u32]; 3]) {
             for place in 0..4 {
                 let (row, column) = (who / 4 + place / 2 * 8, who % 4 * 2 + place % 2);
                 let at = place * size + warp + who;
-                let sum: f64 = (0..16)
+                let sum: f64 = (0..depths)
                     .map(|depth| left(row, depth) * right(column, depth))
                     .sum();
                 to[at] = ((f64::from(f32::from_bits(c[at])) + sum) as f32).to_bits();

@@ -1,10 +1,9 @@
 //! The kernel IR (level 3): what one invocation of a GPU kernel does, as typed SSA.
 //!
 //! Takes block programs that a backend expanded through [`Builder`], gives [`Kernel`]s: structured
-//! control flow, storage buffers, memory shared by a workgroup, barriers, products of matrices by
-//! whole warps. Printers of WGSL and PTX
-//! decide nothing about one, and the interpreter executes it without a GPU. Nothing
-//! here knows a tile, an operator or a driver.
+//! control flow, storage buffers, memory shared by a workgroup, barriers, asynchronous copies,
+//! products of matrices by whole warps. Printers of WGSL and PTX decide nothing about one, and the
+//! interpreter executes it without a GPU. Nothing here knows a tile, an operator or a driver.
 //!
 //! A kernel is well formed when
 //! * K1: a value is defined once, before it is used, in the same block or one around it;
@@ -17,11 +16,16 @@
 //!   [`Limits`](crate::target::Limits);
 //! * K7: a shared memory is stored to before it is loaded from;
 //! * K8: names are words of letters, digits and `_`, comments have no control characters;
-//! * K9: products of matrices and shuffles are for targets with warps, reached by whole ones, under
-//!   the same conditions as barriers.
+//! * K9: products of matrices, shuffles and loads of matrices are for targets with warps, reached by
+//!   whole ones, under the same conditions as barriers;
+//! * K10: asynchronous copies, and shared memories over others, are for targets with warps. What
+//!   copies and loads of matrices access in shared memory are elements of 16 bytes. A memory is over
+//!   an earlier one that has bytes of its own, at least as many; both have lanes of 32 bits.
 
 mod build;
 mod compute;
+mod declared;
+mod error;
 mod interpret;
 mod measure;
 mod names;
@@ -35,14 +39,15 @@ mod verify;
 mod walk;
 
 pub use build::Builder;
-pub use interpret::{BufferContents, Fault, FaultKind, interpret};
+pub use error::KernelError;
+pub use interpret::{BufferContents, Fault, FaultKind, Traffic, interpret, traffic};
 pub use measure::{Multiprocessor, Quality, measure};
 pub use names::{Binary, Half, Scalar, Unary};
 pub use optimize::{PASSES, Pass, optimize};
 pub use parse::parse;
 pub use types::{
-    Branch, Buffer, BufferId, Builtin, Carried, Constant, Expression, Kernel, Loop, Memory, Shared,
-    SharedId, Statement, Type, Value, WARP,
+    Branch, Buffer, BufferId, Builtin, CHUNK_BYTES, Carried, ChunkCopy, Constant, Expression,
+    Kernel, Loop, MatrixLoad, Memory, Shared, SharedId, Statement, Type, Value, WARP,
 };
 pub use uniform::uniform_values;
-pub use verify::{KernelError, verify};
+pub use verify::verify;

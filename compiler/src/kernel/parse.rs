@@ -7,8 +7,8 @@
 use crate::graph::text::ParseError;
 use crate::graph::text::cursor::{Cursor, Token};
 use crate::kernel::{
-    Binary, Branch, Buffer, BufferId, Builtin, Carried, Constant, Expression, Half, Kernel, Loop,
-    Memory, Scalar, Shared, SharedId, Statement, Type, Unary, Value,
+    Binary, Branch, Buffer, BufferId, Builtin, Carried, ChunkCopy, Constant, Expression, Half,
+    Kernel, Loop, MatrixLoad, Memory, Scalar, Shared, SharedId, Statement, Type, Unary, Value,
 };
 
 /// No block lies in more blocks than this.
@@ -112,11 +112,18 @@ impl Parser<'_> {
                         written,
                     });
                 }
-                _ => self.kernel.shared.push(Shared {
-                    name,
-                    element,
-                    elements,
-                }),
+                _ => {
+                    let over = match self.cursor.skip_word("over") {
+                        true => Some(self.shared()?),
+                        false => None,
+                    };
+                    self.kernel.shared.push(Shared {
+                        name,
+                        element,
+                        elements,
+                        over,
+                    });
+                }
             }
         }
     }
@@ -204,10 +211,51 @@ impl Parser<'_> {
                 self.cursor.advance();
                 Ok(Statement::Barrier)
             }
+            Token::Word("copy") => self.copy(),
+            Token::Word("commit") => {
+                self.cursor.advance();
+                Ok(Statement::Commit)
+            }
+            Token::Word("wait") => {
+                self.cursor.advance();
+                Ok(Statement::Wait(self.cursor.number("a number of groups")?))
+            }
             Token::Word("if") => self.branch(),
             Token::Word("for") => self.repeat(),
             _ => Err(self.cursor.wanted("a statement or `}`")),
         }
+    }
+
+    fn copy(&mut self) -> Result<Statement, ParseError> {
+        self.cursor.advance();
+        let shared = self.shared()?;
+        let place = self.index()?;
+        self.cursor.expect('=', "`=`")?;
+        self.cursor.expect('$', "`$` of a buffer")?;
+        let buffer = BufferId(self.cursor.number("the number of a buffer")?);
+        let index = self.index()?;
+        self.cursor.keyword("where", "`where`")?;
+        Ok(Statement::Copy(ChunkCopy {
+            shared,
+            place,
+            buffer,
+            index,
+            holds: self.value()?,
+        }))
+    }
+
+    fn shared(&mut self) -> Result<SharedId, ParseError> {
+        self.cursor.expect('@', "`@` of shared memory")?;
+        let number = self.cursor.number("the number of a shared memory")?;
+        Ok(SharedId(number))
+    }
+
+    /// `"[" value "]"`.
+    fn index(&mut self) -> Result<Value, ParseError> {
+        self.cursor.expect('[', "`[`")?;
+        let index = self.value()?;
+        self.cursor.expect(']', "`]`")?;
+        Ok(index)
     }
 
     fn branch(&mut self) -> Result<Statement, ParseError> {
@@ -287,10 +335,7 @@ impl Parser<'_> {
             true => Memory::Buffer(BufferId(number)),
             false => Memory::Shared(SharedId(number)),
         };
-        self.cursor.expect('[', "`[`")?;
-        let index = self.value()?;
-        self.cursor.expect(']', "`]`")?;
-        Ok((memory, index))
+        Ok((memory, self.index()?))
     }
 
     fn signed(&mut self, wanted: &'static str) -> Result<i32, ParseError> {
@@ -391,6 +436,16 @@ impl Parser<'_> {
                 let x = self.value()?;
                 self.cursor.expect(',', "`,`")?;
                 Ok(Expression::Shuffle(x, self.cursor.number("bits")?))
+            }
+            "load_matrix" => {
+                let transposed = self.cursor.skip_word("transposed");
+                let shared = self.shared()?;
+                Ok(Expression::LoadMatrix(MatrixLoad {
+                    count: ty.lanes,
+                    transposed,
+                    shared,
+                    row: self.index()?,
+                }))
             }
             "load" => {
                 let (memory, index) = self.access()?;

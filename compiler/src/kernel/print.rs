@@ -5,11 +5,12 @@
 //! ```text
 //! kernel    = "kernel" name "invocations" N "grid" N N N {"about" string} "{" memory* statement* "}"
 //! memory    = "buffer" "$"N name ":" type "[" N "]" ["written"]
-//!           | "shared" "@"N name ":" type "[" N "]"
+//!           | "shared" "@"N name ":" type "[" N "]" ["over" "@"N]
 //! type      = ("bool" | "i32" | "u32" | "f16" | "f32") ["x2" | "x4"]
 //! statement = value ":" type "=" expression
 //!           | "store" access "=" value
-//!           | "barrier"
+//!           | "barrier" | "commit" | "wait" N
+//!           | "copy" "@"N "[" value "]" "=" "$"N "[" value "]" "where" value
 //!           | "if" value block ["else" block] ["gives" value ":" type "=" value "else" value, …]
 //!           | "for" value "=" value "to" value "step" N ["carry" carried, …] block
 //! carried   = value ":" type "=" value "next" value "left" value
@@ -17,11 +18,12 @@
 //! expression = number | "true" | "false" | "local" | "group" N | function value, …
 //!           | "extract" value "," N | "shuffle" value "," N
 //!           | "mma" ("f16" | "bf16") value "," value "," value | "load" access
+//!           | "load_matrix" ["transposed"] "@"N "[" value "]"
 //! access    = ("$"N | "@"N) "[" value "]"
 //! ```
 //! A value is `%N`; its type is written where it is defined, that of what is left of a carried
-//! value where the loop begins. The type of a number, and what `convert`, `bits` and `splat` make,
-//! is the one written before `=`.
+//! value where the loop begins. The type of a number, what `convert`, `bits` and `splat` make, and
+//! how many matrices are loaded, is what is written before `=`.
 
 use std::fmt::{self, Write};
 
@@ -109,6 +111,10 @@ impl fmt::Display for Expression {
             Expression::Pack(x) => write!(f, "pack {x}"),
             Expression::Mma(half, a, b, c) => write!(f, "mma {} {a}, {b}, {c}", half.name()),
             Expression::Shuffle(x, bits) => write!(f, "shuffle {x}, {bits}"),
+            Expression::LoadMatrix(load) => {
+                let transposed = if load.transposed { " transposed" } else { "" };
+                write!(f, "load_matrix{transposed} {}[{}]", load.shared, load.row)
+            }
             Expression::Load(memory, index) => write!(f, "load {memory}[{index}]"),
         }
     }
@@ -142,11 +148,15 @@ impl fmt::Display for Kernel {
         }
         for (number, shared) in self.shared.iter().enumerate() {
             let (name, element) = (&shared.name, shared.element);
-            writeln!(
+            write!(
                 f,
                 "  shared @{number} {name}: {element}[{}]",
                 shared.elements
             )?;
+            match shared.over {
+                Some(owner) => writeln!(f, " over {owner}")?,
+                None => writeln!(f)?,
+            }
         }
         self.block(f, &self.body, 1)?;
         f.write_str("}\n")
@@ -188,6 +198,16 @@ impl Kernel {
                 value,
             } => write!(f, "store {memory}[{index}] = {value}"),
             Statement::Barrier => f.write_str("barrier"),
+            Statement::Copy(copy) => {
+                let (shared, place) = (copy.shared, copy.place);
+                let (buffer, index, holds) = (copy.buffer, copy.index, copy.holds);
+                write!(
+                    f,
+                    "copy {shared}[{place}] = {buffer}[{index}] where {holds}"
+                )
+            }
+            Statement::Commit => f.write_str("commit"),
+            Statement::Wait(latest) => write!(f, "wait {latest}"),
             Statement::If(branch) => write!(f, "if {}", branch.condition),
             Statement::For(repeat) => {
                 let Loop {
@@ -220,7 +240,12 @@ impl Kernel {
     fn tail(&self, f: &mut impl Write, statement: &Statement, depth: usize) -> fmt::Result {
         let width = 2 * depth;
         match statement {
-            Statement::Let(..) | Statement::Store { .. } | Statement::Barrier => Ok(()),
+            Statement::Let(..)
+            | Statement::Store { .. }
+            | Statement::Barrier
+            | Statement::Copy(_)
+            | Statement::Commit
+            | Statement::Wait(_) => Ok(()),
             Statement::If(branch) => {
                 f.write_str(" {\n")?;
                 self.block(f, &branch.then, depth + 1)?;

@@ -89,24 +89,66 @@ pub enum Expression {
     Unpack(Value),
     /// Two lanes of F32 as F16 in a U32, rounded to the nearest, ties to even.
     Pack(Value),
-    /// `A · B + C` of the 32 invocations of a warp: 16 rows, 8 columns, a depth of 16. An
+    /// `A · B + C` of the 32 invocations of a warp: 16 rows, 8 columns, a depth of 16 or 8. An
     /// invocation holds of A four words (U32x4), of B two (U32x2), each of two numbers that are
     /// neighbours along the depth, and of C and of the result four F32. With `g` a quarter of its
     /// number in the warp and `t` the rest: A holds rows `g, g + 8, g, g + 8` at depths `2t, 2t,
     /// 2t + 8, 2t + 8`; B column `g` at depths `2t, 2t + 8`; C row `g` at columns `2t, 2t + 1`,
-    /// then row `g + 8` at the same ones.
+    /// then row `g + 8` at the same ones. For a depth of 8, A and B have the first half of their
+    /// words (U32x2 and U32).
     ///
     /// # Source
-    /// PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".
+    /// PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type", and the same for
+    /// `mma.m16n8k8`.
     Mma(Half, Value, Value, Value),
     /// The value of the invocation of the same warp whose number differs in these bits, below 32.
     Shuffle(Value, u8),
+    /// One, two or four matrices of 8 rows of eight numbers of 16 bits, a word of each (U32, U32x2,
+    /// U32x4) for every invocation of a warp. A row is one element of 16 bytes of the memory: the
+    /// rows of matrix `m` are where invocations `8m` to `8m + 7` of the warp say. An invocation gets
+    /// of row `g` the numbers `2t` and `2t + 1`, with `g` and `t` as for [`Expression::Mma`];
+    /// where the matrix is transposed, number `g` of rows `2t` and `2t + 1`.
+    ///
+    /// # Source
+    /// PTX ISA, "Warp-level matrix load instruction: ldmatrix".
+    LoadMatrix(MatrixLoad),
     /// An element of a memory.
     Load(Memory, Value),
 }
 
 /// Invocations of a warp.
 pub const WARP: u32 = 32;
+
+/// Bytes of an asynchronous copy, and of a row of a matrix that a warp loads.
+pub const CHUNK_BYTES: u32 = 16;
+
+/// What a warp loads of matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MatrixLoad {
+    /// How many: 1, 2 or 4.
+    pub count: u8,
+    /// Whether an invocation gets two rows of one column, not two columns of one row.
+    pub transposed: bool,
+    /// The memory; its elements have 16 bytes.
+    pub shared: SharedId,
+    /// The element that is a row, an I32.
+    pub row: Value,
+}
+
+/// 16 bytes that go from a storage buffer to shared memory while the invocation goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkCopy {
+    /// The memory that gets them; its elements have 16 bytes.
+    pub shared: SharedId,
+    /// Which element, an I32.
+    pub place: Value,
+    /// The buffer that has them.
+    pub buffer: BufferId,
+    /// The first of its elements, an I32: 16 bytes of them begin at a multiple of 16 bytes.
+    pub index: Value,
+    /// A Bool: where it does not hold nothing is read, and all bytes are 0.
+    pub holds: Value,
+}
 
 /// One value that changes from one iteration of a loop to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +180,13 @@ pub enum Statement {
     /// All invocations of the workgroup have come here, and see what the others stored in shared
     /// memory.
     Barrier,
+    /// 16 bytes are copied asynchronously: until the invocation has waited for them nobody may load
+    /// or store them, and others not before a barrier after that.
+    Copy(ChunkCopy),
+    /// The copies of the invocation since the last one become a group.
+    Commit,
+    /// All groups of copies of the invocation have arrived, but so many of the latest.
+    Wait(u8),
     /// One of two blocks.
     If(Branch),
     /// One block again and again.
@@ -196,6 +245,9 @@ pub struct Shared {
     pub element: Type,
     /// Elements in it.
     pub elements: u32,
+    /// The earlier memory whose first bytes these are, in another type; `None` where it has bytes
+    /// of its own.
+    pub over: Option<SharedId>,
 }
 
 /// A kernel.
@@ -264,6 +316,13 @@ impl Type {
     }
 }
 
+impl Shared {
+    /// Bytes in it.
+    pub fn bytes(&self) -> u32 {
+        self.element.bytes().saturating_mul(self.elements)
+    }
+}
+
 impl Constant {
     /// The number, of [`Scalar::I32`].
     pub(super) fn as_i32(self) -> Option<i32> {
@@ -295,7 +354,8 @@ impl Constant {
 impl Expression {
     /// Whether whole warps compute it together.
     pub(super) fn is_of_warps(&self) -> bool {
-        matches!(self, Expression::Mma(..) | Expression::Shuffle(..))
+        use Expression::{LoadMatrix, Mma, Shuffle};
+        matches!(self, Mma(..) | Shuffle(..) | LoadMatrix(_))
     }
 }
 
@@ -366,14 +426,25 @@ impl Kernel {
             Expression::Binary(function, _, b) => {
                 function.has_value(self.type_of(*b).scalar, known(*b))
             }
-            other => !matches!(other, Expression::ExtractAt(..) | Expression::Load(..)),
+            other => {
+                use Expression::{ExtractAt, Load, LoadMatrix};
+                !matches!(other, ExtractAt(..) | Load(..) | LoadMatrix(_))
+            }
         }
     }
 
     /// Bytes of shared memory of one workgroup.
     pub fn shared_bytes(&self) -> u32 {
-        let bytes = |shared: &Shared| shared.element.bytes().saturating_mul(shared.elements);
-        self.shared.iter().map(bytes).fold(0, u32::saturating_add)
+        let own = self.shared.iter().filter(|shared| shared.over.is_none());
+        own.map(Shared::bytes).fold(0, u32::saturating_add)
+    }
+
+    /// The memory that has the bytes of a shared memory: itself, or the one that it is over.
+    ///
+    /// # Panics
+    /// When the memory is of another kernel.
+    pub fn owner(&self, shared: SharedId) -> SharedId {
+        self.shared[shared.0 as usize].over.unwrap_or(shared)
     }
 }
 

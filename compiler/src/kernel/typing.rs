@@ -101,16 +101,12 @@ pub(super) fn infer(kernel: &Kernel, expression: &Expression) -> Result<Type, Mi
             Ok(Type::one(Scalar::U32))
         }
         Expression::Mma(_, a, b, c) => {
-            wants(
-                *a,
-                Type::lanes(Scalar::U32, 4),
-                "four u32 of the left factor",
-            )?;
-            wants(
-                *b,
-                Type::lanes(Scalar::U32, 2),
-                "two u32 of the right factor",
-            )?;
+            let (left, right) = match of(*a).lanes {
+                2 => (Type::lanes(Scalar::U32, 2), Type::one(Scalar::U32)),
+                _ => (Type::lanes(Scalar::U32, 4), Type::lanes(Scalar::U32, 2)),
+            };
+            wants(*a, left, "four u32 of the left factor, or two")?;
+            wants(*b, right, "half as many u32 of the right factor")?;
             let sums = Type::lanes(Scalar::F32, 4);
             wants(*c, sums, "four f32 of the sums")?;
             Ok(sums)
@@ -120,6 +116,14 @@ pub(super) fn infer(kernel: &Kernel, expression: &Expression) -> Result<Type, Mi
             (Scalar::Bool | Scalar::F16, _) => misfit(of(*x), "numbers of 32 bits"),
             (_, _) => misfit(bits, "bits of a number below 32"),
         },
+        Expression::LoadMatrix(load) => {
+            wants(load.row, Type::one(Scalar::I32), "an index as i32")?;
+            match (kernel.shared.get(load.shared.0 as usize), load.count) {
+                (None, _) => misfit(load.shared, "a memory of the kernel"),
+                (Some(_), count @ (1 | 2 | 4)) => Ok(Type::lanes(Scalar::U32, count)),
+                (Some(_), count) => misfit(count, "one, two or four matrices"),
+            }
+        }
         Expression::Load(memory, index) => {
             wants(*index, Type::one(Scalar::I32), "an index as i32")?;
             match element(kernel, *memory) {

@@ -46,7 +46,11 @@ impl State<'_> {
                 let uniform = self.expression(expression);
                 self.set(*value, uniform);
             }
-            Statement::Store { .. } | Statement::Barrier => {}
+            Statement::Store { .. }
+            | Statement::Barrier
+            | Statement::Copy(_)
+            | Statement::Commit
+            | Statement::Wait(_) => {}
             Statement::If(branch) => {
                 let condition = self.is(branch.condition);
                 for (value, yes, no) in &branch.results {
@@ -67,7 +71,7 @@ impl State<'_> {
     fn expression(&self, expression: &Expression) -> bool {
         let differs = matches!(
             expression,
-            Expression::Builtin(Builtin::Local) | Expression::Mma(..)
+            Expression::Builtin(Builtin::Local) | Expression::Mma(..) | Expression::LoadMatrix(_)
         );
         let mut uniform = !differs;
         if let Expression::Load(memory, _) = expression {

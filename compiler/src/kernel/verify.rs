@@ -3,38 +3,22 @@
 //! Takes a kernel, gives the first rule that it breaks. What passes here printers and the
 //! interpreter may trust.
 
-use thiserror::Error;
-
+use crate::kernel::declared::check_declared;
+use crate::kernel::error::{KernelError, error};
 use crate::kernel::typing::{self, Misfit};
 use crate::kernel::walk::each_statement;
 use crate::kernel::{
-    Branch, Carried, Expression, Kernel, Loop, Memory, Scalar, Shared, Statement, Type, Value,
-    WARP, uniform_values,
+    Branch, CHUNK_BYTES, Carried, ChunkCopy, Expression, Kernel, Loop, Memory, Scalar, SharedId,
+    Statement, Type, Value, WARP, uniform_values,
 };
 use crate::target::Limits;
-
-/// A rule that a kernel breaks.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{rule}: {kernel}, {place:?}: found {found}, wanted {wanted}")]
-pub struct KernelError {
-    /// The rule's number.
-    pub rule: &'static str,
-    /// The kernel.
-    pub kernel: String,
-    /// The text of the statement, of the memory, or of what is declared.
-    pub place: String,
-    /// What was found.
-    pub found: String,
-    /// What was wanted.
-    pub wanted: &'static str,
-}
 
 /// Checks all rules.
 ///
 /// # Errors
 /// With the first rule that is broken.
 pub fn verify(kernel: &Kernel, limits: &Limits) -> Result<(), KernelError> {
-    check_sizes(kernel, limits)?;
+    check_declared(kernel, limits)?;
     let mut state = State {
         kernel,
         defined: vec![false; kernel.types.len()],
@@ -47,129 +31,27 @@ pub fn verify(kernel: &Kernel, limits: &Limits) -> Result<(), KernelError> {
     check_barriers(kernel, &uniform, &kernel.body, None)
 }
 
-/// K9, but for conditions.
+/// K9, but for conditions, and K10 of copies.
 fn check_warps(kernel: &Kernel, limits: &Limits) -> Result<(), KernelError> {
-    let whole = limits.warp == WARP && kernel.invocations.is_multiple_of(WARP);
+    let has_warps = limits.warp == WARP;
+    let whole = has_warps && kernel.invocations.is_multiple_of(WARP);
     let mut wrong = None;
     each_statement(&kernel.body, &mut |statement| {
-        if let Statement::Let(_, expression) = statement
-            && expression.is_of_warps()
-            && !whole
-        {
-            wrong.get_or_insert_with(|| kernel.line(statement));
-        }
+        let broken = match statement {
+            Statement::Let(_, expression) if expression.is_of_warps() && !whole => "K9",
+            Statement::Copy(_) | Statement::Commit | Statement::Wait(_) if !has_warps => "K10",
+            _ => return,
+        };
+        wrong.get_or_insert_with(|| (broken, kernel.line(statement)));
     });
-    let Some(line) = wrong else {
+    let Some((rule, line)) = wrong else {
         return Ok(());
     };
     let found = format!(
         "{} invocations, warps of {}",
         kernel.invocations, limits.warp
     );
-    Err(error("K9", kernel, line, found, "whole warps of 32"))
-}
-
-fn error(
-    rule: &'static str,
-    kernel: &Kernel,
-    place: impl ToString,
-    found: impl ToString,
-    wanted: &'static str,
-) -> KernelError {
-    KernelError {
-        rule,
-        kernel: kernel.name.clone(),
-        place: place.to_string(),
-        found: found.to_string(),
-        wanted,
-    }
-}
-
-/// Whether `name` is a letter or `_`, then letters, digits and `_`.
-fn is_word(name: &str) -> bool {
-    let first = name.bytes().next();
-    first.is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-}
-
-/// K6 and K8.
-fn check_sizes(kernel: &Kernel, limits: &Limits) -> Result<(), KernelError> {
-    let k6 = |place: &str, found: u64, max: u64, wanted| match (1..=max).contains(&found) {
-        true => Ok(()),
-        false => Err(error("K6", kernel, place, found, wanted)),
-    };
-    let named = |name: &str| match is_word(name) {
-        true => Ok(()),
-        false => {
-            let wanted = "a word of letters, digits and `_`";
-            Err(error("K8", kernel, "name", format!("{name:?}"), wanted))
-        }
-    };
-    named(&kernel.name)?;
-    if let Some(line) = kernel
-        .comment
-        .iter()
-        .find(|line| line.contains(char::is_control))
-    {
-        let wanted = "a line without control characters";
-        return Err(error("K8", kernel, "about", format!("{line:?}"), wanted));
-    }
-    k6(
-        "invocations",
-        kernel.invocations.into(),
-        limits.invocations_max.into(),
-        "at least one and no more than the target's",
-    )?;
-    for groups in kernel.grid {
-        k6(
-            "grid",
-            groups.into(),
-            limits.groups_max.into(),
-            "at least one and no more than the target's",
-        )?;
-    }
-    if kernel.buffers.len() as u64 > u64::from(limits.buffers_max) {
-        let found = kernel.buffers.len();
-        let wanted = "no more than the target's";
-        return Err(error("K6", kernel, "buffers", found, wanted));
-    }
-    for buffer in &kernel.buffers {
-        named(&buffer.name)?;
-        check_element(kernel, &buffer.name, buffer.element)?;
-        let bytes = u64::from(buffer.element.bytes()) * u64::from(buffer.elements);
-        let wanted = "bytes of a buffer: at least one and no more than the target's";
-        k6(&buffer.name, bytes, limits.binding_bytes_max, wanted)?;
-    }
-    let mut bytes = 0;
-    for shared in &kernel.shared {
-        named(&shared.name)?;
-        check_element(kernel, &shared.name, shared.element)?;
-        let Shared {
-            element, elements, ..
-        } = shared;
-        bytes += u64::from(element.bytes()) * u64::from(*elements);
-        let wanted = "elements, and no more bytes of shared memory than the target's";
-        let max = u64::from(limits.shared_bytes_max);
-        k6(
-            &shared.name,
-            u64::from(*elements).min(1) * bytes,
-            max,
-            wanted,
-        )?;
-    }
-    Ok(())
-}
-
-/// K3: truth values lie in no memory.
-fn check_element(kernel: &Kernel, name: &str, element: Type) -> Result<(), KernelError> {
-    let lies = element.scalar != Scalar::Bool && typing::are_lanes(element.lanes.into());
-    match lies {
-        true => Ok(()),
-        false => {
-            let wanted = "one, two or four numbers";
-            Err(error("K3", kernel, name, element, wanted))
-        }
-    }
+    Err(error(rule, kernel, line, found, "whole warps of 32"))
 }
 
 /// K1, K2, K3, K5 and K7.
@@ -291,7 +173,8 @@ impl State<'_> {
                 index,
                 value,
             } => self.store(statement, *memory, [*index, *value]),
-            Statement::Barrier => Ok(()),
+            Statement::Copy(copy) => self.copy(statement, copy),
+            Statement::Barrier | Statement::Commit | Statement::Wait(_) => Ok(()),
             Statement::If(branch) => self.branch(statement, branch, scope),
             Statement::For(repeat) => self.repeat(statement, repeat, scope),
         }
@@ -309,14 +192,50 @@ impl State<'_> {
             }
         });
         operands?;
-        if let Expression::Load(memory, _) = expression {
-            self.memory(statement, *memory)?;
-            if let Memory::Shared(shared) = memory
-                && !self.stored[shared.0 as usize]
-            {
-                return Err(self.error("K7", statement, memory, "a memory stored to before"));
+        match expression {
+            Expression::Load(memory, _) => self.is_loaded(statement, *memory),
+            Expression::LoadMatrix(load) => {
+                self.chunks(statement, load.shared)?;
+                self.is_loaded(statement, Memory::Shared(load.shared))
             }
+            _ => Ok(()),
         }
+    }
+
+    /// K3 and K7.
+    fn is_loaded(&self, statement: &Statement, memory: Memory) -> Result<(), KernelError> {
+        self.memory(statement, memory)?;
+        match memory {
+            Memory::Shared(shared) if !self.stored[self.kernel.owner(shared).0 as usize] => {
+                Err(self.error("K7", statement, memory, "a memory stored to before"))
+            }
+            Memory::Shared(_) | Memory::Buffer(_) => Ok(()),
+        }
+    }
+
+    /// K10: elements of 16 bytes.
+    fn chunks(&self, statement: &Statement, shared: SharedId) -> Result<(), KernelError> {
+        let element = self.memory(statement, Memory::Shared(shared))?;
+        match element.bytes() {
+            CHUNK_BYTES => Ok(()),
+            _ => Err(self.error("K10", statement, element, "elements of 16 bytes")),
+        }
+    }
+
+    /// K2, K3 and K10 of a copy.
+    fn copy(&mut self, statement: &Statement, copy: &ChunkCopy) -> Result<(), KernelError> {
+        let (i32, bool) = (Type::one(Scalar::I32), Type::one(Scalar::Bool));
+        for (value, ty) in [
+            (copy.place, (i32, "an index as i32")),
+            (copy.index, (i32, "an index as i32")),
+            (copy.holds, (bool, "a bool of one lane")),
+        ] {
+            self.uses(statement, value)?;
+            self.has_type("K2", statement, value, ty)?;
+        }
+        self.chunks(statement, copy.shared)?;
+        self.memory(statement, Memory::Buffer(copy.buffer))?;
+        self.stored[self.kernel.owner(copy.shared).0 as usize] = true;
         Ok(())
     }
 
@@ -334,7 +253,9 @@ impl State<'_> {
         let wanted = "the memory's element";
         self.has_type("K3", statement, value, (element, wanted))?;
         match memory {
-            Memory::Shared(shared) => self.stored[shared.0 as usize] = true,
+            Memory::Shared(shared) => {
+                self.stored[self.kernel.owner(shared).0 as usize] = true;
+            }
             Memory::Buffer(buffer) if self.kernel.buffers[buffer.0 as usize].written => {}
             Memory::Buffer(_) => {
                 let wanted = "a buffer declared as written";
@@ -438,7 +359,11 @@ fn check_barriers<'a>(
                 let wanted = "conditions and bounds that are uniform";
                 return Err(error("K9", kernel, kernel.line(around), found, wanted));
             }
-            Statement::Let(..) | Statement::Store { .. } => continue,
+            Statement::Let(..)
+            | Statement::Store { .. }
+            | Statement::Copy(_)
+            | Statement::Commit
+            | Statement::Wait(_) => continue,
             Statement::Barrier => {
                 let Some(around) = divided else { continue };
                 let found = "a barrier that not all may reach";

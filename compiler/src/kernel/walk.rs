@@ -4,7 +4,7 @@
 //! Takes expressions, statements and blocks, calls back for each value, block or statement; it
 //! knows no types.
 
-use crate::kernel::{Carried, Expression, Statement, Value};
+use crate::kernel::{Carried, ChunkCopy, Expression, MatrixLoad, Statement, Value};
 
 /// Calls back for every statement of a block and of the blocks in it, outer ones first.
 pub(super) fn each_statement(block: &[Statement], call: &mut impl FnMut(&Statement)) {
@@ -39,6 +39,7 @@ impl Expression {
             | Expression::Unpack(x)
             | Expression::Pack(x)
             | Expression::Shuffle(x, _)
+            | Expression::LoadMatrix(MatrixLoad { row: x, .. })
             | Expression::Load(_, x) => *x = call(*x),
             Expression::Binary(_, a, b) | Expression::ExtractAt(a, b) => {
                 [a, b].into_iter().for_each(|x| *x = call(*x));
@@ -58,7 +59,12 @@ impl Statement {
     /// The blocks in it, in order.
     pub fn blocks(&self) -> impl Iterator<Item = &[Statement]> {
         let (first, second) = match self {
-            Statement::Let(..) | Statement::Store { .. } | Statement::Barrier => (None, None),
+            Statement::Let(..)
+            | Statement::Store { .. }
+            | Statement::Barrier
+            | Statement::Copy(_)
+            | Statement::Commit
+            | Statement::Wait(_) => (None, None),
             Statement::If(branch) => (Some(&branch.then), Some(&branch.otherwise)),
             Statement::For(repeat) => (Some(&repeat.body), None),
         };
@@ -73,7 +79,12 @@ impl Statement {
     ) -> Statement {
         let mut replace = |block: &mut Vec<Statement>| *block = call(std::mem::take(block));
         match &mut self {
-            Statement::Let(..) | Statement::Store { .. } | Statement::Barrier => {}
+            Statement::Let(..)
+            | Statement::Store { .. }
+            | Statement::Barrier
+            | Statement::Copy(_)
+            | Statement::Commit
+            | Statement::Wait(_) => {}
             Statement::If(branch) => {
                 replace(&mut branch.then);
                 replace(&mut branch.otherwise);
@@ -89,7 +100,13 @@ impl Statement {
         match self {
             Statement::Let(_, expression) => expression.each_operand(call),
             Statement::Store { index, value, .. } => [*index, *value].into_iter().for_each(call),
-            Statement::Barrier => {}
+            Statement::Copy(ChunkCopy {
+                place,
+                index,
+                holds,
+                ..
+            }) => [*place, *index, *holds].into_iter().for_each(call),
+            Statement::Barrier | Statement::Commit | Statement::Wait(_) => {}
             Statement::If(branch) => {
                 call(branch.condition);
                 for (_, yes, no) in &branch.results {
@@ -112,7 +129,13 @@ impl Statement {
         match &mut self {
             Statement::Let(_, expression) => *expression = expression.with_operands(call),
             Statement::Store { index, value, .. } => [index, value].into_iter().for_each(replace),
-            Statement::Barrier => {}
+            Statement::Copy(ChunkCopy {
+                place,
+                index,
+                holds,
+                ..
+            }) => [place, index, holds].into_iter().for_each(replace),
+            Statement::Barrier | Statement::Commit | Statement::Wait(_) => {}
             Statement::If(branch) => {
                 replace(&mut branch.condition);
                 for (_, yes, no) in &mut branch.results {
@@ -134,7 +157,11 @@ impl Statement {
     pub fn each_definition(&self, mut call: impl FnMut(Value)) {
         match self {
             Statement::Let(value, _) => call(*value),
-            Statement::Store { .. } | Statement::Barrier => {}
+            Statement::Store { .. }
+            | Statement::Barrier
+            | Statement::Copy(_)
+            | Statement::Commit
+            | Statement::Wait(_) => {}
             Statement::If(branch) => branch.results.iter().for_each(|(value, ..)| call(*value)),
             Statement::For(repeat) => repeat.carried.iter().for_each(|each| call(each.result)),
         }

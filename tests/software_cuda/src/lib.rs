@@ -5,6 +5,7 @@
 //! says. A test puts the library where the driver's would be, so that everything that drives a
 //! processor runs without one. It is for finding faults; it is some thousand times slower.
 
+mod copies;
 pub mod driver;
 mod functions;
 mod memory;

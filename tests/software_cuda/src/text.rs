@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use crate::copies::Copies;
 use crate::functions::{Function, Half, function};
 use crate::memory::Memory;
 
@@ -46,6 +47,14 @@ enum Action {
     Mma(Half),
     /// A value of the thread whose number differs in some bits.
     Shuffle,
+    /// Matrices of a warp, each transposed or not.
+    Matrices(bool),
+    /// Bytes go to shared memory while the thread goes on.
+    Copy,
+    /// The copies since the last one become a group.
+    Commit,
+    /// All groups but so many of the latest arrive.
+    Wait,
 }
 
 /// Why a thread stops.
@@ -217,6 +226,12 @@ fn action(name: &[&str], operands: &[Operand]) -> Option<Action> {
         "mma" if name.ends_with(&["f32", "f16", "f16", "f32"]) => Action::Mma(Half::F16),
         "mma" if name.ends_with(&["f32", "bf16", "bf16", "f32"]) => Action::Mma(Half::Bf16),
         "shfl" if name[1..] == ["sync", "bfly", "b32"] => Action::Shuffle,
+        "ldmatrix" if name[1..4] == ["sync", "aligned", "m8n8"] && name.ends_with(&["b16"]) => {
+            Action::Matrices(name.contains(&"trans"))
+        }
+        "cp" if name[1..] == ["async", "cg", "shared", "global"] => Action::Copy,
+        "cp" if name[1..] == ["async", "commit_group"] => Action::Commit,
+        "cp" if name[1..] == ["async", "wait_group"] => Action::Wait,
         "mov" if matches!(operands[0], Operand::Vector(_)) => Action::Split,
         _ => Action::Compute(function(name)?),
     };
@@ -252,6 +267,7 @@ struct Thread {
     number: u32,
     place: usize,
     registers: Vec<u64>,
+    copies: Copies,
 }
 
 impl Block<'_> {
@@ -265,6 +281,7 @@ impl Block<'_> {
             number,
             place: 0,
             registers: start.clone(),
+            copies: Copies::default(),
         });
         let mut threads: Vec<Thread> = threads.collect();
         loop {
@@ -300,6 +317,7 @@ impl Block<'_> {
             match instruction.action {
                 Action::Mma(half) => mma(threads, instruction, half),
                 Action::Shuffle => shuffle(threads, instruction),
+                Action::Matrices(transposed) => self.matrices(threads, instruction, transposed),
                 _ => unreachable!("threads wait for nothing else"),
             }
             threads.iter_mut().for_each(|thread| thread.place += 1);
@@ -318,7 +336,7 @@ impl Block<'_> {
             match instruction.action {
                 Action::Barrier => return Stop::Barrier,
                 Action::Return => return Stop::Done,
-                Action::Mma(_) | Action::Shuffle => {
+                Action::Mma(_) | Action::Shuffle | Action::Matrices(_) => {
                     thread.place -= 1;
                     return Stop::Warp;
                 }
@@ -333,6 +351,14 @@ impl Block<'_> {
                 }
                 Action::Load(space, each) => self.load(thread, instruction, space, each),
                 Action::Store(space, each) => self.store(thread, instruction, space, each),
+                Action::Copy => self.copy(thread, instruction),
+                Action::Commit => thread.copies.commit(),
+                Action::Wait => {
+                    let latest = self.value(thread, instruction, 0);
+                    for (to, bytes) in thread.copies.wait(latest as usize) {
+                        self.bytes(Space::Shared, to, 16).copy_from_slice(&bytes);
+                    }
+                }
                 Action::Split => {
                     let word = self.value(thread, instruction, 1);
                     let to = instruction.lanes(0);
@@ -392,6 +418,44 @@ impl Block<'_> {
         }
     }
 
+    /// 16 bytes on their way: nobody sees them, nor what was there, before they have arrived.
+    fn copy(&mut self, thread: &mut Thread, instruction: &Instruction) {
+        let [to, from, all, read] =
+            [0, 1, 2, 3].map(|operand| self.value(thread, instruction, operand));
+        assert_eq!(all, 16, "{}", instruction.line);
+        let mut bytes = [0; 16];
+        if read > 0 {
+            let read = read as usize;
+            bytes[..read].copy_from_slice(self.bytes(Space::Global, from, read));
+        }
+        self.bytes(Space::Shared, to, 16).fill(0xDD);
+        thread.copies.begin(to, bytes);
+    }
+
+    /// Rows of 16 bytes spread over the warp; PTX ISA, "Warp-level matrix load instruction".
+    fn matrices(&mut self, threads: &mut [Thread], instruction: &Instruction, transposed: bool) {
+        let to = instruction.lanes(0).to_vec();
+        for (matrix, register) in to.into_iter().enumerate() {
+            let address = |thread: &Thread| self.value(thread, instruction, 1);
+            let rows = rows_of(threads, address, matrix);
+            let mut numbers = [[0u64; 8]; 8];
+            for (row, numbers) in rows.into_iter().zip(&mut numbers) {
+                let bytes = self.bytes(Space::Shared, row, 16);
+                for (number, pair) in numbers.iter_mut().zip(bytes.chunks(2)) {
+                    *number = u16::from_le_bytes([pair[0], pair[1]]).into();
+                }
+            }
+            for (lane, thread) in threads.iter_mut().enumerate() {
+                let (row, first) = (lane / 4, lane % 4 * 2);
+                let [low, high] = match transposed {
+                    true => [numbers[first][row], numbers[first + 1][row]],
+                    false => [numbers[row][first], numbers[row][first + 1]],
+                };
+                thread.registers[register] = low | high << 16;
+            }
+        }
+    }
+
     fn store(&mut self, thread: &Thread, instruction: &Instruction, space: Space, each: usize) {
         let address = self.value(thread, instruction, 0);
         let from = match &instruction.operands[1] {
@@ -405,14 +469,21 @@ impl Block<'_> {
     }
 }
 
+/// The matrices that a warp loads: those of the rows whose addresses the first threads have.
+fn rows_of(threads: &[Thread], addresses: impl Fn(&Thread) -> u64, matrix: usize) -> [u64; 8] {
+    std::array::from_fn(|row| addresses(&threads[8 * matrix + row]))
+}
+
 /// D = A · B + C, with fragments as the PTX ISA gives them: "Matrix Fragments for mma.m16n8k16 with
-/// floating point type".
+/// floating point type", and the same for mma.m16n8k8.
 fn mma(threads: &mut [Thread], instruction: &Instruction, half: Half) {
     let [to, a, b, c] = [0, 1, 2, 3].map(|operand| instruction.lanes(operand));
+    // m16n8k8 has the first half of the registers of m16n8k16.
+    let depth = 4 * a.len();
     let (mut left, mut right) = ([[0.0f64; 16]; 16], [[0.0f64; 8]; 16]);
     for (lane, thread) in threads.iter().enumerate() {
         let (group, in_group) = (lane / 4, lane % 4);
-        for i in 0..8 {
+        for i in 0..2 * a.len() {
             let row = if i < 2 || (4..6).contains(&i) {
                 group
             } else {
@@ -421,7 +492,7 @@ fn mma(threads: &mut [Thread], instruction: &Instruction, half: Half) {
             let column = in_group * 2 + i % 2 + if i < 4 { 0 } else { 8 };
             left[row][column] = half.read(thread.registers[a[i / 2]], i % 2);
         }
-        for i in 0..4 {
+        for i in 0..2 * b.len() {
             let row = in_group * 2 + i % 2 + if i < 2 { 0 } else { 8 };
             right[row][group] = half.read(thread.registers[b[i / 2]], i % 2);
         }
@@ -432,7 +503,7 @@ fn mma(threads: &mut [Thread], instruction: &Instruction, half: Half) {
             .map(|i| {
                 let row = if i < 2 { group } else { group + 8 };
                 let column = in_group * 2 + i % 2;
-                let products = (0..16).map(|k| left[row][k] * right[k][column]);
+                let products = (0..depth).map(|k| left[row][k] * right[k][column]);
                 let before = f32::from_bits(thread.registers[c[i]] as u32);
                 let sum = f64::from(before) + products.sum::<f64>();
                 u64::from((sum as f32).to_bits())

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use compiler::kernel::{
-    Branch, Builtin, Constant, Expression, Kernel, Loop, Memory, Scalar, Statement, Type, Value,
+    Branch, Builtin, CHUNK_BYTES, ChunkCopy, Constant, Expression, Kernel, Loop, Memory, Scalar,
+    Statement, Type, Value,
 };
 
 use crate::gpu::commands::{Binding, ENTRY_POINT};
@@ -66,8 +67,10 @@ pub(crate) fn emit(kernel: &Kernel, bindings: &[Binding]) -> String {
         ")\n.reqntid {invocations}, 1, 1 /* grid {x} {y} {z} */\n{{"
     );
     for (number, shared) in kernel.shared.iter().enumerate() {
-        let bytes = shared.element.bytes() * shared.elements;
-        let name = &shared.name;
+        if shared.over.is_some() {
+            continue;
+        }
+        let (name, bytes) = (&shared.name, shared.bytes());
         let _ = writeln!(
             text,
             "  .shared .align 16 .b8 {name}_shared{number}[{bytes}];"
@@ -129,8 +132,14 @@ impl Printer<'_> {
             self.bases.insert(Memory::Buffer(id), global);
         }
         for (number, shared) in self.kernel.shared.iter().enumerate() {
-            let base = self.registers.fresh(Class::B32);
-            self.line(&format!("mov.u32 {base}, {}_shared{number};", shared.name));
+            let base = match shared.over {
+                Some(owner) => self.bases[&Memory::Shared(owner)].clone(),
+                None => {
+                    let base = self.registers.fresh(Class::B32);
+                    self.line(&format!("mov.u32 {base}, {}_shared{number};", shared.name));
+                    base
+                }
+            };
             let id = compiler::kernel::SharedId(number as u32);
             self.bases.insert(Memory::Shared(id), base);
         }
@@ -160,9 +169,24 @@ impl Printer<'_> {
                 self.line(&format!("st.{space}{vector} [{address}], {value};"));
             }
             Statement::Barrier => self.line("bar.sync 0;"),
+            Statement::Copy(copy) => self.copy(copy),
+            Statement::Commit => self.line("cp.async.commit_group;"),
+            Statement::Wait(latest) => self.line(&format!("cp.async.wait_group {latest};")),
             Statement::If(branch) => self.branch(branch),
             Statement::For(repeat) => self.repeat(repeat),
         }
+    }
+
+    /// Of what does not hold no byte is read: all 16 become 0.
+    fn copy(&mut self, copy: &ChunkCopy) {
+        let to = self.address(Memory::Shared(copy.shared), copy.place);
+        let from = self.address(Memory::Buffer(copy.buffer), copy.index);
+        let bytes = self.registers.fresh(Class::B32);
+        let holds = self.operand(copy.holds).to_owned();
+        self.line(&format!("selp.b32 {bytes}, {CHUNK_BYTES}, 0, {holds};"));
+        self.line(&format!(
+            "cp.async.cg.shared.global [{to}], [{from}], {CHUNK_BYTES}, {bytes};"
+        ));
     }
 
     fn branch(&mut self, branch: &Branch) {
@@ -360,12 +384,13 @@ impl Printer<'_> {
                 to
             }
             Expression::Mma(half, a, b, c) => {
+                let depth = 4 * self.kernel.type_of(*a).lanes;
                 let [a, b, c] = [*a, *b, *c].map(|value| self.in_registers(value));
                 let to = self.registers.lanes(ty);
                 let (name, to_text) = (half.name(), joined(&to));
                 self.line(&format!(
-                    "mma.sync.aligned.m16n8k16.row.col.f32.{name}.{name}.f32 {to_text}, {a}, {b}, \
-                     {c};"
+                    "mma.sync.aligned.m16n8k{depth}.row.col.f32.{name}.{name}.f32 {to_text}, {a}, \
+                     {b}, {c};"
                 ));
                 to
             }
@@ -378,6 +403,17 @@ impl Printer<'_> {
                         x[0]
                     )]
                 })
+            }
+            Expression::LoadMatrix(load) => {
+                let address = self.address(Memory::Shared(load.shared), load.row);
+                let to = self.registers.lanes(ty);
+                let (count, lanes) = (load.count, to.join(", "));
+                let trans = if load.transposed { ".trans" } else { "" };
+                self.line(&format!(
+                    "ldmatrix.sync.aligned.m8n8.x{count}{trans}.shared.b16 {{{lanes}}}, \
+                     [{address}];"
+                ));
+                to
             }
             Expression::Load(memory, index) => {
                 let address = self.address(*memory, *index);

@@ -80,6 +80,27 @@ pub enum FaultKind {
         /// The element.
         element: u32,
     },
+    /// It accesses what is being copied.
+    #[error(
+        "found element {element} of {memory:?} still being copied, wanted a wait of the invocation \
+         that copies it, then a barrier"
+    )]
+    Arriving {
+        /// The name of the memory.
+        memory: String,
+        /// The element.
+        element: u32,
+    },
+    /// It copies 16 bytes from where none begin.
+    #[error("found a copy from element {index} of {memory:?}, wanted a multiple of {multiple}")]
+    Unaligned {
+        /// The name of the memory.
+        memory: String,
+        /// The element.
+        index: i32,
+        /// Elements of 16 bytes.
+        multiple: u32,
+    },
     /// It divides an integer by 0.
     #[error("found an integer divided by 0, wanted another divisor")]
     DivisionByZero,

@@ -3,6 +3,8 @@
 //! Takes accesses of numbered invocations in any order, gives elements and the faults of an
 //! access: outside of the memory, of what is undefined, or in a race. It knows no statement.
 
+use std::ops::Range;
+
 use crate::kernel::Type;
 use crate::kernel::interpret::fault::FaultKind;
 
@@ -53,15 +55,17 @@ impl BufferContents {
     }
 }
 
-/// Who accessed an element: numbers of invocations from 1, 0 for none.
+/// Who accessed some lanes: numbers of invocations from 1, 0 for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Track {
     writer: u32,
     reader: u32,
+    /// Whether an asynchronous copy of the writer is on its way.
+    arriving: bool,
 }
 
 /// More than one invocation.
-const SEVERAL: u32 = u32::MAX;
+pub(super) const SEVERAL: u32 = u32::MAX;
 
 /// The invocation that an access conflicts with, by number, and what it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,39 +83,52 @@ pub(super) enum Wrong {
     Race(Conflict),
 }
 
+/// How elements of a memory are counted: one type of what is in a bank.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) name: &'a str,
+    pub(super) element: Type,
+    pub(super) elements: u32,
+}
+
+impl View<'_> {
+    fn lanes(&self) -> usize {
+        usize::from(self.element.lanes)
+    }
+}
+
 /// One memory.
 #[derive(Debug)]
 pub(super) struct Bank {
-    name: String,
-    element: Type,
-    elements: u32,
     words: Vec<u32>,
     /// By lane.
     defined: Vec<bool>,
     /// Whether all is defined: then `defined` need not be asked.
     is_defined: bool,
-    /// By element; empty where nobody stores.
+    /// Lanes of a track: no view has fewer in an element.
+    unit: usize,
+    /// By unit; empty where nobody stores.
     tracks: Vec<Track>,
+    /// Whether copies may be on their way.
+    has_copies: bool,
 }
 
 impl Bank {
-    /// A memory with contents of the right size.
-    pub(super) fn new(
-        name: &str,
-        element: Type,
-        elements: u32,
-        written: bool,
-        contents: BufferContents,
-    ) -> Bank {
-        let tracked = if written { elements as usize } else { 0 };
+    /// A memory with contents of the right size; views have elements of at least `unit` lanes.
+    pub(super) fn new(unit: u8, written: bool, contents: BufferContents) -> Bank {
+        let unit = usize::from(unit);
+        let tracked = if written {
+            contents.words.len() / unit
+        } else {
+            0
+        };
         Bank {
-            name: name.to_owned(),
-            element,
-            elements,
             is_defined: contents.defined.iter().all(|&defined| defined),
             words: contents.words,
             defined: contents.defined,
+            unit,
             tracks: vec![Track::default(); tracked],
+            has_copies: false,
         }
     }
 
@@ -128,37 +145,51 @@ impl Bank {
         self.words.fill(0);
         self.defined.fill(false);
         self.is_defined = false;
+        self.has_copies = false;
         self.order();
     }
 
-    /// What was accessed before comes before all that follows.
+    /// What was accessed before comes before all that follows, but for copies on their way.
     pub(super) fn order(&mut self) {
-        self.tracks.fill(Track::default());
+        if !self.has_copies {
+            return self.tracks.fill(Track::default());
+        }
+        let arrived = self.tracks.iter_mut().filter(|track| !track.arriving);
+        arrived.for_each(|track| *track = Track::default());
     }
 
-    fn element_at(&self, index: u32) -> Result<usize, Wrong> {
-        match index < self.elements {
-            true => Ok(index as usize),
+    /// The lanes of an element.
+    fn lanes_of(&self, view: View<'_>, index: u32) -> Result<Range<usize>, Wrong> {
+        let lanes = view.lanes();
+        match index < view.elements {
+            true => Ok(index as usize * lanes..(index as usize + 1) * lanes),
             false => Err(Wrong::Plain(FaultKind::OutOfBounds {
-                memory: self.name.clone(),
+                memory: view.name.to_owned(),
                 index: index.cast_signed(),
-                elements: self.elements,
+                elements: view.elements,
             })),
         }
     }
 
+    /// Who accessed these lanes; empty where nobody stores.
+    fn tracks(&mut self, lanes: &Range<usize>) -> &mut [Track] {
+        let units = lanes.start / self.unit..lanes.end / self.unit;
+        self.tracks.get_mut(units).unwrap_or_default()
+    }
+
     /// Invocation `who`, numbered from 1, loads an element: the words of its lanes.
-    pub(super) fn load(&mut self, who: u32, index: u32) -> Result<&[u32], Wrong> {
-        let element = self.element_at(index)?;
-        let lanes = usize::from(self.element.lanes);
-        let range = element * lanes..(element + 1) * lanes;
+    pub(super) fn load(&mut self, view: View<'_>, who: u32, index: u32) -> Result<&[u32], Wrong> {
+        let range = self.lanes_of(view, index)?;
         if !self.is_defined && self.defined[range.clone()].contains(&false) {
             return Err(Wrong::Plain(FaultKind::Undefined {
-                memory: self.name.clone(),
+                memory: view.name.to_owned(),
                 element: index,
             }));
         }
-        if let Some(track) = self.tracks.get_mut(element) {
+        for track in self.tracks(&range) {
+            if track.arriving {
+                return Err(arriving(view, index));
+            }
             if track.writer != 0 && track.writer != who {
                 return Err(Wrong::Race(Conflict {
                     element: index,
@@ -179,12 +210,12 @@ impl Bank {
     /// Invocation `who` stores the element whose lanes `word` gives.
     pub(super) fn store(
         &mut self,
+        view: View<'_>,
         who: u32,
         index: u32,
         word: impl Fn(usize) -> u32,
     ) -> Result<(), Wrong> {
-        let element = self.element_at(index)?;
-        let track = &mut self.tracks[element];
+        let range = self.lanes_of(view, index)?;
         let conflict = |with, other| {
             Err(Wrong::Race(Conflict {
                 element: index,
@@ -193,24 +224,59 @@ impl Bank {
                 other,
             }))
         };
-        if track.writer != 0 && track.writer != who {
-            return conflict(track.writer, "has stored");
+        for track in self.tracks(&range) {
+            if track.arriving {
+                return Err(arriving(view, index));
+            }
+            if track.writer != 0 && track.writer != who {
+                return conflict(track.writer, "has stored");
+            }
+            if track.reader != 0 && track.reader != who {
+                return conflict(track.reader, "has loaded");
+            }
+            track.writer = who;
         }
-        if track.reader != 0 && track.reader != who {
-            return conflict(track.reader, "has loaded");
-        }
-        track.writer = who;
-        let lanes = usize::from(self.element.lanes);
-        for lane in 0..lanes {
-            self.words[element * lanes + lane] = word(lane);
-            self.defined[element * lanes + lane] = true;
+        for (lane, at) in range.enumerate() {
+            self.words[at] = word(lane);
+            self.defined[at] = true;
         }
         Ok(())
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    /// Invocation `who` begins to copy to an element: nobody may access it until it has arrived.
+    pub(super) fn begin_copy(
+        &mut self,
+        view: View<'_>,
+        who: u32,
+        index: u32,
+        words: &[u32],
+    ) -> Result<(), Wrong> {
+        self.store(view, who, index, |lane| words[lane])?;
+        self.has_copies = true;
+        let range = self.lanes_of(view, index)?;
+        let tracks = self.tracks(&range).iter_mut();
+        tracks.for_each(|track| track.arriving = true);
+        Ok(())
     }
+
+    /// What invocation `who` copied to an element is there, as if it stored it now.
+    pub(super) fn end_copy(&mut self, view: View<'_>, who: u32, index: u32) -> Result<(), Wrong> {
+        let range = self.lanes_of(view, index)?;
+        for track in self.tracks(&range) {
+            *track = Track {
+                writer: who,
+                ..Track::default()
+            };
+        }
+        Ok(())
+    }
+}
+
+fn arriving(view: View<'_>, element: u32) -> Wrong {
+    Wrong::Plain(FaultKind::Arriving {
+        memory: view.name.to_owned(),
+        element,
+    })
 }
 
 impl Conflict {

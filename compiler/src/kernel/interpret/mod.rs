@@ -6,18 +6,23 @@
 //! that come to it: the result does not depend on it, for what does is a race. Deterministic; it
 //! reads no clock.
 
+mod access;
+mod copies;
 mod fault;
 mod memory;
 mod run;
+mod traffic;
 
 use crate::kernel::{Kernel, Type, WARP, verify};
 use crate::target::Limits;
 
 pub use fault::{Fault, FaultKind};
 pub use memory::BufferContents;
+pub use traffic::Traffic;
 
 use memory::Bank;
 use run::Machine;
+use traffic::Counter;
 
 /// What the interpreter allows: whatever the host's memory holds.
 pub(super) const LIMITS: Limits = Limits {
@@ -40,6 +45,30 @@ pub fn interpret(
     buffers: &mut [BufferContents],
     groups: Option<&[[u32; 3]]>,
 ) -> Result<(), Fault> {
+    execute(kernel, buffers, groups, None).map(|_| ())
+}
+
+/// Executes a kernel as [`interpret`] does, and counts what its accesses to memory need: one entry
+/// for each statement that accesses one, in the order in which they were first executed. Only the
+/// first bytes of each memory are taken to begin at a multiple of 128 bytes.
+///
+/// # Errors
+/// As [`interpret`].
+pub fn traffic(
+    kernel: &Kernel,
+    buffers: &mut [BufferContents],
+    groups: Option<&[[u32; 3]]>,
+) -> Result<Vec<Traffic>, Fault> {
+    let counted = execute(kernel, buffers, groups, Some(Counter::default()))?;
+    Ok(counted.map_or_else(Vec::new, |counter| counter.all))
+}
+
+fn execute(
+    kernel: &Kernel,
+    buffers: &mut [BufferContents],
+    groups: Option<&[[u32; 3]]>,
+    counter: Option<Counter>,
+) -> Result<Option<Counter>, Fault> {
     verify(kernel, &LIMITS)?;
     check_arguments(kernel, buffers, groups)?;
     let taken = buffers
@@ -47,20 +76,15 @@ pub fn interpret(
         .zip(&kernel.buffers)
         .map(|(contents, data)| {
             let contents = std::mem::replace(contents, BufferContents::undefined(0));
-            Bank::new(
-                &data.name,
-                data.element,
-                data.elements,
-                data.written,
-                contents,
-            )
+            Bank::new(data.element.lanes, data.written, contents)
         });
-    let mut machine = Machine::new(kernel, taken.collect(), groups);
+    let mut machine = Machine::new(kernel, taken.collect(), groups, counter);
     let done = machine.run();
-    for (contents, bank) in buffers.iter_mut().zip(machine.into_buffers()) {
+    let (banks, counter) = machine.into_parts();
+    for (contents, bank) in buffers.iter_mut().zip(banks) {
         *contents = bank.contents();
     }
-    done
+    done.map(|()| counter)
 }
 
 fn check_arguments(
@@ -109,3 +133,5 @@ fn lanes(element: Type, elements: u32) -> u64 {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod warp_tests;

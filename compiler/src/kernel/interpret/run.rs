@@ -5,23 +5,33 @@
 //! invocations, also those that a condition keeps away: nobody sees their values.
 
 use crate::kernel::compute;
+use crate::kernel::interpret::copies::Copies;
 use crate::kernel::interpret::fault::{Fault, FaultKind};
-use crate::kernel::interpret::memory::{Bank, BufferContents, Wrong};
-use crate::kernel::{Builtin, Carried, Expression, Kernel, Loop, Memory, Statement, Value};
+use crate::kernel::interpret::memory::{Bank, BufferContents, View, Wrong};
+use crate::kernel::interpret::traffic::Counter;
+use crate::kernel::{
+    Builtin, Carried, Expression, Kernel, Loop, Memory, SharedId, Statement, Value,
+};
 
 /// What is wrong, and which invocation did it.
-type Done = Result<(), (u32, Wrong)>;
+pub(super) type Done = Result<(), (u32, Wrong)>;
 
 /// A kernel that is executed.
 pub(super) struct Machine<'a> {
-    kernel: &'a Kernel,
+    pub(super) kernel: &'a Kernel,
     groups: Option<&'a [[u32; 3]]>,
-    buffers: Vec<Bank>,
-    shared: Vec<Bank>,
+    pub(super) buffers: Vec<Bank>,
+    /// By number; empty for a memory over another one, whose bank has the words.
+    pub(super) shared: Vec<Bank>,
+    pub(super) copies: Copies,
+    /// What accesses need, if that is wanted.
+    pub(super) counter: Option<Counter>,
+    /// Loops around the statement at hand.
+    pub(super) loops: u32,
     /// By value; empty until it is defined.
-    words: Vec<Vec<u32>>,
+    pub(super) words: Vec<Vec<u32>>,
     /// The workgroup, as it is counted in the order of execution.
-    turn: u32,
+    pub(super) turn: u32,
 }
 
 impl<'a> Machine<'a> {
@@ -29,25 +39,35 @@ impl<'a> Machine<'a> {
         kernel: &'a Kernel,
         buffers: Vec<Bank>,
         groups: Option<&'a [[u32; 3]]>,
+        counter: Option<Counter>,
     ) -> Machine<'a> {
-        let shared = kernel.shared.iter().map(|data| {
-            let lanes = usize::from(data.element.lanes) * data.elements as usize;
-            let contents = BufferContents::undefined(lanes);
-            Bank::new(&data.name, data.element, data.elements, true, contents)
+        let shared = kernel.shared.iter().zip(0..).map(|(data, number)| {
+            let own = SharedId(number);
+            let lanes = match data.over {
+                Some(_) => 0,
+                None => usize::from(data.element.lanes) * data.elements as usize,
+            };
+            let views = kernel.shared.iter().filter(|view| view.over == Some(own));
+            let unit = views.map(|view| view.element.lanes).min();
+            let unit = unit.map_or(data.element.lanes, |lanes| lanes.min(data.element.lanes));
+            Bank::new(unit, true, BufferContents::undefined(lanes))
         });
         Machine {
             kernel,
             groups,
             buffers,
             shared: shared.collect(),
+            copies: Copies::default(),
+            counter,
+            loops: 0,
             words: vec![Vec::new(); kernel.types.len()],
             turn: 0,
         }
     }
 
-    /// The buffers, with what was stored.
-    pub(super) fn into_buffers(self) -> Vec<Bank> {
-        self.buffers
+    /// The buffers, with what was stored, and what was counted.
+    pub(super) fn into_parts(self) -> (Vec<Bank>, Option<Counter>) {
+        (self.buffers, self.counter)
     }
 
     /// Executes all workgroups.
@@ -61,6 +81,7 @@ impl<'a> Machine<'a> {
         for turn in 0..turns {
             self.turn = turn;
             self.shared.iter_mut().for_each(Bank::clear);
+            self.copies.clear();
             self.block(&self.kernel.body, &all)?;
         }
         Ok(())
@@ -79,6 +100,7 @@ impl<'a> Machine<'a> {
         for statement in block {
             match statement {
                 Statement::Let(value, expression) => {
+                    self.count_expression(statement, expression, active);
                     let done = self.define(*value, expression, active);
                     self.faulted(statement, done)?;
                 }
@@ -87,7 +109,18 @@ impl<'a> Machine<'a> {
                     index,
                     value,
                 } => {
+                    self.count(statement, *memory, *index, active);
                     let done = self.store(*memory, [*index, *value], active);
+                    self.faulted(statement, done)?;
+                }
+                Statement::Copy(copy) => {
+                    self.count_copy(statement, copy, active);
+                    let done = self.copy_chunks(copy, active);
+                    self.faulted(statement, done)?;
+                }
+                Statement::Commit => active.iter().for_each(|&who| self.copies.commit(who)),
+                Statement::Wait(latest) => {
+                    let done = self.wait(*latest, active);
                     self.faulted(statement, done)?;
                 }
                 Statement::Barrier => {
@@ -121,10 +154,12 @@ impl<'a> Machine<'a> {
         let kind = match wrong {
             Wrong::Plain(kind) => kind,
             Wrong::Race(conflict) => {
-                let (Statement::Let(_, Expression::Load(memory, _))
-                | Statement::Store { memory, .. }) = statement
-                else {
-                    unreachable!("only accesses race");
+                let memory = match statement {
+                    Statement::Let(_, Expression::Load(memory, _))
+                    | Statement::Store { memory, .. } => *memory,
+                    Statement::Let(_, Expression::LoadMatrix(load)) => Memory::Shared(load.shared),
+                    Statement::Copy(copy) => Memory::Shared(copy.shared),
+                    _ => unreachable!("only accesses race"),
                 };
                 let (group, other) = match (memory, conflict.other()) {
                     (Memory::Shared(_), other) => (self.group(self.turn), other),
@@ -135,7 +170,7 @@ impl<'a> Machine<'a> {
                     (Memory::Buffer(_), None) => (self.group(self.turn), None),
                 };
                 FaultKind::Race {
-                    memory: self.bank_name(*memory),
+                    memory: self.view(memory).name.to_owned(),
                     element: conflict.element,
                     access: conflict.access,
                     group,
@@ -153,19 +188,34 @@ impl<'a> Machine<'a> {
         })
     }
 
-    fn bank_name(&self, memory: Memory) -> String {
+    /// How the elements of a memory are counted.
+    pub(super) fn view(&self, memory: Memory) -> View<'a> {
         match memory {
-            Memory::Buffer(id) => self.buffers[id.0 as usize].name().to_owned(),
-            Memory::Shared(id) => self.shared[id.0 as usize].name().to_owned(),
+            Memory::Buffer(id) => {
+                let data = &self.kernel.buffers[id.0 as usize];
+                View {
+                    name: &data.name,
+                    element: data.element,
+                    elements: data.elements,
+                }
+            }
+            Memory::Shared(id) => {
+                let data = &self.kernel.shared[id.0 as usize];
+                View {
+                    name: &data.name,
+                    element: data.element,
+                    elements: data.elements,
+                }
+            }
         }
     }
 
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.kernel.invocations as usize
     }
 
     /// The words of a value that is about to be defined.
-    fn fresh(&mut self, value: Value) -> Vec<u32> {
+    pub(super) fn fresh(&mut self, value: Value) -> Vec<u32> {
         let lanes = usize::from(self.kernel.type_of(value).lanes);
         let mut words = std::mem::take(&mut self.words[value.0 as usize]);
         words.resize(lanes * self.size(), 0);
@@ -241,7 +291,9 @@ impl<'a> Machine<'a> {
                 *word = *at as u32;
             }
             self.words[counter.0 as usize] = words;
+            self.loops += 1;
             self.block(body, &left)?;
+            self.loops -= 1;
             if crossed {
                 let next = |each: &Carried| self.words[each.next.0 as usize].clone();
                 let nexts: Vec<Vec<u32>> = carried.iter().map(next).collect();
@@ -273,6 +325,9 @@ impl<'a> Machine<'a> {
         }
         if let Expression::Load(memory, index) = expression {
             return self.load(value, *memory, *index, active);
+        }
+        if let Expression::LoadMatrix(load) = expression {
+            return self.load_matrix(value, load);
         }
         let mut to = self.fresh(value);
         let size = self.size();
@@ -323,7 +378,9 @@ impl<'a> Machine<'a> {
             Expression::Pack(x) => compute::pack(&mut to, of(x)),
             Expression::Mma(half, a, b, c) => compute::mma(&mut to, *half, [a, b, c].map(of)),
             Expression::Shuffle(x, bits) => compute::shuffle(&mut to, of(x), *bits, size),
-            Expression::Load(..) => unreachable!("loads were done above"),
+            Expression::Load(..) | Expression::LoadMatrix(_) => {
+                unreachable!("loads were done above")
+            }
         }
         self.words[value.0 as usize] = to;
         Ok(())
@@ -360,54 +417,5 @@ impl<'a> Machine<'a> {
             let lane = word.cast_signed();
             (word >= lanes.into()).then_some(FaultKind::Lane { lane, lanes })
         })
-    }
-
-    /// The memory, and the number before that of its first invocation of this workgroup.
-    fn bank(&mut self, memory: Memory) -> (&mut Bank, u32) {
-        match memory {
-            Memory::Buffer(id) => {
-                let before = self.turn * self.kernel.invocations;
-                (&mut self.buffers[id.0 as usize], before)
-            }
-            Memory::Shared(id) => (&mut self.shared[id.0 as usize], 0),
-        }
-    }
-
-    fn load(&mut self, value: Value, memory: Memory, index: Value, active: &[u32]) -> Done {
-        let mut to = self.fresh(value);
-        let size = self.size();
-        let indices = std::mem::take(&mut self.words[index.0 as usize]);
-        let (bank, before) = self.bank(memory);
-        let mut done = Ok(());
-        for &who in active {
-            match bank.load(before + who + 1, indices[who as usize]) {
-                Ok(words) => {
-                    for (lane, word) in words.iter().enumerate() {
-                        to[lane * size + who as usize] = *word;
-                    }
-                }
-                Err(wrong) => {
-                    done = Err((who, wrong));
-                    break;
-                }
-            }
-        }
-        self.words[index.0 as usize] = indices;
-        self.words[value.0 as usize] = to;
-        done
-    }
-
-    fn store(&mut self, memory: Memory, [index, value]: [Value; 2], active: &[u32]) -> Done {
-        let size = self.size();
-        let indices = self.words[index.0 as usize].clone();
-        let words = std::mem::take(&mut self.words[value.0 as usize]);
-        let (bank, before) = self.bank(memory);
-        let done = active.iter().try_for_each(|&who| {
-            let word = |lane: usize| words[lane * size + who as usize];
-            let stored = bank.store(before + who + 1, indices[who as usize], word);
-            stored.map_err(|wrong| (who, wrong))
-        });
-        self.words[value.0 as usize] = words;
-        done
     }
 }

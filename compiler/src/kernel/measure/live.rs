@@ -75,11 +75,11 @@ impl State<'_> {
                 self.remove(live, *value);
                 expression.each_operand(|operand| self.add(live, operand));
             }
-            Statement::Store { index, value, .. } => {
-                self.add(live, *index);
-                self.add(live, *value);
-            }
-            Statement::Barrier => {}
+            Statement::Store { .. }
+            | Statement::Copy(_)
+            | Statement::Barrier
+            | Statement::Commit
+            | Statement::Wait(_) => statement.each_use(|value| self.add(live, value)),
             Statement::If(branch) => {
                 for (value, ..) in &branch.results {
                     self.remove(live, *value);

@@ -9,7 +9,8 @@
 mod live;
 
 use crate::kernel::{
-    Binary, Builtin, Expression, Kernel, Memory, Scalar, Statement, Unary, Value, compute,
+    Binary, Builtin, CHUNK_BYTES, Expression, Kernel, Memory, Scalar, Statement, Unary, Value,
+    compute,
 };
 
 /// What one multiprocessor holds at the same time.
@@ -168,6 +169,11 @@ impl State<'_> {
                     Memory::Shared(_) => add(&mut self.all.shared_bytes, times, bytes),
                 }
             }
+            Statement::Copy(_) => {
+                add(&mut self.all.load_bytes, times, CHUNK_BYTES);
+                add(&mut self.all.shared_bytes, times, CHUNK_BYTES);
+            }
+            Statement::Commit | Statement::Wait(_) => {}
             Statement::Barrier => add(&mut self.all.barriers, times, 1u32),
             Statement::If(branch) => {
                 let size = u64::from(self.kernel.invocations.max(1));
@@ -208,8 +214,8 @@ impl State<'_> {
             | Expression::Compose(_)
             | Expression::Unary(Unary::Neg | Unary::Abs, _) => 0,
             Expression::Fma(..) => 2,
-            // 16 · 8 · 16 multiply-adds of 32 invocations, by four lanes of the result.
-            Expression::Mma(..) => 32,
+            // 16 · 8 multiply-adds of 32 invocations for each depth, by four lanes of the result.
+            Expression::Mma(_, a, ..) => 8 * u64::from(self.kernel.type_of(*a).lanes),
             Expression::Shuffle(..) => 1,
             Expression::Unary(..)
             | Expression::Binary(..)
@@ -218,6 +224,10 @@ impl State<'_> {
             | Expression::ExtractAt(..)
             | Expression::Unpack(_)
             | Expression::Pack(_) => 1,
+            Expression::LoadMatrix(_) => {
+                add(&mut self.all.shared_bytes, times, ty.bytes());
+                0
+            }
             Expression::Load(memory, _) => {
                 let bytes = ty.bytes();
                 match memory {

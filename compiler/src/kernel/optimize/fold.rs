@@ -147,7 +147,11 @@ impl State {
     fn statement(&mut self, statement: Statement, out: &mut Vec<Statement>) {
         match statement {
             Statement::Let(value, expression) => self.define(value, &expression, out),
-            Statement::Store { .. } | Statement::Barrier => {
+            Statement::Store { .. }
+            | Statement::Barrier
+            | Statement::Copy(_)
+            | Statement::Commit
+            | Statement::Wait(_) => {
                 out.push(statement.with_uses(|value| self.of(value)));
             }
             Statement::If(branch) => self.branch(branch, out),
@@ -404,6 +408,7 @@ impl State {
             | Expression::Pack(_)
             | Expression::Mma(..)
             | Expression::Shuffle(..)
+            | Expression::LoadMatrix(_)
             | Expression::Load(..) => Range::ALL,
         }
     }

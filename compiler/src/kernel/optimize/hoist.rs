@@ -80,8 +80,10 @@ impl State<'_> {
     fn leaves(&self, expression: &Expression, runs: bool) -> bool {
         let mut outside = true;
         expression.each_operand(|operand| outside &= !self.inside[operand.0 as usize]);
-        let changes =
-            matches!(expression, Expression::Load(memory, _) if self.kernel.changes(*memory));
+        let changes = match expression {
+            Expression::Load(memory, _) => self.kernel.changes(*memory),
+            other => matches!(other, Expression::LoadMatrix(_)),
+        };
         let known = |value: Value| self.known[value.0 as usize];
         outside && !changes && (runs || self.kernel.is_total(expression, known))
     }

@@ -78,7 +78,12 @@ impl State<'_> {
                 self.change_all(&repeat.body);
                 Statement::For(repeat)
             }
-            Statement::Store { .. } | Statement::Barrier | Statement::If(_) => statement,
+            Statement::Store { .. }
+            | Statement::Barrier
+            | Statement::Copy(_)
+            | Statement::Commit
+            | Statement::Wait(_)
+            | Statement::If(_) => statement,
         };
         let before = self.ages.clone();
         let statement = statement.with_blocks(|block| {
@@ -90,29 +95,43 @@ impl State<'_> {
         out.push(statement.with_uses(|value| self.of(value)));
     }
 
+    /// Elements of a memory have changed: of shared memory also in what is over the same bytes.
     fn change(&mut self, memory: Memory) {
         self.last_age += 1;
-        self.ages.insert(memory, self.last_age);
+        self.ages.insert(self.owner(memory), self.last_age);
+    }
+
+    fn owner(&self, memory: Memory) -> Memory {
+        match memory {
+            Memory::Buffer(_) => memory,
+            Memory::Shared(shared) => Memory::Shared(self.kernel.owner(shared)),
+        }
     }
 
     /// Whatever the statements store to may have changed.
     fn change_all(&mut self, block: &[Statement]) {
         each_statement(block, &mut |statement| match statement {
             Statement::Store { memory, .. } => self.change(*memory),
-            Statement::Barrier => {
+            Statement::Copy(copy) => self.change(Memory::Shared(copy.shared)),
+            Statement::Barrier | Statement::Wait(_) => {
                 for number in 0..self.kernel.shared.len() as u32 {
                     self.change(Memory::Shared(SharedId(number)));
                 }
             }
-            Statement::Let(..) | Statement::If(_) | Statement::For(_) => {}
+            Statement::Let(..) | Statement::Commit | Statement::If(_) | Statement::For(_) => {}
         });
     }
 
     /// Equal for equal expressions.
     fn key(&self, value: Value, expression: &Expression) -> String {
         let ty = self.kernel.type_of(value);
-        if let Expression::Load(memory, _) = expression {
-            let age = self.ages.get(memory).copied().unwrap_or(0);
+        let loaded = match expression {
+            Expression::Load(memory, _) => Some(*memory),
+            Expression::LoadMatrix(load) => Some(Memory::Shared(load.shared)),
+            _ => None,
+        };
+        if let Some(memory) = loaded {
+            let age = self.ages.get(&self.owner(memory)).copied().unwrap_or(0);
             return format!("{expression} {age}: {ty}");
         }
         if let Expression::Binary(function, a, b) = expression

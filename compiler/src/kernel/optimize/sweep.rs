@@ -64,12 +64,14 @@ impl Need {
                 }
                 false
             }
-            Statement::Store { index, value, .. } => {
-                self.set(*index);
-                self.set(*value);
+            Statement::Store { .. }
+            | Statement::Copy(_)
+            | Statement::Barrier
+            | Statement::Commit
+            | Statement::Wait(_) => {
+                statement.each_use(|value| self.set(value));
                 true
             }
-            Statement::Barrier => true,
             Statement::If(branch) => {
                 let mut gives = false;
                 for (value, yes, no) in &branch.results {
@@ -110,7 +112,11 @@ impl Need {
 fn prune(block: &mut Vec<Statement>, is_needed: &impl Fn(Value) -> bool) {
     block.retain_mut(|statement| match statement {
         Statement::Let(value, _) => is_needed(*value),
-        Statement::Store { .. } | Statement::Barrier => true,
+        Statement::Store { .. }
+        | Statement::Barrier
+        | Statement::Copy(_)
+        | Statement::Commit
+        | Statement::Wait(_) => true,
         Statement::If(branch) => {
             prune(&mut branch.then, is_needed);
             prune(&mut branch.otherwise, is_needed);
@@ -158,7 +164,11 @@ fn renumbered(block: Vec<Statement>, of: &impl Fn(Value) -> Value) -> Vec<Statem
                 }
                 Statement::For(repeat)
             }
-            other @ (Statement::Store { .. } | Statement::Barrier) => other,
+            other @ (Statement::Store { .. }
+            | Statement::Barrier
+            | Statement::Copy(_)
+            | Statement::Commit
+            | Statement::Wait(_)) => other,
         }
     };
     block.into_iter().map(renumber).collect()

@@ -68,6 +68,7 @@ impl State {
             | Expression::Pack(_)
             | Expression::Mma(..)
             | Expression::Shuffle(..)
+            | Expression::LoadMatrix(_)
             | Expression::Load(..) => None,
         }
     }
