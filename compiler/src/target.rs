@@ -70,6 +70,8 @@ pub struct Blocks {
     /// Depths of a part: long enough to amortise the accumulator's traffic, short enough that a
     /// part of both factors stays near.
     pub depths: &'static [usize],
+    /// Depths of a part are a multiple of this where there are more.
+    pub depth_unit: usize,
     /// Queries of a block of attention at most, as multiples of a fragment's columns.
     pub queries: &'static [usize],
     /// Keys of a part of attention at most.
@@ -119,6 +121,7 @@ impl Target {
                 row_unit: 1,
                 columns: &[4, 10, 20, 40],
                 depths: &[256, 384, 512],
+                depth_unit: 1,
                 queries: &[2, 4, 8, 16],
                 keys: &[128, 256],
                 elements: 1 << 15,

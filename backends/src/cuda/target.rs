@@ -42,6 +42,7 @@ pub const TARGET: Target = Target {
             row_unit: 16,
             columns: &[2, 4, 8, 16, 20],
             depths: &[32],
+            depth_unit: 8,
             queries: &[2, 4, 8],
             keys: &[16, 32, 48],
             elements: 1024,

@@ -12,10 +12,10 @@ use crate::gpu::commands::{Binding, ENTRY_POINT};
 use crate::gpu::dialect::Text;
 
 /// The instructions that kernels have, without their types, in alphabetical order.
-const INSTRUCTIONS: [&str; 35] = [
-    "abs", "add", "and", "bar", "bra", "cos", "cvt", "cvta", "div", "ex2", "fma", "ld", "lg2",
-    "mad", "max", "min", "mma", "mov", "mul", "neg", "not", "or", "rem", "ret", "rsqrt", "selp",
-    "setp", "shfl", "shl", "shr", "sin", "sqrt", "st", "sub", "xor",
+const INSTRUCTIONS: [&str; 37] = [
+    "abs", "add", "and", "bar", "bra", "cos", "cp", "cvt", "cvta", "div", "ex2", "fma", "ld",
+    "ldmatrix", "lg2", "mad", "max", "min", "mma", "mov", "mul", "neg", "not", "or", "rem", "ret",
+    "rsqrt", "selp", "setp", "shfl", "shl", "shr", "sin", "sqrt", "st", "sub", "xor",
 ];
 
 /// Why a text is not a kernel.

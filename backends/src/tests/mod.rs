@@ -4,6 +4,7 @@
 mod operators;
 mod regions;
 mod states;
+mod tensor_cores;
 
 use std::collections::BTreeMap;
 

@@ -23,6 +23,7 @@ pub const TARGET: Target = Target {
             row_unit: 4,
             columns: &[4, 8, 16, 20, 24, 32],
             depths: &[16],
+            depth_unit: 1,
             queries: &[4, 8, 16],
             keys: &[16, 32, 48],
             elements: 1024,

@@ -3,11 +3,14 @@
 //! Takes where a tile's element is (batch, plane, row, column), gives loads and stores that stay
 //! within their buffers. What a view does not show is its fill, and is not loaded.
 
-use compiler::kernel::{Binary, BufferId, Builder, Half, Memory, Scalar, Type, Unary, Value};
+use compiler::kernel::{
+    Binary, BufferId, Builder, ChunkCopy, Half, Memory, Scalar, SharedId, Type, Unary, Value,
+};
 use compiler::region::{Bound, Buffer, Index, Part, Regions, Scope};
 use compiler::tile::View;
 
 use super::functions::{self, round_bf16};
+use super::near::CHUNK;
 use super::quads::{self, Along};
 use crate::gpu::commands::StoredAs;
 
@@ -118,6 +121,88 @@ impl Arguments<'_> {
         fills_zero && self.shows_quads(view, Along::Columns)
     }
 
+    /// Whether a view shows chunks: eight neighbours along an axis lie in 16 bytes as numbers of that
+    /// type.
+    pub(crate) fn shows_chunks(&self, view: &View, along: Along, half: Half) -> bool {
+        let stored = match half {
+            Half::F16 => StoredAs::F16,
+            Half::Bf16 => StoredAs::Bf16,
+        };
+        let fill = view.access.fill.as_ref();
+        let fills_zero = fill.is_none_or(|fill| functions::first(fill) == 0.0);
+        let mut pieces = view.access.pieces.iter();
+        let lie = pieces.all(|piece| {
+            let argument = self.of(piece.buffer);
+            argument.unit == 4 && argument.stored == stored
+        });
+        fills_zero && lie && quads::shows_groups(view, along, self.regions, CHUNK)
+    }
+
+    /// Copies the chunk that begins at an element to a place of shared memory. Where `valid` does
+    /// not hold nothing is read, and all of it is 0.
+    pub(crate) fn copy_chunk(
+        &self,
+        b: &mut Builder,
+        (view, at): (&View, At),
+        valid: Option<Value>,
+        (shared, place): (SharedId, Value),
+    ) {
+        let axes = axes(b, view, at);
+        let rest = self.shown(b, view, &axes, valid);
+        self.copy_piece(b, (view, &axes), &rest, (shared, place));
+    }
+
+    /// Copies from the first piece that shows the element.
+    fn copy_piece(
+        &self,
+        b: &mut Builder,
+        (view, axes): (&View, &[Value]),
+        rest: &[(Option<Value>, usize)],
+        (shared, place): (SharedId, Value),
+    ) {
+        let Some(((holds, number), rest)) = rest.split_first() else {
+            return;
+        };
+        let shape = &view.access.shape;
+        let piece = &view.access.pieces[*number];
+        let copy = |b: &mut Builder, holds: Value| {
+            let argument = self.of(piece.buffer);
+            let index = quads::address(piece, self.regions).div(4, Scope::of(shape));
+            let index = evaluate(b, &index, axes, shape);
+            let index = b.plus(index, argument.base);
+            b.copy(ChunkCopy {
+                shared,
+                place,
+                buffer: argument.id,
+                index,
+                holds,
+            });
+        };
+        let always = |b: &mut Builder| b.constant(compiler::kernel::Constant::Bool(true));
+        match (holds, rest) {
+            (None, _) => {
+                let holds = always(b);
+                copy(b, holds);
+            }
+            // What nothing shows is 0.
+            (Some(holds), []) => copy(b, *holds),
+            (Some(holds), rest) => {
+                b.branch(
+                    *holds,
+                    |b| {
+                        let holds = always(b);
+                        copy(b, holds);
+                        Vec::new()
+                    },
+                    |b| {
+                        self.copy_piece(b, (view, axes), rest, (shared, place));
+                        Vec::new()
+                    },
+                );
+            }
+        }
+    }
+
     /// Four neighbours along the columns as two words (U32x2) of numbers of 16 bits: as they lie,
     /// where they lie in that form. Where `valid` does not hold nothing is loaded, and all are 0.
     pub(crate) fn read_pairs(
@@ -146,22 +231,35 @@ impl Arguments<'_> {
         valid: Option<Value>,
     ) -> Value {
         let axes = axes(b, view, at);
-        let mut rest: Vec<(Option<Value>, usize)> = Vec::new();
+        let rest = self.shown(b, view, &axes, valid);
+        self.pieces(b, (view, &axes), reading, &rest)
+    }
+
+    /// The pieces of a view, by number, each with whether it shows the element; `None` where it
+    /// surely does.
+    fn shown(
+        &self,
+        b: &mut Builder,
+        view: &View,
+        axes: &[Value],
+        valid: Option<Value>,
+    ) -> Vec<(Option<Value>, usize)> {
+        let mut all: Vec<(Option<Value>, usize)> = Vec::new();
         for (piece, data) in view.access.pieces.iter().enumerate() {
             let mut holds = valid;
             for bound in &data.bounds {
-                let inside = inside(b, bound, &axes, &view.access.shape);
+                let inside = inside(b, bound, axes, &view.access.shape);
                 holds = Some(b.joined(Binary::And, holds, inside));
             }
-            rest.push((holds, piece));
+            all.push((holds, piece));
         }
         // The last piece shows all that the others leave, unless there is a fill.
         if view.access.fill.is_none()
-            && let Some((holds, _)) = rest.last_mut()
+            && let Some((holds, _)) = all.last_mut()
         {
             *holds = valid;
         }
-        self.pieces(b, (view, &axes), reading, &rest)
+        all
     }
 
     /// As many neighbours along the columns as a width has lanes, one by one where they do not lie

@@ -4,11 +4,12 @@
 //! values are near. A warp has 16 queries and all keys of a part, so that what softmax keeps of a
 //! row is known to the four invocations that hold it. It expands no step.
 
-use compiler::kernel::{Builder, Half, Value, WARP};
+use compiler::kernel::{Builder, CHUNK_BYTES, Half, Value, WARP};
 use compiler::target::Limits;
 use compiler::tile::{BlockProgram, Step, TileId};
 
-use super::warp_layout::{COLUMNS, DEPTH, Near, ROWS, WarpLayout};
+use super::near::{CHUNK, Near};
+use super::warp_layout::{COLUMNS, DEPTH, ROWS, WarpLayout};
 
 /// Fragments of scores and of the result that an invocation holds at most.
 const FRAGMENTS_MAX: usize = 36;
@@ -19,9 +20,9 @@ pub(crate) struct FlashLayout {
     pub(crate) half: Half,
     pub(crate) tiles: Tiles,
     /// Where queries, keys and values are near.
-    pub(crate) queries: Near,
+    queries: Near,
     pub(crate) keys: Near,
-    pub(crate) values: Near,
+    values: Near,
     /// Fragments of scores, and of the result.
     fragments: [usize; 2],
     warps: usize,
@@ -84,11 +85,10 @@ impl FlashLayout {
         if !is_whole {
             return None;
         }
-        let width = queries.columns.next_multiple_of(DEPTH);
-        let near = |first: usize, rows: usize, deep: usize| Near { first, rows, deep };
-        let queries = near(0, queries.rows, width);
-        let keys = near(queries.end(), part, width);
-        let values = near(keys.end(), result.columns, part);
+        let width = queries.columns.next_multiple_of(CHUNK);
+        let queries = Near::new(0, queries.rows, width);
+        let keys = Near::new(queries.end(), part, width);
+        let values = Near::new(keys.end(), result.columns, part);
         let flash = FlashLayout {
             half,
             tiles,
@@ -98,12 +98,8 @@ impl FlashLayout {
             fragments,
             warps,
         };
-        (flash.words() * 4 <= limits.shared_bytes_max as usize).then_some(flash)
-    }
-
-    /// Words of shared memory.
-    pub(crate) fn words(&self) -> usize {
-        self.values.end()
+        let bytes = values.end() * CHUNK_BYTES as usize;
+        (bytes <= limits.shared_bytes_max as usize).then_some(flash)
     }
 
     /// How the result is shared.
@@ -116,9 +112,17 @@ impl FlashLayout {
         self.fragments[usize::from(tile != self.tiles.scores)]
     }
 
-    /// Whether a tile is the queries, which are brought near once.
-    pub(crate) fn is_queries(&self, tile: TileId) -> bool {
-        tile == self.tiles.queries
+    /// What is brought near once.
+    pub(crate) fn once(&self) -> (TileId, Near) {
+        (self.tiles.queries, self.queries)
+    }
+
+    /// What is brought near for each part of the keys.
+    pub(crate) fn each(&self) -> [(TileId, Near); 2] {
+        [
+            (self.tiles.keys, self.keys),
+            (self.tiles.values, self.values),
+        ]
     }
 }
 

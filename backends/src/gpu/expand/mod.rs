@@ -18,6 +18,7 @@ mod expansion;
 mod flash_layout;
 mod fragment;
 mod functions;
+mod near;
 pub(crate) mod quads;
 mod rows;
 mod sight;

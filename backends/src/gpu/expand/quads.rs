@@ -1,8 +1,8 @@
 //! Quads: four neighbours that one access reads or stores.
 //!
 //! Takes a view and one of its axes, tells whether every aligned group of four indices on it
-//! lies in four neighbouring elements, in one piece, beginning at a multiple of four. Nothing is
-//! read here.
+//! lies in four neighbouring elements, in one piece, beginning at a multiple of four; the same for
+//! groups of another size. Nothing is read here.
 
 use compiler::region::{Bound, Index, Output, Part, Piece, Region, Regions, Scope};
 use compiler::tile::{OutputViews, View};
@@ -40,15 +40,20 @@ pub(crate) fn address(piece: &Piece, regions: &Regions) -> Index {
 
 /// Whether all pieces of a view show aligned quads along an axis.
 pub(crate) fn shows(view: &View, along: Along, regions: &Regions) -> bool {
+    shows_groups(view, along, regions, 4)
+}
+
+/// Whether all pieces of a view show aligned groups of so many along an axis.
+pub(crate) fn shows_groups(view: &View, along: Along, regions: &Regions, count: usize) -> bool {
     let Some(axis) = last_axis(view, along) else {
         return false;
     };
     let shape = &view.access.shape;
-    if !shape[axis].is_multiple_of(4) {
+    if !shape[axis].is_multiple_of(count) {
         return false;
     }
     view.access.pieces.iter().all(|piece| {
-        let split = Split::new(shape, axis);
+        let split = Split::new(shape, axis, count);
         let steps = split.of(&address(piece, regions));
         let unit = |index: &Index| split.is_aligned(index);
         unit(&steps)
@@ -56,24 +61,35 @@ pub(crate) fn shows(view: &View, along: Along, regions: &Regions) -> bool {
             && piece.bounds.iter().all(|Bound { index, start, end }| {
                 let index = split.of(index);
                 !split.advances(&index)
-                    || (unit(&index) && start.rem_euclid(4) == 0 && end.rem_euclid(4) == 0)
+                    || (unit(&index)
+                        && start.rem_euclid(count as i64) == 0
+                        && end.rem_euclid(count as i64) == 0)
             })
     })
 }
 
-/// An axis as quads and places in them: the place is one more axis, the last.
+/// An axis as groups and places in them: the place is one more axis, the last.
 struct Split {
     axes: Vec<Index>,
     extents: Vec<usize>,
+    /// Elements of a group.
+    count: i64,
 }
 
 impl Split {
-    fn new(shape: &[usize], axis: usize) -> Split {
+    fn new(shape: &[usize], axis: usize, size: usize) -> Split {
+        let count = size as i64;
         let mut axes: Vec<Index> = (0..shape.len()).map(Index::axis).collect();
-        axes[axis] = Index::axis(axis).times(4).add(&Index::axis(shape.len()));
-        let mut extents = [shape, &[4]].concat();
-        extents[axis] /= 4;
-        Split { axes, extents }
+        axes[axis] = Index::axis(axis)
+            .times(count)
+            .add(&Index::axis(shape.len()));
+        let mut extents = [shape, &[size]].concat();
+        extents[axis] /= size;
+        Split {
+            axes,
+            extents,
+            count,
+        }
     }
 
     fn of(&self, index: &Index) -> Index {
@@ -89,15 +105,15 @@ impl Split {
         index.uses(self.place())
     }
 
-    /// Whether the place counts once, and all else is a multiple of four.
+    /// Whether the place counts once, and all else is a multiple of the group.
     fn is_aligned(&self, index: &Index) -> bool {
         let (constant, mut parts) = index.parts();
-        constant % 4 == 0
+        constant % self.count == 0
             && parts.all(|(part, coefficient)| match part {
                 Part::Axis(axis) if axis == self.place() => coefficient == 1,
-                Part::Axis(_) => coefficient % 4 == 0,
+                Part::Axis(_) => coefficient % self.count == 0,
                 Part::Div(inner, _) | Part::Mod(inner, _) => {
-                    coefficient % 4 == 0 && !inner.uses(self.place())
+                    coefficient % self.count == 0 && !inner.uses(self.place())
                 }
             })
     }

@@ -1,12 +1,14 @@
 //! How whole warps share a block of a product of 16-bit factors, for targets that have them.
 //!
-//! Takes a block program, gives which fragments of 16 rows and 8 columns an invocation holds, where
-//! factors are near, and which words it reads of them. It expands no step.
+//! Takes a block program, gives which fragments of 16 rows and 8 columns an invocation holds, and
+//! where factors are near. It expands no step.
 
 use compiler::DType;
-use compiler::kernel::{Binary, Builder, Builtin, Half, Memory, Value, WARP};
+use compiler::kernel::{Binary, Builder, Builtin, CHUNK_BYTES, Half, Value, WARP};
 use compiler::target::Limits;
 use compiler::tile::{BlockProgram, Scope, Step, Tile, TileId, View};
+
+use super::near::{CHUNK, Near};
 
 /// Rows, columns and depth of a fragment.
 pub(crate) const ROWS: usize = 16;
@@ -17,93 +19,6 @@ pub(crate) const DEPTH: usize = 16;
 const WARPS_MAX: usize = 8;
 /// Fragments of an accumulator that a warp holds at most: 128 registers of each invocation.
 const FRAGMENTS_MAX: usize = 32;
-/// Words between rows beyond those of the depth. With depths of whole fragments, rows of a fragment
-/// then begin 4 words of a cycle of 32 apart, so that a warp reads 32 banks at once.
-const PADDING: usize = 4;
-
-/// Where a factor is near: its rows in pairs of numbers, one after the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Near {
-    /// The first word.
-    pub(crate) first: usize,
-    pub(crate) rows: usize,
-    /// Numbers of a row: whole fragments.
-    pub(crate) deep: usize,
-}
-
-impl Near {
-    /// Words from a row to the next.
-    pub(crate) fn stride(&self) -> usize {
-        self.deep / 2 + PADDING
-    }
-
-    /// The word behind the last.
-    pub(crate) fn end(&self) -> usize {
-        self.first + self.rows * self.stride()
-    }
-
-    /// The word that an invocation reads first: of the rows of its warp, if they are divided, or of
-    /// all.
-    pub(crate) fn line(
-        &self,
-        b: &mut Builder,
-        seat: &Seat,
-        warp: Option<Value>,
-        rows: usize,
-    ) -> Value {
-        let row = match warp {
-            Some(warp) => {
-                let first = b.times(warp, rows as i32);
-                b.add(first, seat.group)
-            }
-            None => seat.group,
-        };
-        let line = b.times(row, self.stride() as i32);
-        let line = b.add(line, seat.in_group);
-        b.plus(line, self.first as i32)
-    }
-
-    /// A fragment of a left factor, from a row on.
-    pub(crate) fn left(
-        &self,
-        b: &mut Builder,
-        near: (Memory, Value),
-        part: usize,
-        row: usize,
-    ) -> Value {
-        let upper = row * self.stride();
-        let lower = upper + 8 * self.stride();
-        self.words(b, near, part, &[upper, lower, upper + 4, lower + 4])
-    }
-
-    /// A fragment of a right factor, from a row on.
-    pub(crate) fn right(
-        &self,
-        b: &mut Builder,
-        near: (Memory, Value),
-        part: usize,
-        row: usize,
-    ) -> Value {
-        let first = row * self.stride();
-        self.words(b, near, part, &[first, first + 4])
-    }
-
-    fn words(
-        &self,
-        b: &mut Builder,
-        (shared, line): (Memory, Value),
-        part: usize,
-        places: &[usize],
-    ) -> Value {
-        let words = places.iter().map(|place| {
-            let place = b.plus(line, (place + part * DEPTH / 2) as i32);
-            b.load(shared, place)
-        });
-        let words: Vec<Value> = words.collect();
-        b.compose(&words)
-    }
-}
-
 /// How warps share a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WarpLayout {
@@ -113,8 +28,6 @@ pub(crate) struct WarpLayout {
     warps: [usize; 2],
     /// Fragments of a warp along rows, and along the columns of each plane.
     pub(crate) fragments: [usize; 2],
-    /// Where the factors of a product are near.
-    pub(crate) near: [Near; 2],
 }
 
 /// Where an invocation is.
@@ -122,7 +35,9 @@ pub(crate) struct WarpLayout {
 pub(crate) struct Seat {
     /// The warp along rows and along columns.
     pub(crate) warp: [Value; 2],
-    /// A quarter of the number in the warp, and the rest.
+    /// The number in the warp.
+    pub(crate) lane: Value,
+    /// A quarter of it, and the rest.
     pub(crate) group: Value,
     pub(crate) in_group: Value,
     /// Whether the rest is odd, as a number and as a truth.
@@ -136,8 +51,8 @@ impl WarpLayout {
         if limits.warp != WARP {
             return None;
         }
-        let [left, right, acc] = product(program)?;
-        let [left, right, acc] = [left, right, acc].map(|tile| program.tile(tile));
+        let tiles = product(program)?;
+        let [left, right, acc] = tiles.map(|tile| program.tile(tile));
         let half = WarpLayout::half(&program.views)?;
         let is_whole = acc.rows.is_multiple_of(ROWS)
             && acc.columns.is_multiple_of(COLUMNS)
@@ -147,32 +62,23 @@ impl WarpLayout {
             return None;
         }
         let (warps, fragments) = shared(acc)?;
-        let deep = right.columns.next_multiple_of(DEPTH);
-        let near = |first, rows| Near { first, rows, deep };
-        let left = near(0, left.rows);
+        let [.., (_, near)] = factors(program)?;
         let layout = WarpLayout {
             half,
             planes: acc.planes,
             warps,
             fragments,
-            near: [left, near(left.end(), right.planes * right.rows)],
         };
-        (layout.words() * 4 <= limits.shared_bytes_max as usize).then_some(layout)
+        (near.end() * CHUNK_BYTES as usize <= limits.shared_bytes_max as usize).then_some(layout)
     }
 
     /// A layout of warps that divide the rows only; each holds `columns` fragments along the columns.
     pub(crate) fn of_rows(half: Half, warps: usize, columns: usize) -> WarpLayout {
-        let none = Near {
-            first: 0,
-            rows: 0,
-            deep: 0,
-        };
         WarpLayout {
             half,
             planes: 1,
             warps: [warps, 1],
             fragments: [1, columns],
-            near: [none; 2],
         }
     }
 
@@ -188,11 +94,6 @@ impl WarpLayout {
 
     pub(crate) fn invocations(&self) -> usize {
         self.warps[0] * self.warps[1] * WARP as usize
-    }
-
-    /// Words of shared memory.
-    pub(crate) fn words(&self) -> usize {
-        self.near[1].end()
     }
 
     /// Fragments that an invocation holds.
@@ -213,6 +114,7 @@ impl WarpLayout {
                 b.div(warp, self.warps[1] as i32),
                 b.rem(warp, self.warps[1] as i32),
             ],
+            lane,
             group: b.div(lane, 4),
             in_group,
             odd,
@@ -253,6 +155,16 @@ impl WarpLayout {
     pub(crate) fn place(&self, row: usize, plane: usize, column: usize) -> usize {
         (row * self.planes + plane) * self.fragments[1] + column
     }
+}
+
+/// Where the factors of a program that is one product are near.
+pub(crate) fn factors(program: &BlockProgram) -> Option<[(TileId, Near); 2]> {
+    let [left, right, _] = product(program)?;
+    let deep = program.tile(right).columns.next_multiple_of(CHUNK);
+    let rows = |tile: TileId| program.tile(tile).planes * program.tile(tile).rows;
+    let first = Near::new(0, rows(left), deep);
+    let second = Near::new(first.end(), rows(right), deep);
+    Some([(left, first), (right, second)])
 }
 
 /// The tiles of a program that is one product: left and right factor, accumulator.

@@ -43,7 +43,7 @@ pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<C
                     let block = [
                         even(found.rows, most, row_unit.min(found.rows)),
                         wide,
-                        even(found.depth, deep, 1),
+                        even(found.depth, deep, target.compute.blocks.depth_unit),
                     ];
                     let elements = block[0] * block[1] * found.planes;
                     if target.compute.blocking.holds(elements) && !blocks.contains(&block) {
@@ -113,7 +113,7 @@ pub(super) fn product(
         outputs: found.outputs.clone(),
         body: vec![
             Step::Zero { tile: acc },
-            Step::repeat(Origin::Depth, found.depth, depth, 3, body),
+            Step::repeat(Origin::Depth, found.depth, depth, 4, body),
             Step::store(acc),
         ],
     }

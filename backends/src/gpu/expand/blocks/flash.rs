@@ -5,12 +5,13 @@
 //!
 //! Source: Dao 2023 (arXiv 2307.08691), sections 3.1 and 3.3.
 
-use compiler::kernel::{Binary, Builder, Memory, Unary, Value};
+use compiler::kernel::{Binary, Builder, Unary, Value};
 use compiler::tile::TileId;
 
 use super::Blocks;
 use crate::gpu::expand::flash_layout::FlashLayout;
 use crate::gpu::expand::functions::{self, packed};
+use crate::gpu::expand::near::{Near, Reader, Side};
 use crate::gpu::expand::sight::Scaling;
 use crate::gpu::expand::warp_layout::{COLUMNS, DEPTH, ROWS};
 
@@ -28,55 +29,57 @@ fn across_row(b: &mut Builder, function: Binary, x: Value) -> Value {
 }
 
 impl Blocks<'_, '_> {
-    /// Brings the queries near.
-    pub(super) fn stage_queries(&mut self, flash: FlashLayout) {
-        let tile = flash.tiles.queries;
-        self.stage_pairs(flash.half, tile, self.copied[&tile], flash.queries);
-    }
-
     /// Scores, or what weights make of values.
     pub(super) fn mma_of_attention(&mut self, flash: FlashLayout, acc: TileId) {
-        if acc == flash.tiles.scores {
-            for (tile, near) in [
-                (flash.tiles.keys, flash.keys),
-                (flash.tiles.values, flash.values),
-            ] {
-                self.stage_pairs(flash.half, tile, self.copied[&tile], near);
-            }
-            self.x.b.barrier();
-            self.scores(flash);
-        } else {
-            self.weigh(flash);
-            self.x.b.barrier();
+        match acc == flash.tiles.scores {
+            true => self.scores(flash),
+            false => self.weigh(flash),
         }
+    }
+
+    /// How fragments of a factor are read.
+    fn reader(&mut self, (side, tile): (Side, TileId), first_row: Option<Value>) -> (Near, Reader) {
+        let seat = self.seat.expect("warps have seats");
+        let stages = self.stages.as_ref().expect("warps have stages");
+        let near = stages.factor(tile).expect("a factor is near").near;
+        // Queries are of no stage.
+        let stage = match side {
+            Side::Left => None,
+            Side::Right => stages.at,
+        };
+        let shared = (side, stages.chunks);
+        let reader = near.reader(&mut self.x.b, shared, seat.lane, first_row, stage);
+        (near, reader)
     }
 
     fn scores(&mut self, flash: FlashLayout) {
         let seat = self.seat.expect("warps have seats");
-        let shared = Memory::Shared(self.shared);
+        let first = self.x.b.times(seat.warp[0], ROWS as i32);
+        let (near, queries) = self.reader((Side::Left, flash.tiles.queries), Some(first));
+        let (_, keys) = self.reader((Side::Right, flash.tiles.keys), None);
         let b = &mut self.x.b;
-        let left = flash.queries.line(b, &seat, Some(seat.warp[0]), ROWS);
-        let right = flash.keys.line(b, &seat, None, COLUMNS);
         let values = self.values.get_mut(&flash.tiles.scores);
         let values = values.expect("scores were zeroed");
-        for part in 0..flash.queries.deep / DEPTH {
-            let query = flash.queries.left(b, (shared, left), part, 0);
-            for (number, value) in values.iter_mut().enumerate() {
-                let key = flash.keys.right(b, (shared, right), part, number * COLUMNS);
-                *value = b.mma(flash.half, [query, key, *value]);
+        for depth in (0..near.deep).step_by(DEPTH) {
+            let half_deep = near.deep - depth < DEPTH;
+            let query = queries.left(b, 0, depth, half_deep);
+            for (number, pair) in values.chunks_mut(2).enumerate() {
+                let rows = (2 * number * COLUMNS, pair.len());
+                let keys = keys.right(b, rows, depth, half_deep);
+                for (key, value) in keys.into_iter().zip(pair) {
+                    *value = b.mma(flash.half, [query, key, *value]);
+                }
             }
         }
     }
 
     fn weigh(&mut self, flash: FlashLayout) {
-        let seat = self.seat.expect("warps have seats");
-        let shared = Memory::Shared(self.shared);
         let weights = self.values[&flash.tiles.scores].clone();
+        let (near, factors) = self.reader((Side::Right, flash.tiles.values), None);
         let b = &mut self.x.b;
-        let right = flash.values.line(b, &seat, None, COLUMNS);
         let values = self.values.get_mut(&flash.tiles.result);
         let values = values.expect("the result was zeroed");
-        for part in 0..flash.values.deep / DEPTH {
+        for part in 0..near.deep / DEPTH {
             // Two fragments of weights are one of a left factor: rows and columns lie alike.
             let words = [(0, 0), (0, 2), (1, 0), (1, 2)].map(|(second, first)| {
                 let weight = weights[2 * part + second];
@@ -84,11 +87,12 @@ impl Blocks<'_, '_> {
                 packed(b, flash.half, pair)
             });
             let left = b.compose(&words);
-            for (number, value) in values.iter_mut().enumerate() {
-                let factor = flash
-                    .values
-                    .right(b, (shared, right), part, number * COLUMNS);
-                *value = b.mma(flash.half, [left, factor, *value]);
+            for (number, pair) in values.chunks_mut(2).enumerate() {
+                let rows = (2 * number * COLUMNS, pair.len());
+                let rights = factors.right(b, rows, part * DEPTH, false);
+                for (right, value) in rights.into_iter().zip(pair) {
+                    *value = b.mma(flash.half, [left, right, *value]);
+                }
             }
         }
     }

@@ -8,6 +8,8 @@
 mod flash;
 mod product;
 mod softmax;
+mod staged;
+mod stages;
 mod store;
 mod warps;
 
@@ -23,6 +25,7 @@ use super::sight::{LEAST, Scaling};
 use super::warp_layout::{self, WarpLayout};
 use crate::gpu::expand::expansion::{Expansion, Refusal};
 use crate::gpu::expand::functions;
+use stages::Stages;
 
 /// Depths of a slice, in quads, the best first.
 const SLICES: [usize; 4] = [16, 12, 8, 4];
@@ -56,6 +59,8 @@ pub(crate) struct Blocks<'a, 'b> {
     warps: Option<WarpLayout>,
     /// How they share attention.
     flash: Option<FlashLayout>,
+    /// Where the factors of warps are near.
+    stages: Option<Stages>,
     /// Where the invocation is in its warp.
     seat: Option<warp_layout::Seat>,
     layouts: BTreeMap<TileId, (Layout, Seat)>,
@@ -63,7 +68,7 @@ pub(crate) struct Blocks<'a, 'b> {
     copied: BTreeMap<TileId, Copied>,
     online: Option<Online>,
     /// Shared memory: staged factors or partial reductions, then weights of attention, then one
-    /// number per row.
+    /// number per row; or the factors of warps.
     pub(crate) shared: SharedId,
     staging: usize,
     weights: usize,
@@ -192,12 +197,17 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
     let [batch, columns, rows_of_grid] = program.grid();
     x.begin(program, invocations as u32, [rows_of_grid, columns, batch])?;
     let b = &mut x.b;
-    let (element, elements) = match (flash, warps) {
-        (Some(flash), _) => (Type::one(Scalar::U32), flash.words()),
-        (None, Some(layout)) => (Type::one(Scalar::U32), layout.words()),
-        (None, None) => (F32X4, staging + weights + rows),
+    let stages = warps.map(|layout| {
+        let program = (program, layout.half);
+        Stages::of(b, &x.arguments, program, flash, limits.shared_bytes_max)
+    });
+    let shared = match &stages {
+        Some(stages) => stages.chunks,
+        None => {
+            let quads = (staging + weights + rows).max(1);
+            b.shared("near", F32X4, quads as u32)
+        }
     };
-    let shared = b.shared("near", element, elements.max(1) as u32);
     let seat = warps.map(|layout| layout.seat(b));
     let [row, column, batch] = [0, 1, 2].map(|axis| b.builtin(Builtin::Group(axis)));
     let row = b.times(row, program.block[0] as i32);
@@ -208,6 +218,7 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
         invocations,
         warps,
         flash,
+        stages,
         seat,
         layouts: BTreeMap::new(),
         values: BTreeMap::new(),
@@ -251,8 +262,9 @@ impl Blocks<'_, '_> {
             } => {
                 let copied = self.copy(*tile, *view, [*rows, *columns]);
                 self.copied.insert(*tile, copied);
-                if let Some(flash) = self.flash.filter(|flash| flash.is_queries(*tile)) {
-                    self.stage_queries(flash);
+                // What no loop copies is brought near at once.
+                if self.flash.is_some() && self.depth.is_none() {
+                    self.bring_factor(*tile);
                 }
             }
             Step::Mma { acc, left, right } => match (self.flash, self.warps) {
@@ -379,6 +391,9 @@ impl Blocks<'_, '_> {
                 self.layout(tile);
             }
         }
+        if self.stages.is_some() {
+            return self.repeat_staged([extent, step], body);
+        }
         let initial = self.state();
         let (start, end) = (self.x.b.i32(0), self.x.b.i32(extent as i32));
         let turns = extent.div_ceil(step);
@@ -417,6 +432,18 @@ impl Blocks<'_, '_> {
         });
         self.x.b = b;
         results
+    }
+
+    /// Expands `then` where the condition holds.
+    fn guarded(&mut self, condition: Value, then: impl FnOnce(&mut Self)) {
+        let none = Builder::new("", Vec::new(), 1, [1; 3]);
+        let mut b = std::mem::replace(&mut self.x.b, none);
+        b.when(condition, |b| {
+            std::mem::swap(&mut self.x.b, b);
+            then(self);
+            std::mem::swap(&mut self.x.b, b);
+        });
+        self.x.b = b;
     }
 
     /// What lives on from turn to turn: accumulators that were there before the loop.

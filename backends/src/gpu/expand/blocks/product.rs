@@ -9,13 +9,65 @@ use compiler::tile::{TileId, View};
 use super::{Blocks, Copied, factor_quads, slice, staged};
 use crate::gpu::expand::address::{At, Width};
 use crate::gpu::expand::quads::Along;
-use crate::gpu::expand::warp_layout::DEPTH;
 
 /// Whether rows or depths of a block may lie beyond those of a factor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ends {
     rows: bool,
     depth: bool,
+}
+
+/// The patches of four rows by four depths of a factor.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patches {
+    pub(super) planes: usize,
+    /// Quads of the rows of a plane.
+    pub(super) row_quads: usize,
+    pub(super) depth_quads: usize,
+    /// Whether rows, not depths, lie side by side.
+    pub(super) by_rows: bool,
+}
+
+/// Where a patch is.
+pub(super) struct PatchAt {
+    pub(super) depth_quad: Value,
+    /// The quad of all rows, and the plane and the quad in it.
+    pub(super) quad: Value,
+    pub(super) plane: Value,
+    pub(super) row_quad: Value,
+}
+
+impl Patches {
+    pub(super) fn count(&self) -> usize {
+        self.planes * self.row_quads * self.depth_quads
+    }
+
+    /// Where the patch of a number is: what lies side by side in memory is read side by side.
+    pub(super) fn place(&self, b: &mut Builder, patch: Value) -> PatchAt {
+        let line_quads = (self.planes * self.row_quads) as i32;
+        let depth_quads = self.depth_quads as i32;
+        let (depth_quad, quad) = match self.by_rows {
+            true => {
+                let quad = b.rem(patch, line_quads);
+                (b.div(patch, line_quads), quad)
+            }
+            false => {
+                let quad = b.div(patch, depth_quads);
+                (b.rem(patch, depth_quads), quad)
+            }
+        };
+        let plane = b.div(quad, self.row_quads as i32);
+        let row_quad = match self.planes {
+            1 => quad,
+            _ => b.rem(quad, self.row_quads as i32),
+        };
+        PatchAt {
+            depth_quad,
+            quad,
+            plane,
+            row_quad,
+        }
+    }
 }
 
 impl Ends {
@@ -77,37 +129,26 @@ impl Blocks<'_, '_> {
     fn stage(&mut self, tile: TileId, copy: Copied, offset: Value, deep: usize, first: usize) {
         let own = self.program.tile(tile);
         let (planes, row_quads) = (own.planes, own.rows.div_ceil(4));
-        let depth_quads = deep / 4;
-        let patches = planes * row_quads * depth_quads;
         let view = &self.program.views[copy.view];
-        let by_rows = self.patches_by_rows(tile, view);
+        let patches = Patches {
+            planes,
+            row_quads,
+            depth_quads: deep / 4,
+            by_rows: self.patches_by_rows(tile, view),
+        };
         let local = self.x.b.builtin(Builtin::Local);
-        let end = self.x.b.i32(patches as i32);
+        let end = self.x.b.i32(patches.count() as i32);
         self.looped(
             [local, end],
             self.invocations as i32,
             &[],
             |me, patch, _| {
                 let b = &mut me.x.b;
-                // What lies side by side in memory is read side by side.
-                let (depth, quad) = match by_rows {
-                    true => {
-                        let quad = b.rem(patch, (planes * row_quads) as i32);
-                        (b.div(patch, (planes * row_quads) as i32), quad)
-                    }
-                    false => {
-                        let quad = b.div(patch, depth_quads as i32);
-                        (b.rem(patch, depth_quads as i32), quad)
-                    }
-                };
-                let plane = b.div(quad, row_quads as i32);
-                let in_plane = match planes {
-                    1 => quad,
-                    _ => b.rem(quad, row_quads as i32),
-                };
-                let row = b.times(in_plane, 4);
+                let place = patches.place(b, patch);
+                let (plane, quad) = (place.plane, place.quad);
+                let row = b.times(place.row_quad, 4);
                 let row = b.add(row, copy.rows);
-                let depth = b.times(depth, 4);
+                let depth = b.times(place.depth_quad, 4);
                 let within = b.add(depth, offset);
                 let column = b.add(within, copy.columns);
                 let lines = me.patch(view, (tile, copy), [plane, row, column]);
@@ -145,18 +186,15 @@ impl Blocks<'_, '_> {
         let own = self.program.tile(tile);
         let rows_total: usize = view.rows().iter().product();
         let columns_total: usize = view.columns().iter().product();
-        // Near whole warps are whole fragments, which may be more than the tile.
-        let [row_unit, depth_unit] = match (self.flash, self.warps) {
-            (Some(_), _) => [DEPTH; 2],
-            (None, Some(_)) => [4, DEPTH],
-            (None, None) => [4; 2],
-        };
-        let passes = |total: usize, own: usize, unit: usize| {
-            !total.is_multiple_of(own) || !own.is_multiple_of(unit)
+        // What is near may be more than the tile.
+        let staged = self.stages.as_ref().and_then(|stages| stages.factor(tile));
+        let [rows, depth] = match staged {
+            Some(staged) => [staged.near.rows / own.planes, staged.near.deep],
+            None => [own.rows, own.columns].map(|extent| extent.next_multiple_of(4)),
         };
         Ends {
-            rows: passes(rows_total, own.rows, row_unit),
-            depth: passes(columns_total, own.columns, depth_unit),
+            rows: !rows_total.is_multiple_of(own.rows) || rows != own.rows,
+            depth: !columns_total.is_multiple_of(own.columns) || depth != own.columns,
         }
     }
 

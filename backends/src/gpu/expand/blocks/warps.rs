@@ -1,142 +1,49 @@
 //! Products of 16-bit factors by whole warps.
 //!
-//! Takes the steps of a product that [`WarpLayout`] shares, gives the accumulator that each
-//! invocation holds as fragments. Both factors are near in pairs along the depth, row by row; sums
-//! are f32.
+//! Takes a product that [`WarpLayout`] shares and whose factors are near, gives the accumulator that
+//! each invocation holds as fragments. Sums are f32.
 
-use compiler::kernel::{Builder, Builtin, Half, Memory, Value};
+use compiler::kernel::Value;
 use compiler::tile::TileId;
 
-use super::{Blocks, Copied};
-use crate::gpu::expand::address::At;
-use crate::gpu::expand::functions::packed;
-use crate::gpu::expand::warp_layout::{COLUMNS, DEPTH, Near, ROWS, WarpLayout};
+use super::Blocks;
+use crate::gpu::expand::near::Side;
+use crate::gpu::expand::warp_layout::{COLUMNS, DEPTH, ROWS, WarpLayout};
 
 impl Blocks<'_, '_> {
-    /// `acc += left · rightᵀ`, a part of the depth.
+    /// `acc += left · rightᵀ`, a part of the depth that is near, fragment by fragment.
     pub(super) fn mma_by_warps(&mut self, layout: WarpLayout, [acc, left, right]: [TileId; 3]) {
-        for (tile, near) in [left, right].into_iter().zip(layout.near) {
-            self.stage_pairs(layout.half, tile, self.copied[&tile], near);
-        }
-        self.x.b.barrier();
-        let values = self.fragments(layout, &self.values[&acc].clone());
-        self.x.b.barrier();
-        self.values.insert(acc, values);
-    }
-
-    /// Brings a factor near: for each row its numbers in pairs.
-    pub(super) fn stage_pairs(&mut self, half: Half, tile: TileId, copy: Copied, near: Near) {
-        let planes = self.program.tile(tile).planes;
-        let (row_quads, depth_quads) = (near.rows / planes / 4, near.deep / 4);
-        let line_quads = planes * row_quads;
-        let view = &self.program.views[copy.view];
-        let by_rows = self.patches_by_rows(tile, view);
-        let local = self.x.b.builtin(Builtin::Local);
-        let end = self.x.b.i32((line_quads * depth_quads) as i32);
-        let step = self.invocations as i32;
-        self.looped([local, end], step, &[], |me, patch, _| {
-            let b = &mut me.x.b;
-            // What lies side by side in memory is read side by side.
-            let (depth_quad, quad) = match by_rows {
-                true => {
-                    let quad = b.rem(patch, line_quads as i32);
-                    (b.div(patch, line_quads as i32), quad)
-                }
-                false => {
-                    let quad = b.div(patch, depth_quads as i32);
-                    (b.rem(patch, depth_quads as i32), quad)
-                }
-            };
-            let plane = b.div(quad, row_quads as i32);
-            let in_plane = match planes {
-                1 => quad,
-                _ => b.rem(quad, row_quads as i32),
-            };
-            let row = b.times(in_plane, 4);
-            let row = b.add(row, copy.rows);
-            let depth = b.times(depth_quad, 4);
-            let column = b.add(depth, copy.columns);
-            let words = me.pairs(half, (tile, copy), [plane, row, column]);
-            let b = &mut me.x.b;
-            let line = b.times(quad, (4 * near.stride()) as i32);
-            let pair = b.times(depth_quad, 2);
-            let base = b.add(line, pair);
-            let base = b.plus(base, near.first as i32);
-            for (in_quad, words) in words.into_iter().enumerate() {
-                for (pair, word) in words.into_iter().enumerate() {
-                    let place = b.plus(base, (in_quad * near.stride() + pair) as i32);
-                    b.store(Memory::Shared(me.shared), place, word);
-                }
-            }
-            Vec::new()
-        });
-    }
-
-    /// Four rows by four depths: two words for each row, 0 beyond the ends.
-    fn pairs(
-        &mut self,
-        half: Half,
-        (tile, copy): (TileId, Copied),
-        [plane, row, column]: [Value; 3],
-    ) -> Vec<[Value; 2]> {
-        let view = &self.program.views[copy.view];
-        if !self.deep_quads(tile, view) || !self.x.arguments.shows_pairs(view) {
-            let lines = self.patch(view, (tile, copy), [plane, row, column]);
-            let b = &mut self.x.b;
-            let word = |b: &mut Builder, row: u8, first: usize| {
-                let pair = [first, first + 1].map(|depth| b.extract(lines[depth], row));
-                packed(b, half, pair)
-            };
-            return (0..4)
-                .map(|row| [0, 2].map(|first| word(b, row, first)))
-                .collect();
-        }
-        let (batch, ends) = (self.batch, self.ends(tile, view));
-        let arguments = &self.x.arguments;
-        let b = &mut self.x.b;
-        let rows = (0..4).map(|number| {
-            let row = b.plus(row, number);
-            let valid = ends.valid(b, copy, row, column);
-            let at = At {
-                batch,
-                plane,
-                row,
-                column,
-            };
-            let words = arguments.read_pairs(b, view, at, half, valid);
-            [0, 1].map(|word| b.extract(words, word))
-        });
-        rows.collect()
-    }
-
-    /// The products of what lies near, fragment by fragment.
-    fn fragments(&mut self, layout: WarpLayout, values: &[Value]) -> Vec<Value> {
         let seat = self.seat.expect("warps have seats");
-        let shared = Memory::Shared(self.shared);
+        let stages = self.stages.as_ref().expect("warps have stages");
+        let near = [left, right].map(|tile| stages.factor(tile).expect("a factor is near").near);
+        let (shared, stage) = (stages.chunks, stages.at);
         let b = &mut self.x.b;
-        let [left, right] = layout.near;
-        let lines = [
-            left.line(b, &seat, Some(seat.warp[0]), layout.fragments[0] * ROWS),
-            right.line(b, &seat, Some(seat.warp[1]), layout.fragments[1] * COLUMNS),
-        ];
-        let plane_rows = right.rows / layout.planes;
-        let mut next = values.to_vec();
-        for part in 0..left.deep / DEPTH {
-            let lefts = (0..layout.fragments[0])
-                .map(|row| left.left(b, (shared, lines[0]), part, row * ROWS));
-            let lefts: Vec<Value> = lefts.collect();
+        let own_rows = [layout.fragments[0] * ROWS, layout.fragments[1] * COLUMNS];
+        let first = [0, 1].map(|side| b.times(seat.warp[side], own_rows[side] as i32));
+        let lefts = near[0].reader(b, (Side::Left, shared), seat.lane, Some(first[0]), stage);
+        let rights = near[1].reader(b, (Side::Right, shared), seat.lane, Some(first[1]), stage);
+        let plane_rows = near[1].rows / layout.planes;
+        let mut next = self.values[&acc].clone();
+        for depth in (0..near[0].deep).step_by(DEPTH) {
+            let half_deep = near[0].deep - depth < DEPTH;
+            let factors =
+                (0..layout.fragments[0]).map(|row| lefts.left(b, row * ROWS, depth, half_deep));
+            let factors: Vec<Value> = factors.collect();
             for plane in 0..layout.planes {
-                for column in 0..layout.fragments[1] {
-                    let first = plane * plane_rows + column * COLUMNS;
-                    let factor = right.right(b, (shared, lines[1]), part, first);
-                    for (row, &left) in lefts.iter().enumerate() {
-                        let place = layout.place(row, plane, column);
-                        next[place] = b.mma(layout.half, [left, factor, next[place]]);
+                for column in (0..layout.fragments[1]).step_by(2) {
+                    let count = (layout.fragments[1] - column).min(2);
+                    let row = plane * plane_rows + column * COLUMNS;
+                    let pair = rights.right(b, (row, count), depth, half_deep);
+                    for (number, right) in pair.into_iter().enumerate() {
+                        for (row, &left) in factors.iter().enumerate() {
+                            let place = layout.place(row, plane, column + number);
+                            next[place] = b.mma(layout.half, [left, right, next[place]]);
+                        }
                     }
                 }
             }
         }
-        next
+        self.values.insert(acc, next);
     }
 
     /// Makes of fragments, which hold two columns of two rows, four columns of one row.

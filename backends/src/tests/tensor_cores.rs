@@ -1,0 +1,321 @@
+//! Products of 16-bit numbers on CUDA: what whole warps compute is right, comes near in chunks, and
+//! costs no more wavefronts and sectors than it must.
+
+use compiler::graph::Role;
+use compiler::kernel::{BufferContents, Expression, Kernel, Memory, Statement, Traffic, traffic};
+use compiler::program::Program;
+
+use super::{Named, difference, params, program};
+use crate::cuda::PTX;
+use crate::cuda::tests::check_texts;
+use crate::gpu::compile::compile;
+use crate::webgpu::tests::programs;
+
+/// The attributes of a 3 x 3 convolution.
+fn conv(stride: usize) -> String {
+    format!(
+        "{{strides=[{stride}, {stride}], pads_before=[1, 1], pads_after=[1, 1], dilations=[1, 1], \
+         groups=1}}"
+    )
+}
+
+/// A function of `name : shape` operands, the first of which are inputs and the rest weights; its
+/// statements begin at `%N` with N operands.
+fn text(half: &str, inputs: &[&str], weights: &[&str], body: &str) -> String {
+    let mut text = "func f {\n".to_owned();
+    let inputs = inputs.iter().map(|shape| ("input", shape));
+    let weights = weights.iter().map(|shape| ("weight", shape));
+    for (number, (role, shape)) in inputs.chain(weights).enumerate() {
+        text += &format!("  %{number} = {role} \"x{number}\" : {half}[{shape}]\n");
+    }
+    format!("{text}{body}\n}}\n")
+}
+
+/// What products are tested, with whether all their factors come in chunks.
+fn products(half: &str) -> Vec<(&'static str, bool, String)> {
+    let out = |number: usize| format!("\n  return \"out\" %{number}");
+    let nchw = "{permutation=[0, 3, 1, 2]}";
+    let nhwc = "{permutation=[0, 2, 3, 1]}";
+    vec![
+        (
+            "a linear layer",
+            true,
+            text(
+                half,
+                &["130, 96"],
+                &["80, 96"],
+                &format!("  %2 = linear(%0, %1){}", out(2)),
+            ),
+        ),
+        (
+            "a depth of one fragment and a half",
+            true,
+            text(
+                half,
+                &["50, 40"],
+                &["72, 40"],
+                &format!("  %2 = linear(%0, %1){}", out(2)),
+            ),
+        ),
+        (
+            "a depth that fills no chunk",
+            false,
+            text(
+                half,
+                &["50, 36"],
+                &["24, 36"],
+                &format!("  %2 = linear(%0, %1){}", out(2)),
+            ),
+        ),
+        (
+            "a right factor by rows of the depth",
+            true,
+            text(
+                half,
+                &["64, 160", "160, 96"],
+                &[],
+                &format!("  %2 = matmul(%0, %1){}", out(2)),
+            ),
+        ),
+        (
+            "a left factor by rows of the depth",
+            true,
+            text(
+                half,
+                &["160, 64"],
+                &["72, 160"],
+                &format!(
+                    "  %2 = transpose(%0) {{permutation=[1, 0]}}\n  %3 = linear(%2, %1){}",
+                    out(3)
+                ),
+            ),
+        ),
+        (
+            "paired columns",
+            true,
+            text(
+                half,
+                &["40, 64"],
+                &["96, 64"],
+                &format!("  %2 = linear(%0, %1)\n  %3 = geglu(%2){}", out(3)),
+            ),
+        ),
+        (
+            "a convolution",
+            true,
+            text(
+                half,
+                &["2, 9, 10, 32"],
+                &["40, 3, 3, 32"],
+                &format!(
+                    "  %2 = transpose(%0) {nchw}\n  %3 = transpose(%1) {nchw}\n  %4 = conv(%2, %3) \
+                     {}\n  %5 = transpose(%4) {nhwc}{}",
+                    conv(1),
+                    out(5)
+                ),
+            ),
+        ),
+        (
+            "a convolution of stride 2",
+            true,
+            text(
+                half,
+                &["1, 12, 14, 32"],
+                &["16, 3, 3, 32"],
+                &format!(
+                    "  %2 = transpose(%0) {nchw}\n  %3 = transpose(%1) {nchw}\n  %4 = conv(%2, %3) \
+                     {}\n  %5 = transpose(%4) {nhwc}{}",
+                    conv(2),
+                    out(5)
+                ),
+            ),
+        ),
+        (
+            "a convolution of two joined operands",
+            true,
+            text(
+                half,
+                &["1, 8, 8, 16", "1, 8, 8, 32"],
+                &["32, 3, 3, 48"],
+                &format!(
+                    "  %3 = transpose(%0) {nchw}\n  %4 = transpose(%1) {nchw}\n  %5 = concat(%3, %4) \
+                     {{axis=1}}\n  %6 = transpose(%2) {nchw}\n  %7 = conv(%5, %6) {}\n  %8 = \
+                     transpose(%7) {nhwc}{}",
+                    conv(1),
+                    out(8)
+                ),
+            ),
+        ),
+    ]
+}
+
+/// Attention of so many heads, queries, keys and numbers.
+fn attention(half: &str, [heads, queries, keys, width]: [usize; 4], causal: bool) -> String {
+    // As networks have it: heads beside each other.
+    let [q, k] = [queries, keys].map(|rows| format!("1, {rows}, {heads}, {width}"));
+    let by_heads = "{permutation=[0, 2, 1, 3]}";
+    text(
+        half,
+        &[&q, &k, &k],
+        &[],
+        &format!(
+            "  %3 = transpose(%0) {by_heads}\n  %4 = transpose(%1) {by_heads}\n  %5 = \
+             transpose(%2) {by_heads}\n  %6 = attention(%3, %4, %5) {{scale=0.2, \
+             causal={causal}}}\n  %7 = transpose(%6) {by_heads}\n  return \"out\" %7"
+        ),
+    )
+}
+
+/// The kernels of a program.
+fn kernels(program: &Program) -> Vec<Kernel> {
+    let compiled = compile(program, &PTX.requirements(false), &PTX);
+    compiled.expect("it compiles").kernels
+}
+
+/// Statements of a kernel, those in others included.
+fn statements<'a>(block: &'a [Statement], all: &mut Vec<&'a Statement>) {
+    for statement in block {
+        all.push(statement);
+        statement.blocks().for_each(|inner| statements(inner, all));
+    }
+}
+
+/// How many statements of a kernel are products of warps, copies, and loads and stores of shared
+/// memory one by one.
+fn counts(kernel: &Kernel) -> [usize; 3] {
+    let mut all = Vec::new();
+    statements(&kernel.body, &mut all);
+    let count = |is: &dyn Fn(&Statement) -> bool| all.iter().filter(|own| is(own)).count();
+    [
+        count(&|own| matches!(own, Statement::Let(_, Expression::Mma(..)))),
+        count(&|own| matches!(own, Statement::Copy(_))),
+        count(&|own| {
+            matches!(
+                own,
+                Statement::Let(_, Expression::Load(Memory::Shared(_), _))
+                    | Statement::Store {
+                        memory: Memory::Shared(_),
+                        ..
+                    }
+            )
+        }),
+    ]
+}
+
+/// One rounding of the result, of sums in f32.
+fn tolerance(half: &str) -> f64 {
+    match half {
+        "f16" => 1e-3,
+        _ => 8e-3,
+    }
+}
+
+/// Compares a program in the interpreter with the oracle, and its kernels with their texts.
+fn compare(name: &str, half: &str, text: &str) {
+    let program = program(text);
+    let [inputs, weights]: [Named; 2] =
+        [Role::Input, Role::Weight].map(|role| params(program.func(), role));
+    let found = programs::interpreted(&program, [&inputs, &weights], &PTX, false);
+    // Weights of attention are rounded once more.
+    let tolerance = 2.0 * tolerance(half);
+    if let Some(difference) = difference(&program, &inputs, &found, tolerance) {
+        panic!("{name}, {half}: {difference}\n{text}");
+    }
+    check_texts(&program);
+}
+
+#[test]
+fn products_are_right_and_their_factors_come_in_chunks() {
+    for half in ["f16", "bf16"] {
+        for (name, in_chunks, text) in products(half) {
+            compare(name, half, &text);
+            let kernels = kernels(&program(&text));
+            let [products, copies, others] = counts(&kernels[0]);
+            assert!(products > 0, "{name}, {half}: no product of warps");
+            match in_chunks {
+                true => assert!(
+                    copies > 0 && others == 0,
+                    "{name}, {half}: {copies} {others}"
+                ),
+                false => assert!(others > 0, "{name}, {half}: nothing is converted"),
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_of_every_width_is_right() {
+    for (sizes, causal) in [
+        ([2, 64, 64, 40], false),
+        ([1, 70, 50, 64], true),
+        ([1, 40, 33, 80], false),
+        ([1, 33, 77, 160], false),
+    ] {
+        for half in ["f16", "bf16"] {
+            let text = attention(half, sizes, causal);
+            compare(&format!("attention of {sizes:?}"), half, &text);
+            let kernels = kernels(&program(&text));
+            let [products, copies, others] = counts(&kernels[0]);
+            assert!(products > 0 && copies > 0 && others == 0, "{sizes:?}");
+        }
+    }
+}
+
+/// What accesses in loops of the first kernel of a program need, all workgroups together:
+/// wavefronts of shared memory and sectors of buffers, each found and least.
+fn in_loops(text: &str) -> ([u64; 2], [u64; 2]) {
+    let program = program(text);
+    let kernel = &kernels(&program)[0];
+    let lanes = |buffer: &compiler::kernel::Buffer| {
+        vec![0; usize::from(buffer.element.lanes) * buffer.elements as usize]
+    };
+    let mut buffers: Vec<BufferContents> = kernel
+        .buffers
+        .iter()
+        .map(|buffer| BufferContents::from_words(lanes(buffer)))
+        .collect();
+    let found = traffic(kernel, &mut buffers, None).unwrap_or_else(|fault| panic!("{fault}"));
+    let sum = |is_shared: bool| {
+        let in_loops =
+            |own: &&Traffic| own.loops > 0 && matches!(own.memory, Memory::Shared(_)) == is_shared;
+        let own = found.iter().filter(in_loops);
+        own.fold([0, 0], |[found, least], own| {
+            [found + own.found, least + own.least]
+        })
+    };
+    (sum(true), sum(false))
+}
+
+#[test]
+fn main_loops_need_no_more_wavefronts_and_hardly_more_sectors_than_they_must() {
+    for (name, in_chunks, text) in products("f16") {
+        // Parts of rows of 80 bytes begin within sectors.
+        if !in_chunks || name == "a depth of one fragment and a half" {
+            continue;
+        }
+        let (shared, global) = in_loops(&text);
+        assert!(
+            shared[0] > 0 || global[0] > 0,
+            "{name}: nothing is in a loop"
+        );
+        assert_eq!(shared[0], shared[1], "{name}: wavefronts");
+        assert!(
+            global[0] as f64 <= 1.1 * global[1] as f64,
+            "{name}: {} sectors of at least {}",
+            global[0],
+            global[1]
+        );
+    }
+    // Rows of 80 bytes lie in three sectors each, some of them asked for twice.
+    for (sizes, most) in [
+        ([2, 64, 192, 40], 1.25),
+        ([1, 64, 96, 64], 1.0),
+        ([1, 64, 96, 80], 1.0),
+        ([1, 64, 96, 160], 1.0),
+    ] {
+        let (shared, global) = in_loops(&attention("f16", sizes, false));
+        assert_eq!(shared[0], shared[1], "{sizes:?}: wavefronts");
+        let [found, least] = global.map(|count| count as f64);
+        assert!(found <= most * least, "{sizes:?}: {global:?}");
+    }
+}
