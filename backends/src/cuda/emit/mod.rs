@@ -293,7 +293,7 @@ impl Printer<'_> {
         address
     }
 
-    /// A value as one operand of an instruction that takes no numbers.
+    /// A value as one vector of registers, for an instruction that takes no numbers.
     fn in_registers(&mut self, value: Value) -> String {
         let class = Class::of(self.kernel.type_of(value).scalar);
         let lanes = self.lanes(value).into_iter().map(|lane| {
@@ -306,7 +306,7 @@ impl Printer<'_> {
             register
         });
         let lanes: Vec<String> = lanes.collect();
-        joined(&lanes)
+        format!("{{{}}}", lanes.join(", "))
     }
 
     fn define(&mut self, value: Value, expression: &Expression) {
