@@ -72,6 +72,8 @@ pub struct Blocks {
     pub depths: &'static [usize],
     /// Depths of a part are a multiple of this where there are more.
     pub depth_unit: usize,
+    /// Depths of a part of a product of few rows at most.
+    pub few_rows_depth: usize,
     /// Queries of a block of attention at most, as multiples of a fragment's columns.
     pub queries: &'static [usize],
     /// Keys of a part of attention at most.
@@ -122,6 +124,7 @@ impl Target {
                 columns: &[4, 10, 20, 40],
                 depths: &[256, 384, 512],
                 depth_unit: 1,
+                few_rows_depth: 1024,
                 queries: &[2, 4, 8, 16],
                 keys: &[128, 256],
                 elements: 1 << 15,

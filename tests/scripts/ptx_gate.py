@@ -3,7 +3,7 @@
 Takes: a directory that `splamc compile MODEL --target cuda` wrote.
 Gives: a line for each kernel: registers, shared memory, what its machine code holds, and whether a
 static verifier finds a race; exit code 1 if a kernel is refused, spills, uses local memory, draws
-a warning about its matrix instructions, or may race.
+a warning about its matrix instructions, lost one of them in its machine code, or may race.
 Never: runs a kernel. What the verifier does not support is listed, and is no failure.
 
     pip install nvidia-cuda-nvcc-cu12 nvidia-cuda-nvdisasm sentryward
@@ -25,6 +25,8 @@ ARCHITECTURES = ["sm_80", "sm_86", "sm_89", "sm_90"]
 # What machine code is told by: products of tensor cores, their loads, asynchronous copies, products
 # of f32, and loads and stores of local memory.
 COUNTED = ["HMMA", "LDSM", "LDGSTS", "FFMA", "LDL", "STL"]
+# What instructions of a text are in machine code.
+BECOME = {"mma.sync": "HMMA", "ldmatrix": "LDSM", "cp.async.cg": "LDGSTS"}
 # Blocks along each axis that the verifier looks at: others do the same elsewhere.
 BLOCKS = 2
 
@@ -95,6 +97,7 @@ def main() -> int:
     if not kernels:
         sys.exit(f"{arguments.artifact}: no kernel in kernels/*.ptx")
     failures, verdicts = [], collections.Counter()
+    held_by = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
         binary = pathlib.Path(folder) / "kernel.cubin"
         for kernel in kernels:
@@ -107,7 +110,12 @@ def main() -> int:
                 counts = instructions(nvdisasm, binary)
                 if counts["LDL"] + counts["STL"]:
                     failures.append(f"{name} on {architecture}: its machine code uses local memory")
+                text = kernel.read_text()
+                for instruction, machine in BECOME.items():
+                    if instruction in text and not counts[machine]:
+                        failures.append(f"{name} on {architecture}: no {machine} in machine code")
                 if architecture == arguments.architectures[0]:
+                    held_by.update(one for one in COUNTED if counts[one])
                     held = " ".join(f"{counts[one]} {one}" for one in COUNTED if counts[one])
                     print(f"{name:<24} {registers:>4} registers {shared:>6} bytes shared  {held}")
             if arguments.races:
@@ -120,6 +128,7 @@ def main() -> int:
     if arguments.races:
         print(f"races: {dict(verdicts)}")
     print(f"{len(kernels)} kernels for {', '.join(arguments.architectures)}")
+    print("  " + ", ".join(f"{held_by[one]} with {one}" for one in COUNTED if held_by[one]))
     for failure in failures:
         print(f"FAILED {failure}")
     return 1 if failures else 0

@@ -43,6 +43,7 @@ pub const TARGET: Target = Target {
             columns: &[2, 4, 8, 16, 20],
             depths: &[32],
             depth_unit: 8,
+            few_rows_depth: 128,
             queries: &[2, 4, 8],
             keys: &[16, 32, 48],
             elements: 1024,

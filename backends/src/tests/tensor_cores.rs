@@ -2,7 +2,10 @@
 //! costs no more wavefronts and sectors than it must.
 
 use compiler::graph::Role;
-use compiler::kernel::{BufferContents, Expression, Kernel, Memory, Statement, Traffic, traffic};
+use compiler::kernel::{
+    Binary, Branch, BufferContents, Builtin, ChunkCopy, Constant, Expression, Fault, Kernel,
+    MatrixLoad, Memory, Scalar, Statement, Traffic, Type, Value, interpret, traffic,
+};
 use compiler::program::Program;
 
 use super::{Named, difference, params, program};
@@ -44,6 +47,16 @@ fn products(half: &str) -> Vec<(&'static str, bool, String)> {
                 half,
                 &["130, 96"],
                 &["80, 96"],
+                &format!("  %2 = linear(%0, %1){}", out(2)),
+            ),
+        ),
+        (
+            "a few rows",
+            true,
+            text(
+                half,
+                &["2, 320"],
+                &["64, 320"],
                 &format!("  %2 = linear(%0, %1){}", out(2)),
             ),
         ),
@@ -318,4 +331,181 @@ fn main_loops_need_no_more_wavefronts_and_hardly_more_sectors_than_they_must() {
         let [found, least] = global.map(|count| count as f64);
         assert!(found <= most * least, "{sizes:?}: {global:?}");
     }
+}
+
+/// A kernel of a convolution, several workgroups and stages, with its buffers.
+fn convolution() -> (Kernel, Vec<BufferContents>) {
+    let products = products("f16");
+    let (.., text) = products
+        .iter()
+        .find(|(name, ..)| *name == "a convolution")
+        .expect("there is one");
+    let kernel = kernels(&program(text)).swap_remove(0);
+    let contents = |(number, buffer): (usize, &compiler::kernel::Buffer)| {
+        let lanes = usize::from(buffer.element.lanes) * buffer.elements as usize;
+        // Two numbers of f16 between 1 and 2 in each word.
+        let word = |at: usize| 0x3C00_3C00 + (at * 7919 + number * 31) as u32 % 1021 * 0x1_0001;
+        BufferContents::from_words((0..lanes).map(word).collect())
+    };
+    let buffers = kernel.buffers.iter().enumerate().map(contents).collect();
+    (kernel, buffers)
+}
+
+/// Changes the first statement for which `change` has another, in a block or those in it; returns
+/// whether there was one.
+fn spoil(
+    block: &mut Vec<Statement>,
+    change: &mut impl FnMut(&Statement) -> Option<Vec<Statement>>,
+) -> bool {
+    for at in 0..block.len() {
+        if let Some(others) = change(&block[at]) {
+            block.splice(at..=at, others);
+            return true;
+        }
+        let inner = match &mut block[at] {
+            Statement::For(repeat) => spoil(&mut repeat.body, change),
+            Statement::If(branch) => {
+                spoil(&mut branch.then, change) || spoil(&mut branch.otherwise, change)
+            }
+            _ => false,
+        };
+        if inner {
+            return true;
+        }
+    }
+    false
+}
+
+/// Values that a change may define: two I32, a Bool and the sums of a fragment.
+type Fresh = [Value; 4];
+
+/// What becomes of a spoiled kernel: the rule that it breaks, a fault, or what differs.
+fn verdict(change: &mut impl FnMut(&Statement, Fresh) -> Option<Vec<Statement>>) -> String {
+    let (mut kernel, buffers) = convolution();
+    let mut wanted = buffers.clone();
+    interpret(&kernel, &mut wanted, None).expect("it is right before");
+    let wavefronts = |kernel: &Kernel| {
+        let found = traffic(kernel, &mut buffers.clone(), None).expect("it has no fault");
+        found.iter().map(|own| own.found).sum::<u64>()
+    };
+    let before = wavefronts(&kernel);
+    let first = kernel.types.len() as u32;
+    let (i32, sums) = (Type::one(Scalar::I32), Type::lanes(Scalar::F32, 4));
+    kernel
+        .types
+        .extend([i32, i32, Type::one(Scalar::Bool), sums]);
+    let fresh = [0, 1, 2, 3].map(|number| Value(first + number));
+    let mut change = |statement: &Statement| change(statement, fresh);
+    assert!(spoil(&mut kernel.body, &mut change), "nothing is spoiled");
+    let mut found = buffers.clone();
+    match interpret(&kernel, &mut found, None) {
+        Err(Fault::Kernel(error)) => error.rule.to_owned(),
+        Err(Fault::Invocation { kind, .. }) => kind.to_string(),
+        Err(Fault::Arguments { .. }) => unreachable!("they were right before"),
+        Ok(()) if found != wanted => "other results".to_owned(),
+        Ok(()) if wavefronts(&kernel) > before => "more wavefronts".to_owned(),
+        Ok(()) => "nothing".to_owned(),
+    }
+}
+
+/// The verdict without the first statement of a kind.
+fn without(is: fn(&Statement) -> bool) -> String {
+    verdict(&mut |statement, _| is(statement).then(Vec::new))
+}
+
+#[test]
+fn what_orders_copies_is_missed() {
+    let copying = "still being copied";
+    let missing = without(|own| matches!(own, Statement::Wait(_)));
+    assert!(missing.contains(copying), "{missing}");
+    let missing = without(|own| matches!(own, Statement::Commit));
+    assert!(missing.contains(copying), "{missing}");
+    let missing = without(|own| matches!(own, Statement::Barrier));
+    assert!(missing.contains("a barrier between the two"), "{missing}");
+}
+
+#[test]
+fn chunks_that_change_places_on_one_side_alone_are_found() {
+    let mut seen = 0;
+    let alone = verdict(&mut |statement, _| {
+        let Statement::Let(value, Expression::Binary(Binary::Xor, a, _)) = statement else {
+            return None;
+        };
+        seen += 1;
+        let same = Expression::Binary(Binary::Or, *a, *a);
+        (seen == 1).then(|| vec![Statement::Let(*value, same)])
+    });
+    assert_eq!(alone, "other results");
+}
+
+#[test]
+fn chunks_that_change_places_nowhere_are_counted() {
+    let (kernel, mut buffers) = convolution();
+    let mut straight = kernel.clone();
+    let mut change = |statement: &Statement| match statement {
+        Statement::Let(value, Expression::Binary(Binary::Xor, a, _)) => {
+            let same = Expression::Binary(Binary::Or, *a, *a);
+            Some(vec![Statement::Let(*value, same)])
+        }
+        _ => None,
+    };
+    while spoil(&mut straight.body, &mut change) {}
+    let mut count = |kernel: &Kernel| {
+        let found = traffic(kernel, &mut buffers, None).expect("it has no fault");
+        let shared = found
+            .iter()
+            .filter(|own| matches!(own.memory, Memory::Shared(_)));
+        shared.map(|own| own.found).sum::<u64>()
+    };
+    let (found, least) = (count(&straight), count(&kernel));
+    assert!(found >= 2 * least, "{found} wavefronts, {least} before");
+}
+
+#[test]
+fn fragments_of_the_wrong_lanes_are_found() {
+    let wrong = verdict(&mut |statement, _| {
+        let Statement::Let(value, Expression::LoadMatrix(load)) = statement else {
+            return None;
+        };
+        let load = MatrixLoad {
+            transposed: !load.transposed,
+            ..*load
+        };
+        Some(vec![Statement::Let(*value, Expression::LoadMatrix(load))])
+    });
+    assert_eq!(wrong, "other results");
+}
+
+#[test]
+fn a_product_that_some_invocations_miss_is_refused() {
+    let divergent = verdict(&mut |statement, [local, count, condition, inner]| {
+        let Statement::Let(value, product @ Expression::Mma(.., sums)) = statement else {
+            return None;
+        };
+        Some(vec![
+            Statement::Let(local, Expression::Builtin(Builtin::Local)),
+            Statement::Let(count, Expression::Constant(Constant::I32(5))),
+            Statement::Let(condition, Expression::Binary(Binary::Less, local, count)),
+            Statement::If(Branch {
+                condition,
+                then: vec![Statement::Let(inner, product.clone())],
+                otherwise: Vec::new(),
+                results: vec![(*value, inner, *sums)],
+            }),
+        ])
+    });
+    assert_eq!(divergent, "K9");
+}
+
+#[test]
+fn a_halo_that_is_read_is_found() {
+    let read = verdict(&mut |statement, [.., holds, _]| {
+        let Statement::Copy(copy) = statement else {
+            return None;
+        };
+        let always = Expression::Constant(Constant::Bool(true));
+        let copy = ChunkCopy { holds, ..*copy };
+        Some(vec![Statement::Let(holds, always), Statement::Copy(copy)])
+    });
+    assert!(read.contains("found index -"), "{read}");
 }

@@ -24,6 +24,7 @@ pub const TARGET: Target = Target {
             columns: &[4, 8, 16, 20, 24, 32],
             depths: &[16],
             depth_unit: 1,
+            few_rows_depth: 1024,
             queries: &[4, 8, 16],
             keys: &[16, 32, 48],
             elements: 1024,

@@ -54,7 +54,8 @@ impl WarpLayout {
         let tiles = product(program)?;
         let [left, right, acc] = tiles.map(|tile| program.tile(tile));
         let half = WarpLayout::half(&program.views)?;
-        let is_whole = acc.rows.is_multiple_of(ROWS)
+        // A few rows are one fragment, a part of which is computed in vain.
+        let is_whole = (acc.rows.is_multiple_of(ROWS) || acc.rows < ROWS)
             && acc.columns.is_multiple_of(COLUMNS)
             && left.planes == 1
             && right.planes == acc.planes;
@@ -161,9 +162,12 @@ impl WarpLayout {
 pub(crate) fn factors(program: &BlockProgram) -> Option<[(TileId, Near); 2]> {
     let [left, right, _] = product(program)?;
     let deep = program.tile(right).columns.next_multiple_of(CHUNK);
-    let rows = |tile: TileId| program.tile(tile).planes * program.tile(tile).rows;
-    let first = Near::new(0, rows(left), deep);
-    let second = Near::new(first.end(), rows(right), deep);
+    let rows = |tile: TileId, unit: usize| {
+        let tile = program.tile(tile);
+        tile.planes * tile.rows.next_multiple_of(unit)
+    };
+    let first = Near::new(0, rows(left, ROWS), deep);
+    let second = Near::new(first.end(), rows(right, COLUMNS), deep);
     Some([(left, first), (right, second)])
 }
 
@@ -192,7 +196,7 @@ fn product(program: &BlockProgram) -> Option<[TileId; 3]> {
 /// The warps along rows and columns, and the fragments of each: of the ways with most warps the one
 /// that reads least.
 fn shared(acc: &Tile) -> Option<([usize; 2], [usize; 2])> {
-    let [rows, columns] = [acc.rows / ROWS, acc.columns / COLUMNS];
+    let [rows, columns] = [acc.rows.div_ceil(ROWS), acc.columns / COLUMNS];
     let divisors = |of: usize| (1..=of).filter(move |divisor| of.is_multiple_of(*divisor));
     let mut best = None;
     let mut merit_max = (0, 0);

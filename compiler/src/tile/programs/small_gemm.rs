@@ -11,9 +11,6 @@ use crate::tile::programs::gemm::{SMALL_ROWS_MAX, product};
 use crate::tile::programs::{Candidate, Parameters, cost, even};
 use crate::tile::region_ref::RegionRef;
 
-/// Depth of a part.
-const DEPTH: usize = 1024;
-
 /// Whether it rounds more than direct sums.
 pub(super) const ROUNDS_MORE: bool = false;
 
@@ -27,12 +24,13 @@ pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<C
         let rows = found.rows;
         return Err(format!("{rows} rows, wanted at most {SMALL_ROWS_MAX}"));
     }
+    let blocks = &target.compute.blocks;
     let share = found.columns.div_ceil(target.compute.threads.max(1));
     let wide = share.min(8 * target.compute.fragment[1]);
     let block = [
         found.rows,
         even(found.columns, wide, target.compute.fragment[1]),
-        even(found.depth, DEPTH, 1),
+        even(found.depth, blocks.few_rows_depth, blocks.depth_unit),
     ];
     let seconds = cost::contraction(&found, block, target);
     Ok(vec![Candidate::new(block, seconds)])

@@ -31,7 +31,8 @@ impl Blocks<'_, '_> {
         let region = self.x.region;
         let epilogues = epilogue::all(region, &self.program.outputs, &self.x.arguments);
         let [rows, columns] = [self.program.rows, self.program.columns];
-        let rows_overhang = !rows.is_multiple_of(own.rows) || !own.rows.is_multiple_of(4);
+        let rows_overhang =
+            !rows.is_multiple_of(own.rows) || !own.rows.is_multiple_of(held.row_unit());
         let columns_overhang =
             !columns.is_multiple_of(own.columns) || !own.columns.is_multiple_of(4);
         for epilogue in &epilogues {
@@ -97,6 +98,14 @@ impl Held {
         match self {
             Held::Quads(layout, _) => layout.own_rows() * 4,
             Held::Fragments(layout, _) => layout.own_rows(),
+        }
+    }
+
+    /// Rows of the block that are held are a multiple of this.
+    fn row_unit(&self) -> usize {
+        match self {
+            Held::Quads(..) => 4,
+            Held::Fragments(..) => warp_layout::ROWS,
         }
     }
 
