@@ -165,8 +165,13 @@ fn an_artifact_for_cuda_holds_kernels_as_ptx() {
                 text.starts_with("//") && text.contains(".target sm_80"),
                 "{text}"
             );
-            if name.starts_with("gemm") || dtype == "f32" {
-                assert_eq!(text.contains("mma.sync"), dtype != "f32", "{name}: {text}");
+            // All products of 16-bit numbers are those of tensor cores.
+            let products = ["gemm", "small_gemm", "flash_forward"];
+            let is_product = products.iter().any(|product| name.starts_with(product));
+            if is_product || dtype == "f32" {
+                let narrow = dtype != "f32";
+                assert_eq!(text.contains("mma.sync"), narrow, "{name}: {text}");
+                assert_eq!(text.contains("ldmatrix"), narrow, "{name}: {text}");
             }
         }
     }

@@ -75,20 +75,19 @@ impl FlashLayout {
         let half = WarpLayout::half(program.views.get(..3)?)?;
         let [queries, keys, result] =
             [tiles.queries, tiles.keys, tiles.result].map(|tile| program.tile(tile));
-        let warps = queries.rows / ROWS;
+        // Rows and columns are whole fragments, a part of which may be computed in vain.
+        let rows = queries.rows.next_multiple_of(ROWS);
+        let columns = result.columns.next_multiple_of(COLUMNS);
         let part = keys.rows.next_multiple_of(DEPTH);
-        let fragments = [part / COLUMNS, result.columns / COLUMNS];
-        let is_whole = queries.rows.is_multiple_of(ROWS)
-            && result.columns.is_multiple_of(COLUMNS)
-            && (1..=8).contains(&warps)
-            && fragments[0] + fragments[1] <= FRAGMENTS_MAX;
-        if !is_whole {
+        let warps = rows / ROWS;
+        let fragments = [part / COLUMNS, columns / COLUMNS];
+        if !(1..=8).contains(&warps) || fragments[0] + fragments[1] > FRAGMENTS_MAX {
             return None;
         }
         let width = queries.columns.next_multiple_of(CHUNK);
-        let queries = Near::new(0, queries.rows, width);
+        let queries = Near::new(0, rows, width);
         let keys = Near::new(queries.end(), part, width);
-        let values = Near::new(keys.end(), result.columns, part);
+        let values = Near::new(keys.end(), columns, part);
         let flash = FlashLayout {
             half,
             tiles,

@@ -31,10 +31,10 @@ impl Blocks<'_, '_> {
         let region = self.x.region;
         let epilogues = epilogue::all(region, &self.program.outputs, &self.x.arguments);
         let [rows, columns] = [self.program.rows, self.program.columns];
-        let rows_overhang =
-            !rows.is_multiple_of(own.rows) || !own.rows.is_multiple_of(held.row_unit());
+        let [row_unit, column_unit] = held.units();
+        let rows_overhang = !rows.is_multiple_of(own.rows) || !own.rows.is_multiple_of(row_unit);
         let columns_overhang =
-            !columns.is_multiple_of(own.columns) || !own.columns.is_multiple_of(4);
+            !columns.is_multiple_of(own.columns) || !own.columns.is_multiple_of(column_unit);
         for epilogue in &epilogues {
             for number in 0..held.own_columns() {
                 let b = &mut self.x.b;
@@ -101,11 +101,11 @@ impl Held {
         }
     }
 
-    /// Rows of the block that are held are a multiple of this.
-    fn row_unit(&self) -> usize {
+    /// Rows and columns of the block that are held are multiples of these.
+    fn units(&self) -> [usize; 2] {
         match self {
-            Held::Quads(..) => 4,
-            Held::Fragments(..) => warp_layout::ROWS,
+            Held::Quads(..) => [4, 4],
+            Held::Fragments(..) => [warp_layout::ROWS, warp_layout::COLUMNS],
         }
     }
 
