@@ -263,6 +263,7 @@ fn attention_of_every_width_is_right() {
         ([1, 70, 50, 64], true),
         ([1, 40, 33, 80], false),
         ([1, 33, 77, 160], false),
+        ([1, 20, 40, 512], false),
         // Less than a fragment, and no whole chunks.
         ([2, 5, 77, 6], false),
         ([1, 20, 20, 12], true),

@@ -2,14 +2,15 @@
 //!
 //! Takes a block program, gives which fragments an invocation holds and where queries, keys and
 //! values are near. A warp has 16 queries and all keys of a part, so that what softmax keeps of a
-//! row is known to the four invocations that hold it. It expands no step.
+//! row is known to the four invocations that hold it. Where the result is too wide for one warp,
+//! several compute the same scores, and each has some of its columns. It expands no step.
 
 use compiler::kernel::{Builder, CHUNK_BYTES, Half, Value, WARP};
 use compiler::target::Limits;
 use compiler::tile::{BlockProgram, Step, TileId};
 
 use super::near::{CHUNK, Near};
-use super::warp_layout::{COLUMNS, DEPTH, ROWS, WarpLayout};
+use super::warp_layout::{COLUMNS, DEPTH, ROWS, WARPS_MAX, WarpLayout};
 
 /// Fragments of scores and of the result that an invocation holds at most.
 const FRAGMENTS_MAX: usize = 36;
@@ -23,9 +24,10 @@ pub(crate) struct FlashLayout {
     queries: Near,
     pub(crate) keys: Near,
     values: Near,
-    /// Fragments of scores, and of the result.
+    /// Fragments of scores, and of the result, that a warp has.
     fragments: [usize; 2],
-    warps: usize,
+    /// Warps along queries, and along columns of the result.
+    warps: [usize; 2],
 }
 
 /// The tiles of attention.
@@ -79,11 +81,17 @@ impl FlashLayout {
         let rows = queries.rows.next_multiple_of(ROWS);
         let columns = result.columns.next_multiple_of(COLUMNS);
         let part = keys.rows.next_multiple_of(DEPTH);
-        let warps = rows / ROWS;
-        let fragments = [part / COLUMNS, columns / COLUMNS];
-        if !(1..=8).contains(&warps) || fragments[0] + fragments[1] > FRAGMENTS_MAX {
-            return None;
-        }
+        let scores = part / COLUMNS;
+        let mut ways = [1, 2, 4, 8].into_iter().filter_map(|along_columns| {
+            let warps = [rows / ROWS, along_columns];
+            let own = columns / COLUMNS / along_columns;
+            let fits = warps[0] * warps[1] <= WARPS_MAX
+                && (columns / COLUMNS).is_multiple_of(along_columns)
+                && scores + own <= FRAGMENTS_MAX;
+            fits.then_some((warps, own))
+        });
+        let (warps, own) = ways.next()?;
+        let fragments = [scores, own];
         let width = queries.columns.next_multiple_of(CHUNK);
         let queries = Near::new(0, rows, width);
         let keys = Near::new(queries.end(), part, width);
@@ -103,7 +111,7 @@ impl FlashLayout {
 
     /// How the result is shared.
     pub(crate) fn layout(&self) -> WarpLayout {
-        WarpLayout::of_rows(self.half, self.warps, self.fragments[1])
+        WarpLayout::of_attention(self.half, self.warps, self.fragments[1])
     }
 
     /// Fragments of a tile that an invocation holds.

@@ -16,7 +16,7 @@ pub(crate) const COLUMNS: usize = 8;
 pub(crate) const DEPTH: usize = 16;
 
 /// Warps of a workgroup at most.
-const WARPS_MAX: usize = 8;
+pub(crate) const WARPS_MAX: usize = 8;
 /// Fragments of an accumulator that a warp holds at most: 128 registers of each invocation.
 const FRAGMENTS_MAX: usize = 32;
 /// How warps share a block.
@@ -73,12 +73,12 @@ impl WarpLayout {
         (near.end() * CHUNK_BYTES as usize <= limits.shared_bytes_max as usize).then_some(layout)
     }
 
-    /// A layout of warps that divide the rows only; each holds `columns` fragments along the columns.
-    pub(crate) fn of_rows(half: Half, warps: usize, columns: usize) -> WarpLayout {
+    /// A layout of warps along rows and columns; each holds `columns` fragments along the columns.
+    pub(crate) fn of_attention(half: Half, warps: [usize; 2], columns: usize) -> WarpLayout {
         WarpLayout {
             half,
             planes: 1,
-            warps: [warps, 1],
+            warps,
             fragments: [1, columns],
         }
     }

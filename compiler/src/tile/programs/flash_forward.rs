@@ -5,8 +5,9 @@
 //!
 //! Source: Dao 2023 (arXiv 2307.08691), algorithm 1.
 
+use crate::DType;
 use crate::ops::{Attention, Op};
-use crate::region::Region;
+use crate::region::{Access, Region};
 use crate::target::{Blocking, Target};
 use crate::tile::outputs::{Domain, outputs};
 use crate::tile::programs::{Candidate, Parameters, cost};
@@ -28,6 +29,14 @@ pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<C
     let blocks = &target.compute.blocks;
     let mut blocks = scores.blocks(blocks.queries, blocks.row_unit, target);
     blocks.retain(|block| is_near(*block, &scores, target));
+    if is_narrow(&region, target) {
+        let narrow = |block: &[usize; 2]| is_near_narrow(*block, &scores, target);
+        let near: Vec<[usize; 2]> = blocks.iter().copied().filter(narrow).collect();
+        // Where none is, products are not those of matrices.
+        if !near.is_empty() {
+            blocks = near;
+        }
+    }
     let candidate = |block: &[usize; 2]| {
         let seconds = cost::attention(&scores, *block, target);
         Candidate::new([block[0], block[1], 1], seconds)
@@ -36,6 +45,19 @@ pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<C
         true => Err("no block of queries and keys stays near".to_owned()),
         false => Ok(blocks.iter().map(candidate).collect()),
     }
+}
+
+/// Whether the target multiplies matrices of the factors' type.
+fn is_narrow(region: &Region, target: &Target) -> bool {
+    let is_half = |access: &Access| matches!(access.dtype, DType::F16 | DType::BF16);
+    target.limits.warp > 0 && region.operands.iter().take(3).all(is_half)
+}
+
+/// Whether the factors of a block stay near in 16 bits, as whole fragments.
+fn is_near_narrow([block, part]: [usize; 2], scores: &Scores, target: &Target) -> bool {
+    let whole = |extent: usize| extent.next_multiple_of(target.compute.fragment[0]);
+    let [block, part, width, result] = [block, part, scores.width, scores.result].map(whole);
+    2 * (block * width + part * (width + result)) <= target.compute.near_bytes
 }
 
 /// Whether a block fits where accumulators stay in registers: they themselves, and beside the

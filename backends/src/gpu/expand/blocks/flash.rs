@@ -75,7 +75,10 @@ impl Blocks<'_, '_> {
 
     fn weigh(&mut self, flash: FlashLayout) {
         let weights = self.values[&flash.tiles.scores].clone();
-        let (near, factors) = self.reader((Side::Right, flash.tiles.values), None);
+        let seat = self.seat.expect("warps have seats");
+        let own = flash.held(flash.tiles.result) * COLUMNS;
+        let first = self.x.b.times(seat.warp[1], own as i32);
+        let (near, factors) = self.reader((Side::Right, flash.tiles.values), Some(first));
         let b = &mut self.x.b;
         let values = self.values.get_mut(&flash.tiles.result);
         let values = values.expect("the result was zeroed");
