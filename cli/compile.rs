@@ -416,7 +416,6 @@ fn contents(
         },
         programs: stored,
         commands: code.commands,
-        kernels: BTreeMap::new(),
         tokenizers,
         weights: (!arguments.no_weights).then_some(weights),
     })

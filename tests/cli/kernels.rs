@@ -133,15 +133,14 @@ fn onnx_graphs_run_on_an_adapter() {
 
 /// The texts of the kernels of an artifact, by name.
 fn texts(artifact: &Path) -> Vec<(String, String)> {
-    let kernels = std::fs::read_dir(artifact.join("kernels")).expect("a folder");
-    let paths = kernels.map(|kernel| kernel.expect("a file").path());
-    paths
-        .map(|path| {
-            assert_eq!(path.extension().and_then(|kind| kind.to_str()), Some("ptx"));
-            let text = std::fs::read_to_string(&path).expect("a text");
-            let name = path.file_stem().expect("a name").to_string_lossy();
-            (name.into_owned(), text)
-        })
+    let files = std::fs::read_dir(artifact).expect("a folder");
+    let mut paths = files.map(|file| file.expect("a file").path());
+    let path = paths.find(|path| path.extension().is_some_and(|kind| kind == "ptx"));
+    let all = std::fs::read_to_string(path.expect("a file of kernels")).expect("a text");
+    let kernels = all.split("// kernel ").skip(1);
+    let named = kernels.map(|kernel| kernel.split_once('\n').expect("a name and a text"));
+    named
+        .map(|(name, text)| (name.to_owned(), text.to_owned()))
         .collect()
 }
 

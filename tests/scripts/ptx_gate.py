@@ -41,6 +41,13 @@ def tool(package: str, name: str) -> pathlib.Path | None:
     return pathlib.Path(found[0].locate()) if found else None
 
 
+def texts(artifact: pathlib.Path, only: str) -> list[tuple[str, str]]:
+    """Returns the names and texts of the kernels whose names begin with `only`."""
+    parts = [file.read_text().split("// kernel ")[1:] for file in artifact.glob("kernels-*.ptx")]
+    kernels = [part.split("\n", 1) for file in parts for part in file]
+    return [(name, text) for name, text in kernels if name.startswith(only)]
+
+
 def assembled(ptxas: pathlib.Path, kernel: pathlib.Path, architecture: str, to: pathlib.Path):
     """Returns registers, bytes of shared memory and what is wrong."""
     command = [ptxas, f"-arch={architecture}", "-v", kernel, "-o", to]
@@ -93,15 +100,16 @@ def main() -> int:
     if not ptxas or not nvdisasm:
         print("skipped: nvidia-cuda-nvcc-cu12 or nvidia-cuda-nvdisasm is not installed")
         return 0
-    kernels = sorted((arguments.artifact / "kernels").glob(f"{arguments.only}*.ptx"))
+    kernels = texts(arguments.artifact, arguments.only)
     if not kernels:
-        sys.exit(f"{arguments.artifact}: no kernel in kernels/*.ptx")
+        sys.exit(f"{arguments.artifact}: no kernel in kernels-*.ptx")
     failures, verdicts = [], collections.Counter()
     held_by = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
         binary = pathlib.Path(folder) / "kernel.cubin"
-        for kernel in kernels:
-            name = kernel.stem.rsplit("-", 1)[0]
+        kernel = pathlib.Path(folder) / "kernel.ptx"
+        for name, text in kernels:
+            kernel.write_text(text)
             for architecture in arguments.architectures:
                 registers, shared, wrong = assembled(ptxas, kernel, architecture, binary)
                 failures += [f"{name} on {architecture}: {reason}" for reason in wrong]

@@ -2,6 +2,7 @@
 
 mod arrows;
 mod imports;
+mod schema;
 
 use std::collections::BTreeSet;
 use std::fs;

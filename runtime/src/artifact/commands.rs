@@ -1,7 +1,7 @@
 //! Commands in the plan: protobuf messages, declared by hand, and what they say as plain data.
 //!
-//! Takes and gives [`Commands`]; texts of kernels lie in files of their own and are named here.
-//! Reading refuses what is no number, type or form; rules it does not check. Tags are for ever.
+//! Takes and gives [`Commands`]; texts of kernels are in a file of their own and are named here.
+//! Reading refuses what is no number, type or form; rules it does not check. `plan.proto` is the schema.
 
 use backends::gpu::commands as plain;
 use compiler::DType;
@@ -47,7 +47,7 @@ pub(super) struct Commands {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Kernel {
-    /// The name; its text is the file `kernels/<name>.wgsl`.
+    /// Its name in the artifact's file of kernels.
     #[prost(string, tag = "1")]
     name: String,
     #[prost(enumeration = "Binding", repeated, tag = "2")]

@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use backends::gpu::commands::Commands;
-use bytes::Bytes;
 use compiler::DType;
 use compiler::program::Counts;
 use compiler::program::pipeline::Pipeline;
@@ -24,8 +23,6 @@ pub struct ArtifactContents {
     /// What adapters do, by the hash of the regions that they compute ([`crate::ahead`]); kernels
     /// of one name have one text.
     pub commands: BTreeMap<String, Commands>,
-    /// Other device code by file name, such as `gemm_1.ptx`.
-    pub kernels: BTreeMap<String, Bytes>,
     /// Tokenizers by their directory in the pipeline, such as `tokenizer_2`.
     pub tokenizers: BTreeMap<String, TokenizerFiles>,
     /// Weights by `<component>/<tensor name>`; `None` where they are left out.

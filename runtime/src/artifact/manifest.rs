@@ -12,7 +12,7 @@ use super::{About, ArtifactError, ArtifactProgram, PictureShape, Port};
 
 const FORMAT: &str = "splam";
 /// Raised by every change that an older reader would misunderstand.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// What stands between the manifest's content and its hash, and after the hash.
 const SEAL_START: &str = ",\n  \"sha256\": \"";
 const SEAL_END: &str = "\"\n}\n";

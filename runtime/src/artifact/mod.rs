@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `manifest.json` | what it is, what it needs, and name, length and SHA-256 of every other file; sealed by its own hash |
 //! | `plan-….pb` | the programs in parts: regions as text and constants as data; what adapters do for them, and which shard holds which tensor (protobuf) |
-//! | `kernels/…` | device code as readable text, each kernel once; none for a CPU |
+//! | `kernels-….wgsl`, `.ptx` | device code as one readable text, each kernel once below its name; none for a CPU |
 //! | `weights-….safetensors` | shards of at most 64 MiB of one component; a larger tensor has its own |
 //! | `tokenizer/…` | the tokenizer's files as the model had them |
 //!
@@ -19,6 +19,7 @@
 mod commands;
 mod contents;
 mod error;
+mod kernels;
 mod manifest;
 mod parts;
 mod plan;

@@ -6,12 +6,16 @@
 
 use std::collections::BTreeMap;
 
+use backends::gpu::commands::Commands;
+use backends::gpu::compile;
 use compiler::DType;
 use compiler::graph::TensorType;
 use compiler::program::{Counts, Executable, Program};
+use compiler::region::Content;
 use compiler::value::tensor::Tensor;
 
 use super::plan::{self, Constant, Part, Plan, Taken};
+use super::stored::key;
 use super::{ArtifactError, ArtifactPart, ArtifactProgram, Port};
 
 #[cfg(test)]
@@ -46,22 +50,65 @@ impl Constants {
     }
 }
 
+/// Where the plan has the commands of regions.
+pub(super) struct Links<'a> {
+    commands: &'a BTreeMap<String, Commands>,
+}
+
+impl<'a> Links<'a> {
+    pub(super) fn new(commands: &'a BTreeMap<String, Commands>) -> Links<'a> {
+        Links { commands }
+    }
+
+    /// The message with the place of its commands, if the plan has any for it.
+    fn apply(&self, part: &ArtifactPart, message: Part) -> Part {
+        if self.commands.is_empty() {
+            return message;
+        }
+        // What is no program has no commands either; those who read it say so.
+        let read = Executable::parse(&part.regions, &part.constants, part.counts);
+        let Ok(regions) = read.map(|executable| compile::regions(&executable)) else {
+            return message;
+        };
+        let own = key(&regions);
+        let commands = self.commands.keys().position(|known| *known == own);
+        let buffers = (0u32..).zip(&regions.buffers);
+        let constants = buffers.filter_map(|(number, data)| match data.content {
+            Content::Constant(_) => Some(number),
+            Content::Param(_) | Content::Computed => None,
+        });
+        Part {
+            commands: commands.and_then(|place| u32::try_from(place).ok()),
+            constant_buffers: constants.collect(),
+            ..message
+        }
+    }
+}
+
 /// The message of a program.
 pub(super) fn program_message(
     program: &ArtifactProgram,
     constants: &mut Constants,
+    links: &Links,
 ) -> plan::Program {
-    let mut part = |part: &ArtifactPart| Part {
-        stage: part.stage.clone().unwrap_or_default(),
-        regions: part.regions.clone(),
-        constants: part
-            .constants
-            .iter()
-            .map(|own| constants.place(own))
-            .collect(),
-        nodes: part.counts.nodes,
-        flops: part.counts.flops,
-        taken: part.taken.iter().map(taken_message).collect(),
+    let mut part = |part: &ArtifactPart| {
+        links.apply(
+            part,
+            Part {
+                stage: part.stage.clone().unwrap_or_default(),
+                regions: part.regions.clone(),
+                constants: part
+                    .constants
+                    .iter()
+                    .map(|own| constants.place(own))
+                    .collect(),
+                nodes: part.counts.nodes,
+                flops: part.counts.flops,
+                taken: part.taken.iter().map(taken_message).collect(),
+                commands: None,
+                constant_buffers: Vec::new(),
+            },
+        )
     };
     plan::Program {
         name: program.name.clone(),

@@ -1,7 +1,6 @@
 //! The plan's file: protobuf messages, declared by hand.
 //!
-//! Takes and gives plain messages; never interprets a program's text. Tags are for ever: a field
-//! that is dropped leaves a hole, a new one gets the next number.
+//! Takes and gives plain messages; never interprets a program's text. `plan.proto` is the schema.
 
 use bytes::Bytes;
 
@@ -67,6 +66,12 @@ pub(super) struct Part {
     /// What earlier parts compute for it.
     #[prost(message, repeated, tag = "6")]
     pub(super) taken: Vec<Taken>,
+    /// Where in the plan its commands are, for readers that form no regions; none for a CPU.
+    #[prost(uint32, optional, tag = "7")]
+    pub(super) commands: Option<u32>,
+    /// The buffers of its constants, in the same order, for the same readers.
+    #[prost(uint32, repeated, tag = "8")]
+    pub(super) constant_buffers: Vec<u32>,
 }
 
 /// An input of a part that is a result of an earlier one, of the same name.

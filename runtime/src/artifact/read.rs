@@ -8,7 +8,7 @@
 //! a 3.4 GB model costs seconds of one core, a run of one component needs only its own shards, and
 //! whoever needs many has them checked in parallel by [`Artifact::weights`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -25,12 +25,13 @@ use prost::Message;
 use rayon::prelude::*;
 
 use super::commands;
+use super::kernels;
 use super::manifest::{Manifest, ProgramSummary};
 use super::parts;
 use super::plan::{self, Plan};
 use super::shards::component;
 use super::stored::{StoredFile, key};
-use super::write::{KERNELS, PLAN_ROLE, SHARD_ROLE, kernel_file};
+use super::write::{PLAN_ROLE, SHARD_ROLE};
 use super::{ArtifactContents, ArtifactError, ArtifactProgram, Files, MANIFEST};
 use crate::tensor_file;
 use crate::tokenizer::TokenizerFiles;
@@ -45,6 +46,8 @@ pub struct Artifact {
     shards: Vec<Shard>,
     /// Which shard holds a tensor.
     shard_of: BTreeMap<String, usize>,
+    /// The texts of the kernels by name, once checked.
+    kernels: OnceLock<BTreeMap<String, String>>,
 }
 
 struct Shard {
@@ -136,6 +139,7 @@ impl Artifact {
             commands,
             shards,
             shard_of,
+            kernels: OnceLock::new(),
         })
     }
 
@@ -202,13 +206,33 @@ impl Artifact {
             .collect())
     }
 
-    /// The text of a kernel by its name, such as `gemm_1.wgsl`.
+    /// The text of a kernel by its name, such as `gemm_1`.
     ///
     /// # Errors
-    /// When there is no such kernel, or its file is missing or changed.
-    pub fn kernel(&self, name: &str) -> Result<Bytes, ArtifactError> {
-        let entry = entry_of(&self.manifest, &format!("{KERNELS}/{name}"), "kernel")?;
-        fetch(&*self.files, entry)
+    /// When there is no such kernel, or the file of kernels is missing or changed.
+    pub fn kernel(&self, name: &str) -> Result<&str, ArtifactError> {
+        let found = self.kernels()?.get(name).map(String::as_str);
+        found.ok_or_else(|| ArtifactError::Missing {
+            what: "kernel",
+            name: name.to_owned(),
+        })
+    }
+
+    /// The texts of all kernels, checked at the first use.
+    fn kernels(&self) -> Result<&BTreeMap<String, String>, ArtifactError> {
+        if let Some(kernels) = self.kernels.get() {
+            return Ok(kernels);
+        }
+        let role = kernels::role(&self.manifest.about.target);
+        let entry = entry_of(&self.manifest, &role, "file")?;
+        let content = fetch(&*self.files, entry)?;
+        let text = std::str::from_utf8(&content).ok();
+        let kernels = text.and_then(kernels::split);
+        let kernels = kernels.ok_or_else(|| ArtifactError::Damaged {
+            program: entry.file.clone(),
+            what: "texts of kernels",
+        })?;
+        Ok(self.kernels.get_or_init(|| kernels))
     }
 
     /// What an adapter does for a program, or for a part of one, with the regions that it computes.
@@ -238,17 +262,9 @@ impl Artifact {
 
     /// Commands with the texts of their kernels; no rule is checked.
     fn plain(&self, message: &commands::Commands) -> Result<Commands, ArtifactError> {
-        let program = || message.name.clone();
-        let text = |name: &str| {
-            let text = self.kernel(&kernel_file(&self.manifest.about.target, name))?;
-            let what = "texts of kernels";
-            String::from_utf8(text.into()).map_err(|_| ArtifactError::Damaged {
-                program: program(),
-                what,
-            })
-        };
+        let text = |name: &str| self.kernel(name).map(ToOwned::to_owned);
         commands::commands(message, text)?.map_err(|what| ArtifactError::Damaged {
-            program: program(),
+            program: message.name.clone(),
             what,
         })
     }
@@ -286,18 +302,9 @@ impl Artifact {
         let commands = all.map(|(regions, own)| Ok((regions.clone(), self.plain(own)?)));
         let commands: BTreeMap<String, Commands> =
             commands.collect::<Result<_, ArtifactError>>()?;
-        let named = commands.values().flat_map(|own| &own.kernels);
-        let named: BTreeSet<String> = named
-            .map(|kernel| kernel_file(&self.manifest.about.target, &kernel.name))
-            .collect();
-        let mut kernels = BTreeMap::new();
         let mut tokenizers = BTreeMap::new();
         for role in self.manifest.files.keys() {
             match role.split_once('/') {
-                Some((KERNELS, name)) if named.contains(name) => {}
-                Some((KERNELS, name)) => {
-                    kernels.insert(name.to_owned(), self.kernel(name)?);
-                }
                 Some((folder, _)) if tokenizers.contains_key(folder) => {}
                 Some((folder, _)) => {
                     tokenizers.insert(folder.to_owned(), self.tokenizer_files(folder)?);
@@ -319,7 +326,6 @@ impl Artifact {
             about: self.manifest.about.clone(),
             programs: self.programs.clone(),
             commands,
-            kernels,
             tokenizers,
             weights: weights.transpose()?,
         })

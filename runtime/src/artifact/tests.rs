@@ -153,10 +153,6 @@ pub(super) fn contents() -> ArtifactContents {
             program("vae", "step"),
         ],
         commands: BTreeMap::new(),
-        kernels: BTreeMap::from([(
-            "gemm_1.wgsl".to_owned(),
-            Bytes::from_static(b"fn main() {}"),
-        )]),
         tokenizers: BTreeMap::from([
             ("tokenizer".to_owned(), tokenizer.clone()),
             ("tokenizer_2".to_owned(), tokenizer),
@@ -258,7 +254,6 @@ fn an_artifact_comes_back_and_is_written_again_byte_for_byte() {
     });
     check(&ArtifactContents {
         programs: Vec::new(),
-        kernels: BTreeMap::new(),
         tokenizers: BTreeMap::new(),
         weights: Some(BTreeMap::new()),
         ..contents()
@@ -481,13 +476,7 @@ fn garbage_with_good_hashes_never_panics() {
 
 #[test]
 fn a_failed_write_names_its_file_and_leaves_no_manifest() {
-    for refuses in [
-        "plan",
-        "kernels/gemm_1",
-        "tokenizer/merges",
-        "weights",
-        MANIFEST,
-    ] {
+    for refuses in ["plan", "tokenizer/merges", "weights", MANIFEST] {
         let memory = Memory {
             refuses: Some(refuses),
             ..Memory::default()
@@ -515,23 +504,17 @@ fn contents_that_make_no_artifact_are_refused() {
         };
         assert!(message.contains(wanted), "{message}");
     };
-    let kernel = |name: &'static str| {
+    let tokenizer = |name: &'static str| {
         move |contents: &mut ArtifactContents| {
-            contents.kernels.insert(name.to_owned(), Bytes::new());
+            let tokenizer = contents.tokenizers["tokenizer"].clone();
+            contents.tokenizers.insert(name.to_owned(), tokenizer);
         }
     };
     for name in ["../x", "a/b", "", ".hidden", "é", "a\\b"] {
-        check(&kernel(name), "file name");
+        check(&tokenizer(name), "file name");
     }
     check(
         &|contents| contents.programs.push(program("unet", "step")),
         "two of program",
-    );
-    check(
-        &|contents| {
-            let tokenizer = contents.tokenizers["tokenizer"].clone();
-            contents.tokenizers.insert("kernels".to_owned(), tokenizer);
-        },
-        "file name",
     );
 }

@@ -4,8 +4,7 @@
 //! weight: a shard is hashed and then written from the bytes that the tensors share, two passes
 //! over a map. Same contents, same bytes.
 
-use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeMap, BTreeSet};
 
 use backends::gpu::commands::Commands;
 use bytes::Bytes;
@@ -14,16 +13,15 @@ use prost::Message;
 use rayon::prelude::*;
 
 use super::commands;
+use super::kernels;
 use super::manifest::{Manifest, ProgramSummary};
-use super::parts::{Constants, program_message};
+use super::parts::{Constants, Links, program_message};
 use super::plan::{self, Plan};
 use super::shards::shards;
 use super::stored::{StoredFile, check_role};
 use super::{ArtifactContents, ArtifactError, ArtifactProgram, MANIFEST, Storage};
 use crate::tensor_file;
 
-/// Folder of the kernels; no tokenizer may have this name.
-pub(super) const KERNELS: &str = "kernels";
 /// The role of every shard; only the hash tells their names apart.
 pub(super) const SHARD_ROLE: &str = "weights.safetensors";
 /// The role of the plan.
@@ -52,7 +50,8 @@ pub fn write(storage: &dyn Storage, contents: &ArtifactContents) -> Result<Writt
     });
     let mut constants = Constants::default();
     let programs = contents.programs.iter();
-    let programs = programs.map(|program| program_message(program, &mut constants));
+    let links = Links::new(&contents.commands);
+    let programs = programs.map(|program| program_message(program, &mut constants, &links));
     let plan = Plan {
         programs: programs.collect(),
         shards: tensors.collect(),
@@ -100,32 +99,10 @@ fn named_files(
     plan: Bytes,
 ) -> Result<BTreeMap<String, Bytes>, ArtifactError> {
     let mut named = BTreeMap::from([(PLAN_ROLE.to_owned(), plan)]);
-    for (name, text) in &contents.kernels {
-        named.insert(format!("{KERNELS}/{name}"), text.clone());
-    }
-    let kernels = contents.commands.values();
-    for kernel in kernels.flat_map(|commands| &commands.kernels) {
-        let role = format!(
-            "{KERNELS}/{}",
-            kernel_file(&contents.about.target, &kernel.name)
-        );
-        match named.entry(role) {
-            Entry::Vacant(entry) => {
-                entry.insert(Bytes::from(kernel.text.clone()));
-            }
-            Entry::Occupied(entry) if *entry.get() == kernel.text.as_bytes() => {}
-            Entry::Occupied(_) => {
-                let name = kernel.name.clone();
-                let what = "kernel";
-                return Err(ArtifactError::Twice { what, name });
-            }
-        }
+    if let Some(kernels) = kernels_file(contents)? {
+        named.insert(kernels::role(&contents.about.target), kernels);
     }
     for (folder, tokenizer) in &contents.tokenizers {
-        if folder == KERNELS {
-            let name = folder.clone();
-            return Err(ArtifactError::FileName { name });
-        }
         let files = tokenizer.named();
         named.extend(files.map(|(name, file)| (format!("{folder}/{name}"), file.clone())));
     }
@@ -135,11 +112,20 @@ fn named_files(
     Ok(named)
 }
 
-/// The name of the file of a kernel for a target.
-pub(super) fn kernel_file(target: &str, kernel: &str) -> String {
-    let dialect = backends::lookup(target).and_then(|backend| backend.dialect);
-    let extension = dialect.map_or("txt", |dialect| dialect.extension);
-    format!("{kernel}.{extension}")
+/// The text of all kernels, each once; none where there are none.
+fn kernels_file(contents: &ArtifactContents) -> Result<Option<Bytes>, ArtifactError> {
+    let mut texts = BTreeMap::new();
+    let kernels = contents.commands.values();
+    for kernel in kernels.flat_map(|commands| &commands.kernels) {
+        let (name, text) = (kernel.name.as_str(), kernel.text.as_str());
+        if texts.insert(name, text).is_some_and(|known| known != text) {
+            let name = name.to_owned();
+            let what = "kernel";
+            return Err(ArtifactError::Twice { what, name });
+        }
+    }
+    let joined = kernels::join(&texts).map_err(|name| ArtifactError::FileName { name })?;
+    Ok((!joined.is_empty()).then(|| joined.into()))
 }
 
 fn command_messages(contents: &ArtifactContents) -> Result<Vec<commands::Commands>, ArtifactError> {

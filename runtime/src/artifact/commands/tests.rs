@@ -8,7 +8,6 @@ use std::ops::Range;
 use backends::clock::{Clock, RegionTime};
 use backends::gpu::error::DeviceError;
 use backends::gpu::executor::{Executor, Machine, host_tensors};
-use bytes::Bytes;
 use compiler::program::Program;
 use compiler::value::tensor::Tensor;
 use prost::Message;
@@ -376,9 +375,14 @@ fn texts_that_are_no_kernels_are_refused() {
     );
     check(|c| c.kernels[0].text.clear(), "found entry points []");
     let mut contents = compiled();
-    let own = contents.commands.values().next().expect("one program");
-    let name = format!("{}.wgsl", own.kernels[0].name);
-    contents.kernels.insert(name, Bytes::from_static(b"other"));
+    let mut other = contents
+        .commands
+        .values()
+        .next()
+        .expect("one program")
+        .clone();
+    other.kernels[0].text.push('\n');
+    contents.commands.insert("other".to_owned(), other);
     let refused = super::super::write(&Memory::default(), &contents);
     assert!(matches!(refused, Err(ArtifactError::Twice { .. })));
 }
