@@ -6,11 +6,10 @@
 //! Options of the file that no sampler has are ignored, as in diffusers, and listed by name. It
 //! never guesses: an option of a run that its sampler does not have is refused.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value};
 
 use super::error::SamplerError;
+use super::given::Given;
 use super::options::{Options, SCHEDULE_OPTIONS, Sampler};
 use super::prediction::PredictionType;
 use super::schedule::{ZERO_TERMINAL_SNR, default_betas, schedule};
@@ -52,9 +51,9 @@ pub struct SamplerConfig {
     /// Whether diffusers wrote the file: it stamps its version on what it saves.
     saved: bool,
     name: Option<&'static str>,
-    given: Map<String, Value>,
+    given: Given,
     /// The given options that a pipeline filled in; no other sampler takes them over.
-    filled: BTreeSet<&'static str>,
+    filled: Vec<&'static str>,
     /// Options of the file that no sampler reads.
     ignored: Vec<String>,
 }
@@ -69,10 +68,16 @@ impl SamplerConfig {
     /// # Errors
     /// When the text is not a JSON object.
     pub fn from_diffusers(json: &str) -> Result<SamplerConfig, SamplerError> {
-        let mut given: Map<String, Value> =
+        let given: Map<String, Value> =
             serde_json::from_str(&quote_non_finite(json)).map_err(|error| SamplerError::Json {
                 reason: error.to_string(),
             })?;
+        Ok(SamplerConfig::from_options(given))
+    }
+
+    /// Takes the options of a `scheduler_config.json` that somebody else has read.
+    pub fn from_options(options: impl IntoIterator<Item = (String, Value)>) -> SamplerConfig {
+        let mut given: Given = options.into_iter().collect();
         let class = match given.remove("_class_name") {
             Some(Value::String(class)) => class,
             // A class that comes with the model is written as its module and its name.
@@ -87,25 +92,26 @@ impl SamplerConfig {
             let filled_in = |key: &str| defaulted.iter().any(|name| name.as_str() == Some(key));
             given.retain(|key, _| !filled_in(key));
         }
-        let saved = given.contains_key("_diffusers_version");
+        let saved = given.get("_diffusers_version").is_some();
         given.retain(|key, value| !key.starts_with('_') && !value.is_null());
         modernise(&mut given);
         let is_read = |key: &str| {
             let mut samplers = SAMPLERS.iter();
             !RUN_OPTIONS.contains(&key) && samplers.any(|sampler| sampler.knows(key))
         };
-        let unread = given.keys().filter(|key| !is_read(key)).cloned();
+        let unread = given.names().filter(|key| !is_read(key));
+        let unread = unread.map(ToOwned::to_owned);
         let mut ignored: Vec<String> = unread.collect();
         given.retain(|key, _| is_read(key));
         ignored.retain(|key| !FOREIGN_OPTIONS.contains(&key.as_str()));
-        Ok(SamplerConfig {
+        SamplerConfig {
             class,
             saved,
             name: None,
             given,
-            filled: BTreeSet::new(),
+            filled: Vec::new(),
             ignored,
-        })
+        }
     }
 
     /// The class, as the file or the index of its pipeline names it; empty if neither does.
@@ -163,11 +169,11 @@ impl SamplerConfig {
             ("clip_sample", Value::from(false)),
         ] {
             let known = self.sampler().is_ok_and(|sampler| sampler.knows(option));
-            match self.given.get_mut(option) {
-                Some(found) => *found = value,
+            match self.given.get(option) {
+                Some(_) => self.given.insert(option, value),
                 None if known => {
-                    self.given.insert(option.to_owned(), value);
-                    self.filled.insert(option);
+                    self.given.insert(option, value);
+                    self.filled.push(option);
                 }
                 None => {}
             }
@@ -200,19 +206,19 @@ impl SamplerConfig {
             });
         }
         let mut given = self.given.clone();
-        given.retain(|key, _| sampler.knows(key) && !self.filled.contains(key.as_str()));
+        given.retain(|key, _| sampler.knows(key) && !self.filled.contains(&key));
         for (option, value) in sampler.defaults {
-            given.entry(*option).or_insert_with(|| value.to_json());
+            given.insert_missing(option, value.to_json());
         }
         for (option, value) in sampler.forced {
-            given.insert((*option).to_owned(), value.to_json());
+            given.insert(option, value.to_json());
         }
         Ok(SamplerConfig {
             saved: self.saved,
             class: sampler.class.to_owned(),
             name: Some(sampler.name),
             given,
-            filled: BTreeSet::new(),
+            filled: Vec::new(),
             ignored: self.ignored.clone(),
         })
     }
@@ -243,7 +249,7 @@ impl SamplerConfig {
             });
         }
         let mut config = self.clone();
-        config.given.insert(option.to_owned(), value);
+        config.given.insert(option, value);
         Ok(config)
     }
 
@@ -286,7 +292,7 @@ impl SamplerConfig {
         ]);
         let shared = SCHEDULE_OPTIONS.iter().chain(&[ZERO_TERMINAL_SNR]);
         for option in shared.filter(|option| sampler.reads(option)) {
-            let given = self.given.get(*option).filter(|value| !value.is_null());
+            let given = self.given.get(option).filter(|value| !value.is_null());
             options.extend(given.map(|value| ((*option).to_owned(), value.clone())));
         }
         Ok(options)
@@ -317,28 +323,22 @@ impl SamplerConfig {
                 None => sampler.class == self.class,
             })
             .copied()
-            .ok_or_else(|| {
-                let mut known: Vec<_> = SAMPLERS.iter().map(|sampler| sampler.class).collect();
-                known.sort_unstable();
-                known.dedup();
-                SamplerError::Class {
-                    class: self.class.clone(),
-                    known,
-                }
+            .ok_or_else(|| SamplerError::Class {
+                class: self.class.clone(),
+                known: SAMPLERS.iter().map(|sampler| sampler.class).collect(),
             })
     }
 }
 
 /// Rewrites options of diffusers' first releases: `predict_epsilon`, false where the network
 /// predicts clean latents, and `denoise_final`, now `lower_order_final` and on by default.
-fn modernise(given: &mut Map<String, Value>) {
+fn modernise(given: &mut Given) {
     if let Some(Value::Bool(epsilon)) = given.remove("predict_epsilon") {
         let prediction = if epsilon { "epsilon" } else { "sample" };
-        let prediction_type = given.entry("prediction_type");
-        prediction_type.or_insert_with(|| Value::from(prediction));
+        given.insert_missing("prediction_type", Value::from(prediction));
     }
     if let Some(denoise_final @ Value::Bool(_)) = given.remove("denoise_final") {
-        given.entry("lower_order_final").or_insert(denoise_final);
+        given.insert_missing("lower_order_final", denoise_final);
     }
     // No released sampler ever read it.
     given.remove("timestep_values");

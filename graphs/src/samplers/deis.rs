@@ -5,7 +5,7 @@
 
 use compiler::program::sampler::{Row, SamplerStep, SamplerTable, Store};
 
-use super::error::SamplerError;
+use super::error::{SamplerError, Wanted};
 use super::levels::{Level, convert};
 use super::options::{Options, Sampler};
 use super::prediction::PredictionType;
@@ -51,7 +51,7 @@ fn rows(options: &Options, steps: usize) -> Result<SamplerTable, SamplerError> {
     options.choice("solver_type", "logrho", &types)?;
     let order = options.count("solver_order", 2)?;
     if !(1..=RING + 1).contains(&order) {
-        return Err(options.wrong("solver_order", &format!("1 to {}", RING + 1)));
+        return Err(options.wrong("solver_order", Wanted::Order { max: RING + 1 }));
     }
     let lower_order_final = options.flag("lower_order_final", true)?;
     let prediction = PredictionType::read(options)?;

@@ -6,7 +6,7 @@
 
 use compiler::program::sampler::{Row, SamplerStep, SamplerTable, Store};
 
-use super::error::SamplerError;
+use super::error::{SamplerError, Wanted};
 use super::levels::{Level, convert};
 use super::multistep::{ALGORITHMS, Algorithm, Weights, is_heun, refuse_variants};
 use super::options::{Options, Preset, Sampler};
@@ -60,7 +60,7 @@ fn rows(options: &Options, steps: usize) -> Result<SamplerTable, SamplerError> {
     }
     let order = options.count("solver_order", 2)?;
     if !(1..=RING + 1).contains(&order) {
-        return Err(options.wrong("solver_order", &format!("1 to {}", RING + 1)));
+        return Err(options.wrong("solver_order", Wanted::Order { max: RING + 1 }));
     }
     let ends = [("zero", true), ("sigma_min", false)];
     let ends_clean = options.choice("final_sigmas_type", "zero", &ends)?;

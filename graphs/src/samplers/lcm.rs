@@ -3,7 +3,7 @@
 
 use compiler::program::sampler::{SamplerStep, SamplerTable};
 
-use super::error::SamplerError;
+use super::error::{SamplerError, Wanted};
 use super::options::{Options, Sampler};
 use super::prediction::PredictionType;
 use super::row::{NOISE, X, limited, sum};
@@ -89,14 +89,12 @@ pub(super) fn timesteps(options: &Options, steps: usize) -> Result<Vec<f64>, Sam
     let train = train_timesteps(options)?;
     let original = options.count("original_inference_steps", 50)?;
     if original == 0 || original > train {
-        let wanted = format!("a whole number from 1 to {train}");
-        return Err(options.wrong("original_inference_steps", &wanted));
+        return Err(options.wrong("original_inference_steps", Wanted::Count { max: train }));
     }
     let strength = options.number_within("strength", 1.0, (0.0, 1.0))?;
     let (stride, kept) = (train / original, (original as f64 * strength) as usize);
     if kept == 0 {
-        let wanted = format!("enough to keep one of {original} timesteps");
-        return Err(options.wrong("strength", &wanted));
+        return Err(options.wrong("strength", Wanted::Kept { of: original }));
     }
     expect_steps(options, steps, 1, kept)?;
     let index = |i: usize| (i as f64 * (kept as f64 / steps as f64)).floor() as usize;

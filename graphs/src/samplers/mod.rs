@@ -18,6 +18,7 @@ mod edm_euler;
 mod error;
 mod euler;
 mod euler_a;
+mod given;
 mod heun;
 mod instaflow;
 mod ipndm;
@@ -41,7 +42,7 @@ mod tcd;
 mod unipc;
 
 pub use config::SamplerConfig;
-pub use error::SamplerError;
+pub use error::{SamplerError, Wanted};
 pub use lcm::boundary as lcm_boundary;
 use options::Sampler;
 pub use prediction::PredictionType;

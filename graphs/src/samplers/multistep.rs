@@ -6,7 +6,7 @@
 
 use compiler::program::sampler::{Row, SamplerStep, SamplerTable, Store};
 
-use super::error::SamplerError;
+use super::error::{SamplerError, Wanted};
 use super::levels::{Level, convert};
 use super::options::Options;
 use super::prediction::PredictionType;
@@ -187,7 +187,7 @@ impl Plan {
             3
         };
         if !(1..=order_max).contains(&order) {
-            return Err(options.wrong("solver_order", &format!("1 to {order_max}")));
+            return Err(options.wrong("solver_order", Wanted::Order { max: order_max }));
         }
         let ends = [("zero", true), ("sigma_min", false)];
         let ends_clean = options.choice("final_sigmas_type", "zero", &ends)?;

@@ -5,9 +5,10 @@
 //! its sampler does not list.
 
 use compiler::program::sampler::SamplerTable;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::error::SamplerError;
+use super::error::{SamplerError, Wanted};
+use super::given::Given;
 
 /// Options that every sampler reads.
 pub(super) const SCHEDULE_OPTIONS: &[&str] = &[
@@ -67,7 +68,7 @@ impl Preset {
 /// A sampler and the options given to it.
 pub(super) struct Options<'a> {
     pub(super) sampler: &'static Sampler,
-    pub(super) given: &'a Map<String, Value>,
+    pub(super) given: &'a Given,
 }
 
 impl Options<'_> {
@@ -106,7 +107,7 @@ impl Options<'_> {
         if (min..=max).contains(&number) {
             Ok(number)
         } else {
-            Err(self.wrong(option, &format!("a number from {min} to {max}")))
+            Err(self.wrong(option, Wanted::Between { min, max }))
         }
     }
 
@@ -149,8 +150,8 @@ impl Options<'_> {
         };
         let found = meanings.iter().find(|(known, _)| word == Some(known));
         found.map(|(_, meaning)| *meaning).ok_or_else(|| {
-            let known: Vec<&str> = meanings.iter().map(|(known, _)| *known).collect();
-            self.wrong(option, &format!("one of {}", known.join(", ")))
+            let known = meanings.iter().map(|(known, _)| (*known).to_owned());
+            self.wrong(option, Wanted::OneOf(known.collect()))
         })
     }
 
@@ -174,14 +175,12 @@ impl Options<'_> {
     }
 
     /// The error for an option whose value does not do.
-    pub(super) fn wrong(&self, option: &'static str, wanted: &str) -> SamplerError {
+    pub(super) fn wrong(&self, option: &'static str, wanted: impl Into<Wanted>) -> SamplerError {
         SamplerError::Value {
             sampler: self.sampler.name,
             option,
-            found: self
-                .value(option)
-                .map_or_else(|| "absent".to_owned(), excerpt),
-            wanted: wanted.to_owned(),
+            found: self.value(option).cloned(),
+            wanted: wanted.into(),
         }
     }
 
@@ -191,16 +190,5 @@ impl Options<'_> {
             "{option} is listed by the sampler that reads it"
         );
         self.given.get(option).filter(|value| !value.is_null())
-    }
-}
-
-/// A value as JSON, cut to a length that a message can bear.
-fn excerpt(value: &Value) -> String {
-    /// Characters shown.
-    const SHOWN: usize = 60;
-    let text = value.to_string();
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
     }
 }

@@ -6,7 +6,7 @@
 
 use compiler::program::sampler::{Limit, Row, SamplerStep, SamplerTable};
 
-use super::error::SamplerError;
+use super::error::{SamplerError, Wanted};
 use super::options::{Options, Sampler};
 use super::row::{OUTPUT, X, sum};
 use super::schedule::{alpha_bar, schedule, train_timesteps};
@@ -47,12 +47,12 @@ fn rows(options: &Options, steps: usize) -> Result<SamplerTable, SamplerError> {
     let output = options.choice("prediction_type", "ddim_eps", OUTPUTS)?;
     let windows = options.count("num_time_windows", 4)?;
     if windows == 0 || windows > train {
-        return Err(options.wrong("num_time_windows", &format!("1 to {train}")));
+        return Err(options.wrong("num_time_windows", Wanted::Order { max: train }));
     }
     // The published sampler has both numbers and uses the clean end only; neither is ever changed.
     for (option, wanted) in [("t_noise", 1.0), ("t_clean", 0.0)] {
         if options.number(option, wanted)? != wanted {
-            return Err(options.wrong(option, &wanted.to_string()));
+            return Err(options.wrong(option, Wanted::Number { number: wanted }));
         }
     }
     let points = timesteps(windows, steps.max(windows), train);

@@ -3,7 +3,7 @@
 
 use compiler::program::sampler::Limit;
 
-use super::error::SamplerError;
+use super::error::{SamplerError, Wanted};
 use super::options::{Options, Sampler};
 use crate::noise_schedule::{BetaSchedule, NoiseSchedule, NoiseScheduleSpec, TRAIN_TIMESTEPS_MAX};
 
@@ -31,8 +31,8 @@ pub(super) fn train_timesteps(options: &Options) -> Result<usize, SamplerError> 
     if (1..=TRAIN_TIMESTEPS_MAX).contains(&count) {
         Ok(count)
     } else {
-        let wanted = format!("a whole number from 1 to {TRAIN_TIMESTEPS_MAX}");
-        Err(options.wrong("num_train_timesteps", &wanted))
+        let max = TRAIN_TIMESTEPS_MAX;
+        Err(options.wrong("num_train_timesteps", Wanted::Count { max }))
     }
 }
 
@@ -97,13 +97,7 @@ pub(super) fn listed_timesteps(
     let is_timestep = |t: &f64| (0.0..=last).contains(t) && (!whole || t.fract() == 0.0);
     let falls = points.windows(2).all(|pair| pair[0] > pair[1]);
     if points.is_empty() || !falls || !points.iter().all(is_timestep) {
-        let kind = if whole {
-            "whole timesteps"
-        } else {
-            "timesteps"
-        };
-        let wanted = format!("{kind} that fall, from at most {last} to at least 0");
-        return Err(options.wrong(option, &wanted));
+        return Err(options.wrong(option, Wanted::Timesteps { whole, last }));
     }
     Ok(Some(points))
 }

@@ -7,7 +7,7 @@
 
 use compiler::program::sampler::{Limit, Row, SamplerStep, SamplerTable, Store};
 
-use super::error::SamplerError;
+use super::error::{SamplerError, Wanted};
 use super::levels::{Level, convert, sigma_ends};
 use super::options::{Options, Sampler};
 use super::prediction::PredictionType;
@@ -131,7 +131,7 @@ impl Plan {
         }
         let order = options.count("solver_order", 2)?;
         if !(1..=RING).contains(&order) {
-            return Err(options.wrong("solver_order", &format!("1 to {RING}")));
+            return Err(options.wrong("solver_order", Wanted::Order { max: RING }));
         }
         // Names of other solvers' types mean bh2 here, as in diffusers.
         let types = [
