@@ -118,7 +118,6 @@ def main() -> int:
                 counts = instructions(nvdisasm, binary)
                 if counts["LDL"] + counts["STL"]:
                     failures.append(f"{name} on {architecture}: its machine code uses local memory")
-                text = kernel.read_text()
                 for instruction, machine in BECOME.items():
                     if instruction in text and not counts[machine]:
                         failures.append(f"{name} on {architecture}: no {machine} in machine code")
