@@ -418,10 +418,10 @@ fn lies_with_good_hashes_are_noticed() {
         })
     };
     check_refused(
-        &edit("\"version\": 2", "\"version\": 1"),
-        "splam 1; expected splam 2\nhint: compile the model again: splamc compile MODEL --target cpu --dtype f32 -W 64 -H 64 -b 1",
+        &edit("\"version\": 3", "\"version\": 2"),
+        "splam 2; expected splam 3\nhint: compile the model again: splamc compile MODEL --target cpu --dtype f32 -W 64 -H 64 -b 1",
     );
-    check_refused(&edit("\"splam\"", "\"onnx\""), "has format onnx 2");
+    check_refused(&edit("\"splam\"", "\"onnx\""), "has format onnx 3");
     check_refused(
         &edit("\"tokenizer/vocab.json\"", "\"../vocab.json\""),
         "file name",
