@@ -4,13 +4,14 @@
 //! Takes a program, or the commands of one that was compiled before, returns text.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use backends::gpu::commands::{Commands, Kernel};
 use backends::gpu::compile::{self, Compiled};
 use backends::gpu::dialect::Dialect;
 use backends::gpu::validate::requirements;
-use compiler::kernel::{Multiprocessor, measure};
+use compiler::kernel::{Bound, Multiprocessor, Processor, Quality, measure, predict};
 use compiler::program::Program;
 
 use crate::error::{At, Failure};
@@ -59,6 +60,9 @@ pub(crate) fn of_compiled(
     }
     let mut text = kernels.concat();
     add_heaviest(&mut text, compiled, mark);
+    if dialect.target.limits.warp > 0 {
+        add_predictions(&mut text, compiled, &Processor::A100, mark);
+    }
     add_needs(&mut text, commands, dialect, mark);
     for (region, reason) in &compiled.hosted {
         let _ = writeln!(text, "{mark} {region} is computed by the host: {reason}");
@@ -142,6 +146,89 @@ fn add_heaviest(text: &mut String, compiled: &Compiled, mark: &str) {
         "{mark} FLOP/B: operations for each byte that invocations ask of storage buffers; near: of \
          workgroup memory"
     );
+}
+
+/// How long the kernels take at least on a processor, those that take longest first, and what the
+/// time of all is bound by.
+fn add_predictions(text: &mut String, compiled: &Compiled, processor: &Processor, mark: &str) {
+    let commands = compiled.commands.commands();
+    let mut rows: Vec<Predicted> = Vec::with_capacity(compiled.kernels.len());
+    for (number, kernel) in compiled.kernels.iter().enumerate() {
+        let quality = measure(kernel, &Multiprocessor::MODEL);
+        let (seconds, bound) = predict(kernel, &quality, processor);
+        let calls = commands.launches.iter().filter(|own| own.kernel == number);
+        rows.push(Predicted {
+            name: &commands.kernels[number].name,
+            calls: calls.count() as f64,
+            quality,
+            seconds,
+            bound,
+        });
+    }
+    rows.sort_by(|a, b| b.all_seconds().total_cmp(&a.all_seconds()));
+    let _ = writeln!(
+        text,
+        "{mark} {:<24} {:>5} {:>11} {:<10} {:>11}",
+        "kernel", "calls", "µs at least", "bound", "matrix rate"
+    );
+    for row in rows.iter().take(HEAVIEST) {
+        let rate = row.quality.matrix_flops as f64 / row.seconds / processor.matrix_flops;
+        let _ = writeln!(
+            text,
+            "{mark} {:<24} {:>5} {:>11.1} {:<10} {:>10.0}%",
+            row.name,
+            row.calls,
+            row.seconds * 1e6,
+            row.bound.name(),
+            100.0 * rate,
+        );
+    }
+    let seconds: f64 = rows.iter().map(Predicted::all_seconds).sum();
+    let mut shares: BTreeMap<Bound, f64> = BTreeMap::new();
+    for row in &rows {
+        *shares.entry(row.bound).or_insert(0.0) += row.all_seconds() / seconds;
+    }
+    let shares: Vec<String> = shares
+        .iter()
+        .map(|(bound, share)| format!("{} {:.0}%", bound.name(), 100.0 * share))
+        .collect();
+    let products = || rows.iter().filter(|row| row.quality.matrix_flops > 0);
+    let flops: f64 = products()
+        .map(|row| row.calls * row.quality.matrix_flops as f64)
+        .sum();
+    let product_seconds: f64 = products().map(Predicted::all_seconds).sum();
+    let _ = writeln!(
+        text,
+        "{mark} {}: at least {:.3} ms on an {}, bound by {}",
+        commands.name,
+        seconds * 1e3,
+        processor.name,
+        shares.join(", ")
+    );
+    if product_seconds > 0.0 {
+        let _ = writeln!(
+            text,
+            "{mark} products of matrices: at least {:.3} ms, {:.0}% of its matrix rate",
+            product_seconds * 1e3,
+            100.0 * flops / product_seconds / processor.matrix_flops,
+        );
+    }
+}
+
+/// A kernel with its time.
+struct Predicted<'a> {
+    name: &'a str,
+    calls: f64,
+    quality: Quality,
+    /// Of one launch.
+    seconds: f64,
+    bound: Bound,
+}
+
+impl Predicted<'_> {
+    fn all_seconds(&self) -> f64 {
+        self.calls * self.seconds
+    }
 }
 
 /// What a program needs of a device.

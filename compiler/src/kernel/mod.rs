@@ -31,6 +31,7 @@ mod measure;
 mod names;
 mod optimize;
 mod parse;
+mod predict;
 mod print;
 mod types;
 mod typing;
@@ -45,6 +46,7 @@ pub use measure::{Multiprocessor, Quality, measure};
 pub use names::{Binary, Half, Scalar, Unary};
 pub use optimize::{PASSES, Pass, optimize};
 pub use parse::parse;
+pub use predict::{Bound, Processor, predict};
 pub use types::{
     Branch, Buffer, BufferId, Builtin, CHUNK_BYTES, Carried, ChunkCopy, Constant, Expression,
     Kernel, Loop, MatrixLoad, Memory, Shared, SharedId, Statement, Type, Value, WARP,

@@ -51,6 +51,8 @@ pub struct Quality {
     pub invocations: u64,
     /// Operations on lanes of f32; a multiply-add is two.
     pub flops: u64,
+    /// Those of them that are products of matrices by whole warps.
+    pub matrix_flops: u64,
     /// Operations on lanes of integers and truth values: addresses and conditions.
     pub integer_operations: u64,
     /// Bytes that are loaded from storage buffers.
@@ -87,6 +89,7 @@ pub fn measure(kernel: &Kernel, processor: &Multiprocessor) -> Quality {
     let registers = live::registers(kernel);
     let Counts {
         flops,
+        matrix_flops,
         integer_operations,
         load_bytes,
         store_bytes,
@@ -97,6 +100,7 @@ pub fn measure(kernel: &Kernel, processor: &Multiprocessor) -> Quality {
         groups,
         invocations,
         flops: all(flops),
+        matrix_flops: all(matrix_flops),
         integer_operations: all(integer_operations),
         global_load_bytes: all(load_bytes),
         global_store_bytes: all(store_bytes),
@@ -126,6 +130,7 @@ fn occupancy(kernel: &Kernel, registers: u32, processor: &Multiprocessor) -> f64
 #[derive(Debug, Default)]
 struct Counts {
     flops: u64,
+    matrix_flops: u64,
     integer_operations: u64,
     load_bytes: u64,
     store_bytes: u64,
@@ -238,6 +243,9 @@ impl State<'_> {
             }
         };
         let operations = operations * u64::from(ty.lanes);
+        if matches!(expression, Expression::Mma(..)) {
+            add(&mut self.all.matrix_flops, times, operations);
+        }
         match self.is_arithmetic(value, expression) {
             true => add(&mut self.all.flops, times, operations),
             false => add(&mut self.all.integer_operations, times, operations),

@@ -173,8 +173,11 @@ impl Place<'_> {
             row: zero,
             column: self.column,
         };
-        let fixed = epilogue.fixed(b, arguments, at);
-        for row in 0..self.held.own_rows() {
+        // What no row changes is read once for several rows. Of one row it is read where the row
+        // exists: it may lie where that row is stored, and then nobody else may read it.
+        let rows = self.held.own_rows();
+        let for_all = (rows > 1).then(|| epilogue.fixed(b, arguments, at));
+        for row in 0..rows {
             let in_block = self.held.row(b, row);
             let at = At {
                 row: b.add(in_block, self.origin),
@@ -188,7 +191,13 @@ impl Place<'_> {
                         None => value,
                     }
                 };
-                let value = epilogue.compute(b, arguments, at, &fixed, &mut anchor);
+                let for_one = match for_all {
+                    Some(_) => None,
+                    None => Some(epilogue.fixed(b, arguments, at)),
+                };
+                let fixed = for_all.as_ref().or(for_one.as_ref());
+                let fixed = fixed.expect("one of them is there");
+                let value = epilogue.compute(b, arguments, at, fixed, &mut anchor);
                 epilogue.store(b, arguments, at, value);
             };
             match self.rows {
