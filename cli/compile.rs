@@ -4,12 +4,12 @@
 //! one graph.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use backends::gpu::commands::Commands;
 use backends::gpu::dialect::Dialect;
-use clap::ValueEnum;
+use clap::{Parser, ValueEnum};
 use compiler::DType;
 use compiler::graph::{Role, TensorType};
 use compiler::plan::Plan;
@@ -142,6 +142,40 @@ fn dump(text: &str) -> Result<Dump, String> {
             .map_err(|_| format!("{stage:?} is not a stage; expected graph, kernel or code"))?,
         folder,
     })
+}
+
+impl Arguments {
+    /// The options of a model for browsers: what is not asked for is as without options.
+    ///
+    /// # Errors
+    /// When this program has no such target.
+    pub(crate) fn for_web(
+        model: &Path,
+        output: &Path,
+        dtype: Option<Precision>,
+        (width, height): (Option<usize>, Option<usize>),
+    ) -> Result<Arguments, Failure> {
+        /// A command line of which only the options of this command are read.
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        let line = [
+            "compile".as_ref(),
+            model.as_os_str(),
+            "--target".as_ref(),
+            "wgsl".as_ref(),
+        ];
+        let read = Line::try_parse_from(line).map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(Arguments {
+            output: Some(output.to_owned()),
+            dtype,
+            width,
+            height,
+            ..read.arguments
+        })
+    }
 }
 
 /// Compiles and writes the artifact.

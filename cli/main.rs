@@ -43,6 +43,7 @@ mod tensors;
 mod tiling;
 mod train;
 mod tuning;
+mod web;
 
 use std::process::ExitCode;
 
@@ -102,6 +103,7 @@ commands! {
     Bench: bench,
     Grad: grad,
     Encode: encode,
+    Web: web,
     Devices: devices,
 }
 

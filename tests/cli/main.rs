@@ -129,6 +129,7 @@ fn help_fits_on_a_screen() {
         "grid",
         "grad",
         "encode",
+        "web",
         "inspect",
         "bench",
         "devices",
