@@ -9,8 +9,8 @@ const { build } = createRequire(new URL("../../examples/browser/package.json", i
   "esbuild",
 );
 
-/** A module of the package's sources. */
-export async function source(name) {
+/** A module of the package's sources as an address that imports it. */
+export async function address(name) {
   const built = await build({
     entryPoints: [join(ROOT, `examples/browser/src/${name}.ts`)],
     bundle: true,
@@ -18,5 +18,10 @@ export async function source(name) {
     write: false,
   });
   const text = built.outputFiles[0].text;
-  return import(`data:text/javascript;base64,${Buffer.from(text).toString("base64")}`);
+  return `data:text/javascript;base64,${Buffer.from(text).toString("base64")}`;
+}
+
+/** A module of the package's sources. */
+export async function source(name) {
+  return import(await address(name));
 }
