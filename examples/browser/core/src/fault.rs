@@ -3,7 +3,7 @@
 use graphs::samplers::SamplerError;
 use runtime::sampler_step::SamplerStepError;
 
-/// Why a call fails. The numbers are part of the interface: the page's `faults.ts` lists them in
+/// Why a call fails. The numbers are part of the interface: the page's `core.ts` lists them in
 /// the same order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
