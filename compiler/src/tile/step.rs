@@ -231,7 +231,7 @@ pub enum Step {
         extent: usize,
         /// The part's extent; the last may be smaller.
         step: usize,
-        /// Parts that are under way at a time: copies run ahead of what computes.
+        /// Parts that are under way at a time, at most: copies run ahead of what computes.
         stages: usize,
         /// What is done.
         body: Vec<Step>,
