@@ -19,6 +19,7 @@ pub(crate) const DEPTH: usize = 16;
 pub(crate) const WARPS_MAX: usize = 8;
 /// Fragments of an accumulator that a warp holds at most: 128 registers of each invocation.
 const FRAGMENTS_MAX: usize = 32;
+
 /// How warps share a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WarpLayout {
