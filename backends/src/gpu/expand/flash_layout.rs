@@ -12,8 +12,9 @@ use compiler::tile::{BlockProgram, Step, TileId};
 use super::near::{CHUNK, Near};
 use super::warp_layout::{COLUMNS, DEPTH, ROWS, WARPS_MAX, WarpLayout};
 
-/// Fragments of scores and of the result that an invocation holds at most.
-const FRAGMENTS_MAX: usize = 36;
+/// Fragments of scores and of the result that an invocation holds at most: beside these 104 registers
+/// it needs about as many for addresses and for fragments of factors, of 255.
+const FRAGMENTS_MAX: usize = 26;
 
 /// How warps share a block of attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
