@@ -12,9 +12,9 @@ use compiler::tile::{BlockProgram, Step, TileId};
 use super::near::{CHUNK, Near};
 use super::warp_layout::{COLUMNS, DEPTH, ROWS, WARPS_MAX, WarpLayout};
 
-/// Fragments of scores and of the result that an invocation holds at most: beside these 104 registers
+/// Fragments of scores and of the result that an invocation holds at most: beside these 88 registers
 /// it needs about as many for addresses and for fragments of factors, of 255.
-const FRAGMENTS_MAX: usize = 26;
+const FRAGMENTS_MAX: usize = 22;
 
 /// How warps share a block of attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
