@@ -162,7 +162,7 @@ fn products(half: &str) -> Vec<(&'static str, bool, String)> {
     ]
 }
 
-/// Attention of so many heads, queries, keys and numbers.
+/// Attention with these numbers of heads, queries and keys, and this width of a head.
 fn attention(half: &str, [heads, queries, keys, width]: [usize; 4], causal: bool) -> String {
     // As networks have it: heads beside each other.
     let [q, k] = [queries, keys].map(|rows| format!("1, {rows}, {heads}, {width}"));

@@ -375,7 +375,7 @@ impl Builder {
         self.push(Statement::Commit);
     }
 
-    /// All groups of copies arrive, but so many of the latest.
+    /// Waits for all groups of copies except the `latest` most recent.
     pub fn wait(&mut self, latest: u8) {
         self.push(Statement::Wait(latest));
     }

@@ -185,7 +185,7 @@ pub enum Statement {
     Copy(ChunkCopy),
     /// The copies of the invocation since the last one become a group.
     Commit,
-    /// All groups of copies of the invocation have arrived, but so many of the latest.
+    /// All groups of copies of the invocation have arrived, except this many most recent ones.
     Wait(u8),
     /// One of two blocks.
     If(Branch),

@@ -1,7 +1,7 @@
 //! Commands in the plan: protobuf messages, declared by hand, and what they say as plain data.
 //!
 //! Takes and gives [`Commands`]; texts of kernels are in a file of their own and are named here.
-//! Reading refuses what is no number, type or form; rules it does not check. `plan.proto` is the schema.
+//! Reading refuses what is not a number, type or form; it checks no rules. `plan.proto` is the schema.
 
 use backends::gpu::commands as plain;
 use compiler::DType;

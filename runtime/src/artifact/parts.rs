@@ -65,7 +65,7 @@ impl<'a> Links<'a> {
         if self.commands.is_empty() {
             return message;
         }
-        // What is no program has no commands either; those who read it say so.
+        // A text that is not a program has no commands either; whoever reads it reports that.
         let read = Executable::parse(&part.regions, &part.constants, part.counts);
         let Ok(regions) = read.map(|executable| compile::regions(&executable)) else {
             return message;

@@ -26,7 +26,7 @@ impl Copies {
         self.groups.push_back(std::mem::take(&mut self.open));
     }
 
-    /// What arrives when all groups but so many of the latest do.
+    /// What arrives when all groups do, except the `latest` most recent.
     pub(crate) fn wait(&mut self, latest: usize) -> Vec<Chunk> {
         let count = self.groups.len().saturating_sub(latest);
         self.groups.drain(..count).flatten().collect()

@@ -53,7 +53,7 @@ enum Action {
     Copy,
     /// The copies since the last one become a group.
     Commit,
-    /// All groups but so many of the latest arrive.
+    /// All groups arrive, except a number of the most recent ones.
     Wait,
 }
 

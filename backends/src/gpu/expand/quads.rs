@@ -43,7 +43,7 @@ pub(crate) fn shows(view: &View, along: Along, regions: &Regions) -> bool {
     shows_groups(view, along, regions, 4)
 }
 
-/// Whether all pieces of a view show aligned groups of so many along an axis.
+/// Whether all pieces of a view show aligned groups of `count` elements along an axis.
 pub(crate) fn shows_groups(view: &View, along: Along, regions: &Regions, count: usize) -> bool {
     let Some(axis) = last_axis(view, along) else {
         return false;

@@ -47,7 +47,7 @@ impl Copies {
         own.groups.push_back(group);
     }
 
-    /// What arrives when all groups but so many of the latest do.
+    /// What arrives when all groups do, except the `latest` most recent.
     pub(super) fn wait(&mut self, who: u32, latest: u8) -> Vec<Place> {
         let groups = &mut self.of(who).groups;
         let count = groups.len().saturating_sub(usize::from(latest));

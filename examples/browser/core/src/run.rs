@@ -62,7 +62,7 @@ impl Run {
     /// Makes the table for a number of steps; returns the number of calls of the network.
     ///
     /// # Errors
-    /// When the sampler cannot take so many steps.
+    /// When the sampler does not support this number of steps.
     pub fn tabulate(&mut self, steps: usize) -> Result<usize, Fault> {
         let table = samplers::table(&self.config, steps)?;
         let calls = table.steps.len();
