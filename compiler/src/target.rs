@@ -31,10 +31,29 @@ pub struct Compute {
     pub bytes_per_second: f64,
     /// What copying one element into a tile costs, in operations of a product.
     pub copy_flops: f64,
+    /// The rates of products of 16-bit matrices, where the target has instructions for them.
+    pub matrices: Option<MatrixRates>,
     /// How the blocks of a product share its factors.
     pub blocking: Blocking,
     /// The blocks to choose from.
     pub blocks: Blocks,
+}
+
+/// The rates of products of 16-bit matrices, of all threads together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MatrixRates {
+    /// Multiprocessors: blocks that do not take turns.
+    pub multiprocessors: usize,
+    /// Floating-point operations per second, a multiply-add counted as two.
+    pub flops_per_second: f64,
+    /// Bytes per second that are stored to tiles which blocks share, and read of them.
+    pub near_bytes_per_second: f64,
+    /// Bytes per second that are copied into such tiles.
+    pub copied_bytes_per_second: f64,
+    /// Warps of a block at most: each reads its rows and columns of both factors.
+    pub warps_max: usize,
+    /// Seconds that a launch takes at least.
+    pub launch_seconds: f64,
 }
 
 /// How the blocks of a product share its factors, and where their accumulators are kept.
@@ -115,6 +134,7 @@ impl Target {
             flops_per_second: 100e9,
             bytes_per_second: 20e9,
             copy_flops: 12.0,
+            matrices: None,
             blocking: Blocking::Packed {
                 accumulator_flops: 10.0,
             },

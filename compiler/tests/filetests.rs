@@ -16,7 +16,7 @@ use compiler::graph::{Builder, Func, GraphError, Module, Role, Value};
 use compiler::kernel;
 use compiler::passes::{self, Pass, RAISE, SIMPLIFY};
 use compiler::region::{self, Refusal};
-use compiler::target::{Limits, Target};
+use compiler::target::{Blocking, Blocks, Compute, Limits, MatrixRates, Target};
 use compiler::tile::{self, Choice, LowerOptions, Tuning, lower};
 use compiler::value::array::Precision;
 
@@ -162,6 +162,7 @@ fn run(header: &str, input: &str) -> String {
         ["test", "simplify", bindings @ ..] => pass(&SIMPLIFY, &module, bindings),
         ["test", "raise", bindings @ ..] => pass(&RAISE, &module, bindings),
         ["test", "region", bindings @ ..] => regions(&module, bindings),
+        ["test", "recut"] => recut(&module),
         ["test", "hoist", stable @ ..] => hoisted(&module, stable),
         ["test", "tile", bindings @ ..] => tiles(&module, bindings),
         ["test", "inline", func] => match passes::inline(&module, func) {
@@ -265,6 +266,58 @@ fn regions(module: &Module, bindings: &[&str]) -> String {
             out += &format!("# {rule} not at {region}: {reason}\n");
         }
         out += &formed.regions.to_string();
+    }
+    out
+}
+
+/// A target of few blocks at once whose threads share rows, with instructions for matrices.
+fn staged() -> Target {
+    let compute = Compute {
+        threads: 16,
+        fragment: [16, 8],
+        bytes_per_second: 1e12,
+        blocking: Blocking::Staged {
+            accumulators_max: 1 << 14,
+        },
+        matrices: Some(MatrixRates {
+            multiprocessors: 16,
+            flops_per_second: 10e12,
+            near_bytes_per_second: 10e12,
+            copied_bytes_per_second: 1e12,
+            warps_max: 8,
+            launch_seconds: 1e-6,
+        }),
+        blocks: Blocks {
+            depths: &[32],
+            depth_unit: 8,
+            row_unit: 16,
+            ..Target::CPU.compute.blocks
+        },
+        ..Target::CPU.compute
+    };
+    Target {
+        compute,
+        ..Target::CPU
+    }
+}
+
+/// Gives the regions as kernels of such a target compute them, with the original of each.
+fn recut(module: &Module) -> String {
+    let mut out = String::new();
+    for func in &module.funcs {
+        let formed = region::form(func).expect("a graph of known sizes");
+        let direct = formed.regions.with_direct_statistics();
+        let recut = tile::recut(&direct, &staged());
+        assert_eq!(region::verify(&recut.regions), Ok(()), "{}", recut.regions);
+        let exact = Precision::Exact;
+        let compute =
+            |inputs: &Named, weights: &Named| region::eval(&recut.regions, inputs, weights, exact);
+        let difference = meaning::difference_of(func, compute, exact, 1e-9);
+        assert_eq!(difference, None, "{}", recut.regions);
+        for (id, _) in recut.regions.iter().filter(|(id, _)| recut.is_new(*id)) {
+            out += &format!("# {id} of {}\n", recut.origin(id));
+        }
+        out += &recut.regions.to_string();
     }
     out
 }

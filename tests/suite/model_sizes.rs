@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use backends::cuda::PTX;
+use backends::gpu;
 use compiler::DType;
 use compiler::graph::{Func, Role};
 use compiler::ops::{Class, Op};
@@ -363,6 +365,32 @@ fn text_and_time_are_projected_before_the_steps() {
         kernels[0] == 1 && kernels[1] <= 6 && kernels[2] <= 396,
         "{kernels:?}"
     );
+}
+
+/// A step of Stable Diffusion 1.5 on CUDA, without and with guidance: few launches, and nothing is
+/// left to the host.
+#[test]
+fn a_step_on_cuda_takes_few_launches() {
+    for batch in [1, 2] {
+        let config = unet::Config::parse("config.json", SD15.as_bytes()).expect("supported");
+        let options = Options {
+            dtype: DType::F16,
+            ..OPTIONS
+        };
+        let func = unet::build("unet", &config, &options).expect("a published model builds");
+        let mut bindings = bindings(64);
+        bindings.insert("batch".to_owned(), batch);
+        let whole = compile(&func, &bindings).expect("the sizes fit");
+        let text =
+            hoist(whole.program.func(), &["encoder_hidden_states"]).expect("there is a text");
+        let time = hoist(&text.body, &["timestep"]).expect("there is a time");
+        let step = Program::new(time.body).expect("a part is a program");
+        let compiled = gpu::compile::compile(step.executable(), &PTX.requirements(false), &PTX);
+        let compiled = compiled.expect("it fits");
+        let launches = compiled.commands.commands().launches.len();
+        assert!(launches <= 400, "batch {batch}: {launches} launches");
+        assert_eq!(compiled.hosted, [], "batch {batch}");
+    }
 }
 
 /// The elements that the convolutions and linear layers of Stable Diffusion sum over lie side by

@@ -1,10 +1,10 @@
 //! What the compiler knows of an NVIDIA graphics processor of compute capability 8.0.
 //!
 //! Takes nothing, returns numbers for choosing tiles: the limits of the capability, and the rates
-//! of an A100 without its tensor cores.
+//! of an A100.
 
-use compiler::kernel::WARP;
-use compiler::target::{Blocking, Blocks, Compute, Limits, Target};
+use compiler::kernel::{Processor, WARP};
+use compiler::target::{Blocking, Blocks, Compute, Limits, MatrixRates, Target};
 
 /// Blocks that an A100 executes at once: two on each of its 108 multiprocessors.
 const BLOCKS_AT_ONCE: usize = 216;
@@ -34,6 +34,14 @@ pub const TARGET: Target = Target {
         flops_per_second: 19.5e12 / BLOCKS_AT_ONCE as f64,
         bytes_per_second: 1555e9,
         copy_flops: 24.0,
+        matrices: Some(MatrixRates {
+            multiprocessors: Processor::A100.multiprocessors as usize,
+            flops_per_second: Processor::A100.matrix_flops,
+            near_bytes_per_second: Processor::A100.shared_bytes,
+            copied_bytes_per_second: Processor::A100.cache_bytes,
+            warps_max: 8,
+            launch_seconds: Processor::A100.launch_seconds,
+        }),
         blocking: Blocking::Staged {
             accumulators_max: 20_480,
         },

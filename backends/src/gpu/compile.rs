@@ -13,7 +13,7 @@ use compiler::plan::{Plan, PlanError};
 use compiler::program::Executable;
 use compiler::region::{Anchor, Buffer, Region, RegionId, Regions};
 use compiler::target::Limits;
-use compiler::tile::{BlockProgram, Choice, LowerOptions, Tiled, Tuning, lower};
+use compiler::tile::{BlockProgram, Choice, LowerOptions, Recut, Tiled, Tuning, lower, recut};
 use thiserror::Error;
 
 use super::buffers::{head, number};
@@ -34,8 +34,6 @@ pub struct Compiled {
     pub commands: Valid,
     /// The regions, with the order in which weights lie on the device.
     pub regions: Regions,
-    /// What computes each region.
-    pub tiled: Tiled,
     /// Where buffers between kernels lie.
     pub plan: Plan,
     /// The kernels before they were printed, in the order of [`Commands::kernels`].
@@ -69,9 +67,9 @@ pub enum CompileError {
     Invalid(#[from] Invalid),
 }
 
-/// The regions of a program with the kernels of each.
+/// The regions of a program with the kernel of each.
 struct State<'a> {
-    regions: &'a Regions,
+    recut: &'a Recut,
     dialect: &'a Dialect,
     places: Places<'a>,
     limits: Limits,
@@ -79,9 +77,9 @@ struct State<'a> {
     kernels: Vec<kernel::Kernel>,
     texts: Vec<Kernel>,
     launches: Vec<Launch>,
-    /// Kernels, or why there are none, by all that they depend on: the region's key, the forms of
+    /// The kernel, or why there is none, by all that they depend on: the region's key, the forms of
     /// its buffers, which of them share memory, and where they begin.
-    known: BTreeMap<String, Result<Vec<Known>, String>>,
+    known: BTreeMap<String, Result<Known, String>>,
     numbers: BTreeMap<String, usize>,
 }
 
@@ -105,13 +103,33 @@ pub fn compile(
             return Err(CompileError::State { dtype });
         }
     }
-    let tiled = tiled(&regions, dialect);
-    let forms = forms(&regions, &tiled.choices);
-    let mut hosted = hosted(&regions, &tiled.choices, &forms, requirements);
+    let recut = recut(&regions, dialect.target);
+    if let Some(compiled) = compile_recut(program, (&regions, &recut), requirements, dialect)? {
+        return Ok(compiled);
+    }
+    let whole = Recut::none(&regions);
+    let compiled = compile_recut(program, (&regions, &whole), requirements, dialect)?;
+    Ok(compiled.expect("the host computes what was not cut"))
+}
+
+/// Compiles regions that were cut anew; `None` if a new one has no kernel, for the host computes
+/// originals only.
+fn compile_recut(
+    program: &Executable,
+    (regions, recut): (&Regions, &Recut),
+    requirements: &Requirements,
+    dialect: &Dialect,
+) -> Result<Option<Compiled>, CompileError> {
+    let tiled = tiled(&recut.regions, dialect);
+    let forms = forms(&recut.regions, &tiled.choices);
+    let mut hosted = hosted(&recut.regions, &tiled.choices, &forms, requirements);
+    if hosted.keys().any(|&id| recut.is_new(id)) {
+        return Ok(None);
+    }
     let mut state = State {
-        regions: &regions,
+        recut,
         dialect,
-        places: Places::new(&regions, forms, &hosted, requirements)?,
+        places: Places::new(&recut.regions, forms, &hosted, requirements)?,
         limits: requirements.limits,
         shader_f16: requirements.shader_f16,
         kernels: Vec::new(),
@@ -121,31 +139,36 @@ pub fn compile(
         numbers: BTreeMap::new(),
     };
     let mut on_host = Vec::new();
-    for ((id, region), choice) in regions.iter().zip(&tiled.choices) {
+    for ((id, region), choice) in recut.regions.iter().zip(&tiled.choices) {
         if let (Choice::Blocks(program), false) = (choice, hosted.contains_key(&id)) {
             match state.region(id, region, program)? {
                 None => continue,
+                Some(_) if recut.is_new(id) => return Ok(None),
                 Some(refusal) => hosted.insert(id, refusal),
             };
         }
         let launches = state.launches.len();
-        on_host.push(state.places.hosted(id, region, launches));
+        let own = state.places.hosted(id, region, launches);
+        on_host.push(Hosted {
+            region: recut.origin(id),
+            ..own
+        });
     }
     let commands = state.commands(program, on_host, requirements);
     let commands = validate(commands, dialect)?;
     let State {
         kernels, places, ..
     } = state;
-    let plan = places.plan;
-    let compiled = Compiled {
+    let hosted = hosted.into_iter();
+    Ok(Some(Compiled {
         commands,
-        tiled,
-        plan,
+        plan: places.plan,
         kernels,
-        hosted: hosted.into_iter().collect(),
-        regions,
-    };
-    Ok(compiled)
+        hosted: hosted
+            .map(|(id, reason)| (recut.origin(id), reason))
+            .collect(),
+        regions: regions.clone(),
+    }))
 }
 
 /// The tile programs of regions.
@@ -154,11 +177,11 @@ pub fn tiled(regions: &Regions, dialect: &Dialect) -> Tiled {
     lower(regions, dialect.target, options, &Tuning::default())
 }
 
-/// The regions of a program, with weights in the order in which contractions walk them: their depth
-/// innermost.
+/// The regions of a program as kernels compute them: without side reductions, and with weights in
+/// the order in which contractions walk them, their depth innermost.
 pub fn regions(program: &Executable) -> Regions {
     let regions = program.regions();
-    let mut ordered = regions.clone();
+    let mut ordered = regions.clone().with_direct_statistics();
     for region in &regions.regions {
         let Anchor::Op { op, .. } = &region.anchor else {
             continue;
@@ -187,7 +210,7 @@ fn forms_of(forms: &[StoredAs], region: &Region) -> Vec<StoredAs> {
 }
 
 impl State<'_> {
-    /// Adds the launches of one region; returns why it has none, if it has none.
+    /// Adds the launch of one region; returns why it has none, if it has none.
     fn region(
         &mut self,
         id: RegionId,
@@ -204,17 +227,27 @@ impl State<'_> {
         }
         let key = {
             let forms = forms_of(&self.places.forms, region);
-            let heads: Vec<usize> = buffers.iter().map(|&b| head(self.regions, b)).collect();
+            let heads: Vec<usize> = buffers
+                .iter()
+                .map(|&b| head(&self.recut.regions, b))
+                .collect();
             let far = self.far(&buffers, &windows);
             let bound: Vec<Binding> = buffers.iter().map(|b| windows[b].pool.binding()).collect();
             format!(
                 "{:?}",
-                (self.regions.key(region), forms, pattern, heads, bound, far)
+                (
+                    self.recut.regions.key(region),
+                    forms,
+                    pattern,
+                    heads,
+                    bound,
+                    far
+                )
             )
         };
         if !self.known.contains_key(&key) {
             let request = Request {
-                regions: self.regions,
+                regions: &self.recut.regions,
                 region,
                 program,
                 forms: &self.places.forms,
@@ -223,40 +256,32 @@ impl State<'_> {
                 shader_f16: self.shader_f16,
                 windows: &|buffer| windows[&buffer],
             };
-            let kernels = match expand(request) {
+            let kernel = match expand(request) {
                 Err(refusal) => Err(refusal.to_string()),
                 Ok(expanded) => {
-                    let mut kernels = Vec::new();
-                    for expanded in expanded {
-                        let arguments = expanded.arguments.iter();
-                        let places =
-                            |members: &Vec<Buffer>| members.iter().filter_map(place).collect();
-                        let arguments: Vec<Vec<usize>> = arguments.map(places).collect();
-                        kernels.push((self.kernel(id, region, expanded)?, arguments));
-                    }
-                    Ok(kernels)
+                    let arguments = expanded.arguments.iter();
+                    let places = |members: &Vec<Buffer>| members.iter().filter_map(place).collect();
+                    let arguments: Vec<Vec<usize>> = arguments.map(places).collect();
+                    Ok((self.kernel(id, region, expanded)?, arguments))
                 }
             };
-            self.known.insert(key.clone(), kernels);
+            self.known.insert(key.clone(), kernel);
         }
-        let kernels = match self.known[&key].clone() {
-            Ok(kernels) => kernels,
-            Err(refusal) => return Ok(Some(refusal)),
+        let (kernel, arguments) = match &self.known[&key] {
+            Ok(known) => known,
+            Err(refusal) => return Ok(Some(refusal.clone())),
         };
-        for (kernel, arguments) in kernels {
-            let arguments = arguments.iter().map(|members| {
-                let windows = members.iter().map(|&place| windows[&buffers[place]]);
-                spanned(windows)
-            });
-            let arguments = arguments.collect();
-            self.launches.push(Launch {
-                kernel,
-                arguments,
-                grid: self.kernels[kernel].grid,
-                region: id,
-                flops: self.regions.flops(region),
-            });
-        }
+        let arguments = arguments.iter().map(|members| {
+            let windows = members.iter().map(|&place| windows[&buffers[place]]);
+            spanned(windows)
+        });
+        self.launches.push(Launch {
+            kernel: *kernel,
+            arguments: arguments.collect(),
+            grid: self.kernels[*kernel].grid,
+            region: self.recut.origin(id),
+            flops: self.recut.regions.flops(region),
+        });
         Ok(None)
     }
 
@@ -265,7 +290,7 @@ impl State<'_> {
     fn far(&self, buffers: &[Buffer], windows: &BTreeMap<Buffer, Argument>) -> Vec<Argument> {
         let parts = buffers
             .iter()
-            .filter(|&&buffer| self.regions.part_of(buffer).is_some());
+            .filter(|&&buffer| self.recut.regions.part_of(buffer).is_some());
         match buffers.len() > self.limits.buffers_max as usize || parts.count() > 1 {
             true => windows.values().copied().collect(),
             false => Vec::new(),
@@ -288,10 +313,12 @@ impl State<'_> {
         let bindings: Vec<Binding> = expanded
             .arguments
             .iter()
-            .map(|members| match self.regions.buffer(members[0]).is_fixed() {
-                true => Binding::Read,
-                false => Binding::ReadWrite,
-            })
+            .map(
+                |members| match self.recut.regions.buffer(members[0]).is_fixed() {
+                    true => Binding::Read,
+                    false => Binding::ReadWrite,
+                },
+            )
             .collect();
         // Kernels that differ in nothing but what they are for are one.
         let key = format!("{:?} {}", bindings, (self.dialect.emit)(&kernel, &bindings));
@@ -300,7 +327,7 @@ impl State<'_> {
         }
         let number = self.kernels.len();
         self.numbers.insert(key, number);
-        let printed = self.regions.print(id, region);
+        let printed = self.recut.regions.print(id, region);
         kernel.comment = printed
             .lines()
             .map(|line| line.trim_end().to_owned())

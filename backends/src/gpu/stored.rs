@@ -6,7 +6,7 @@
 //! no data.
 
 use compiler::plan::updates;
-use compiler::region::{BufferData, Content, Regions};
+use compiler::region::{Anchor, BufferData, Content, Regions};
 use compiler::tile::Choice;
 
 use super::buffers::number;
@@ -25,6 +25,10 @@ pub(crate) fn forms(regions: &Regions, choices: &[Choice]) -> Vec<StoredAs> {
     let mut forms: Vec<StoredAs> = regions.buffers.iter().map(own).collect();
     let mut readers = vec![0usize; regions.buffers.len()];
     for region in &regions.regions {
+        // Means and variances of many numbers do not show how each is rounded.
+        if matches!(region.anchor, Anchor::Statistics { .. }) {
+            continue;
+        }
         for buffer in region.reads() {
             readers[number(buffer)] += 1;
         }

@@ -129,6 +129,31 @@ fn products(half: &str) -> Vec<(&'static str, bool, String)> {
             ),
         ),
         (
+            "paired columns of a depth in parts",
+            true,
+            text(
+                half,
+                &["3, 8, 4096"],
+                &["64, 4096"],
+                &format!("  %2 = linear(%0, %1)\n  %3 = geglu(%2){}", out(3)),
+            ),
+        ),
+        (
+            "a convolution of a depth in parts",
+            true,
+            text(
+                half,
+                &["2, 4, 4, 640"],
+                &["32, 3, 3, 640"],
+                &format!(
+                    "  %2 = transpose(%0) {nchw}\n  %3 = transpose(%1) {nchw}\n  %4 = conv(%2, %3) \
+                     {}\n  %5 = transpose(%4) {nhwc}{}",
+                    conv(1),
+                    out(5)
+                ),
+            ),
+        ),
+        (
             "a convolution of stride 2",
             true,
             text(
@@ -278,6 +303,28 @@ fn attention_of_every_width_is_right() {
             assert_eq!(copies > 0 && others == 0, in_chunks, "{sizes:?}");
         }
     }
+}
+
+#[test]
+fn deep_products_of_few_blocks_are_computed_in_parts() {
+    let mut found = Vec::new();
+    for (name, _, text) in products("f16") {
+        let program = program(&text);
+        let compiled = compile(&program, &PTX.requirements(false), &PTX).expect("it compiles");
+        let launches = &compiled.commands.commands().launches;
+        if let [parts, sum] = launches.as_slice() {
+            assert_eq!(parts.region, sum.region, "{name}");
+            assert!(parts.grid.iter().product::<u32>() >= 4, "{name}: {parts:?}");
+            found.push(name);
+        }
+    }
+    assert_eq!(
+        found,
+        [
+            "paired columns of a depth in parts",
+            "a convolution of a depth in parts"
+        ]
+    );
 }
 
 /// What accesses in loops of the first kernel of a program need, all workgroups together:

@@ -15,6 +15,7 @@ pub const TARGET: Target = Target {
         flops_per_second: 120e9,
         bytes_per_second: 100e9,
         copy_flops: 24.0,
+        matrices: None,
         blocking: Blocking::Staged {
             accumulators_max: 16_384,
         },

@@ -9,6 +9,7 @@
 pub(crate) mod access;
 mod buffer;
 mod cost;
+mod direct_statistics;
 mod eval;
 mod form;
 mod index;

@@ -14,6 +14,7 @@ use crate::tile::view::{Axes, View};
 use crate::value::tensor::{Tensor, Values};
 
 /// A product of matrices.
+#[derive(Debug, Clone)]
 pub(super) struct Contraction {
     /// `[batch, rows, depth]`.
     pub(super) left: View,
@@ -29,6 +30,12 @@ pub(super) struct Contraction {
 }
 
 impl Contraction {
+    /// Whether both factors are of one type of 16 bits.
+    pub(super) fn is_narrow(&self) -> bool {
+        let [left, right] = [&self.left, &self.right].map(|view| view.access.dtype);
+        left == right && matches!(left, DType::F16 | DType::BF16)
+    }
+
     /// The product of `left` and `right` whose result is walked along `axes`.
     fn new(
         axes: &Axes,

@@ -3,6 +3,7 @@
 //! Takes a region and where the elements of its anchor lie in a program's axes, returns views over
 //! these axes. It refuses what is not element by element.
 
+use crate::region::access::Step;
 use crate::region::{Bound, Index, Node, Region};
 use crate::tile::region_ref::RegionRef;
 use crate::tile::view::{Axes, View};
@@ -33,6 +34,9 @@ pub(super) struct Domain<'a> {
     pub(super) column: Option<usize>,
     /// The index in the anchor's result, and bounds where some lie outside.
     pub(super) index: &'a dyn Fn(&Axes) -> Walk,
+    /// Channels of a group, where elements of an operand meet two numbers of their group's: then
+    /// each number is a plane, and the index is one in the operand.
+    pub(super) share: Option<usize>,
 }
 
 impl<'a> Domain<'a> {
@@ -46,6 +50,7 @@ impl<'a> Domain<'a> {
             axes,
             column,
             index,
+            share: None,
         }
     }
 
@@ -84,6 +89,26 @@ fn offsets(region: &Region, column: Option<usize>) -> Result<Vec<Vec<usize>>, St
     region.outputs.iter().map(of_output).collect()
 }
 
+/// The numbers of its group's statistics that an epilogue on the elements of a group reads.
+///
+/// # Errors
+/// With the reason, when it reads anything else.
+fn numbers(region: &Region, share: usize) -> Result<Vec<Vec<usize>>, String> {
+    let of_output = |output: &crate::region::Output| {
+        let of_node = |node: &Node| {
+            let Node::Anchor(index) = node else {
+                return None;
+            };
+            let number = index.get(2).and_then(Index::as_constant).unwrap_or(-1);
+            let reads = *index == Step::group(&output.domain, share, number).index;
+            let other = "the epilogue reads other numbers than its group's".to_owned();
+            Some(usize::try_from(number).ok().filter(|_| reads).ok_or(other))
+        };
+        output.nodes.iter().filter_map(of_node).collect()
+    };
+    region.outputs.iter().map(of_output).collect()
+}
+
 /// How many columns of the anchor an epilogue reads side by side: 2 for GEGLU, else 1.
 pub(super) fn pairing(region: &Region, column: usize) -> Result<usize, String> {
     let offsets = offsets(region, Some(column))?;
@@ -106,7 +131,10 @@ pub(super) fn outputs(
     domain: &Domain<'_>,
     planes: usize,
 ) -> Result<Vec<OutputViews>, String> {
-    let offsets = offsets(&region, domain.column)?;
+    let offsets = match domain.share {
+        Some(share) => numbers(&region, share)?,
+        None => offsets(&region, domain.column)?,
+    };
     let mut found = Vec::with_capacity(region.outputs.len());
     for (output, offsets) in region.outputs.iter().zip(offsets) {
         let mut axes = domain.axes.clone();
@@ -115,10 +143,11 @@ pub(super) fn outputs(
         }
         let columns: usize = axes.columns.iter().product();
         let first_column = match planes {
-            1 => offsets.first().copied().unwrap_or(0),
+            1 if domain.share.is_none() => offsets.first().copied().unwrap_or(0),
             _ => 0,
         };
         let plane = |offset: usize| match planes {
+            _ if domain.share.is_some() => Ok(offset),
             1 if offset == first_column => Ok(0),
             1 => Err("columns of the anchor are read more than once".to_owned()),
             _ if offset.is_multiple_of(columns.max(1)) => Ok(offset / columns.max(1)),

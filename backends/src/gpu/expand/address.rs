@@ -277,34 +277,6 @@ impl Arguments<'_> {
         b.compose(&lanes)
     }
 
-    /// The place of an element that is stored, in a list of all images' channels.
-    pub(crate) fn channel(&self, b: &mut Builder, view: &View, at: At, regions: &Regions) -> Value {
-        let axes = axes(b, view, at);
-        let piece = &view.access.pieces[0];
-        let channels = regions.buffer(piece.buffer).extents.shape[1];
-        let shape = &view.access.shape;
-        let image = evaluate(b, &piece.index[0], &axes, shape);
-        let channel = evaluate(b, &piece.index[1], &axes, shape);
-        let image = b.times(image, channels as i32);
-        b.add(image, channel)
-    }
-
-    /// Stores one element of F32 by its number.
-    pub(crate) fn store_element(
-        &self,
-        b: &mut Builder,
-        buffer: Buffer,
-        element: Value,
-        value: Value,
-    ) {
-        let argument = self.of(buffer);
-        if argument.in_words {
-            return self.store_words(b, argument, element, value);
-        }
-        let element = b.plus(element, argument.base);
-        b.store(Memory::Buffer(argument.id), element, value);
-    }
-
     fn pieces(
         &self,
         b: &mut Builder,

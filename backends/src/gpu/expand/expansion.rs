@@ -4,9 +4,9 @@
 //! their elements are read and stored. What a kernel computes is decided elsewhere.
 
 use compiler::kernel::{Builder, Kernel, Scalar, Type};
-use compiler::region::{Buffer, Output, Region, Regions};
+use compiler::region::{Buffer, Region, Regions};
 use compiler::target::Limits;
-use compiler::tile::{BlockProgram, OutputViews, View};
+use compiler::tile::{BlockProgram, View};
 use thiserror::Error;
 
 use super::address::{self, Argument, Arguments};
@@ -210,33 +210,6 @@ impl<'a> Expansion<'a> {
         self.begin(program, invocations, [groups.div_ceil(lines), lines, 1])
     }
 
-    /// Opens a kernel that reads what an output stored and stores its moments; returns whether it
-    /// reads four elements at a time.
-    pub(crate) fn begin_moments(
-        &mut self,
-        program: &BlockProgram,
-        (output, views): (&Output, &OutputViews),
-        invocations: u32,
-    ) -> Result<bool, Refusal> {
-        let quads = quads::shows(&views.store, Along::Columns, self.regions);
-        let columns = views.columns / if quads { 4 } else { 1 };
-        let groups = columns.div_ceil(moments_columns(columns));
-        self.open("moments", invocations, [groups, program.batch, 1])?;
-        let read = Wanted {
-            buffer: output.buffer,
-            in_quads: quads,
-            written: false,
-        };
-        let stored = output.moments.map(|buffer| Wanted {
-            buffer,
-            in_quads: false,
-            written: true,
-        });
-        let wanted: Vec<Wanted> = [Some(read), stored].into_iter().flatten().collect();
-        self.bind(&wanted)?;
-        Ok(quads)
-    }
-
     fn open(&mut self, name: &str, invocations: u32, groups: [usize; 3]) -> Result<(), Refusal> {
         let most = self.limits.groups_max;
         for found in groups {
@@ -356,9 +329,4 @@ fn grouped(wanted: &[Wanted], same: impl Fn(&Wanted, &Wanted) -> bool) -> Vec<Ve
         groups.extend(apart);
     }
     groups
-}
-
-/// Neighbouring columns, or quads, of a workgroup that sums moments: a power of two.
-pub(super) fn moments_columns(columns: usize) -> usize {
-    columns.next_power_of_two().min(16)
 }

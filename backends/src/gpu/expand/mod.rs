@@ -1,8 +1,7 @@
 //! Expansion: block programs become kernels of scalars, quads and workgroup memory.
 //!
-//! Takes the program of one region and how its buffers lie, gives one kernel, or two where moments
-//! of what is stored are wanted. All decisions fall here: what is printed later is what was
-//! verified. It knows no driver and no text.
+//! Takes the program of one region and how its buffers lie, gives one kernel. All decisions fall
+//! here: what is printed later is what was verified. It knows no driver and no text.
 
 use compiler::tile::Step;
 
@@ -24,11 +23,11 @@ mod rows;
 mod sight;
 mod warp_layout;
 
-/// The kernels of one program.
+/// The kernel of one program.
 ///
 /// # Errors
 /// With the reason, when there is none.
-pub(crate) fn expand(request: Request<'_>) -> Result<Vec<Expanded>, Refusal> {
+pub(crate) fn expand(request: Request<'_>) -> Result<Expanded, Refusal> {
     let Request {
         region, program, ..
     } = request;
@@ -57,15 +56,7 @@ pub(crate) fn expand(request: Request<'_>) -> Result<Vec<Expanded>, Refusal> {
         }
         _ => elements::expand(&mut x, program)?,
     }
-    let mut expanded = vec![x.finish()];
-    for (output, views) in region.outputs.iter().zip(&program.outputs) {
-        if output.moments.is_some() {
-            let mut x = Expansion::new(request);
-            rows::expand_moments(&mut x, program, (output, views))?;
-            expanded.push(x.finish());
-        }
-    }
-    Ok(expanded)
+    Ok(x.finish())
 }
 
 /// Whether a step, or one within it, is such.

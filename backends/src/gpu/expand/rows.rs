@@ -1,4 +1,4 @@
-//! Row operators: norms, softmax, folds, the merge of moments; and moments themselves.
+//! Row operators: norms, softmax, folds.
 //!
 //! Takes a program of rows, gives the kernel whose workgroup reduces one row: the row is read
 //! again for each pass, since it may be longer than what is near. Means come first and squares
@@ -6,17 +6,14 @@
 
 use compiler::kernel::{Binary, Builder, Builtin, Memory, Scalar, SharedId, Type, Unary, Value};
 use compiler::ops::Op;
-use compiler::region::{Anchor, Output};
-use compiler::tile::{BlockProgram, OutputViews, Step, View};
+use compiler::region::Anchor;
+use compiler::tile::{BlockProgram, Step, View};
 
 use super::address::{Arguments, At, Width};
 use super::epilogue::{self, Epilogue};
 use super::quads::Along;
-use crate::gpu::expand::expansion::{Expansion, Refusal, moments_columns};
+use crate::gpu::expand::expansion::{Expansion, Refusal};
 use crate::gpu::expand::functions;
-
-/// Invocations of a workgroup at most.
-const INVOCATIONS: usize = 256;
 
 /// One row, as an invocation sees it.
 struct Row<'a> {
@@ -28,6 +25,8 @@ struct Row<'a> {
     local: Value,
     invocations: usize,
     near: SharedId,
+    /// Whether elements of rows are stored, not what rows come to.
+    keeps_rows: bool,
 }
 
 /// What is known of a row after it was reduced.
@@ -38,6 +37,8 @@ enum Reduced {
     Softmax { largest: Value, factor: Value },
     /// One number for each column.
     Numbers(Vec<Value>),
+    /// Numbers that every element meets, each a plane.
+    Planes([Value; 2]),
 }
 
 /// Expands a program of rows.
@@ -48,7 +49,8 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
     let region = x.region;
     let view = &program.views[0];
     let width: usize = view.columns().iter().product();
-    let invocations = (width / 4).next_power_of_two().clamp(32, INVOCATIONS);
+    let most = x.limits.invocations_max as usize;
+    let invocations = (width / 4).next_power_of_two().clamp(32, most);
     x.begin_list(program, invocations as u32, program.rows * invocations)?;
     let epilogues = epilogue::all(region, &program.outputs, &x.arguments);
     let b = &mut x.b;
@@ -85,6 +87,10 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
         local,
         invocations,
         near,
+        keeps_rows: program
+            .body
+            .iter()
+            .any(|step| matches!(step, Step::Rows { .. })),
     };
     let reduced = whole.reduce(b, &region.anchor, width)?;
     for epilogue in &epilogues {
@@ -98,8 +104,8 @@ pub(crate) fn expand(x: &mut Expansion<'_>, program: &BlockProgram) -> Result<()
                 &[],
                 |b, column, _| {
                     let at = At { column, ..at };
-                    let mut anchor = |b: &mut Builder, _: usize| {
-                        whole.element(b, &reduced, (program, epilogue), at)
+                    let mut anchor = |b: &mut Builder, plane: usize| {
+                        whole.element(b, &reduced, (program, epilogue), (plane, at))
                     };
                     let none = vec![None; epilogue.output.nodes.len()];
                     let value = epilogue.compute(b, &x.arguments, at, &none, &mut anchor);
@@ -125,10 +131,10 @@ impl Row<'_> {
         Ok(match anchor {
             Anchor::Statistics { epsilon, .. } => {
                 let (mean, factor) = self.normal(b, width, *epsilon as f32);
-                Reduced::Numbers(vec![mean, factor])
-            }
-            Anchor::MergeMoments { epsilon, count, .. } => {
-                self.merge(b, width / 2, *count as f32, *epsilon as f32)
+                match self.keeps_rows {
+                    true => Reduced::Planes([mean, factor]),
+                    false => Reduced::Numbers(vec![mean, factor]),
+                }
             }
             Anchor::Op { op, .. } => match op {
                 Op::LayerNorm(norm) => {
@@ -136,8 +142,8 @@ impl Row<'_> {
                     Reduced::Normal { mean, factor }
                 }
                 Op::Softmax(_) => {
-                    let largest = self.total(b, (0, width), Binary::Max, &mut |_, x| x);
-                    let sum = self.total(b, (0, width), Binary::Add, &mut |b, x| {
+                    let largest = self.total(b, width, Binary::Max, &mut |_, x| x);
+                    let sum = self.total(b, width, Binary::Add, &mut |b, x| {
                         let lanes = b.type_of(x).lanes;
                         let largest = b.splat(largest, lanes);
                         let below = b.binary(Binary::Sub, x, largest);
@@ -148,39 +154,39 @@ impl Row<'_> {
                     Reduced::Softmax { largest, factor }
                 }
                 Op::ReduceMax(_) => {
-                    let largest = self.total(b, (0, width), Binary::Max, &mut |_, x| x);
+                    let largest = self.total(b, width, Binary::Max, &mut |_, x| x);
                     Reduced::Numbers(vec![largest])
                 }
                 Op::ReduceMean(_) => {
-                    let sum = self.total(b, (0, width), Binary::Add, &mut |_, x| x);
+                    let sum = self.total(b, width, Binary::Add, &mut |_, x| x);
                     let count = b.f32(count);
                     Reduced::Numbers(vec![b.binary(Binary::Div, sum, count)])
                 }
                 Op::ReduceSum(_) | Op::Dot(_) => {
-                    let sum = self.total(b, (0, width), Binary::Add, &mut |_, x| x);
+                    let sum = self.total(b, width, Binary::Add, &mut |_, x| x);
                     Reduced::Numbers(vec![sum])
                 }
                 other => {
                     return Err(Refusal::Operator { name: other.name() });
                 }
             },
-            Anchor::Pointwise => return Err(Refusal::Steps),
+            Anchor::Pointwise | Anchor::MergeMoments { .. } => return Err(Refusal::Steps),
         })
     }
 
     /// The mean of a row and `1 / sqrt(variance + epsilon)`.
     fn normal(&self, b: &mut Builder, width: usize, epsilon: f32) -> (Value, Value) {
-        let sum = self.total(b, (0, width), Binary::Add, &mut |_, x| x);
+        let sum = self.total(b, width, Binary::Add, &mut |_, x| x);
         let count = b.f32(width as f32);
         let mean = b.binary(Binary::Div, sum, count);
-        let squares = self.squares(b, (0, width), mean);
+        let squares = self.squares(b, width, mean);
         let variance = b.binary(Binary::Div, squares, count);
         (mean, factor(b, variance, epsilon))
     }
 
     /// The sum of squared differences from a mean.
-    fn squares(&self, b: &mut Builder, range: (usize, usize), mean: Value) -> Value {
-        self.total(b, range, Binary::Add, &mut |b, x| {
+    fn squares(&self, b: &mut Builder, count: usize, mean: Value) -> Value {
+        self.total(b, count, Binary::Add, &mut |b, x| {
             let lanes = b.type_of(x).lanes;
             let mean = b.splat(mean, lanes);
             let difference = b.binary(Binary::Sub, x, mean);
@@ -188,33 +194,15 @@ impl Row<'_> {
         })
     }
 
-    /// The moments of parts of equal size: first their means, then their sums of squares.
-    ///
-    /// # Source
-    /// Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance", eq. 2.1.
-    fn merge(&self, b: &mut Builder, parts: usize, count: f32, epsilon: f32) -> Reduced {
-        let sum = self.total(b, (0, parts), Binary::Add, &mut |_, x| x);
-        let number = b.f32(parts as f32);
-        let mean = b.binary(Binary::Div, sum, number);
-        let between = self.squares(b, (0, parts), mean);
-        let within = self.total(b, (parts, parts), Binary::Add, &mut |_, x| x);
-        let count_value = b.f32(count);
-        let squares = b.fma(between, count_value, within);
-        let all = b.f32(parts as f32 * count);
-        let variance = b.binary(Binary::Div, squares, all);
-        Reduced::Numbers(vec![mean, factor(b, variance, epsilon)])
-    }
-
-    /// A reduction over `count` columns from `first` on, of what `map` makes of each.
+    /// A reduction over `count` columns of what `map` makes of each.
     fn total(
         &self,
         b: &mut Builder,
-        (first, count): (usize, usize),
+        count: usize,
         function: Binary,
         map: &mut dyn FnMut(&mut Builder, Value) -> Value,
     ) -> Value {
-        let quads = first.is_multiple_of(4)
-            && count.is_multiple_of(4)
+        let quads = count.is_multiple_of(4)
             && [Some(self.view), self.with]
                 .iter()
                 .flatten()
@@ -224,8 +212,7 @@ impl Row<'_> {
             false => (1, Width::One),
         };
         let start = b.times(self.local, lanes);
-        let start = b.plus(start, first as i32);
-        let end = b.i32((first + count) as i32);
+        let end = b.i32(count as i32);
         let neutral = match function {
             Binary::Max => f32::MIN,
             _ => 0.0,
@@ -255,7 +242,7 @@ impl Row<'_> {
         b: &mut Builder,
         reduced: &Reduced,
         (program, epilogue): (&BlockProgram, &Epilogue<'_>),
-        at: At,
+        (plane, at): (usize, At),
     ) -> Value {
         let lanes = epilogue.width.lanes();
         match reduced {
@@ -268,6 +255,7 @@ impl Row<'_> {
                 }
                 numbers => b.compose(numbers),
             },
+            Reduced::Planes(numbers) => b.splat(numbers[plane], lanes),
             Reduced::Softmax { largest, factor } => {
                 let x = self.arguments.read_lanes(b, self.view, at, epilogue.width);
                 let largest = b.splat(*largest, lanes);
@@ -332,98 +320,4 @@ fn together(
     let all = b.load(memory, zero);
     b.barrier();
     all
-}
-
-/// Expands the moments of what an output stored, `[batch, channels, 2]`: a workgroup has some
-/// neighbouring columns of one image, and reads their rows twice.
-///
-/// # Errors
-/// When there are more columns than a grid has workgroups.
-pub(crate) fn expand_moments(
-    x: &mut Expansion<'_>,
-    program: &BlockProgram,
-    (output, views): (&Output, &OutputViews),
-) -> Result<(), Refusal> {
-    let stored = &views.store;
-    let quads = x.begin_moments(program, (output, views), INVOCATIONS as u32)?;
-    let (lanes, width) = match quads {
-        true => (4, Width::Quad(Along::Columns)),
-        false => (1, Width::One),
-    };
-    let across = moments_columns(views.columns / lanes);
-    let lines = INVOCATIONS / across;
-    let b = &mut x.b;
-    let ty = Type::lanes(Scalar::F32, lanes as u8);
-    let near = b.shared("near", ty, INVOCATIONS as u32);
-    let [group, batch, local] =
-        [Builtin::Group(0), Builtin::Group(1), Builtin::Local].map(|place| b.builtin(place));
-    let zero = b.i32(0);
-    let column = b.rem(local, across as i32);
-    let line = b.div(local, across as i32);
-    let first = b.times(group, across as i32);
-    let column = b.add(first, column);
-    let exists = b.below(column, (views.columns / lanes) as i32);
-    let column = b.times(column, lanes as i32);
-    // Columns that are not there are those of the last place: nobody stores them.
-    let last = b.i32((views.columns - lanes) as i32);
-    let column = b.binary(Binary::Min, column, last);
-    let at = At {
-        batch,
-        plane: zero,
-        row: zero,
-        column,
-    };
-    let arguments = &x.arguments;
-    let end = b.i32(program.rows as i32);
-    let memory = Memory::Shared(near);
-    let total = |b: &mut Builder, map: &mut dyn FnMut(&mut Builder, Value) -> Value| {
-        let none = functions::number(b, 0.0, lanes as u8);
-        let own = b.repeat([line, end], lines as i32, &[none], |b, row, seen| {
-            let x = arguments.read(b, stored, At { row, ..at }, width, None);
-            let x = map(b, x);
-            vec![b.add(seen[0], x)]
-        })[0];
-        b.store(memory, local, own);
-        b.barrier();
-        let mut half = lines / 2;
-        while half > 0 {
-            let lower = b.below(line, half as i32);
-            b.when(lower, |b| {
-                let mine = b.load(memory, local);
-                let place = b.plus(local, (half * across) as i32);
-                let other = b.load(memory, place);
-                let both = b.add(mine, other);
-                b.store(memory, local, both);
-            });
-            b.barrier();
-            half /= 2;
-        }
-        let place = b.rem(local, across as i32);
-        let all = b.load(memory, place);
-        b.barrier();
-        all
-    };
-    let sum = total(b, &mut |_, x| x);
-    let count = functions::number(b, program.rows as f32, lanes as u8);
-    let mean = b.binary(Binary::Div, sum, count);
-    let squares = total(b, &mut |b, x| {
-        let difference = b.binary(Binary::Sub, x, mean);
-        b.mul(difference, difference)
-    });
-    let first_line = b.binary(Binary::Equal, line, zero);
-    let mine = b.and(first_line, exists);
-    let moments = output.moments.expect("there are moments to expand");
-    b.when(mine, |b| {
-        let place = arguments.channel(b, stored, at, x.regions);
-        for lane in 0..lanes {
-            let place = b.plus(place, lane as i32);
-            let place = b.times(place, 2);
-            for (part, value) in [mean, squares].into_iter().enumerate() {
-                let place = b.plus(place, part as i32);
-                let value = b.extract(value, lane as u8);
-                arguments.store_element(b, moments, place, value);
-            }
-        }
-    });
-    Ok(())
 }

@@ -4,7 +4,7 @@
 //! of computing and moving (Williams, Waterman and Patterson 2009), with what rounding to
 //! fragments, copies into tiles and idle threads add.
 
-use crate::target::{Blocking, Target};
+use crate::target::{Blocking, MatrixRates, Target};
 use crate::tile::contraction::Contraction;
 use crate::tile::region_ref::RegionRef;
 use crate::tile::scores::Scores;
@@ -109,17 +109,54 @@ pub(super) fn contraction(
         }
     }
     let blocks = found.batch * grid[0] * grid[1];
+    let moved = found.rows * (found.depth + found.columns) + found.columns * found.depth;
+    if let Some(rates) = &target.compute.matrices
+        && found.is_narrow()
+    {
+        let near = near_bytes([rows, wide], rates.warps_max) * (blocks * found.depth) as f64;
+        let bytes = 2.0 * batch * planes * moved as f64;
+        let work = [
+            products / rates.flops_per_second,
+            near / rates.near_bytes_per_second,
+            2.0 * copied / rates.copied_bytes_per_second,
+        ];
+        let longest = work.into_iter().fold(0.0, f64::max);
+        let busy = longest * imbalance(blocks, rates.multiprocessors);
+        return busy.max(bytes / target.compute.bytes_per_second);
+    }
     let flops = products * far * short
         + copied * target.compute.copy_flops
         + streamed * STREAM_FLOPS
         + accumulated * target.compute.blocking.accumulator_flops();
-    let moved = found.rows * (found.depth + found.columns) + found.columns * found.depth;
     let bytes = batch * planes * (moved * size_of::<f32>()) as f64;
     seconds(
         flops * cut * imbalance(blocks, target.compute.threads),
         bytes,
         target,
     )
+}
+
+/// Adding up `elements` that products of parts of a depth stored, by a launch of its own.
+pub(in crate::tile) fn sum_seconds(elements: usize, target: &Target, rates: &MatrixRates) -> f64 {
+    let bytes = (elements * size_of::<f32>()) as f64;
+    rates.launch_seconds + bytes / target.compute.bytes_per_second
+}
+
+/// Bytes that the warps of a block store and read of both factors for each depth, shared as is
+/// best: each reads its own rows and columns, of whole fragments of 16 rows and 8 columns.
+fn near_bytes([rows, columns]: [usize; 2], warps_max: usize) -> f64 {
+    let [row_fragments, column_fragments] = [rows.div_ceil(16), columns.div_ceil(8)];
+    let mut best = (0, 0);
+    for along_rows in 1..=warps_max.min(row_fragments) {
+        for along_columns in 1..=(warps_max / along_rows).min(column_fragments) {
+            let warps = along_rows * along_columns;
+            let read = 2 * (rows * along_columns + columns * along_rows);
+            if warps > best.0 || (warps == best.0 && read < best.1) {
+                best = (warps, read);
+            }
+        }
+    }
+    (2 * (rows + columns) + best.1) as f64
 }
 
 /// A convolution by points in blocks of `[tiles, columns]`.

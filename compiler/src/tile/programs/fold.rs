@@ -231,7 +231,14 @@ fn folded(region: &Region) -> Result<Folded, String> {
             Op::ReduceSum(reduce) => (&reduce.axes, reduce.keep),
             other => return Err(format!("{} folds no rows", other.name())),
         },
-        Anchor::Statistics { groups, .. } => return Ok(statistics(x, *groups)),
+        Anchor::Statistics { groups, .. } => {
+            // What becomes of the elements is another program's.
+            let mut outputs = region.outputs.iter();
+            return match outputs.any(|output| output.domain == x.shape) {
+                true => Err("rows are kept whole".to_owned()),
+                false => Ok(statistics(x, *groups)),
+            };
+        }
         Anchor::MergeMoments { .. } => return Err("moments are not folded".to_owned()),
         Anchor::Pointwise => return Err("nothing is folded".to_owned()),
     };

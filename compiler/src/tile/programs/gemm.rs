@@ -26,6 +26,22 @@ pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<C
     if found.rows <= SMALL_ROWS_MAX {
         return Err(format!("{} rows, which small_gemm keeps", found.rows));
     }
+    let candidate = |block| Candidate::new(block, cost::contraction(&found, block, target));
+    Ok(blocks(&found, target).into_iter().map(candidate).collect())
+}
+
+/// The time predicted for the best blocks of a product; `None` of one that other programs keep.
+pub(in crate::tile) fn best_product(found: &Contraction, target: &Target) -> Option<f64> {
+    if found.rows <= SMALL_ROWS_MAX {
+        return None;
+    }
+    let blocks = blocks(found, target).into_iter();
+    let seconds = blocks.map(|block| cost::contraction(found, block, target));
+    seconds.min_by(f64::total_cmp)
+}
+
+/// The blocks to choose from, `[rows, columns, depth]`.
+fn blocks(found: &Contraction, target: &Target) -> Vec<[usize; 3]> {
     let [rows, columns] = target.compute.fragment;
     let mut blocks = Vec::new();
     let row_unit = target.compute.blocks.row_unit;
@@ -53,8 +69,7 @@ pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<C
             }
         }
     }
-    let candidate = |block| Candidate::new(block, cost::contraction(&found, block, target));
-    Ok(blocks.into_iter().map(candidate).collect())
+    blocks
 }
 
 /// The program for these parameters.

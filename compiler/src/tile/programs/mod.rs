@@ -21,6 +21,8 @@ mod winograd;
 mod winograd_gradient;
 
 pub(super) use candidate::{Candidate, Parameters, even};
+pub(super) use cost::sum_seconds;
+pub(super) use gemm::best_product;
 
 type Candidates = fn(RegionRef<'_>, &Target) -> Result<Vec<Candidate>, String>;
 type Build = fn(RegionRef<'_>, Parameters) -> Result<BlockProgram, String>;

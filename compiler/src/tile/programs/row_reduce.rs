@@ -42,7 +42,10 @@ pub(super) fn program(
     let Suited { from, to } = suited(&region)?;
     let [block, ..] = parameters;
     let index = |axes: &Axes| ((to.index)(axes), Vec::new());
-    let domain = Domain::new(to.axes.clone(), None, &index);
+    let domain = Domain {
+        share: to.share,
+        ..Domain::new(to.axes.clone(), None, &index)
+    };
     let mut views = vec![from];
     for parameter in &region.operands[1..region.anchor_operands()] {
         let axes = Axes {
@@ -98,7 +101,7 @@ fn suited(region: &Region) -> Result<Suited, String> {
             other => return Err(format!("{} normalises no rows", other.name())),
         },
         Anchor::MergeMoments { groups, .. } => merged(x, x.shape[1] / groups),
-        Anchor::Statistics { .. } => return Err("statistics are folded".to_owned()),
+        Anchor::Statistics { groups, .. } => whole(region, x, x.shape[1] / groups)?,
         Anchor::Pointwise => return Err("nothing is reduced".to_owned()),
     };
     Ok(Suited { from, to })
@@ -111,6 +114,8 @@ type Place = Box<dyn Fn(&Axes) -> Vec<Index>>;
 struct Made {
     axes: Axes,
     index: Place,
+    /// See [`Domain::share`].
+    share: Option<usize>,
 }
 
 /// Rows are what the columns leave; each gives as many columns as it has.
@@ -131,23 +136,18 @@ fn rows(x: &Access, columns: Vec<usize>) -> (View, Made) {
         walk.collect::<Vec<Index>>()
     };
     let view = View::read(x, &axes, index(&axes), Vec::new());
-    let index: Place = Box::new(index);
-    (view, Made { axes, index })
+    let made = Made {
+        axes,
+        index: Box::new(index),
+        share: None,
+    };
+    (view, made)
 }
 
 /// A row has the moments of one group of one image, means first; it gives mean and factor.
 fn merged(x: &Access, share: usize) -> (View, Made) {
-    let count = x.shape[1] / share.max(1);
-    let rest = &x.shape[2..];
-    let axes = Axes {
-        rows: vec![x.shape[0], count],
-        columns: [rest, &[share]].concat(),
-        ..Axes::default()
-    };
-    let channel = axes.index(1).times(share as i64);
-    let mut walk = vec![axes.index(0), channel.add(&axes.index(2 + rest.len()))];
-    walk.extend((0..rest.len()).map(|axis| axes.index(2 + axis)));
-    let view = View::read(x, &axes, walk, Vec::new());
+    let axes = grouped(x, share);
+    let view = View::read(x, &axes, in_group(&axes, share), Vec::new());
     let made = Axes {
         columns: vec![2],
         ..axes
@@ -156,6 +156,44 @@ fn merged(x: &Access, share: usize) -> (View, Made) {
     let made = Made {
         axes: made,
         index: Box::new(index),
+        share: None,
     };
     (view, made)
+}
+
+/// A row has one group of one image, and each element meets mean and factor of its group.
+///
+/// # Errors
+/// With the reason, when the statistics themselves are wanted.
+fn whole(region: &Region, x: &Access, share: usize) -> Result<(View, Made), String> {
+    let mut outputs = region.outputs.iter();
+    if !outputs.all(|output| output.domain == x.shape) {
+        return Err("statistics are folded".to_owned());
+    }
+    let axes = grouped(x, share);
+    let view = View::read(x, &axes, in_group(&axes, share), Vec::new());
+    let made = Made {
+        axes,
+        index: Box::new(move |axes| in_group(axes, share)),
+        share: Some(share),
+    };
+    Ok((view, made))
+}
+
+/// Rows are groups of images; their elements channels last.
+fn grouped(x: &Access, share: usize) -> Axes {
+    Axes {
+        rows: vec![x.shape[0], x.shape[1] / share.max(1)],
+        columns: [&x.shape[2..], &[share]].concat(),
+        ..Axes::default()
+    }
+}
+
+/// The index of a group's element in the operand.
+fn in_group(axes: &Axes, share: usize) -> Vec<Index> {
+    let rest = axes.columns.len() - 1;
+    let channel = axes.index(1).times(share as i64);
+    let mut walk = vec![axes.index(0), channel.add(&axes.index(2 + rest))];
+    walk.extend((0..rest).map(|axis| axes.index(2 + axis)));
+    walk
 }
