@@ -6,7 +6,6 @@ use compiler::kernel::{
     Binary, Branch, BufferContents, Builtin, ChunkCopy, Constant, Expression, Fault, Kernel,
     MatrixLoad, Memory, Scalar, Statement, Traffic, Type, Value, interpret, traffic,
 };
-use compiler::program::Program;
 
 use super::{Named, difference, params, program};
 use crate::cuda::PTX;
@@ -78,6 +77,17 @@ fn products(half: &str) -> Vec<(&'static str, bool, String)> {
                 &["50, 36"],
                 &["24, 36"],
                 &format!("  %2 = linear(%0, %1){}", out(2)),
+            ),
+        ),
+        (
+            "a factor that takes 32 bits",
+            false,
+            text(
+                half,
+                &["64, 96"],
+                &["72, 96"],
+                "  %2 = silu(%0)\n  %3 = linear(%2, %1)\n  %4 = softmax(%2) {axis=1}\n  return \"out\" %3\n  \
+                 return \"other\" %4",
             ),
         ),
         (
@@ -204,10 +214,13 @@ fn attention(half: &str, [heads, queries, keys, width]: [usize; 4], causal: bool
     )
 }
 
-/// The kernels of a program.
-fn kernels(program: &Program) -> Vec<Kernel> {
-    let compiled = compile(program, &PTX.requirements(false), &PTX);
-    compiled.expect("it compiles").kernels
+/// The first kernel of a program that multiplies.
+fn product(text: &str) -> Kernel {
+    let compiled = compile(&program(text), &PTX.requirements(false), &PTX);
+    let mut kernels = compiled.expect("it compiles").kernels.into_iter();
+    let product =
+        kernels.find(|kernel| kernel.name.contains("gemm") || kernel.name.contains("flash"));
+    product.expect("there is a product")
 }
 
 /// Statements of a kernel, those in others included.
@@ -267,8 +280,7 @@ fn products_are_right_and_their_factors_come_in_chunks() {
     for half in ["f16", "bf16"] {
         for (name, in_chunks, text) in products(half) {
             compare(name, half, &text);
-            let kernels = kernels(&program(&text));
-            let [products, copies, others] = counts(&kernels[0]);
+            let [products, copies, others] = counts(&product(&text));
             assert!(products > 0, "{name}, {half}: no product of warps");
             match in_chunks {
                 true => assert!(
@@ -296,8 +308,7 @@ fn attention_of_every_width_is_right() {
         for half in ["f16", "bf16"] {
             let text = attention(half, sizes, causal);
             compare(&format!("attention of {sizes:?}"), half, &text);
-            let kernels = kernels(&program(&text));
-            let [products, copies, others] = counts(&kernels[0]);
+            let [products, copies, others] = counts(&product(&text));
             assert!(products > 0, "{sizes:?}");
             let in_chunks = sizes[3].is_multiple_of(8);
             assert_eq!(copies > 0 && others == 0, in_chunks, "{sizes:?}");
@@ -312,8 +323,9 @@ fn deep_products_of_few_blocks_are_computed_in_parts() {
         let program = program(&text);
         let compiled = compile(&program, &PTX.requirements(false), &PTX).expect("it compiles");
         let launches = &compiled.commands.commands().launches;
-        if let [parts, sum] = launches.as_slice() {
-            assert_eq!(parts.region, sum.region, "{name}");
+        if let [parts, sum] = launches.as_slice()
+            && parts.region == sum.region
+        {
             assert!(parts.grid.iter().product::<u32>() >= 4, "{name}: {parts:?}");
             found.push(name);
         }
@@ -327,11 +339,10 @@ fn deep_products_of_few_blocks_are_computed_in_parts() {
     );
 }
 
-/// What accesses in loops of the first kernel of a program need, all workgroups together:
+/// What accesses in loops of the product of a program need, all workgroups together:
 /// wavefronts of shared memory and sectors of buffers, each found and least.
 fn in_loops(text: &str) -> ([u64; 2], [u64; 2]) {
-    let program = program(text);
-    let kernel = &kernels(&program)[0];
+    let kernel = product(text);
     let lanes = |buffer: &compiler::kernel::Buffer| {
         vec![0; usize::from(buffer.element.lanes) * buffer.elements as usize]
     };
@@ -340,7 +351,7 @@ fn in_loops(text: &str) -> ([u64; 2], [u64; 2]) {
         .iter()
         .map(|buffer| BufferContents::from_words(lanes(buffer)))
         .collect();
-    let found = traffic(kernel, &mut buffers, None).unwrap_or_else(|fault| panic!("{fault}"));
+    let found = traffic(&kernel, &mut buffers, None).unwrap_or_else(|fault| panic!("{fault}"));
     let sum = |is_shared: bool| {
         let in_loops =
             |own: &&Traffic| own.loops > 0 && matches!(own.memory, Memory::Shared(_)) == is_shared;
@@ -354,9 +365,9 @@ fn in_loops(text: &str) -> ([u64; 2], [u64; 2]) {
 
 #[test]
 fn main_loops_need_no_more_wavefronts_and_hardly_more_sectors_than_they_must() {
-    for (name, in_chunks, text) in products("f16") {
-        // Parts of rows of 80 bytes begin within sectors.
-        if !in_chunks || name == "a depth of one fragment and a half" {
+    for (name, _, text) in products("f16") {
+        // Lines of five chunks, of which the last is half empty, meet in banks as they come.
+        if name == "a depth that fills no chunk" {
             continue;
         }
         let (shared, global) = in_loops(&text);
@@ -365,8 +376,13 @@ fn main_loops_need_no_more_wavefronts_and_hardly_more_sectors_than_they_must() {
             "{name}: nothing is in a loop"
         );
         assert_eq!(shared[0], shared[1], "{name}: wavefronts");
+        // Rows of 80 bytes begin within sectors.
+        let most = match name {
+            "a depth of one fragment and a half" => 1.5,
+            _ => 1.1,
+        };
         assert!(
-            global[0] as f64 <= 1.1 * global[1] as f64,
+            global[0] as f64 <= most * global[1] as f64,
             "{name}: {} sectors of at least {}",
             global[0],
             global[1]
@@ -393,7 +409,7 @@ fn convolution() -> (Kernel, Vec<BufferContents>) {
         .iter()
         .find(|(name, ..)| *name == "a convolution")
         .expect("there is one");
-    let kernel = kernels(&program(text)).swap_remove(0);
+    let kernel = product(text);
     let contents = |(number, buffer): (usize, &compiler::kernel::Buffer)| {
         let lanes = usize::from(buffer.element.lanes) * buffer.elements as usize;
         // Two numbers of f16 between 1 and 2 in each word.

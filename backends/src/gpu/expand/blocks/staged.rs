@@ -6,7 +6,7 @@
 //!
 //! Source: NVIDIA CUTLASS documentation, "Efficient GEMM in CUDA", "Pipelining".
 
-use compiler::kernel::{Binary, Builtin, Half, Memory, Value};
+use compiler::kernel::{Binary, Builder, Builtin, Half, Memory, Value};
 use compiler::tile::{Step, TileId};
 
 use super::product::Patches;
@@ -14,7 +14,7 @@ use super::stages::Staged;
 use super::{Blocks, Copied};
 use crate::gpu::expand::address::At;
 use crate::gpu::expand::functions::packed;
-use crate::gpu::expand::near::CHUNK;
+use crate::gpu::expand::near::{CHUNK, Near};
 use crate::gpu::expand::quads::Along;
 
 impl Blocks<'_, '_> {
@@ -215,8 +215,13 @@ impl Blocks<'_, '_> {
             let b = &mut me.x.b;
             let (chunk, upper) = (b.div(place.depth_quad, 2), b.rem(place.depth_quad, 2));
             let first = b.times(place.quad, 4);
-            for (number, words) in words.into_iter().enumerate() {
-                let line = b.plus(first, number as i32);
+            let turn = turn(b, near, &patches, place.quad);
+            for number in 0..4 {
+                let (line, words) = match turn {
+                    None => (b.i32(number), words[number as usize]),
+                    Some(turn) => turned(b, &words, turn, number),
+                };
+                let line = b.add(first, line);
                 let chunk = near.place(b, line, chunk);
                 let half_chunk = b.times(chunk, 2);
                 let half_chunk = b.add(half_chunk, upper);
@@ -265,4 +270,46 @@ impl Blocks<'_, '_> {
         });
         rows.collect()
     }
+}
+
+/// Which of the four lines of its patch an invocation stores first, beside those of other patches:
+/// how many turns there are, and its own. Lines four apart lie in the same banks where they have 1, 2
+/// or 4 chunks; `None` where all that is stored at a time lies in one line, or apart anyway.
+fn turn(b: &mut Builder, near: Near, patches: &Patches, quad: Value) -> Option<(u32, Value)> {
+    let (turns, apart) = match near.chunks() {
+        _ if patches.by_rows => return None,
+        1 => (4, 2),
+        2 => (4, 1),
+        4 => (2, 1),
+        _ => return None,
+    };
+    let quad = b.div(quad, apart);
+    Some((turns, b.rem(quad, turns as i32)))
+}
+
+/// The line that is stored at a turn's `number`, and its words.
+fn turned(
+    b: &mut Builder,
+    words: &[[Value; 2]],
+    (turns, turn): (u32, Value),
+    number: i32,
+) -> (Value, [Value; 2]) {
+    let own = b.i32(number);
+    let line = b.binary(Binary::Xor, own, turn);
+    // One bit of the turn after the other decides between what is left of the lines.
+    let mut left: Vec<[Value; 2]> = (0..turns)
+        .map(|turn| words[(number as u32 ^ turn) as usize])
+        .collect();
+    let mut bits = turn;
+    while left.len() > 1 {
+        let bit = b.rem(bits, 2);
+        let zero = b.i32(0);
+        let even = b.binary(Binary::Equal, bit, zero);
+        let pairs = left.chunks_exact(2);
+        left = pairs
+            .map(|pair| [0, 1].map(|word| b.select(even, pair[0][word], pair[1][word])))
+            .collect();
+        bits = b.div(bits, 2);
+    }
+    (line, left[0])
 }
