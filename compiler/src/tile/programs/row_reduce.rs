@@ -6,7 +6,7 @@
 use crate::DType;
 use crate::ops::Op;
 use crate::region::{Access, Anchor, Index, Region};
-use crate::target::Target;
+use crate::target::{Blocking, Target};
 use crate::tile::outputs::{Domain, outputs};
 use crate::tile::programs::{Candidate, Parameters, cost, even};
 use crate::tile::region_ref::RegionRef;
@@ -22,6 +22,9 @@ pub(super) const ROUNDS_MORE: bool = false;
 /// With the reason, when the anchor reduces no rows or its epilogue is not element by element.
 pub(super) fn candidates(region: RegionRef<'_>, target: &Target) -> Result<Vec<Candidate>, String> {
     let suited = suited(&region)?;
+    if suited.to.share.is_some() && matches!(target.compute.blocking, Blocking::Packed { .. }) {
+        return Err("whole groups are for blocks that stage their rows".to_owned());
+    }
     let width: usize = suited.from.columns().iter().product();
     let count: usize = suited.to.axes.rows.iter().product();
     let share = count.div_ceil(target.compute.threads.max(1));
