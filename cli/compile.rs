@@ -382,7 +382,7 @@ fn contents(
     (programs, code): (Vec<Named>, Code),
 ) -> Result<ArtifactContents, Failure> {
     let pipeline = arguments.component.is_none() && programs.len() > 1;
-    let mut weights = BTreeMap::new();
+    let (mut types, mut weights) = (BTreeMap::new(), BTreeMap::new());
     let mut stored = Vec::new();
     let peak_bytes = code.peak_bytes.iter().copied().max().unwrap_or(0);
     for (own, needed) in programs.into_iter().zip(code.peak_bytes) {
@@ -402,9 +402,18 @@ fn contents(
             whole: ArtifactPart::whole(&loaded.program),
             parts: parts((&component, task), &loaded.program)?,
         });
-        let typed = typed(loaded.weights, &loaded.program).at(&component)?;
-        let named = typed.into_iter();
-        weights.extend(named.map(|(name, tensor)| (format!("{component}/{name}"), tensor)));
+        for (name, ty) in loaded.program.params(Role::Weight) {
+            let elements = ty
+                .extents()
+                .map_or(0, |shape| shape.iter().product::<usize>());
+            let bytes = elements.saturating_mul(ty.dtype.bytes());
+            types.insert(format!("{component}/{name}"), (ty.dtype, bytes));
+        }
+        if !arguments.no_weights {
+            let typed = typed(loaded.weights, &loaded.program).at(&component)?;
+            let named = typed.into_iter();
+            weights.extend(named.map(|(name, tensor)| (format!("{component}/{name}"), tensor)));
+        }
     }
     let names: Vec<&str> = stored.iter().map(|own| own.component.as_str()).collect();
     let mut described = model.pipeline().part(&names);
@@ -417,10 +426,8 @@ fn contents(
     }
     // The type that most bytes are in, which for imported graphs is their own.
     let of_weights = |dtype: &DType| {
-        let own = weights
-            .values()
-            .filter(|tensor: &&Tensor| tensor.dtype() == *dtype);
-        own.map(|tensor| tensor.bytes().len()).sum::<usize>()
+        let own = types.values().filter(|(own, _)| own == dtype);
+        own.fold(0usize, |sum, (_, bytes)| sum.saturating_add(*bytes))
     };
     let floats = [DType::F32, DType::F16, DType::BF16, DType::F64];
     let dtype = floats
