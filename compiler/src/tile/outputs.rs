@@ -89,6 +89,14 @@ fn offsets(region: &Region, column: Option<usize>) -> Result<Vec<Vec<usize>>, St
     region.outputs.iter().map(of_output).collect()
 }
 
+/// Whether epilogues are on the elements of groups, each of which meets numbers of its group, not
+/// on the numbers themselves.
+pub(super) fn is_on_elements(region: &Region) -> bool {
+    let mut nodes = region.outputs.iter().flat_map(|output| &output.nodes);
+    let constant = |index: &[Index]| index.last().is_some_and(|own| own.as_constant().is_some());
+    nodes.any(|node| matches!(node, Node::Anchor(index) if constant(index)))
+}
+
 /// The numbers of its group's statistics that an epilogue on the elements of a group reads.
 ///
 /// # Errors

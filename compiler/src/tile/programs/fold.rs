@@ -10,7 +10,7 @@ use crate::ops::Op;
 use crate::region::access::Step as Walk;
 use crate::region::{Access, Anchor, Index, Region, Regions, Scope};
 use crate::target::{Blocking, Target};
-use crate::tile::outputs::{Domain, outputs};
+use crate::tile::outputs::{Domain, is_on_elements, outputs};
 use crate::tile::programs::{Candidate, Parameters, cost, even};
 use crate::tile::region_ref::RegionRef;
 use crate::tile::view::{Axes, View};
@@ -232,9 +232,7 @@ fn folded(region: &Region) -> Result<Folded, String> {
             other => return Err(format!("{} folds no rows", other.name())),
         },
         Anchor::Statistics { groups, .. } => {
-            // What becomes of the elements is another program's.
-            let mut outputs = region.outputs.iter();
-            return match outputs.any(|output| output.domain == x.shape) {
+            return match is_on_elements(region) {
                 true => Err("rows are kept whole".to_owned()),
                 false => Ok(statistics(x, *groups)),
             };

@@ -7,7 +7,7 @@ use crate::DType;
 use crate::ops::Op;
 use crate::region::{Access, Anchor, Index, Region};
 use crate::target::{Blocking, Target};
-use crate::tile::outputs::{Domain, outputs};
+use crate::tile::outputs::{Domain, is_on_elements, outputs};
 use crate::tile::programs::{Candidate, Parameters, cost, even};
 use crate::tile::region_ref::RegionRef;
 use crate::tile::view::{Axes, View};
@@ -170,7 +170,7 @@ fn merged(x: &Access, share: usize) -> (View, Made) {
 /// With the reason, when the statistics themselves are wanted.
 fn whole(region: &Region, x: &Access, share: usize) -> Result<(View, Made), String> {
     let mut outputs = region.outputs.iter();
-    if !outputs.all(|output| output.domain == x.shape) {
+    if !is_on_elements(region) || !outputs.all(|output| output.domain == x.shape) {
         return Err("statistics are folded".to_owned());
     }
     let axes = grouped(x, share);
