@@ -17,7 +17,7 @@ const ELEMENTS_MAX: usize = 1 << 17;
 /// Channels of a group are a multiple of this: neighbours that are stored at a time.
 const CHANNELS_UNIT: usize = 4;
 
-/// See the card. Targets whose threads have rows whole in their caches need none of it.
+/// See the card. A processor needs none of it: the cache of a thread holds whole rows.
 pub(super) fn apply(recut: Recut, target: &Target) -> Recut {
     let Blocking::Staged { .. } = target.compute.blocking else {
         return recut;
